@@ -20,7 +20,7 @@ class DDIM(Scheduler):
     """DDIM without added noise (eta = 0); the defaults are Stable Diffusion v1.5's.
 
     Equal to diffusers' `DDIMScheduler` with `clip_sample` off and epsilon prediction; only where rounding
-    makes theirs take a step too many (trailing, 61 steps and others), this one takes as many as were asked for.
+    makes theirs take a step too many (trailing, 61 steps and others), this one takes as many as asked for.
     The tables are Python floats, computed once in double precision.
 
     Args:
