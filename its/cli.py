@@ -1,0 +1,52 @@
+"""The command `its`. Nothing heavy is imported before a command is known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from its import __version__
+from its.errors import UserError, nearest
+
+COMMANDS = {
+    "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
+    "plugins": ("its.list_plugins", "list the experts, combiners, schedulers, vocoders... that configs can name"),
+}
+"""Name -> (module whose `main` runs it, what it does)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        Exit status: 0 when all is well, 1 when some samples failed, 2 for a wrong command line or config.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"its {__version__}")
+        return 0
+    name = arguments[0]
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
+        return int(import_module(COMMANDS[name][0]).main(arguments[1:]))
+    except UserError as error:
+        print(f"its: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("its: interrupted; whole samples are kept", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    commands = "\n".join(f"  its {name:9} {what}" for name, (_, what) in COMMANDS.items())
+    return (
+        "usage: its COMMAND [options]\n\n"
+        "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"
+        f"{commands}\n\n"
+        "its COMMAND --help tells more. To begin: its predict --config configs/castle_bell.yaml"
+    )

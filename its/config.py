@@ -1,0 +1,224 @@
+"""Several YAML files and the command line, composed into one config before Lightning sees it.
+
+jsonargparse alone would replace whole mappings where a later file touches one key of them, keep the arguments of a
+class that was exchanged for another, and import any module that a file names. Here later files overlay earlier ones
+key by key, a new `class_path` starts afresh, null removes an entry, and files can name registered classes only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from its import registry
+from its.errors import UserError, nearest
+
+Config = dict[str, Any]
+
+PARTS = {
+    "experts.*": "NoiseExpert",
+    "combiner": "Combiner",
+    "scheduler": "Scheduler",
+    "vocoder": "Vocoder",
+    "codec": "LatentCodec",
+    "colorizer": "Colorizer",
+}
+"""Keys under `model` that hold a plugin, and the interface of each."""
+
+TRUSTED_MODULES = ("lightning", "torch", "torchmetrics")
+"""Besides registered plugins, what a file may name: Lightning's own classes and torch's."""
+
+_ENTRIES = re.compile(r"model\.experts\.\w+|model\.combiner\.init_args\.\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+")
+_PLUGIN = re.compile(r"model\.(experts\.\w+|combiner|scheduler|vocoder|codec|colorizer)")
+_OPEN = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accelerator)(\.\d+)?")
+
+
+@dataclass
+class Composed:
+    """A config and the file that each of its keys came from.
+
+    Attributes:
+        values: nested mappings.
+        sources: dotted key -> file.
+    """
+
+    values: Config = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
+
+    def overlay(self, path: Path) -> None:
+        """Put a file on top.
+
+        Raises:
+            UserError: it can't be read, is no YAML mapping, or names a class that files may not name.
+        """
+        values = _resolve(_read(path), path, "")
+        for key, value in _walk(values):
+            self.sources[key] = path
+            _check_class(key, value, str(path))
+        self.values = _merge(self.values, values)
+
+    def choose(self, key: str, class_name: str) -> None:
+        """Exchange a part for another class, as `--model.vocoder GriffinLim` does. Other arguments go with the old."""
+        *parents, last = key.split(".")
+        node = self.values
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        current = node.get(last)
+        if not isinstance(current, Mapping) or current.get("class_path") != class_name:
+            node[last] = {"class_path": class_name}
+
+    def pruned(self) -> Config:
+        """The config without the entries that a later file set to null."""
+        return _prune(self.values, "")
+
+    def source_of(self, message: str) -> Path | None:
+        """The file that set the longest key that a message mentions."""
+        mentioned = [key for key in self.sources if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", message)]
+        return self.sources[max(mentioned, key=len)] if mentioned else None
+
+
+def check_class_name(key: str, name: str, source: str) -> None:
+    """Refuse the name of a class that no plugin of this key's interface has.
+
+    Raises:
+        UserError: it names those that there are, and the nearest.
+    """
+    interface = PARTS.get(re.sub(r"^experts\.\w+$", "experts.*", key.removeprefix("model.")))
+    if interface is None or "." in name:
+        return
+    known = registry.classes(interface)
+    if name in known:
+        return
+    hint = nearest(name, known)
+    other = registry.classes().get(name)
+    if other is not None:
+        hint = f" {name} is a {registry.interface_of(other)}."
+    failed = "".join(f"\n  a plugin failed to import: {which}: {why}" for which, why in registry.failures().items())
+    raise UserError(f"{source}: {key} is {name!r}; registered for {interface}: {', '.join(known)}.{hint}{failed}")
+
+
+def _read(path: Path) -> Config:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
+        raise UserError(f"there is no config {path}.{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: the config can't be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys such as model: and data:, got {type(content).__name__}")
+    return content
+
+
+def _resolve(value: Any, path: Path, key: str) -> Any:
+    """Put YAML files in the place of the values that name them; paths are relative to the file that has them."""
+    if isinstance(value, dict):
+        return {str(k): _resolve(v, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if not isinstance(value, str):
+        return value
+    beside = path.parent / value
+    if key == "data.prompts":
+        return str(beside) if beside.exists() else value
+    if key.startswith(("model", "trainer", "data")) and value.endswith((".yaml", ".yml")):
+        return _resolve(_read(beside), beside, key)
+    return value
+
+
+def _merge(base: Any, top: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(top, dict):
+        return top
+    if "class_path" in base and "class_path" in top and base["class_path"] != top["class_path"]:
+        return top
+    return {**base, **{key: _merge(base.get(key), value) for key, value in top.items()}}
+
+
+def _prune(value: Any, key: str) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {k: (v, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    return {k: _prune(v, full) for k, (v, full) in inner.items() if v is not None or not _ENTRIES.fullmatch(full)}
+
+
+def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if key:
+        yield key, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in items:
+        yield from _walk(inner, f"{key}.{name}".lstrip("."))
+
+
+def _check_class(key: str, value: Any, source: str) -> None:
+    place = key.removesuffix(".class_path")
+    names_class = place != key or _PLUGIN.fullmatch(key) or _OPEN.fullmatch(key)
+    if not names_class or not isinstance(value, str):
+        return
+    check_class_name(place, value, source)
+    module, dot, _ = value.rpartition(".")
+    registered = {f"{c.__module__}.{c.__qualname__}" for c in registry.classes().values()}
+    if dot and module.split(".")[0] not in TRUSTED_MODULES and value not in registered:
+        raise UserError(
+            f"{source}: {key} names {value}, which would import code that is no registered plugin. "
+            f"If you trust it, import it on the command line: --plugin {module}"
+        )
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
+    """Command line -> (config files, plugin modules, everything else), each in its order.
+
+    Raises:
+        UserError: an option without its value.
+    """
+    files: list[Path] = []
+    modules: list[str] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        option, equals, value = queue.pop(0).partition("=")
+        if option not in ("--config", "-c", "--plugin"):
+            rest.append(option + equals + value)
+            continue
+        if not equals:
+            if not queue:
+                raise UserError(f"{option} needs a value")
+            value = queue.pop(0)
+        if option == "--plugin":
+            modules.append(value)
+        else:
+            files.append(Path(value))
+    return files, modules, rest
+
+
+def class_choices(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take the arguments that choose a part's class, `--model.vocoder X` or `--model.vocoder.class_path=X`.
+
+    Returns:
+        (key, class name) of each, and the other arguments.
+    """
+    choices: list[tuple[str, str]] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        option, equals, value = argument.partition("=")
+        key = option.removeprefix("--").removesuffix(".class_path")
+        takes_next = not equals and bool(queue) and not queue[0].startswith("--")
+        chosen = value if equals else queue[0] if takes_next else ""
+        if option.startswith("--") and _PLUGIN.fullmatch(key) and re.fullmatch(r"[A-Za-z_][\w.]*", chosen):
+            if takes_next:
+                queue.pop(0)
+            if chosen in ("null", "None"):
+                rest.append(f"{option}=null")
+            else:
+                choices.append((key, chosen))
+        else:
+            rest.append(argument)
+    return choices, rest

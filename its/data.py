@@ -1,0 +1,241 @@
+"""What to make: prompts x seeds, with their settings, as rows for Lightning's predict loop."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from its.errors import UserError, nearest
+
+DEFAULT_GUIDANCE_SCALE = 10.0
+"""The paper's, for experts whose scale is not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sample to make.
+
+    Attributes:
+        prompts: for each expert.
+        negative_prompts: what guidance pushes away from, for each expert; usually empty.
+        guidance_scale: gamma for each expert.
+        seed: of the sample's own noise.
+        source: where the row was written, for messages.
+    """
+
+    prompts: Mapping[str, str]
+    negative_prompts: Mapping[str, str]
+    guidance_scale: Mapping[str, float]
+    seed: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRange:
+    """`count` seeds from `start` on."""
+
+    start: int
+    count: int
+
+
+class PromptGrid(LightningDataModule):
+    """Every prompt with every seed.
+
+    A row of prompts is a mapping from experts to their prompts. It may also set `seed` (or `seeds`),
+    `negative_prompts` and `guidance_scale` for itself; in a CSV these columns are called `guidance_scale.visual`
+    and so on.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: str | list[dict[str, Any]] | dict[str, list[str]],
+        negative_prompts: dict[str, str] | None = None,
+        seeds: list[int] | SeedRange | None = None,
+        guidance_scale: dict[str, float] | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        """Args:
+        prompts: rows; or a list of prompts for each expert, of which every combination is a row; or a file
+            (JSONL, CSV or YAML) with either.
+        negative_prompts: for each expert; empty where not given.
+        seeds: a list, or `{start: 0, count: 100}`. The default is the single seed 0.
+        guidance_scale: gamma for each expert; 10 where not given.
+        batch_size: samples that are made at once.
+        """
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size is {batch_size}; expected 1 or more")
+        self.prompts = prompts
+        self.negative_prompts = negative_prompts or {}
+        self.seeds = seeds if seeds is not None else [0]
+        self.guidance_scale = guidance_scale or {}
+        self.batch_size = batch_size
+        self.rows: list[Row] | None = None
+
+    def expand(self, experts: Sequence[str]) -> list[Row]:
+        """All rows, in the order of prompts, then seeds.
+
+        Args:
+            experts: names of those who need a prompt in every row.
+
+        Raises:
+            UserError: a file, row or key is not as it should be; the message names it.
+        """
+        for key, given in (("negative_prompts", self.negative_prompts), ("guidance_scale", self.guidance_scale)):
+            _check_names(given, experts, f"data.{key}")
+        return [
+            row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)
+        ]
+
+    def setup(self, stage: str) -> None:
+        """Expand the rows, unless somebody chose them already."""
+        if self.rows is None and self.trainer is not None:
+            self.rows = self.expand(self.trainer.lightning_module.expert_names)
+
+    def predict_dataloader(self) -> DataLoader[list[Row]]:
+        """Batches of rows. Lightning shards them over ranks without repeating or dropping any."""
+        return DataLoader(self.rows, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Rows hold no tensors: leave them."""
+        return batch
+
+    def _rows_of(self, entry: Mapping[str, Any], source: str, experts: Sequence[str]) -> Iterable[Row]:
+        entry = dict(entry)
+        seeds = entry.pop("seeds", None)
+        if "seed" in entry:
+            seeds = [entry.pop("seed")]
+        negative = {**self.negative_prompts, **entry.pop("negative_prompts", {})}
+        scale = {**self.guidance_scale, **entry.pop("guidance_scale", {})}
+        for key, given in (("negative_prompts", negative), ("guidance_scale", scale)):
+            _check_names(given, experts, f"{source}: {key}")
+        _check_names(entry, experts, source)
+        for name in experts:
+            if not isinstance(entry.get(name), str):
+                raise UserError(
+                    f"{source}: expert {name} needs a prompt, got {entry.get(name)!r}. "
+                    f"A row looks like {{{', '.join(f'{n}: ...' for n in experts)}}}"
+                )
+        for seed in _seeds(self.seeds if seeds is None else seeds, source):
+            yield Row(
+                prompts={n: entry[n] for n in experts},
+                negative_prompts={n: str(negative.get(n) or "") for n in experts},
+                guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
+                seed=seed,
+                source=source,
+            )
+
+
+def _entries(prompts: str | list[dict[str, Any]] | dict[str, list[str]]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """(where it is written, row of prompts), one after the other."""
+    origin, content = "data.prompts", prompts
+    if isinstance(content, str):
+        origin, content = content, _read(Path(content))
+    if isinstance(content, Mapping):
+        lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
+        content = [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{origin}: expected a list of rows such as {{visual: ..., audio: ...}}, got {content!r:.80}")
+    for number, entry in enumerate(content, start=1):
+        source = f"{origin}, row {number}"
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{source}: expected a row such as {{visual: ..., audio: ...}}, got {entry!r:.80}")
+        yield source, entry
+
+
+def _read(path: Path) -> Any:
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
+    if path.suffix not in readers:
+        raise UserError(f"data.prompts is {str(path)!r}; expected rows, or a file ending in {', '.join(readers)}")
+    try:
+        return readers[path.suffix](path)
+    except OSError as error:
+        raise UserError(f"{path}: the file of prompts can't be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the file of prompts is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _read_jsonl(path: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
+    return rows
+
+
+def _read_csv(path: Path) -> list[Any]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = []
+        try:
+            for record in reader:
+                if None in record or None in record.values():
+                    raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or [])} columns")
+                rows.append(_unflatten({key: value for key, value in record.items() if value != ""}))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+    return rows
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
+    """{'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
+    nested: dict[str, Any] = {}
+    for key, value in record.items():
+        outer, dot, inner = key.strip().partition(".")
+        if dot:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested
+
+
+def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UserError(f"{source}: expected a value for each expert ({', '.join(experts)}), got {given!r:.80}")
+    for name in given:
+        if name not in experts:
+            raise UserError(f"{source}: {name} is no expert; there are {', '.join(experts)}.{nearest(str(name), experts)}")
+
+
+def _seeds(seeds: Any, source: str) -> list[int]:
+    if isinstance(seeds, Mapping):
+        seeds = SeedRange(**seeds) if seeds.keys() == {"start", "count"} else seeds
+    if isinstance(seeds, SeedRange):
+        seeds = range(seeds.start, seeds.start + seeds.count)
+    try:
+        numbers = [int(str(seed)) for seed in seeds]
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: seeds are {seeds!r:.80}; expected [1, 2, 3] or {{start: 0, count: 100}}") from None
+    if not numbers:
+        raise UserError(f"{source}: there are no seeds, so there is nothing to make")
+    if wrong := [n for n in numbers if not 0 <= n < 2**63]:
+        raise UserError(f"{source}: seed {wrong[0]} is out of range; expected 0 to 2^63 - 1")
+    return numbers
+
+
+def _number(value: Any, name: str, source: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: guidance_scale of {name} is {value!r}; expected a number") from None

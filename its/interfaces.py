@@ -1,0 +1,257 @@
+"""The interfaces that a system of images that sound is put together from.
+
+Shapes used here: b batch, c channels, h w rows and columns of a picture or of latents,
+f mel bins (0 = lowest), t frames, n samples of sound.
+
+Plugins subclass one of these, put `@its.register` on the class, and are then named in YAML by their class name.
+This module imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from its.spectrogram import SpectrogramFormat
+
+
+class Plugin:
+    """What all interfaces share: an instance remembers the arguments that it was made with.
+
+    Attributes:
+        arguments: of the constructor, by name, defaults included. Records and sample ids tell settings by them.
+    """
+
+    arguments: Mapping[str, Any] = MappingProxyType({})
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            setattr(cls, "__init__", _remembering(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
+
+    def describe(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """Class and arguments, as JSON-serialisable values, but for the arguments that are left out."""
+        kept = {name: value for name, value in self.arguments.items() if name not in without}
+        plain = {name: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for name, v in kept.items()}
+        return {"class": type(self).__name__, **plain}
+
+
+def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def remember(self: Plugin, *args: Any, **kwargs: Any) -> None:
+        if "arguments" not in self.__dict__:  # a subclass's constructor comes first, and its arguments count
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            self.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])
+        init(self, *args, **kwargs)
+
+    return remember
+
+
+class Part(Plugin, nn.Module):
+    """What experts, codecs, vocoders and colorizers share: weights that are found first and loaded later.
+
+    A constructor only keeps its arguments. `prepare` and `load` are called in this order, once in each process.
+    """
+
+    def prepare(self) -> None:
+        """Find the weights, or download them, without reading them.
+
+        Raises:
+            its.weights.WeightsNotFound: they are neither on this machine nor to be had.
+        """
+
+    def load(self) -> None:
+        """Read the weights. Lightning sets torch's default dtype and device around this call: follow them."""
+
+    def provenance(self) -> dict[str, Any] | None:
+        """Which weights this part runs on, for `sample.json`: name, and revision or sha256. None if it has none.
+
+        Valid after `prepare`.
+        """
+        return None
+
+    @classmethod
+    def example(cls, folder: Path) -> Self:
+        """A small instance for the contract suite of `its.testing`, with random weights made in `folder`.
+
+        The default suits a part that needs no arguments and no weights.
+        """
+        return cls()
+
+
+class LatentCodec(Part, ABC):
+    """Maps pictures to the latents that experts denoise, and back."""
+
+    @abstractmethod
+    def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
+        """(rows, columns) of a picture -> (c, h, w) of its latents. Valid after `prepare`.
+
+        Raises:
+            ValueError: the canvas is not a multiple of what one latent covers.
+        """
+
+    @abstractmethod
+    def encode(self, picture: Tensor) -> Tensor:
+        """(b, 3, H, W) in [0, 1] -> (b, c, h, w); the mean of the posterior, differentiable."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, 3, H, W) in [0, 1]."""
+
+
+class IdentityCodec(LatentCodec):
+    """The codec of pixel-space experts: their latents are the picture itself, in [-1, 1]."""
+
+    def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
+        return 3, *canvas
+
+    def encode(self, picture: Tensor) -> Tensor:
+        return picture * 2 - 1
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return (latents / 2 + 0.5).clamp(0, 1)
+
+
+class NoiseExpert(Part, ABC):
+    """A text-conditioned diffusion model that estimates the noise in latents.
+
+    Guidance, batching, caching of text and precision are the core's: an expert answers plain conditional questions.
+    """
+
+    format: SpectrogramFormat | None = None
+    """How this expert's pictures sound; None for an expert that knows only how things look."""
+
+    @property
+    @abstractmethod
+    def latent_space(self) -> str:
+        """Name of the space that the latents live in. Experts compose only where these names are equal."""
+
+    @abstractmethod
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """b prompts -> (b, ...) on the expert's device. The empty prompt is the null text of guidance."""
+
+    @abstractmethod
+    def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """Noisy latents (b, c, h, w), training timestep (b,) int64, text (b, ...) -> noise (b, c, h, w)."""
+
+    def codec(self) -> LatentCodec:
+        """The codec of this expert's latents, not yet prepared. The default is that of pixel space."""
+        return IdentityCodec()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the reverse process, as combiners see it."""
+
+    index: int
+    """From 0."""
+    steps: int
+    """How many there are."""
+    timestep: int
+    """The training timestep, which falls."""
+    weights: Mapping[str, float | Tensor]
+    """What `Combiner.weights` gave for this step."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the reverse process that lies behind, in [0, 1)."""
+        return self.index / self.steps
+
+
+class Combiner(Plugin, ABC):
+    """Makes one noise estimate of several experts'."""
+
+    @abstractmethod
+    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+        """Weight of each expert, by name, at a share of the reverse process in [0, 1).
+
+        A weight is a number, or (b,) with one for each sample. Every expert of the run must be named, and no
+        other. An expert whose weight is the number 0 is not run. Called on the host: no device tensors are read.
+        """
+
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
+        """Guided estimates {expert: (b, c, h, w)} of those that ran -> (b, c, h, w).
+
+        The default is the weighted sum of Eq. 6. Override it for combinations that are not linear.
+        """
+        total = torch.zeros_like(latents)
+        for name, estimate in estimates.items():
+            weight = step.weights[name]
+            if isinstance(weight, Tensor):
+                weight = weight.to(latents).reshape(-1, 1, 1, 1)
+            total = total + weight * estimate
+        return total
+
+    @classmethod
+    def example(cls, experts: Sequence[str]) -> Self:
+        """An instance for the contract suite that combines experts of these names."""
+        return cls()
+
+
+class Scheduler(Plugin, ABC):
+    """Walks noisy latents towards clean ones. Its tables are computed on the host, so a step never waits for a device.
+
+    It may keep state from step to step; `timesteps` starts afresh.
+    """
+
+    @abstractmethod
+    def timesteps(self, steps: int) -> Tensor:
+        """Begin a reverse process of this many steps -> (steps,) training timesteps, int64 on the CPU, falling."""
+
+    @abstractmethod
+    def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
+        """Noise estimate (b, c, h, w) for the latents at `timesteps[index]` -> the latents one step cleaner."""
+
+    @abstractmethod
+    def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
+        """Clean latents and noise, (b, c, h, w) each -> latents as they are at `timesteps[index]`."""
+
+
+class Vocoder(Part, ABC):
+    """Plays a log-mel spectrogram. It stays in float32 whatever the precision of the run."""
+
+    @property
+    @abstractmethod
+    def format(self) -> SpectrogramFormat:
+        """What spectrogram it reads. Valid after `prepare`."""
+
+    @abstractmethod
+    def forward(self, log_mel: Tensor) -> Tensor:
+        """(b, f, t) natural log of mel magnitudes, float32 -> (b, t * hop_length) sound, float32 in [-1, 1]."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Follow moves between devices, but not casts: half precision is audible in log-mel values.
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(fn(tensor.new_empty(0)).device)
+
+        return super()._apply(move, recurse)
+
+
+class Colorizer(Part, ABC):
+    """Invents the colour of a gray picture."""
+
+    @abstractmethod
+    def forward(self, gray: Tensor, prompts: Sequence[str], generators: Sequence[torch.Generator]) -> Tensor:
+        """(b, 1, h, w) in [0, 1], a colour prompt and a CPU generator for each sample -> (b, 3, h, w) in [0, 1].
+
+        The mean over the channels is the gray that was given.
+        """
+
+
+INTERFACES: dict[str, type] = {
+    interface.__name__: interface
+    for interface in (NoiseExpert, Combiner, Scheduler, Vocoder, Colorizer, LatentCodec)
+}

@@ -1,0 +1,276 @@
+"""Multimodal denoising, the paper's main method: experts of one latent space denoise one canvas together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from its.errors import UserError, nearest
+from its.guidance import GuidedExpert, TextCache
+from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
+from its.data import Row
+from its.noise import generators, initial_noise
+from its.outputs.sample import Sample
+from its.sampling import denoise
+from its.weights import WeightsNotFound
+
+
+class MultimodalDenoising(LightningModule):
+    """Puts the parts together and turns a batch of rows into samples: the composition root, and nothing more."""
+
+    def __init__(
+        self,
+        *,
+        experts: dict[str, NoiseExpert],
+        combiner: Combiner,
+        scheduler: Scheduler,
+        vocoder: Vocoder,
+        codec: LatentCodec | None = None,
+        colorizer: Colorizer | None = None,
+        steps: int = 100,
+        canvas: tuple[int, int] = (256, 1024),
+        trim: int = 32,
+        noise_dtype: Literal["float32", "float16"] = "float32",
+        fallback: str | None = None,
+    ) -> None:
+        """Args:
+        experts: who denoises, by names that prompts, guidance scales and weights refer to.
+        combiner: makes one noise estimate of theirs.
+        scheduler: of the reverse process, the same for all.
+        vocoder: plays the spectrogram.
+        codec: decodes the latents; by default the ones that the experts bring.
+        colorizer: makes a colour picture of the gray one.
+        steps: of the reverse process.
+        canvas: rows and columns of the picture. Rows are mel bands.
+        trim: columns cut from the end, with their sound: padding of Auffusion's training data.
+        noise_dtype: `float16` replays seeds published by the paper's authors.
+        fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
+        """
+        super().__init__()
+        self.experts = nn.ModuleDict(experts)
+        self.combiner = combiner
+        self.scheduler = scheduler
+        self.vocoder = vocoder
+        self.colorizer = colorizer
+        self.steps = steps
+        self.canvas = canvas
+        self.trim = trim
+        self.noise_dtype = noise_dtype
+        self.fallback = fallback
+        self.fallback_taken: str | None = None
+        """Why the fallback stands in for the weights that the config names; None if it doesn't."""
+        self.on_step: Callable[[Step, int], None] | None = None
+        """Called after each step with the batch's size, for progress."""
+        self.provenance: dict[str, Any] = {}
+        """Which weights each part runs on, by its key. Filled by `prepare`."""
+        self._check_arguments(codec)
+        picture, sound = self._picture_and_sound()
+        self.picture_codec = codec or picture.codec()
+        self.sound_codec = codec or (self.picture_codec if sound is picture else sound.codec())
+        self._texts: dict[str, TextCache] = {}
+
+    @property
+    def expert_names(self) -> list[str]:
+        """Who needs a prompt in every row."""
+        return list(self.experts)
+
+    def prepare(self) -> None:
+        """Find or download all weights and check that the parts fit each other, before anything is loaded.
+
+        Raises:
+            WeightsNotFound: with the part's key in front.
+            UserError: parts that don't fit.
+        """
+        for key, part in self._parts():
+            try:
+                part.prepare()
+            except WeightsNotFound as missing:
+                raise WeightsNotFound(f"model.{key}: {missing}") from None
+        self._check_formats()
+        records = {key: part.provenance() for key, part in self._parts()}
+        self.provenance = {key: record for key, record in records.items() if record is not None}
+
+    def configure_model(self) -> None:
+        """Load all weights. Lightning may call this more than once."""
+        for _, part in self._parts():
+            part.load()
+        if self.sound_codec is not self.picture_codec and _same_tensors(self.sound_codec, self.picture_codec):
+            self.sound_codec = self.picture_codec  # one VAE, one decoding pass
+        self.eval().requires_grad_(False)
+
+    def definition(self) -> dict[str, Any]:
+        """All that a sample depends on besides its row, as JSON-serialisable values. Valid after `prepare`."""
+        weights = {
+            key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
+            for key, record in self.provenance.items()
+        }
+        experts = {name: expert.describe(without=_WHERE) for name, expert in self._experts()}
+        settings = {
+            "method": "multimodal denoising",
+            "experts": experts,
+            "combiner": self.combiner.describe(),
+            "scheduler": self.scheduler.describe(),
+            "vocoder": self.vocoder.describe(without=_WHERE),
+            "steps": self.steps,
+            "canvas": list(self.canvas),
+            "trim": self.trim,
+            "noise_dtype": self.noise_dtype,
+        }
+        return {"settings": settings, "weights": weights}
+
+    def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
+        """Rows -> samples. A batch that raises gives failed samples, so that the other batches go on."""
+        try:
+            return self._make(batch)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no row may stop the others
+            reason = f"{type(error).__name__}: {error}"
+            return [Sample(row=row, error=reason) for row in batch]
+
+    def _make(self, rows: Sequence[Row]) -> list[Sample]:
+        clock: dict[str, float] = {}
+        with _timed(clock, "text"):
+            experts = {name: self._guided(name, expert, rows) for name, expert in self._experts()}
+        with _timed(clock, "denoise"):
+            shape = self.sound_codec.latent_shape(self.canvas)
+            noise = initial_noise(
+                generators([row.seed for row in rows]), shape, dtype=getattr(torch, self.noise_dtype)
+            )
+            latents = denoise(
+                noise.to(self.device),
+                experts=experts,
+                combiner=self.combiner,
+                scheduler=self.scheduler,
+                steps=self.steps,
+                on_step=self._report(len(rows)),
+            )
+            finite = latents.flatten(1).isfinite().all(1).tolist()
+        with _timed(clock, "decode"):
+            heard = self.sound_codec.decode(latents).float()
+            seen = heard if self.picture_codec is self.sound_codec else self.picture_codec.decode(latents).float()
+            spectrogram = heard.mean(1, keepdim=True)
+        with _timed(clock, "vocode"):
+            waveform = self._play(spectrogram).cpu()
+        gray, picture, latents = (x.float().cpu() for x in (self._cut(spectrogram), self._cut(seen), latents))
+        clock = {stage: round(seconds, 4) for stage, seconds in clock.items()} | {"batch_size": len(rows)}
+        return [
+            Sample(
+                row=row,
+                latents=latents[i],
+                spectrogram=gray[i, 0],
+                picture=picture[i],
+                waveform=waveform[i],
+                sample_rate=self.vocoder.format.sample_rate,
+                timings=clock,
+            )
+            if finite[i]
+            else Sample(row=row, timings=clock, error=f"the latents are not finite at precision {self.dtype}")
+            for i, row in enumerate(rows)
+        ]
+
+    def _guided(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert:
+        text = self._texts.setdefault(name, TextCache(expert))
+        return GuidedExpert(
+            expert,
+            text=text([row.prompts[name] for row in rows]),
+            null_text=text([row.negative_prompts[name] for row in rows]),
+            scales=[row.guidance_scale[name] for row in rows],
+        )
+
+    def _play(self, spectrogram: Tensor) -> Tensor:
+        """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
+        with torch.autocast(self.device.type, enabled=False):
+            waveform = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
+        expected = self.canvas[1] * self.vocoder.format.hop_length
+        if waveform.shape[-1] != expected:
+            name = type(self.vocoder).__name__
+            raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
+        return waveform[:, : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
+
+    def _cut(self, picture: Tensor) -> Tensor:
+        return picture[..., : self.canvas[1] - self.trim]
+
+    def _report(self, batch: int) -> Callable[[Step], None] | None:
+        on_step = self.on_step
+        return None if on_step is None else lambda step: on_step(step, batch)
+
+    def _experts(self) -> Iterator[tuple[str, NoiseExpert]]:
+        for name, expert in self.experts.items():
+            assert isinstance(expert, NoiseExpert)
+            yield name, expert
+
+    def _parts(self) -> list[tuple[str, Part]]:
+        """Everything that may have weights, by its key in the config."""
+        parts: list[tuple[str, Part]] = [(f"experts.{name}", expert) for name, expert in self._experts()]
+        parts += [("codec", self.picture_codec), ("vocoder", self.vocoder)]
+        if self.sound_codec is not self.picture_codec:
+            parts.append(("sound_codec", self.sound_codec))
+        if self.colorizer is not None:
+            parts.append(("colorizer", self.colorizer))
+        return parts
+
+    def _picture_and_sound(self) -> tuple[NoiseExpert, NoiseExpert]:
+        """Whose codec shows the picture and whose makes the spectrogram: the first of each kind, if there is one."""
+        experts = [expert for _, expert in self._experts()]
+        picture = next((e for e in experts if e.format is None), experts[0])
+        sound = next((e for e in experts if e.format is not None), experts[0])
+        return picture, sound
+
+    def _check_arguments(self, codec: LatentCodec | None) -> None:
+        if not self.experts:
+            raise UserError("model.experts is empty; name at least one")
+        spaces = {name: expert.latent_space for name, expert in self._experts()}
+        if len(set(spaces.values())) > 1:
+            listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
+            raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
+        if self.steps < 1:
+            raise UserError(f"model.steps is {self.steps}; expected 1 or more")
+        if not 0 <= self.trim < self.canvas[1]:
+            raise UserError(f"model.trim is {self.trim}; expected 0 to less than the canvas's {self.canvas[1]} columns")
+        named, names = set(self.combiner.weights(0.0)), set(self.expert_names)
+        kind = type(self.combiner).__name__
+        for name in sorted(names - named):
+            raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
+        for name in sorted(named - names):
+            known = ", ".join(self.expert_names)
+            raise UserError(f"model.combiner: {kind} names {name}, but the experts are {known}.{nearest(name, names)}")
+
+    def _check_formats(self) -> None:
+        rows, form = self.canvas[0], self.vocoder.format
+        try:
+            self.sound_codec.latent_shape(self.canvas)
+        except ValueError as error:
+            raise UserError(f"model.canvas: {error}") from None
+        if form.n_mels != rows:
+            raise UserError(
+                f"model.canvas has {rows} rows, but the vocoder {type(self.vocoder).__name__} plays {form.n_mels} "
+                f"mel bands: choose a canvas of {form.n_mels} rows or another vocoder"
+            )
+        for name, expert in self._experts():
+            if expert.format is not None and replace(expert.format, n_mels=rows, name="") != replace(form, name=""):
+                raise UserError(
+                    f"model.vocoder {type(self.vocoder).__name__} plays spectrograms in the format {form.name}, but "
+                    f"expert {name} makes {expert.format.name}'s: take a vocoder for {expert.format.name}"
+                )
+
+
+_WHERE = ("weights", "revision", "variant")
+"""Arguments that say where weights are; what they are is in the provenance."""
+
+
+def _same_tensors(one: nn.Module, other: nn.Module) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return type(one) is type(other) and a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@contextmanager
+def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    clock[stage] = time.perf_counter() - begin

@@ -1,0 +1,131 @@
+"""A finished sample, its name, and the folder that keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+from torch import Tensor
+
+from its.data import Row
+
+RECORD = "sample.json"
+EXTRAS = ("image", "latents")
+"""What `save` can ask for, besides the spectrogram and the sound."""
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """What a method made of one row; all tensors float32 on the CPU.
+
+    Attributes:
+        row: what was asked for.
+        latents: (c, h, w) clean latents, untrimmed.
+        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds.
+        picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
+        waveform: (n,) in [-1, 1].
+        sample_rate: in Hz.
+        timings: seconds by stage, for the batch that this sample was in.
+        error: why there is no result; then the tensors are None.
+    """
+
+    row: Row
+    latents: Tensor | None = None
+    spectrogram: Tensor | None = None
+    picture: Tensor | None = None
+    waveform: Tensor | None = None
+    sample_rate: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
+    """Name of a sample: slug of the prompts, seed, and a digest of everything that defines the result.
+
+    It holds only lower-case letters, digits and hyphens, so that a prompt can't name a path.
+
+    Args:
+        row: what is asked for.
+        definition: what else the result depends on, as JSON-serialisable values: see `definition` of the methods.
+    """
+    words = re.findall(r"[a-z0-9]+", " ".join(row.prompts.values()).lower())
+    slug = "-".join(words)[:48].strip("-") or "sample"
+    everything = {
+        "prompts": dict(row.prompts),
+        "negative_prompts": dict(row.negative_prompts),
+        "guidance_scale": dict(row.guidance_scale),
+        "seed": row.seed,
+        **definition,
+    }
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    return f"{slug}-{row.seed}-{digest[:10]}"
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`sample.json` of a sample's folder; None while the sample is not whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def is_done(folder: Path, extras: Sequence[str] = ()) -> bool:
+    """Whether a sample is whole, with everything that is asked for."""
+    record = read_record(folder)
+    return record is not None and record.get("status") == "ok" and all((folder / _FILES[e]).exists() for e in extras)
+
+
+def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras: Sequence[str] = ()) -> None:
+    """Write a sample's files, and last of all, atomically, its record.
+
+    Args:
+        folder: the sample's own.
+        sample: what to write.
+        record: the record, complete but for `status` and `error`.
+        extras: some of `EXTRAS`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
+    outcome: dict[str, Any] = {"status": "failed", "error": sample.error}
+    if sample.error is None:
+        outcome = {"status": "ok"}
+        _write_files(folder, sample, extras)
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(
+        json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    os.replace(partial, folder / RECORD)
+
+
+_FILES = {"image": "image.png", "latents": "latents.safetensors"}
+
+
+def _write_files(folder: Path, sample: Sample, extras: Sequence[str]) -> None:
+    import soundfile
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    assert sample.spectrogram is not None and sample.waveform is not None  # a sample without error has them
+    assert sample.picture is not None and sample.latents is not None
+    Image.fromarray(_eight_bit(sample.spectrogram), mode="L").save(folder / "spectrogram.png", compress_level=1)
+    pcm = (sample.waveform.clamp(-1, 1) * 32767).round().numpy().astype(np.int16)
+    soundfile.write(folder / "audio.wav", pcm, sample.sample_rate, subtype="PCM_16")
+    if "image" in extras:
+        rgb = _eight_bit(rearrange(sample.picture, "c h w -> h w c"))
+        Image.fromarray(rgb, mode="RGB").save(folder / _FILES["image"], compress_level=1)
+    if "latents" in extras:
+        save_file({"latents": sample.latents.contiguous()}, folder / _FILES["latents"])
+
+
+def _eight_bit(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """[0, 1] -> 0 to 255, rounded and not truncated."""
+    return (values.clamp(0, 1) * 255).round().numpy().astype(np.uint8)

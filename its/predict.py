@@ -1,0 +1,204 @@
+"""`its predict`: a YAML file names the parts, LightningCLI builds them, Lightning's predict loop runs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from its import registry
+from its.config import Composed, check_class_name, class_choices, split_arguments
+from its.data import PromptGrid, Row
+from its.errors import UserError
+from its.methods.denoising import MultimodalDenoising
+from its.outputs.progress import Progress
+from its.outputs.run import check_writable, report, save_config
+from its.outputs.sample import is_done, sample_id
+from its.outputs.writer import SampleWriter
+from its.weights import WeightsNotFound
+
+TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,  # ours counts samples and steps
+    "enable_model_summary": False,
+}
+
+
+class PredictCLI(LightningCLI):
+    """Lightning's, with `output` and `save`, and with the weights found before a trainer is made."""
+
+    model: MultimodalDenoising
+    datamodule: PromptGrid
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the keys of the command itself."""
+        parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
+        parser.add_argument(
+            "--save",
+            type=list[Literal["image", "latents"]],
+            default=[],
+            help="What to write besides the spectrogram and the sound.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what was composed."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Check everything that can be checked; only then make a trainer, which may start processes."""
+        self.model.prepare()
+        self.rows = self.datamodule.expand(self.model.expert_names)
+        output = Path(self.config.output)
+        self.work = _Work.of(self.rows, self.model, output / "samples", self.config.save)
+        self.datamodule.rows = [row for row, _ in self.work.open]
+        callbacks = self.config_init["trainer"].get("callbacks") or []
+        ours = [SampleWriter(output, self.config.save), Progress(len(self.work.open))]
+        return super().instantiate_trainer(callbacks=[*callbacks, *ours], **kwargs)
+
+
+@dataclass
+class _Work:
+    """Rows and their sample ids: all of them, and those that are not there yet."""
+
+    all: list[tuple[Row, str]]
+    open: list[tuple[Row, str]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], model: MultimodalDenoising, samples: Path, save: Sequence[str]) -> _Work:
+        definition = model.definition()
+        named = {sample_id(row, definition): row for row in reversed(rows)}  # the first of equal rows stays
+        every = [(row, name) for name, row in reversed(named.items())]
+        return cls(all=every, open=[(row, name) for row, name in every if not is_done(samples / name, save)])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0 when every sample was made, 1 when some failed.
+
+    Raises:
+        UserError: the command line, a config or an input is wrong; nothing was made.
+    """
+    _quiet()
+    files, modules, rest = split_arguments(arguments)
+    registry.load_plugins()
+    try:
+        registry.load_modules(modules)
+    except ImportError as error:
+        raise UserError(f"--plugin: {error}") from None
+    cli = _build(files, rest)
+    output = Path(cli.config.output)
+    check_writable(output)
+    if cli.work.open:
+        if cli.trainer.is_global_zero:
+            save_config(cli, output)
+        cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+        cli.trainer.strategy.barrier("all samples are written")
+    return report(output, cli.work.all, made=len(cli.work.open)) if cli.trainer.is_global_zero else 0
+
+
+def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
+    """Parse and instantiate; where weights can't be had and the config allows it, once more on a pack's."""
+    try:
+        return _parse(files, arguments)
+    except _Missing as missing:
+        if missing.fallback is None:
+            raise UserError(
+                f"{missing}. Give a folder or a hub id, or allow the embedded pack with --model.fallback mini"
+            ) from None
+        reason, name = str(missing), missing.fallback
+    if name not in registry.packs():
+        raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(registry.packs())}")
+    pack = registry.packs()[name]
+    while True:
+        try:
+            cli = _parse([*files, pack.config], arguments)
+            break
+        except _Missing as missing:
+            # The command line names these weights again: the pack replaces them as a whole, never in part.
+            kept = [a for a in arguments if not a.startswith(f"--{missing.key}")]
+            if len(kept) == len(arguments):
+                raise UserError(f"the embedded pack can't be used: {missing}") from None
+            arguments = kept
+    cli.model.fallback_taken = reason
+    if cli.trainer.is_global_zero:
+        scales = ", ".join(f"{k} {v:g}" for k, v in cli.rows[0].guidance_scale.items())
+        print(
+            f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {name} instead "
+            f"({pack.summary}), with its own settings ({cli.model.steps} steps, guidance {scales}). For the real ones: "
+            "run once with a network, or point model.experts.*.weights and model.vocoder.weights at local folders; "
+            "--model.fallback null makes this an error.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return cli
+
+
+class _Missing(Exception):
+    def __init__(self, message: str, fallback: str | None) -> None:
+        super().__init__(message)
+        self.key = message.partition(":")[0]
+        self.fallback = fallback
+
+
+def _parse(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
+    composed = Composed()
+    for file in files:
+        composed.overlay(file)
+    choices, rest = class_choices(arguments)
+    for key, name in choices:
+        check_class_name(key, name, "command line")
+        composed.choose(key, name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(composed.pruned(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return _instantiate(composed, ["--config", str(path), *rest])
+
+
+def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
+    fallback: list[str | None] = [None]
+
+    class WithFallback(PredictCLI):
+        def before_instantiate_classes(self) -> None:
+            fallback[0] = self.config.model.fallback
+
+    try:
+        return WithFallback(
+            MultimodalDenoising,
+            PromptGrid,
+            save_config_callback=None,  # ours leaves secrets out and does not mind a second run
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=False,  # noise comes from each sample's own generator
+            parser_kwargs={"exit_on_error": False, "prog": "its predict", "error_handler": None},
+            args=list(arguments),
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+    except WeightsNotFound as missing:
+        raise _Missing(str(missing), fallback[0]) from None
+    except ArgumentError as error:
+        message = " ".join(str(error).split())
+        source = composed.source_of(message)
+        raise UserError(f"{source}: {message}" if source else message) from None
+    except ValueError as error:  # a part that refuses its arguments
+        raise UserError(str(error)) from None
+
+
+def _quiet() -> None:
+    """Lightning's hints and warnings about things that are meant here."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
+        warnings.filterwarnings("ignore", message=pattern)

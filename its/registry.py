@@ -1,0 +1,112 @@
+"""Which plugins there are: classes found through the entry point group `its.plugins`, and packs of weights.
+
+A registered class is named in YAML by its class name. First-party plugins come the same way as anybody's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TypeVar
+
+from its.interfaces import INTERFACES
+
+ENTRY_POINT_GROUP = "its.plugins"
+
+Class = TypeVar("Class", bound=type)
+
+_classes: dict[str, type] = {}
+_packs: dict[str, Pack] = {}
+_failures: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack:
+    """Weights that come with a plugin, for `weights: pack:NAME` and `model.fallback: NAME`.
+
+    Attributes:
+        name: as configs call it.
+        folder: a diffusers pipeline folder.
+        config: a YAML overlay for `its predict` that names these weights and the settings that suit them.
+        summary: one line that says what they are, shown when they stand in for others.
+    """
+
+    name: str
+    folder: Path
+    config: Path
+    summary: str
+
+
+def register(cls: Class) -> Class:
+    """Class decorator: make a plugin known under its class name.
+
+    Raises:
+        TypeError: the class is no finished plugin; the message says what to mend.
+    """
+    where = f"{cls.__module__}.{cls.__qualname__}"
+    if interface_of(cls) is None:
+        raise TypeError(f"{where} is not a plugin: subclass one of {', '.join(INTERFACES)}")
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise TypeError(f"{where} can't be registered: it does not define {', '.join(missing)}")
+    if cls.__name__.startswith("_") or "." in cls.__qualname__:
+        raise TypeError(f"{where} can't be registered: configs can only name public classes at the top of a module")
+    if not cls.__dict__.get("__doc__"):
+        raise TypeError(f"{where} needs a docstring: its first line is what `its plugins` shows")
+    known = _classes.get(cls.__name__)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise TypeError(f"{where} can't be registered: {known.__module__} has a plugin of this name already")
+    _classes[cls.__name__] = cls
+    return cls
+
+
+def register_pack(pack: Pack) -> None:
+    """Make a pack of weights known under its name."""
+    _packs[pack.name] = pack
+
+
+def interface_of(cls: type) -> str | None:
+    """Name of the interface that a class implements; None if it implements none."""
+    return next((name for name, interface in INTERFACES.items() if issubclass(cls, interface)), None)
+
+
+@cache
+def load_plugins() -> None:
+    """Import everything under the entry point group. A plugin that fails is kept in `failures`, not raised."""
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            entry.load()
+        except Exception as error:  # somebody else's module: whatever it raises must not take the others down
+            _failures[f"{entry.name} ({entry.value})"] = f"{type(error).__name__}: {error}"
+
+
+def load_modules(modules: Sequence[str]) -> None:
+    """Import plugin modules that the user named; these do raise ImportError."""
+    for module in modules:
+        importlib.import_module(module)
+
+
+def classes(interface: str | None = None) -> dict[str, type]:
+    """Registered classes by name, of one interface or of all, sorted by interface and name."""
+    order = list(INTERFACES)
+    chosen = [c for c in _classes.values() if interface in (None, interface_of(c))]
+    return {c.__name__: c for c in sorted(chosen, key=lambda c: (order.index(str(interface_of(c))), c.__name__))}
+
+
+def packs() -> dict[str, Pack]:
+    """Registered packs by name."""
+    return dict(_packs)
+
+
+def failures() -> dict[str, str]:
+    """Plugins that could not be imported, and why."""
+    return dict(_failures)
+
+
+def summary(cls: type) -> str:
+    """First line of a plugin's docstring."""
+    return (inspect.getdoc(cls) or "").partition("\n")[0]

@@ -1,0 +1,31 @@
+"""Auffusion: the audio expert of the paper."""
+
+from __future__ import annotations
+
+from its.registry import register
+from its.spectrogram import AUFFUSION
+from its_plugins.stable_diffusion import StableDiffusion
+
+
+@register
+class Auffusion(StableDiffusion):
+    """Auffusion (Xue et al., arXiv 2401.01044): Stable Diffusion v1.5 tuned to draw log-mel spectrograms.
+
+    Args:
+        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub.
+        variant: such as `fp16`, for weights files that carry this word in their names.
+        unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
+    """
+
+    format = AUFFUSION
+
+    def __init__(
+        self,
+        *,
+        weights: str = "auffusion/auffusion-full-no-adapter",
+        revision: str | None = None,
+        variant: str | None = None,
+        unet_folder: str = "unet",
+    ) -> None:
+        super().__init__(weights=weights, revision=revision, variant=variant, unet_folder=unet_folder)

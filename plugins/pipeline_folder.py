@@ -1,0 +1,73 @@
+"""Models of a diffusers pipeline folder: found without being read, then read where and as Lightning asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from its.weights import Located, WeightsNotFound, locate
+
+DIFFUSERS_STEM = "diffusion_pytorch_model"
+TRANSFORMERS_STEM = "model"
+
+
+def locate_model(
+    source: str, component: str, *, stem: str, revision: str | None = None, variant: str | None = None
+) -> Located:
+    """Find the configuration and the safetensors, one file or shards, of one model in a pipeline folder.
+
+    Args:
+        source: `pack:NAME`, a local folder, or `owner/name` on the hub.
+        component: the model's subfolder.
+        stem: how its weights files begin: `DIFFUSERS_STEM` or `TRANSFORMERS_STEM`.
+        revision: branch, tag or commit on the hub.
+        variant: such as `fp16`, for weights files called `STEM.fp16.safetensors`.
+
+    Raises:
+        WeightsNotFound: something of it is missing.
+    """
+    stem = f"{component}/{stem}.{variant}" if variant else f"{component}/{stem}"
+    files = [f"{component}/config.json", f"{component}/*.json"]  # the others: index of shards, known words
+    try:
+        return locate(source, files=[*files, f"{stem}.safetensors"], revision=revision)
+    except WeightsNotFound as not_whole:
+        try:
+            return locate(source, files=[*files, f"{stem}-*-of-?????.safetensors"], revision=revision)
+        except WeightsNotFound:
+            raise not_whole from None
+
+
+def read_model(
+    model_class: Any,  # noqa: ANN401  # neither library says what from_pretrained gives
+    located: Located,
+    component: str,
+    *,
+    variant: str | None,
+    **options: bool,
+) -> Any:  # noqa: ANN401
+    """Read a model of diffusers or transformers for inference, in torch's default dtype, on its default device.
+
+    Raises:
+        WeightsNotFound: the files lack tensors that the model needs.
+    """
+    device = torch.get_default_device()
+    # On the host first: within a device context transformers asks for accelerate, which nothing here needs.
+    with torch.device("cpu"):
+        model, report = model_class.from_pretrained(
+            str(located.folder),
+            subfolder=component,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            dtype=torch.get_default_dtype(),
+            output_loading_info=True,
+            **options,
+        )
+    # Both libraries only log this, and leave whatever is in memory as the model's weights.
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsNotFound(
+            f"{located.folder / component} is no whole {model_class.__name__}: "
+            f"it lacks {len(missing)} tensors, such as {missing[0]}"
+        )
+    return model.eval().requires_grad_(False).to(device)
