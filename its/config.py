@@ -20,6 +20,8 @@ from its.errors import UserError, nearest
 
 Config = dict[str, Any]
 
+COMMAND_LINE = "command line"
+
 PARTS = {
     "experts.*": "NoiseExpert",
     "combiner": "Combiner",
@@ -40,15 +42,15 @@ _OPEN = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accele
 
 @dataclass
 class Composed:
-    """A config and the file that each of its keys came from.
+    """A config and where each of its keys came from.
 
     Attributes:
         values: nested mappings.
-        sources: dotted key -> file.
+        sources: dotted key -> file, or `COMMAND_LINE`.
     """
 
     values: Config = field(default_factory=dict)
-    sources: dict[str, Path] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
 
     def overlay(self, path: Path) -> None:
         """Put a file on top.
@@ -58,16 +60,27 @@ class Composed:
         """
         values = _resolve(_read(path), path, "")
         for key, value in _walk(values):
-            self.sources[key] = path
+            self.sources[key] = str(path)
             _check_class(key, value, str(path))
         self.values = _merge(self.values, values)
 
-    def choose(self, key: str, class_name: str) -> None:
-        """Exchange a part for another class, as `--model.vocoder GriffinLim` does. Other arguments go with the old."""
+    def choose(self, key: str, class_name: str | None) -> None:
+        """Exchange a part for another class, as `--model.vocoder GriffinLim` does, or take it out with None.
+
+        The arguments of the old class go with it.
+
+        Raises:
+            UserError: there is no such plugin.
+        """
         *parents, last = key.split(".")
         node = self.values
         for parent in parents:
             node = node.setdefault(parent, {})
+        self.sources[key] = COMMAND_LINE
+        if class_name is None:
+            node[last] = None
+            return
+        check_class_name(key, class_name, COMMAND_LINE)
         current = node.get(last)
         if not isinstance(current, Mapping) or current.get("class_path") != class_name:
             node[last] = {"class_path": class_name}
@@ -76,8 +89,8 @@ class Composed:
         """The config without the entries that a later file set to null."""
         return _prune(self.values, "")
 
-    def source_of(self, message: str) -> Path | None:
-        """The file that set the longest key that a message mentions."""
+    def source_of(self, message: str) -> str | None:
+        """Where the longest key that a message mentions was set."""
         mentioned = [key for key in self.sources if re.search(rf"(?<![\w.]){re.escape(key)}(?![\w])", message)]
         return self.sources[max(mentioned, key=len)] if mentioned else None
 
@@ -197,13 +210,13 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
     return files, modules, rest
 
 
-def class_choices(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def class_choices(arguments: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
     """Take the arguments that choose a part's class, `--model.vocoder X` or `--model.vocoder.class_path=X`.
 
     Returns:
-        (key, class name) of each, and the other arguments.
+        (key, class name, or None for null) of each, and the other arguments.
     """
-    choices: list[tuple[str, str]] = []
+    choices: list[tuple[str, str | None]] = []
     rest: list[str] = []
     queue = list(arguments)
     while queue:
@@ -215,10 +228,7 @@ def class_choices(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list
         if option.startswith("--") and _PLUGIN.fullmatch(key) and re.fullmatch(r"[A-Za-z_][\w.]*", chosen):
             if takes_next:
                 queue.pop(0)
-            if chosen in ("null", "None"):
-                rest.append(f"{option}=null")
-            else:
-                choices.append((key, chosen))
+            choices.append((key, None if chosen == "null" else chosen))
         else:
             rest.append(argument)
     return choices, rest

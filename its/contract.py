@@ -24,6 +24,13 @@ class Contract:
         if not kept:
             raise self.broken(clause, got)
 
+    def json(self, what: str, value: object) -> None:
+        """Raise AssertionError unless the value can be written as JSON."""
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise self.broken(f"{what} can be written as JSON, for sample.json", error) from error
+
     def broken(self, clause: str, got: object = None) -> AssertionError:
         """The error that says which clause is broken, and what was got."""
         if isinstance(got, torch.Size):
@@ -36,12 +43,10 @@ def check_part(part: Part, need: Contract) -> None:
     """Prepare and load a part, and check what all parts promise."""
     part.prepare()
     part.prepare()
+    need.json("its constructor's arguments", part.describe())
     record = part.provenance()
-    try:
-        json.dumps(record)
-    except (TypeError, ValueError) as error:
-        raise need.broken("provenance can be written as JSON", error) from error
     need(record is None or isinstance(record, dict), "provenance gives a dict, or None", record)
+    need.json("provenance", record)
     part.load()
     before = dict(part.named_parameters()) | dict(part.named_buffers())
     part.load()

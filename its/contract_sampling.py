@@ -16,6 +16,7 @@ from its.sampling import participates
 def check_combiner(combiner: Combiner, experts: Sequence[str], *, steps: int = 20) -> None:
     """Check a `Combiner` that was made for experts of these names."""
     need = Contract(combiner, Combiner)
+    need.json("its constructor's arguments", combiner.describe())
     need_names = f"weights names every expert and no other: {', '.join(experts)}"
     for index in range(steps):
         weights = combiner.weights(index / steps)
@@ -55,6 +56,7 @@ def check_combiner(combiner: Combiner, experts: Sequence[str], *, steps: int = 2
 def check_scheduler(scheduler: Scheduler) -> None:
     """Check a `Scheduler`."""
     need = Contract(scheduler, Scheduler)
+    need.json("its constructor's arguments", scheduler.describe())
     clean, noise = noise_of(2, 4, 8, 16, seed=1), noise_of(2, 4, 8, 16, seed=2)
     for steps in (1, 5, 20):
         timesteps = scheduler.timesteps(steps)

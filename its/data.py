@@ -103,9 +103,11 @@ class PromptGrid(LightningDataModule):
         if self.rows is None and self.trainer is not None:
             self.rows = self.expand(self.trainer.lightning_module.expert_names)
 
-    def predict_dataloader(self) -> DataLoader[list[Row]]:
-        """Batches of rows. Lightning shards them over ranks without repeating or dropping any."""
-        return DataLoader(self.rows, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
+    def predict_dataloader(self) -> DataLoader[Row]:
+        """Batches of this rank's rows. Every row is on one rank; a rank may have none."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        mine = (self.rows or [])[rank::ranks]
+        return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Rows hold no tensors: leave them."""

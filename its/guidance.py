@@ -27,9 +27,10 @@ class GuidedExpert:
         guided = [row for row, scale in enumerate(scales) if scale != 1]
         self.expert = expert
         self.all_guided = len(guided) == len(scales)
-        self.rows = torch.tensor(guided, device=text.device)
+        self.rows = torch.tensor(guided, dtype=torch.int64, device=text.device)
         self.text = torch.cat([null_text[self.rows], text]) if guided else text
-        self.scale = rearrange(torch.tensor([scales[row] for row in guided], device=text.device), "b -> b 1 1 1")
+        gamma = torch.tensor([scales[row] for row in guided], dtype=torch.float32, device=text.device)
+        self.scale = rearrange(gamma, "b -> b 1 1 1")
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Noisy latents (b, c, h, w), timestep (b,) -> eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t))."""

@@ -145,7 +145,10 @@ class NoiseExpert(Part, ABC):
 
     @abstractmethod
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Noisy latents (b, c, h, w), training timestep (b,) int64, text (b, ...) -> noise (b, c, h, w)."""
+        """Noisy latents (b, c, h, w), training timestep (b,) int64, text (b, ...) -> noise (b, c, h, w).
+
+        The noise has the dtype of the latents, whatever that of the weights.
+        """
 
     def codec(self) -> LatentCodec:
         """The codec of this expert's latents, not yet prepared. The default is that of pixel space."""

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from its import registry
-from its.config import Composed, check_class_name, class_choices, split_arguments
+from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
 from its.data import PromptGrid, Row
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
@@ -25,6 +26,7 @@ from its.outputs.progress import Progress
 from its.outputs.run import check_writable, report, save_config
 from its.outputs.sample import is_done, sample_id
 from its.outputs.writer import SampleWriter
+from its.parse_errors import plain_message
 from its.weights import WeightsNotFound
 
 TRAINER_DEFAULTS = {
@@ -32,6 +34,7 @@ TRAINER_DEFAULTS = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,  # ours counts samples and steps
     "enable_model_summary": False,
+    "use_distributed_sampler": False,  # PromptGrid gives each rank its rows, also where there are fewer than ranks
 }
 
 
@@ -159,8 +162,9 @@ def _parse(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
         composed.overlay(file)
     choices, rest = class_choices(arguments)
     for key, name in choices:
-        check_class_name(key, name, "command line")
         composed.choose(key, name)
+    for argument in rest:
+        composed.sources[argument.removeprefix("--").partition("=")[0]] = COMMAND_LINE
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(yaml.safe_dump(composed.pruned(), sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -168,33 +172,45 @@ def _parse(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
 
 
 def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
-    fallback: list[str | None] = [None]
+    stage = _Stage()
 
-    class WithFallback(PredictCLI):
+    class Observed(PredictCLI):
+        def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+            super().setup_parser(*args, **kwargs)
+            stage.keys = list(self.parser.get_defaults().keys())
+
         def before_instantiate_classes(self) -> None:
-            fallback[0] = self.config.model.fallback
+            stage.fallback = self.config.model.fallback
 
     try:
-        return WithFallback(
+        return Observed(
             MultimodalDenoising,
             PromptGrid,
             save_config_callback=None,  # ours leaves secrets out and does not mind a second run
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # noise comes from each sample's own generator
-            parser_kwargs={"exit_on_error": False, "prog": "its predict", "error_handler": None},
+            parser_kwargs={"exit_on_error": False, "prog": "its predict"},
             args=list(arguments),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
     except WeightsNotFound as missing:
-        raise _Missing(str(missing), fallback[0]) from None
+        raise _Missing(str(missing), stage.fallback) from None
     except ArgumentError as error:
-        message = " ".join(str(error).split())
-        source = composed.source_of(message)
+        source = composed.source_of(str(error))
+        message = plain_message(str(error), stage.keys)
         raise UserError(f"{source}: {message}" if source else message) from None
-    except ValueError as error:  # a part that refuses its arguments
+    except (ValueError, MisconfigurationException) as error:  # a part or the trainer refuses its arguments
         raise UserError(str(error)) from None
+
+
+@dataclass
+class _Stage:
+    """How far building got, for messages when it stops."""
+
+    keys: list[str] = field(default_factory=list)
+    fallback: str | None = None
 
 
 def _quiet() -> None:

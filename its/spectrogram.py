@@ -72,13 +72,17 @@ class SpectrogramFormat:
             n_fft=self.n_fft,
             hop_length=self.hop_length,
             win_length=self.win_length,
-            window=torch.hann_window(self.win_length, device=waveform.device),
+            window=self.window(waveform.device),
             center=False,
             return_complex=True,
         )
         magnitude = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9)
         mel = torch.einsum("k f, b k t -> b f t", self.filterbank().to(magnitude), magnitude)
         return mel.clamp(min=self.floor).log()
+
+    def window(self, device: torch.device) -> Tensor:
+        """The Hann window, (win_length,), float32 whatever torch's default dtype is."""
+        return torch.hann_window(self.win_length, dtype=torch.float32, device=device)
 
     def filterbank(self) -> Tensor:
         """The mel filterbank, (n_fft / 2 + 1, f): Slaney's scale and area normalisation, as librosa's."""
@@ -91,17 +95,32 @@ class SpectrogramFormat:
 
 @lru_cache
 def _filterbank(form: SpectrogramFormat) -> Tensor:
-    from torchaudio.functional import melscale_fbanks
+    # A plain float32 tensor on the CPU whatever mode and defaults Lightning has set: it is kept for everybody.
+    with torch.inference_mode(False), torch.device("cpu"):
+        top, bottom = _mel(form.f_max), _mel(form.f_min)
+        edges = _hertz(torch.linspace(bottom, top, form.n_mels + 2, dtype=torch.float64))
+        bins = torch.linspace(0, form.sample_rate / 2, form.n_fft // 2 + 1, dtype=torch.float64)
+        rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+        falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+        triangles = torch.minimum(rising, falling).clamp(min=0)
+        return (triangles * 2 / (edges[2:] - edges[:-2])).float()  # each of area 1 over its hertz, up to sampling
 
-    return melscale_fbanks(
-        n_freqs=form.n_fft // 2 + 1,
-        f_min=form.f_min,
-        f_max=form.f_max,
-        n_mels=form.n_mels,
-        sample_rate=form.sample_rate,
-        norm="slaney",
-        mel_scale="slaney",
-    )
+
+# Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel; then 27 mel for each factor of 6.4.
+_MEL_PER_HERTZ = 3 / 200
+_KNEE_HERTZ, _KNEE_MEL = 1000.0, 15.0
+_LOG_STEP = math.log(6.4) / 27
+
+
+def _mel(hertz: float) -> float:
+    if hertz < _KNEE_HERTZ:
+        return hertz * _MEL_PER_HERTZ
+    return _KNEE_MEL + math.log(hertz / _KNEE_HERTZ) / _LOG_STEP
+
+
+def _hertz(mel: Tensor) -> Tensor:
+    above = _KNEE_HERTZ * torch.exp(_LOG_STEP * (mel - _KNEE_MEL))
+    return torch.where(mel < _KNEE_MEL, mel / _MEL_PER_HERTZ, above)
 
 
 AUFFUSION = SpectrogramFormat(

@@ -5,8 +5,8 @@ A plugin's own tests need no more than
     def test_contract(tmp_path):
         check_plugin(MyExpert, tmp_path)
 
-where `MyExpert.example(folder)` makes a small instance. The AssertionError names what is broken. The check of one
-interface can also be called by itself with any instance on the CPU, prepared and loaded or not.
+where `MyExpert.example(folder)` makes a small instance. The AssertionError names what is broken. A check of
+one interface can also be called by itself, with any instance on the CPU, prepared and loaded or not.
 """
 
 from __future__ import annotations

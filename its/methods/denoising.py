@@ -239,7 +239,7 @@ class MultimodalDenoising(LightningModule):
             raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
         for name in sorted(named - names):
             known = ", ".join(self.expert_names)
-            raise UserError(f"model.combiner: {kind} names {name}, but the experts are {known}.{nearest(name, names)}")
+            raise UserError(f"model.combiner: {kind} names {name}, but the experts are {known}: set {name} to null there.{nearest(name, names)}")
 
     def _check_formats(self) -> None:
         rows, form = self.canvas[0], self.vocoder.format
