@@ -46,7 +46,7 @@ def read_model(
     variant: str | None,
     **options: bool,
 ) -> Any:  # noqa: ANN401
-    """Read a model of diffusers or transformers for inference, in torch's default dtype, on its default device.
+    """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
 
     Raises:
         WeightsNotFound: the files lack tensors that the model needs.

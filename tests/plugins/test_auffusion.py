@@ -1,0 +1,28 @@
+import pytest
+
+from its import AUFFUSION
+from its_plugins import random_weights
+from its_plugins.auffusion import Auffusion
+from its_plugins.stable_diffusion import StableDiffusion
+
+
+def test_it_draws_spectrograms_in_the_latent_space_of_stable_diffusion():
+    audio, visual = Auffusion(), StableDiffusion()
+    assert audio.format == AUFFUSION
+    assert visual.format is None
+    assert audio.latent_space == visual.latent_space
+    assert audio.weights == "auffusion/auffusion-full-no-adapter"
+
+
+def test_arguments_reach_the_loader(tmp_path):
+    random_weights.stable_diffusion(tmp_path, unets=["unet", "unet_audio"])
+    audio = Auffusion(weights=str(tmp_path), unet_folder="unet_audio")
+    audio.prepare()
+    assert "unet_audio/config.json" in audio.located.files
+    assert not any(name.startswith("unet/") for name in audio.located.files)
+    assert audio.codec().weights == str(tmp_path)
+
+
+def test_positional_arguments_are_refused():
+    with pytest.raises(TypeError):
+        Auffusion("auffusion/auffusion-full-no-adapter")
