@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from its.errors import UserError
 from its.weights import Located, WeightsNotFound, locate
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
@@ -49,7 +50,7 @@ def read_model(
     """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
 
     Raises:
-        WeightsNotFound: the files lack tensors that the model needs.
+        UserError: the files lack tensors that the model needs.
     """
     device = torch.get_default_device()
     # On the host first: within a device context transformers asks for accelerate, which nothing here needs.
@@ -66,8 +67,8 @@ def read_model(
         )
     # Both libraries only log this, and leave whatever is in memory as the model's weights.
     if missing := sorted(report["missing_keys"]):
-        raise WeightsNotFound(
+        raise UserError(
             f"{located.folder / component} is no whole {model_class.__name__}: "
-            f"it lacks {len(missing)} tensors, such as {missing[0]}"
+            f"it lacks {len(missing)} tensors, such as {missing[0]}; get the weights again"
         )
     return model.eval().requires_grad_(False).to(device)
