@@ -11,7 +11,10 @@ from its.errors import UserError, nearest
 
 COMMANDS = {
     "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
-    "plugins": ("its.list_plugins", "list the experts, combiners, schedulers, vocoders... that configs can name"),
+    "plugins": (
+        "its.list_plugins",
+        "list the experts, combiners, schedulers, vocoders... that configs can name",
+    ),
 }
 """Name -> (module whose `main` runs it, what it does)."""
 

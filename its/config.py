@@ -35,7 +35,9 @@ PARTS = {
 TRUSTED_MODULES = ("lightning", "torch", "torchmetrics")
 """Besides registered plugins, what a file may name: Lightning's own classes and torch's."""
 
-_ENTRIES = re.compile(r"model\.experts\.\w+|model\.combiner\.init_args\.\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+")
+_ENTRIES = re.compile(
+    r"model\.experts\.\w+|model\.combiner\.init_args\.\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+"
+)
 _PLUGIN = re.compile(r"model\.(experts\.\w+|combiner|scheduler|vocoder|codec|colorizer)")
 _OPEN = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accelerator)(\.\d+)?")
 
@@ -142,8 +144,21 @@ def _resolve(value: Any, path: Path, key: str) -> Any:
     if key == "data.prompts":
         return str(beside) if beside.exists() else value
     if key.startswith(("model", "trainer", "data")) and value.endswith((".yaml", ".yml")):
-        return _resolve(_read(beside), beside, key)
+        return _resolve(_value_of(key, beside, path), beside, key)
     return value
+
+
+def _value_of(key: str, file: Path, named_by: Path) -> Any:
+    """What a file in the place of a key's value holds: the value, or the key itself, as an overlay of it does."""
+    content = _read(file)
+    if key not in content:
+        return content
+    if others := [other for other in content if other != key]:
+        raise UserError(
+            f"{named_by}: {key} names {file}, which sets {', '.join(others)} too, beside {key}: "
+            f"overlay it as a whole with --config {file}"
+        )
+    return content[key]
 
 
 def _merge(base: Any, top: Any) -> Any:

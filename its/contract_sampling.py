@@ -39,15 +39,11 @@ def check_combiner(combiner: Combiner, experts: Sequence[str], *, steps: int = 2
             for number, name in enumerate(experts)
             if participates(weights[name])  # what the others would say is not computed
         }
-        step = Step(
-            index=index, steps=steps, timestep=1 + (steps - 1 - index) * (1000 // steps), weights=weights
-        )
+        step = Step(index=index, steps=steps, timestep=1 + (steps - 1 - index) * (1000 // steps), weights=weights)
         try:
             noise = combiner.combine(estimates, latents, step)
         except KeyError as error:
-            raise need.broken(
-                "combine does without the estimates of experts whose weight is 0", error
-            ) from error
+            raise need.broken("combine does without the estimates of experts whose weight is 0", error) from error
         need(noise.shape == latents.shape, "combine gives noise of the latents' shape", noise.shape)
         need(noise.dtype == latents.dtype, "combine gives noise of the latents' dtype", noise.dtype)
         need(bool(noise.isfinite().all()), "combine gives finite noise of finite estimates")

@@ -92,16 +92,17 @@ class PromptGrid(LightningDataModule):
         Raises:
             UserError: a file, row or key is not as it should be; the message names it.
         """
-        for key, given in (("negative_prompts", self.negative_prompts), ("guidance_scale", self.guidance_scale)):
+        for key, given in (
+            ("negative_prompts", self.negative_prompts),
+            ("guidance_scale", self.guidance_scale),
+        ):
             _check_names(given, experts, f"data.{key}")
-        return [
-            row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)
-        ]
+        return [row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)]
 
     def setup(self, stage: str) -> None:
         """Expand the rows, unless somebody chose them already."""
         if self.rows is None and self.trainer is not None:
-            self.rows = self.expand(self.trainer.lightning_module.expert_names)
+            self.rows = self.expand(self.trainer.lightning_module.expert_names)  # type: ignore[arg-type]  # a Method's
 
     def predict_dataloader(self) -> DataLoader[Row]:
         """Batches of this rank's rows. Every row is on one rank; a rank may have none."""
@@ -118,10 +119,11 @@ class PromptGrid(LightningDataModule):
         seeds = entry.pop("seeds", None)
         if "seed" in entry:
             seeds = [entry.pop("seed")]
-        negative = {**self.negative_prompts, **entry.pop("negative_prompts", {})}
-        scale = {**self.guidance_scale, **entry.pop("guidance_scale", {})}
-        for key, given in (("negative_prompts", negative), ("guidance_scale", scale)):
+        own = {key: entry.pop(key, {}) for key in ("negative_prompts", "guidance_scale")}
+        for key, given in own.items():
             _check_names(given, experts, f"{source}: {key}")
+        negative = {**self.negative_prompts, **own["negative_prompts"]}
+        scale = {**self.guidance_scale, **own["guidance_scale"]}
         _check_names(entry, experts, source)
         for name in experts:
             if not isinstance(entry.get(name), str):
@@ -139,7 +141,9 @@ class PromptGrid(LightningDataModule):
             )
 
 
-def _entries(prompts: str | list[dict[str, Any]] | dict[str, list[str]]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+def _entries(
+    prompts: str | list[dict[str, Any]] | dict[str, list[str]],
+) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts
     if isinstance(content, str):
@@ -217,7 +221,9 @@ def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
         raise UserError(f"{source}: expected a value for each expert ({', '.join(experts)}), got {given!r:.80}")
     for name in given:
         if name not in experts:
-            raise UserError(f"{source}: {name} is no expert; there are {', '.join(experts)}.{nearest(str(name), experts)}")
+            raise UserError(
+                f"{source}: {name} is no expert; there are {', '.join(experts)}.{nearest(str(name), experts)}"
+            )
 
 
 def _seeds(seeds: Any, source: str) -> list[int]:

@@ -116,12 +116,15 @@ class IdentityCodec(LatentCodec):
     """The codec of pixel-space experts: their latents are the picture itself, in [-1, 1]."""
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
+        """(H, W) -> (3, H, W)."""
         return 3, *canvas
 
     def encode(self, picture: Tensor) -> Tensor:
+        """[0, 1] -> [-1, 1]."""
         return picture * 2 - 1
 
     def decode(self, latents: Tensor) -> Tensor:
+        """[-1, 1] -> [0, 1], clamped."""
         return (latents / 2 + 0.5).clamp(0, 1)
 
 
@@ -240,7 +243,7 @@ class Vocoder(Part, ABC):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(fn(tensor.new_empty(0)).device)
 
-        return super()._apply(move, recurse)
+        return super()._apply(move, recurse)  # type: ignore[no-untyped-call]
 
 
 class Colorizer(Part, ABC):
@@ -255,6 +258,5 @@ class Colorizer(Part, ABC):
 
 
 INTERFACES: dict[str, type] = {
-    interface.__name__: interface
-    for interface in (NoiseExpert, Combiner, Scheduler, Vocoder, Colorizer, LatentCodec)
+    interface.__name__: interface for interface in (NoiseExpert, Combiner, Scheduler, Vocoder, Colorizer, LatentCodec)
 }

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from its import registry
 from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
@@ -216,5 +216,9 @@ class _Stage:
 def _quiet() -> None:
     """Lightning's hints and warnings about things that are meant here."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*predict_dataloader.*",
+    ):
         warnings.filterwarnings("ignore", message=pattern)

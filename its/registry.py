@@ -80,7 +80,7 @@ def load_plugins() -> None:
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             entry.load()
-        except Exception as error:  # somebody else's module: whatever it raises must not take the others down
+        except Exception as error:  # noqa: BLE001 - somebody else's module: whatever it raises must not take the others down
             _failures[f"{entry.name} ({entry.value})"] = f"{type(error).__name__}: {error}"
 
 

@@ -103,7 +103,7 @@ def _filterbank(form: SpectrogramFormat) -> Tensor:
         rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
         falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
         triangles = torch.minimum(rising, falling).clamp(min=0)
-        return (triangles * 2 / (edges[2:] - edges[:-2])).float()  # each of area 1 over its hertz, up to sampling
+        return (triangles * 2 / (edges[2:] - edges[:-2])).float()  # the area under each is 1
 
 
 # Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel; then 27 mel for each factor of 6.4.

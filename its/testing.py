@@ -63,9 +63,7 @@ def check_plugin(cls: type, folder: Path) -> None:
     checks[interface]()
 
 
-def check_expert(
-    expert: NoiseExpert, *, canvas: tuple[int, int] = (64, 128), prompts: Sequence[str] = PROMPTS
-) -> None:
+def check_expert(expert: NoiseExpert, *, canvas: tuple[int, int] = (64, 128), prompts: Sequence[str] = PROMPTS) -> None:
     """Check a `NoiseExpert`, on a canvas that suits its codec, with two prompts that it tells apart."""
     need = Contract(expert, NoiseExpert)
     check_part(expert, need)
@@ -205,5 +203,5 @@ def check_colorizer(colorizer: Colorizer, *, canvas: tuple[int, int] = (64, 128)
     need(close(rgb, singles), "colour of b samples equals that of each alone, with its own generator")
 
 
-def _example(cls: type, source: Path | Sequence[str]) -> Any:  # noqa: ANN401  # of the interface it implements
+def _example(cls: type, source: Path | Sequence[str]) -> Any:  # of the interface it implements
     return cls.example(source)  # type: ignore[attr-defined]

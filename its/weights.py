@@ -113,7 +113,7 @@ def _hub_trouble() -> str | None:
         try:
             get_session().head(constants.ENDPOINT, timeout=NETWORK_PATIENCE)
             outcome.clear()
-        except Exception as error:  # whatever the HTTP library raises: no network is no crash
+        except Exception as error:  # noqa: BLE001 - whatever the HTTP library raises: no network is no crash
             outcome[:] = [f"{constants.ENDPOINT} can't be reached ({type(error).__name__})"]
 
     # In a thread, since looking a name up has no time limit of its own.

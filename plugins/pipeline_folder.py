@@ -52,6 +52,9 @@ def read_model(
     Raises:
         UserError: the files lack tensors that the model needs.
     """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
     device = torch.get_default_device()
     # On the host first: within a device context transformers asks for accelerate, which nothing here needs.
     with torch.device("cpu"):

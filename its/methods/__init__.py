@@ -1,0 +1,1 @@
+"""Ways to make images that sound, each a LightningModule with the same outside face."""

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from its.data import Row
 from its.errors import UserError, nearest
 from its.guidance import GuidedExpert, TextCache
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
-from its.data import Row
+from its.methods.base import Method
 from its.noise import generators, initial_noise
-from its.outputs.sample import Sample
+from its.outputs.sample import Result, Sample
 from its.sampling import denoise
 from its.weights import WeightsNotFound
 
 
-class MultimodalDenoising(LightningModule):
+class MultimodalDenoising(Method):
     """Puts the parts together and turns a batch of rows into samples: the composition root, and nothing more."""
 
     def __init__(
@@ -53,7 +53,7 @@ class MultimodalDenoising(LightningModule):
         noise_dtype: `float16` replays seeds published by the paper's authors.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
-        super().__init__()
+        super().__init__(fallback=fallback)
         self.experts = nn.ModuleDict(experts)
         self.combiner = combiner
         self.scheduler = scheduler
@@ -63,13 +63,6 @@ class MultimodalDenoising(LightningModule):
         self.canvas = canvas
         self.trim = trim
         self.noise_dtype = noise_dtype
-        self.fallback = fallback
-        self.fallback_taken: str | None = None
-        """Why the fallback stands in for the weights that the config names; None if it doesn't."""
-        self.on_step: Callable[[Step, int], None] | None = None
-        """Called after each step with the batch's size, for progress."""
-        self.provenance: dict[str, Any] = {}
-        """Which weights each part runs on, by its key. Filled by `prepare`."""
         self._check_arguments(codec)
         picture, sound = self._picture_and_sound()
         self.picture_codec = codec or picture.codec()
@@ -82,12 +75,7 @@ class MultimodalDenoising(LightningModule):
         return list(self.experts)
 
     def prepare(self) -> None:
-        """Find or download all weights and check that the parts fit each other, before anything is loaded.
-
-        Raises:
-            WeightsNotFound: with the part's key in front.
-            UserError: parts that don't fit.
-        """
+        """Find all weights and check that the parts fit."""
         for key, part in self._parts():
             try:
                 part.prepare()
@@ -106,7 +94,7 @@ class MultimodalDenoising(LightningModule):
         self.eval().requires_grad_(False)
 
     def definition(self) -> dict[str, Any]:
-        """All that a sample depends on besides its row, as JSON-serialisable values. Valid after `prepare`."""
+        """Settings, and the weights by what they are instead of where."""
         weights = {
             key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
             for key, record in self.provenance.items()
@@ -139,9 +127,7 @@ class MultimodalDenoising(LightningModule):
             experts = {name: self._guided(name, expert, rows) for name, expert in self._experts()}
         with _timed(clock, "denoise"):
             shape = self.sound_codec.latent_shape(self.canvas)
-            noise = initial_noise(
-                generators([row.seed for row in rows]), shape, dtype=getattr(torch, self.noise_dtype)
-            )
+            noise = initial_noise(generators([row.seed for row in rows]), shape, dtype=getattr(torch, self.noise_dtype))
             latents = denoise(
                 noise.to(self.device),
                 experts=experts,
@@ -159,20 +145,21 @@ class MultimodalDenoising(LightningModule):
             waveform = self._play(spectrogram).cpu()
         gray, picture, latents = (x.float().cpu() for x in (self._cut(spectrogram), self._cut(seen), latents))
         clock = {stage: round(seconds, 4) for stage, seconds in clock.items()} | {"batch_size": len(rows)}
-        return [
-            Sample(
-                row=row,
+        samples = []
+        for i, row in enumerate(rows):
+            if not finite[i]:
+                why = f"the latents are not finite at precision {self.dtype}"
+                samples.append(Sample(row=row, error=why, timings=clock))
+                continue
+            result = Result(
                 latents=latents[i],
                 spectrogram=gray[i, 0],
                 picture=picture[i],
                 waveform=waveform[i],
                 sample_rate=self.vocoder.format.sample_rate,
-                timings=clock,
             )
-            if finite[i]
-            else Sample(row=row, timings=clock, error=f"the latents are not finite at precision {self.dtype}")
-            for i, row in enumerate(rows)
-        ]
+            samples.append(Sample(row=row, result=result, timings=clock))
+        return samples
 
     def _guided(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert:
         text = self._texts.setdefault(name, TextCache(expert))
@@ -239,7 +226,10 @@ class MultimodalDenoising(LightningModule):
             raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
         for name in sorted(named - names):
             known = ", ".join(self.expert_names)
-            raise UserError(f"model.combiner: {kind} names {name}, but the experts are {known}: set {name} to null there.{nearest(name, names)}")
+            raise UserError(
+                f"model.combiner: {kind} names {name}, but the experts are {known}: set {name} to null there."
+                f"{nearest(name, names)}"
+            )
 
     def _check_formats(self) -> None:
         rows, form = self.canvas[0], self.vocoder.format

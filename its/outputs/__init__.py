@@ -1,0 +1,1 @@
+"""The run folder: samples, progress, and what came of every row."""

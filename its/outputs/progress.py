@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from its.interfaces import Step
+from its.methods.base import method_of
 
 
 class Progress(Callback):
@@ -33,7 +34,7 @@ class Progress(Callback):
             from tqdm import tqdm
 
             self._bar = tqdm(total=self.rows, unit="sample", desc="images that sound", dynamic_ncols=True)
-        pl_module.on_step = self._on_step
+        method_of(pl_module).on_step = self._on_step
 
     def on_predict_batch_end(
         self,
@@ -54,7 +55,11 @@ class Progress(Callback):
         else:
             rate = self.done / (time.monotonic() - self.began)
             left = (self.rows - self.done) / rate
-            print(f"{self.done}/{self.rows} samples, {rate:.3g}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.done}/{self.rows} samples, {rate:.3g}/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the terminal as it was, also after an error."""

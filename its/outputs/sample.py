@@ -22,29 +22,40 @@ EXTRAS = ("image", "latents")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
 
-@dataclass(kw_only=True)
-class Sample:
-    """What a method made of one row; all tensors float32 on the CPU.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a row became; all tensors float32 on the CPU.
 
     Attributes:
-        row: what was asked for.
         latents: (c, h, w) clean latents, untrimmed.
         spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds.
         picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
         waveform: (n,) in [-1, 1].
         sample_rate: in Hz.
+    """
+
+    latents: Tensor
+    spectrogram: Tensor
+    picture: Tensor
+    waveform: Tensor
+    sample_rate: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What came of one row: a result, or the reason why there is none.
+
+    Attributes:
+        row: what was asked for.
+        result: None if it failed.
+        error: why it failed.
         timings: seconds by stage, for the batch that this sample was in.
-        error: why there is no result; then the tensors are None.
     """
 
     row: Row
-    latents: Tensor | None = None
-    spectrogram: Tensor | None = None
-    picture: Tensor | None = None
-    waveform: Tensor | None = None
-    sample_rate: int = 0
-    timings: dict[str, float] = field(default_factory=dict)
+    result: Result | None = None
     error: str | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
 
 
 def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
@@ -95,35 +106,31 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
-    outcome: dict[str, Any] = {"status": "failed", "error": sample.error}
-    if sample.error is None:
+    outcome = {"status": "failed", "error": sample.error}
+    if sample.result is not None:
         outcome = {"status": "ok"}
-        _write_files(folder, sample, extras)
+        _write_files(folder, sample.result, extras)
     partial = folder / f"{RECORD}.partial"
-    partial.write_text(
-        json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, folder / RECORD)
 
 
 _FILES = {"image": "image.png", "latents": "latents.safetensors"}
 
 
-def _write_files(folder: Path, sample: Sample, extras: Sequence[str]) -> None:
+def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
     import soundfile
     from PIL import Image
     from safetensors.torch import save_file
 
-    assert sample.spectrogram is not None and sample.waveform is not None  # a sample without error has them
-    assert sample.picture is not None and sample.latents is not None
-    Image.fromarray(_eight_bit(sample.spectrogram), mode="L").save(folder / "spectrogram.png", compress_level=1)
-    pcm = (sample.waveform.clamp(-1, 1) * 32767).round().numpy().astype(np.int16)
-    soundfile.write(folder / "audio.wav", pcm, sample.sample_rate, subtype="PCM_16")
+    Image.fromarray(_eight_bit(result.spectrogram), mode="L").save(folder / "spectrogram.png", compress_level=1)
+    pcm = (result.waveform.clamp(-1, 1) * 32767).round().numpy().astype(np.int16)
+    soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
     if "image" in extras:
-        rgb = _eight_bit(rearrange(sample.picture, "c h w -> h w c"))
+        rgb = _eight_bit(rearrange(result.picture, "c h w -> h w c"))
         Image.fromarray(rgb, mode="RGB").save(folder / _FILES["image"], compress_level=1)
     if "latents" in extras:
-        save_file({"latents": sample.latents.contiguous()}, folder / _FILES["latents"])
+        save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 
 
 def _eight_bit(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

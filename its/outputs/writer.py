@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from its.methods.base import method_of
 from its.outputs.sample import Sample, sample_id, write_sample
 
 
@@ -39,7 +40,8 @@ class SampleWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write the samples of one batch."""
-        definition: dict[str, Any] = pl_module.definition()  # type: ignore[operator]
+        method = method_of(pl_module)
+        definition = method.definition()
         for sample in prediction:
             row = sample.row
             name = sample_id(row, definition)
@@ -52,12 +54,12 @@ class SampleWriter(BasePredictionWriter):
                     "guidance_scale": dict(row.guidance_scale),
                     **definition["settings"],
                     "precision": str(trainer.precision),
-                    "device": pl_module.device.type,
+                    "device": method.device.type,
                 },
-                "weights": pl_module.provenance,
-                "fallback": pl_module.fallback_taken,
+                "weights": method.provenance,
+                "fallback": method.fallback_taken,
                 "scores": {},
-                "timings": sample.timings,
+                "timings": dict(sample.timings),
                 "versions": versions(),
             }
             write_sample(self.samples / name, sample, record, self.save)

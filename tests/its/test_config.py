@@ -1,0 +1,172 @@
+import pytest
+
+from its import registry
+from its.config import Composed, class_choices, split_arguments
+from its.errors import UserError
+
+registry.load_plugins()
+
+BASE = """
+model:
+  experts:
+    visual: {class_path: StableDiffusion, init_args: {weights: a/b}}
+    audio: {class_path: Auffusion, init_args: {weights: c/d, revision: x}}
+  combiner: {class_path: WarmStartAverage, init_args: {t: {visual: 0.9, audio: 1.0}}}
+  steps: 100
+data:
+  guidance_scale: {visual: 10.0, audio: 10.0}
+"""
+
+
+def compose(tmp_path, *texts):
+    composed = Composed()
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        composed.overlay(path)
+    return composed
+
+
+def test_an_overlay_touches_only_its_own_keys(tmp_path):
+    config = compose(
+        tmp_path, BASE, "model: {experts: {visual: {init_args: {weights: e/f}}}, steps: 5}"
+    ).pruned()
+    assert config["model"]["experts"]["visual"] == {
+        "class_path": "StableDiffusion",
+        "init_args": {"weights": "e/f"},
+    }
+    assert config["model"]["experts"]["audio"]["init_args"] == {"weights": "c/d", "revision": "x"}
+    assert config["model"]["steps"] == 5
+
+
+def test_a_new_class_starts_afresh(tmp_path):
+    config = compose(tmp_path, BASE, "model: {experts: {audio: {class_path: StableDiffusion}}}").pruned()
+    assert config["model"]["experts"]["audio"] == {"class_path": "StableDiffusion"}
+
+
+def test_a_new_class_on_the_command_line_starts_afresh(tmp_path):
+    composed = compose(tmp_path, BASE)
+    composed.choose("model.experts.audio", "StableDiffusion")
+    assert composed.pruned()["model"]["experts"]["audio"] == {"class_path": "StableDiffusion"}
+
+
+def test_the_same_class_on_the_command_line_keeps_its_arguments(tmp_path):
+    composed = compose(tmp_path, BASE)
+    composed.choose("model.experts.audio", "Auffusion")
+    assert composed.pruned()["model"]["experts"]["audio"]["init_args"]["revision"] == "x"
+
+
+def test_null_removes_an_expert_and_what_belongs_to_it(tmp_path):
+    overlay = """
+    model: {experts: {audio: null}, combiner: {init_args: {t: {audio: null}}}}
+    data: {guidance_scale: {audio: null}}
+    """
+    config = compose(tmp_path, BASE, overlay).pruned()
+    assert list(config["model"]["experts"]) == ["visual"]
+    assert config["model"]["combiner"]["init_args"]["t"] == {"visual": 0.9}
+    assert config["data"]["guidance_scale"] == {"visual": 10.0}
+
+
+def test_null_stays_where_it_is_a_value(tmp_path):
+    assert compose(tmp_path, "model: {fallback: null}").pruned() == {"model": {"fallback": None}}
+
+
+def test_a_file_in_the_place_of_a_value_is_relative_to_the_file_that_names_it(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "audio.yaml").write_text("{class_path: Auffusion, init_args: {weights: g/h}}")
+    (tmp_path / "parts" / "experts.yaml").write_text("audio: audio.yaml")
+    config = compose(tmp_path, "model: {experts: parts/experts.yaml}").pruned()
+    assert config["model"]["experts"]["audio"]["init_args"]["weights"] == "g/h"
+
+
+def test_a_file_of_prompts_is_relative_to_the_config(tmp_path):
+    (tmp_path / "prompts.csv").write_text("visual,audio\n")
+    assert compose(tmp_path, "data: {prompts: prompts.csv}").pruned()["data"]["prompts"] == str(
+        tmp_path / "prompts.csv"
+    )
+    assert compose(tmp_path, "data: {prompts: elsewhere.csv}").pruned()["data"]["prompts"] == "elsewhere.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model: {combiner: {class_path: os.system}}",
+            r"0.yaml: model.combiner.class_path names os.system.*--plugin os",
+        ),
+        ("model: {scheduler: subprocess.run}", r"model.scheduler names subprocess.run"),
+        (
+            "trainer: {callbacks: [{class_path: evil.Callback}]}",
+            r"trainer.callbacks.0.class_path names evil.Callback",
+        ),
+        ("trainer: {logger: evil.Logger}", r"trainer.logger names evil.Logger"),
+        ("data: {x: [{deep: {class_path: evil.X}}]}", r"names evil.X"),
+        (
+            "model: {vocoder: {class_path: HiFiGUN}}",
+            r"0.yaml: model.vocoder is 'HiFiGUN'.*Did you mean HiFiGAN\?",
+        ),
+        (
+            "model: {experts: {audio: {class_path: DDIM}}}",
+            r"model.experts.audio is 'DDIM'.*DDIM is a Scheduler",
+        ),
+        ("- 1", r"expected keys such as model"),
+        ("model: [", r"0.yaml: not YAML"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path, text, message):
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        compose(tmp_path, text)
+
+
+def test_a_file_in_the_place_of_a_value_is_checked_too(tmp_path):
+    (tmp_path / "part.yaml").write_text("class_path: os.system")
+    with pytest.raises(UserError, match="names os.system"):
+        compose(tmp_path, "model: {scheduler: part.yaml}")
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIM", "its_plugins.ddim.DDIM", "lightning.pytorch.loggers.CSVLogger", "torch.nn.Identity"]
+)
+def test_registered_classes_and_lightnings_may_be_named(tmp_path, name):
+    compose(tmp_path, f"model: {{scheduler: {{class_path: {name}}}}}")
+
+
+def test_a_missing_config_names_the_nearest(tmp_path):
+    (tmp_path / "castle.yaml").touch()
+    with pytest.raises(UserError, match=r"there is no config .*castel.yaml. Did you mean castle.yaml\?"):
+        Composed().overlay(tmp_path / "castel.yaml")
+
+
+def test_messages_can_say_where_a_key_was_set(tmp_path):
+    composed = compose(tmp_path, BASE, "model: {steps: x}")
+    assert composed.source_of('Parser key "model.steps": Expected') == str(tmp_path / "1.yaml")
+    assert composed.source_of('Parser key "model.combiner": Expected') == str(tmp_path / "0.yaml")
+    assert composed.source_of("nothing of it") is None
+
+
+def test_the_command_line_is_split_in_order():
+    files, modules, rest = split_arguments(
+        ["--config", "a.yaml", "--model.steps", "3", "--plugin=mine", "-c", "b.yaml", "--config=c.yaml"]
+    )
+    assert ([str(f) for f in files], modules) == (["a.yaml", "b.yaml", "c.yaml"], ["mine"])
+    assert rest == ["--model.steps", "3"]
+
+
+def test_an_option_without_its_value():
+    with pytest.raises(UserError, match="--config needs a value"):
+        split_arguments(["--config"])
+
+
+def test_choices_of_classes_are_told_from_other_arguments():
+    choices, rest = class_choices(
+        [
+            "--model.vocoder", "GriffinLim", "--model.scheduler.class_path=DDIM", "--model.experts.audio", "null",
+            "--model.vocoder.init_args.iterations", "3", "--model.combiner={class_path: X}",
+        ]
+    )  # fmt: skip
+    assert choices == [
+        ("model.vocoder", "GriffinLim"),
+        ("model.scheduler", "DDIM"),
+        ("model.experts.audio", None),
+    ]
+    assert rest == ["--model.vocoder.init_args.iterations", "3", "--model.combiner={class_path: X}"]
