@@ -1,0 +1,67 @@
+"""Tiny weights in the real layouts, made once for all tests."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from its import registry
+from its_plugins.hifi_gan import write_random_checkpoint
+from its_plugins.random_weights import stable_diffusion
+
+registry.load_plugins()
+
+VOCODER = {
+    "resblock": "1",
+    "upsample_rates": [5, 4, 4, 2],
+    "upsample_kernel_sizes": [11, 8, 8, 4],
+    "upsample_initial_channel": 32,
+    "resblock_kernel_sizes": [3, 7],
+    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]],
+    "num_mels": 64,
+    "sampling_rate": 16000,
+    "n_fft": 2048,
+    "hop_size": 160,
+    "win_size": 1024,
+    "fmin": 0,
+    "fmax": 8000,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `sd` and `auffusion` (with a 64-band vocoder), each in the layout of the real one."""
+    folder = tmp_path_factory.mktemp("tiny")
+    stable_diffusion(folder / "sd", seed=0)
+    stable_diffusion(folder / "auffusion", seed=1)
+    write_random_checkpoint(folder / "auffusion" / "vocoder", VOCODER)
+    return folder
+
+
+@pytest.fixture
+def config(tiny: Path, tmp_path: Path) -> Path:
+    """A config of `its predict` on these weights: a canvas of 64 x 128, 6 steps, two seeds."""
+    content = {
+        "model": {
+            "experts": {
+                "visual": {"class_path": "StableDiffusion", "init_args": {"weights": str(tiny / "sd")}},
+                "audio": {"class_path": "Auffusion", "init_args": {"weights": str(tiny / "auffusion")}},
+            },
+            "combiner": {"class_path": "WarmStartAverage", "init_args": {"t": {"visual": 0.5, "audio": 1.0}}},
+            "scheduler": {"class_path": "DDIM"},
+            "vocoder": {"class_path": "HiFiGAN", "init_args": {"weights": str(tiny / "auffusion")}},
+            "steps": 6,
+            "canvas": [64, 128],
+        },
+        "data": {
+            "prompts": [{"visual": "castle towers", "audio": "bell ringing"}],
+            "seeds": [1, 2],
+            "guidance_scale": {"visual": 10.0, "audio": 7.5},
+            "batch_size": 2,
+        },
+        "trainer": {"accelerator": "cpu"},
+        "output": str(tmp_path / "run"),
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,248 @@
+"""Multimodal denoising against the authors' program, written out here from its description on diffusers' own parts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from its.data import Row
+from its.errors import UserError
+from its.interfaces import Combiner
+from its.methods.denoising import MultimodalDenoising
+from its.weights import WeightsNotFound
+from its_plugins.auffusion import Auffusion
+from its_plugins.ddim import DDIM
+from its_plugins.griffin_lim import GriffinLim
+from its_plugins.hifi_gan import HiFiGAN
+from its_plugins.random_weights import SCHEDULER
+from its_plugins.stable_diffusion import StableDiffusion
+from its_plugins.warm_start_average import WarmStartAverage
+
+PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}
+
+
+def row(seed=1, visual=10.0, audio=10.0, prompts=PROMPTS, negative="") -> Row:
+    return Row(
+        prompts=prompts,
+        negative_prompts={"visual": negative, "audio": negative},
+        guidance_scale={"visual": visual, "audio": audio},
+        seed=seed,
+        source="test",
+    )
+
+
+def method(tiny, *, load=True, **changes) -> MultimodalDenoising:
+    arguments = {
+        "experts": {
+            "visual": StableDiffusion(weights=str(tiny / "sd")),
+            "audio": Auffusion(weights=str(tiny / "auffusion")),
+        },
+        "combiner": WarmStartAverage(t={"visual": 0.9, "audio": 1.0}),
+        "scheduler": DDIM(),
+        "vocoder": HiFiGAN(weights=str(tiny / "auffusion")),
+        "steps": 10,
+        "canvas": (64, 128),
+    }
+    model = MultimodalDenoising(**{**arguments, **changes})
+    if load:
+        model.prepare()
+        model.configure_model()
+    return model
+
+
+@torch.inference_mode()
+def make(model, *rows):
+    samples = model.predict_step(list(rows))
+    assert [s.error for s in samples] == [None] * len(rows)
+    return [s.result for s in samples]
+
+
+@torch.inference_mode()
+def authors_program(tiny, *, seed, steps, start, scale, dtype):
+    """One sample: text, noise, guided estimates of both experts, equal average, DDIM, decode, log-mel."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    pipes = {name: StableDiffusionPipeline.from_pretrained(tiny / name) for name in ("sd", "auffusion")}
+    texts = {}
+    for name, prompt in zip(pipes, PROMPTS.values(), strict=True):
+        pipe = pipes[name]
+        encoded = [
+            pipe.text_encoder(pipe.tokenizer(p, padding="max_length", max_length=77, return_tensors="pt").input_ids)[0]
+            for p in ("", prompt)
+        ]
+        texts[name] = torch.cat(encoded)
+    scheduler = DDIMScheduler(**{k: v for k, v in SCHEDULER.items() if k != "_class_name"})
+    scheduler.set_timesteps(steps)
+    z = torch.randn((1, 4, 8, 16), generator=torch.manual_seed(seed), dtype=dtype).float()
+    for i, t in enumerate(scheduler.timesteps):
+        eps = {}
+        for name, pipe in pipes.items():
+            null, text = pipe.unet(torch.cat([z, z]), t, encoder_hidden_states=texts[name]).sample.chunk(2)
+            eps[name] = null + scale * (text - null)
+        z = scheduler.step((eps["sd"] + eps["auffusion"]) / 2 if i >= start else eps["auffusion"], t, z).prev_sample
+    picture = {
+        n: (p.vae.decode(z / p.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1) for n, p in pipes.items()
+    }
+    return z, picture["sd"], picture["auffusion"].mean(1)
+
+
+@pytest.mark.parametrize(("steps", "start"), [(20, 2), (100, 10)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_equals_the_authors_program(tiny, steps, start, dtype):
+    model = method(tiny, steps=steps, noise_dtype=str(dtype).removeprefix("torch."))
+    (ours,) = make(model, row(seed=1234))
+    latents, picture, gray = authors_program(tiny, seed=1234, steps=steps, start=start, scale=10.0, dtype=dtype)
+    torch.testing.assert_close(ours.latents, latents[0], rtol=0, atol=5e-4)
+    torch.testing.assert_close(ours.picture, picture[0, :, :, :-32], rtol=0, atol=1e-4)
+    torch.testing.assert_close(ours.spectrogram, gray[0, :, :-32], rtol=0, atol=1e-4)
+    # From the authors' picture to their sound: flip, denormalise, vocode, cut.
+    log_mel = gray.flip(1) * (torch.tensor(200.0).log() - torch.tensor(1e-5).log()) + torch.tensor(1e-5).log()
+    waveform = model.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
+    torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
+    assert ours.waveform.shape == (96 * 160,)
+
+
+def test_a_batch_equals_its_samples_one_by_one(tiny):
+    model = method(tiny)
+    rows = [
+        row(seed=1),
+        row(seed=2, visual=1.0, negative="dog"),
+        row(seed=3, prompts={"visual": "dog", "audio": "dog"}),
+    ]
+    together = make(model, *rows)
+    for one, among in zip(rows, together, strict=True):
+        (alone,) = make(model, one)
+        scale = alone.latents.std()
+        torch.testing.assert_close(among.latents / scale, alone.latents / scale, rtol=0, atol=1e-5)
+        torch.testing.assert_close(among.spectrogram, alone.spectrogram, rtol=0, atol=1e-5)
+
+
+def test_the_sample_depends_on_its_seed_prompts_and_scales(tiny):
+    model = method(tiny)
+    others = [row(seed=2), row(visual=3.0), row(negative="dog"), row(prompts=PROMPTS | {"audio": "dog barking"})]
+    first, *rest = make(model, row(), *others)
+    for other in rest:
+        assert not torch.allclose(first.latents, other.latents, atol=1e-2)
+
+
+def test_equal_codecs_are_loaded_and_run_once(tiny):
+    shared = method(tiny, experts={
+        "visual": StableDiffusion(weights=str(tiny / "sd")),
+        "audio": Auffusion(weights=str(tiny / "sd")),
+    })  # fmt: skip
+    assert shared.sound_codec is shared.picture_codec
+    apart = method(tiny)
+    assert apart.sound_codec is not apart.picture_codec
+
+
+def test_loading_twice_changes_nothing(tiny):
+    model = method(tiny)
+    before = make(model, row())[0].latents
+    model.configure_model()
+    assert torch.equal(make(model, row())[0].latents, before)
+
+
+def test_any_vocoder_of_the_format_fits(tiny):
+    from its.spectrogram import AUFFUSION
+
+    model = method(tiny, vocoder=GriffinLim(format=replace(AUFFUSION, n_mels=64), iterations=2), steps=2)
+    assert make(model, row())[0].waveform.shape == (96 * 160,)
+
+
+def test_what_is_not_finite_fails_alone(tiny):
+    class Poison(WarmStartAverage):
+        def combine(self, estimates, latents, step):
+            noise = super().combine(estimates, latents, step)
+            noise[1] = torch.nan
+            return noise
+
+    model = method(tiny, combiner=Poison(t={"visual": 1.0, "audio": 1.0}), steps=2)
+    with torch.inference_mode():
+        good, bad = model.predict_step([row(seed=1), row(seed=2)])
+    assert good.result is not None
+    assert bad.result is None
+    assert "not finite" in bad.error
+
+
+def test_a_batch_that_raises_gives_failed_samples(tiny):
+    class Broken(WarmStartAverage):
+        def combine(self, estimates, latents, step):
+            raise ArithmeticError("no idea")
+
+    model = method(tiny, combiner=Broken(t={"visual": 1.0, "audio": 1.0}))
+    (sample,) = model.predict_step([row()])
+    assert sample.error == "ArithmeticError: no idea"
+
+
+class Named(Combiner):
+    """Names one expert, whichever are there."""
+
+    def weights(self, progress):
+        return {"visuel": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"experts": {}}, "model.experts is empty"),
+        ({"steps": 0}, "model.steps is 0"),
+        ({"trim": 128}, "model.trim is 128; expected 0 to less than the canvas's 128 columns"),
+        ({"combiner": Named()}, r"Named has no weight for expert audio"),
+        ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "names x, but the experts are"),
+    ],
+)
+def test_arguments_that_make_no_sense(tiny, changes, message):
+    with pytest.raises(UserError, match=message):
+        method(tiny, load=False, **changes)
+
+
+def test_latent_spaces_must_be_equal(tiny):
+    class Elsewhere(StableDiffusion):
+        latent_space = "elsewhere"
+
+    experts = {"visual": Elsewhere(), "audio": Auffusion()}
+    with pytest.raises(UserError, match=r"different latent spaces \(visual: elsewhere, audio: stable-diffusion-v1\)"):
+        method(tiny, load=False, experts=experts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"canvas": (64, 100)}, r"model.canvas: .*multiples of 8"),
+        ({"canvas": (128, 128)}, "model.canvas has 128 rows, but the vocoder HiFiGAN plays 64"),
+    ],
+)
+def test_a_canvas_that_does_not_fit(tiny, changes, message):
+    with pytest.raises(UserError, match=message):
+        method(tiny, **changes)
+
+
+def test_a_vocoder_of_another_format_is_named(tiny):
+    from its.spectrogram import AUFFUSION
+
+    other = GriffinLim(format=replace(AUFFUSION, n_mels=64, hop_length=200, name="Slow"))
+    with pytest.raises(
+        UserError, match="GriffinLim plays spectrograms in the format Slow, but expert audio makes Auffusion"
+    ):
+        method(tiny, vocoder=other)
+
+
+def test_missing_weights_are_named_by_key(tiny):
+    experts = {"visual": StableDiffusion(weights="/nowhere"), "audio": Auffusion(weights=str(tiny / "auffusion"))}
+    with pytest.raises(WeightsNotFound, match=r"^model.experts.visual: /nowhere is not a folder"):
+        method(tiny, experts=experts)
+
+
+def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny / "sd", tmp_path / "elsewhere")
+    moved = {
+        "visual": StableDiffusion(weights=str(tmp_path / "elsewhere")),
+        "audio": Auffusion(weights=str(tiny / "auffusion")),
+    }
+    same = method(tiny).definition()
+    assert method(tiny, experts=moved).definition() == same
+    assert method(tiny, steps=11).definition() != same
+    assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition() != same
+    assert method(tiny, vocoder=GriffinLim(format=method(tiny).vocoder.format)).definition() != same
