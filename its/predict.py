@@ -97,10 +97,7 @@ def main(arguments: Sequence[str]) -> int:
     _quiet()
     files, modules, rest = split_arguments(arguments)
     registry.load_plugins()
-    try:
-        registry.load_modules(modules)
-    except ImportError as error:
-        raise UserError(f"--plugin: {error}") from None
+    registry.load_modules(modules)
     cli = _build(files, rest)
     output = Path(cli.config.output)
     check_writable(output)

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
+from its.errors import UserError
 from its.interfaces import INTERFACES
 
 ENTRY_POINT_GROUP = "its.plugins"
@@ -85,9 +86,16 @@ def load_plugins() -> None:
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Import plugin modules that the user named; these do raise ImportError."""
+    """Import plugin modules that the user named.
+
+    Raises:
+        UserError: there is no such module.
+    """
     for module in modules:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"--plugin {module}: {error}") from None
 
 
 def classes(interface: str | None = None) -> dict[str, type]:

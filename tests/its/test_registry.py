@@ -1,0 +1,96 @@
+import pytest
+
+from its import registry
+from its.interfaces import Combiner, Vocoder
+from its.registry import register
+
+
+def test_plugins_come_through_the_entry_points():
+    found = registry.classes()
+    assert {"StableDiffusion", "Auffusion", "WarmStartAverage", "DDIM", "HiFiGAN", "GriffinLim"} <= found.keys()
+    assert found["DDIM"].__module__ == "its_plugins.ddim"
+    assert registry.failures() == {}
+    assert "mini" in registry.packs()
+
+
+def test_classes_of_one_interface():
+    assert set(registry.classes("Vocoder")) >= {"HiFiGAN", "GriffinLim"}
+    assert "DDIM" not in registry.classes("Vocoder")
+
+
+def test_what_is_no_plugin():
+    with pytest.raises(TypeError, match="is not a plugin: subclass one of NoiseExpert, Combiner"):
+        register(int)
+
+
+class Unfinished(Vocoder):
+    """Does nothing yet."""
+
+
+class _Private(Combiner):
+    """Hidden."""
+
+    def weights(self, progress):
+        return {}
+
+
+class Undocumented(Combiner):
+    def weights(self, progress):
+        return {}
+
+
+class DDIM(Combiner):
+    """Has the name of another."""
+
+    def weights(self, progress):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Unfinished, "Unfinished can't be registered: it does not define format, forward"),
+        (_Private, "configs can only name public classes"),
+        (Undocumented, "Undocumented needs a docstring"),
+        (DDIM, "its_plugins.ddim has a plugin of this name already"),
+    ],
+)
+def test_a_bad_plugin_fails_where_it_is_written(cls, message):
+    with pytest.raises(TypeError, match=message):
+        register(cls)
+
+
+def test_a_plugin_that_fails_to_import_takes_no_other_with_it(monkeypatch):
+    class Broken:
+        name, value = "broken", "nowhere.at.all"
+
+        def load(self):
+            raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Broken()])
+    monkeypatch.setattr(registry, "_failures", {})
+    registry.load_plugins.__wrapped__()
+    assert registry.failures() == {"broken (nowhere.at.all)": "ZeroDivisionError: oh"}
+
+
+class Remembering(Combiner):
+    """Keeps nothing itself."""
+
+    def __init__(self, a, *, b=2):
+        pass
+
+    def weights(self, progress):
+        return {}
+
+
+class Derived(Remembering):
+    """Has other arguments."""
+
+    def __init__(self, *, c=(1,)):
+        super().__init__(5, b=6)
+
+
+def test_every_plugin_remembers_its_arguments():
+    assert Remembering(1).describe() == {"class": "Remembering", "a": 1, "b": 2}
+    assert Derived().describe() == {"class": "Derived", "c": (1,)}
+    assert Derived(c=3).describe(without=["c"]) == {"class": "Derived"}
