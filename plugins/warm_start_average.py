@@ -49,10 +49,7 @@ class WarmStartAverage(Combiner):
         self.t = dict(t)
         self.w = {name: float(weights.get(name, 1.0)) for name in t}
         if not any(self._present(progress=0.0).values()):
-            given = (
-                ", ".join(f"{name}: t {t[name]:g} weight {self.w[name]:g}" for name in t)
-                or "no expert at all"
-            )
+            given = ", ".join(f"{name}: t {t[name]:g} weight {self.w[name]:g}" for name in t) or "no expert at all"
             raise ValueError(
                 f"nobody takes part in the first steps ({given}): "
                 "give at least one expert of positive weight t = 1.0, the whole process"
@@ -66,9 +63,7 @@ class WarmStartAverage(Combiner):
 
     def _present(self, progress: float) -> dict[str, float]:
         """w_m(t) of each expert: 0 before it joins."""
-        return {
-            name: self.w[name] if 1 - share <= progress + ROUNDING else 0.0 for name, share in self.t.items()
-        }
+        return {name: self.w[name] if 1 - share <= progress + ROUNDING else 0.0 for name, share in self.t.items()}
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from its import GuidedExpert, NoiseExpert
-from its.guidance import TextCache
+from its.guidance import GuidedExpert, TextCache
+from its.interfaces import NoiseExpert
 
 
 class Recorder(NoiseExpert):

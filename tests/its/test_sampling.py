@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from its import Combiner, Scheduler, Step, denoise
-from its.sampling import participates
+from its.interfaces import Combiner, Scheduler, Step
+from its.sampling import denoise, participates
 
 
 class Halving(Scheduler):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
+
 from its_plugins.ddim import DDIM
 
 SPACINGS = ["leading", "trailing", "linspace"]

@@ -8,12 +8,13 @@ from math import ceil
 
 import pytest
 import torch
-from its_plugins.ddim import DDIM
-from its_plugins.warm_start_average import WarmStartAverage
 from torch import Tensor
 
-from its import GuidedExpert, NoiseExpert, denoise
-from its.interfaces import Step
+from its.guidance import GuidedExpert
+from its.interfaces import NoiseExpert, Step
+from its.sampling import denoise
+from its_plugins.ddim import DDIM
+from its_plugins.warm_start_average import WarmStartAverage
 
 STEPS = [10, 20, 25, 50, 100]
 
@@ -132,9 +133,7 @@ def test_the_method_of_the_paper_written_out() -> None:
     combiner = WarmStartAverage({"visual": t_v, "audio": t_a})
     result = denoise(start, experts=guided, combiner=combiner, scheduler=DDIM(), steps=steps)
 
-    alpha_bar = torch.cumprod(
-        1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0
-    )
+    alpha_bar = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2, dim=0)
     for sample in range(3):
         z = start[sample].double()
         for index in range(steps):
