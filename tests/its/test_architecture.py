@@ -1,0 +1,143 @@
+"""Who imports whom, as docs/architecture.md says."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LAYERS = (
+    {"errors", "interfaces"},
+    {"registry", "spectrogram", "noise", "sampling"},
+    {"weights", "guidance", "config", "parse_errors", "contract", "contract_sampling", "testing"},
+    {"data", "methods", "outputs", "list_plugins"},
+    {"predict"},
+    {"cli", "__main__"},
+)
+"""Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
+
+PUBLIC = {
+    "interfaces",
+    "registry",
+    "spectrogram",
+    "errors",
+    "weights",
+    "sampling",
+    "guidance",
+    "noise",
+    "testing",
+}
+"""What plugins may import of `its`."""
+
+HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "jsonargparse")
+
+
+def modules(folder, package):
+    """Dotted name -> file, of every module of a package."""
+    names = {}
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        parts = [package, *path.relative_to(ROOT / folder).with_suffix("").parts]
+        names[".".join(part for part in parts if part != "__init__")] = path
+    return names
+
+
+ITS = modules("its", "its")
+PLUGINS = modules("plugins", "its_plugins")
+
+
+def imports(path, *, at_run_time=False):
+    """(module, name or None) of every import of a file; `at_run_time` leaves out those for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    for node in ast.walk(tree):
+        if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped.update(id(inner) for statement in node.body for inner in ast.walk(statement))
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def of_its(module, name):
+    """First part below `its` that an import names; None where it names another package, "" for `its` itself."""
+    package, *inner = module.split(".")
+    if package != "its":
+        return None
+    if inner:
+        return inner[0]
+    return name if name is not None and f"its.{name}" in ITS else ""
+
+
+def layer(part):
+    return next((number for number, parts in enumerate(LAYERS) if part in parts), None)
+
+
+def test_every_module_has_a_layer():
+    parts = {name.split(".")[1] for name in ITS if name != "its"}
+    assert {part for part in parts if layer(part) is None} == set()
+
+
+def test_interfaces_import_nothing_of_ours_at_run_time():
+    ours = [m for m, _ in imports(ITS["its.interfaces"], at_run_time=True) if m.split(".")[0] == "its"]
+    assert ours == []
+
+
+@pytest.mark.parametrize("name", [name for name in ITS if name != "its"])
+def test_module_imports_no_layer_above_its_own(name):
+    own = layer(name.split(".")[1])
+    for module, imported in imports(ITS[name], at_run_time=True):
+        part = of_its(module, imported)
+        if part:
+            assert layer(part) <= own, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("name", [name for name in ITS if name != "its"])
+def test_only_the_lightning_side_imports_lightning(name):
+    if layer(name.split(".")[1]) < layer("data"):
+        packages = {module.split(".")[0] for module, _ in imports(ITS[name])}
+        assert packages.isdisjoint({"lightning", "jsonargparse"}), f"{name} imports {packages}"
+
+
+@pytest.mark.parametrize("name", ITS)
+def test_its_names_no_plugin(name):
+    tree = ast.parse(ITS[name].read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    named = [module for module, _ in imports(ITS[name])] + texts
+    assert [n for n in named if n.split(".")[0] == "its_plugins"] == []
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_plugin_imports_public_modules_and_public_names_alone(name):
+    for module, imported in imports(PLUGINS[name]):
+        part = of_its(module, imported)
+        assert part is None or part == "" or part in PUBLIC, f"{name} imports {module}, which is not for plugins"
+        if module.split(".")[0] in ("its", "its_plugins"):
+            private = [p for p in (*module.split("."), imported or "") if p.startswith("_")]
+            assert private == [], f"{name} imports {imported} of {module}"
+
+
+def imported_by(code, names):
+    """Which of these packages are there after some code has run in a fresh Python."""
+    code += f"\nimport sys\nprint(*[name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("code", ["import its", "import its.cli", "import its.cli; its.cli.main(['--help'])"])
+def test_the_front_door_imports_nothing_heavy(code):
+    quiet = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}"
+    assert imported_by(quiet, HEAVY) == []
+
+
+def test_plugins_import_their_libraries_where_they_use_them():
+    code = "from its import registry\nregistry.load_plugins()\nassert registry.failures() == {}, registry.failures()"
+    assert (
+        imported_by(code, ("diffusers", "transformers", "torchaudio", "lightning", "wandb", "soundfile", "PIL")) == []
+    )
