@@ -21,9 +21,9 @@ DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)  # not frozen: in half precision Lightning walks through batches and refuses those
 class Row:
-    """One sample to make.
+    """One sample to make. Nobody changes it.
 
     Attributes:
         prompts: for each expert.

@@ -34,11 +34,9 @@ class GuidedExpert:
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Noisy latents (b, c, h, w), timestep (b,) -> eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t))."""
-        unguided = latents if self.all_guided else latents[self.rows]
-        noise = self.expert.predict_noise(
-            torch.cat([unguided, latents]), torch.cat([timestep[: len(unguided)], timestep]), self.text
-        )
-        eps_null, eps_text = noise[: len(unguided)], noise[len(unguided) :]
+        z, t = (latents, timestep) if self.all_guided else (latents[self.rows], timestep[self.rows])
+        noise = self.expert.predict_noise(torch.cat([z, latents]), torch.cat([t, timestep]), self.text)
+        eps_null, eps_text = noise[: len(z)], noise[len(z) :]
         scale = self.scale.to(noise.dtype)
         if self.all_guided:
             return eps_null + scale * (eps_text - eps_null)

@@ -191,7 +191,7 @@ class Combiner(Plugin, ABC):
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
         """Guided estimates {expert: (b, c, h, w)} of those that ran -> (b, c, h, w).
 
-        The default is the weighted sum of Eq. 6. Override it for combinations that are not linear.
+        The default is the weighted sum of Eq. 5. Override it for combinations that are not linear.
         """
         total = torch.zeros_like(latents)
         for name, estimate in estimates.items():

@@ -74,7 +74,8 @@ def locate(source: str, *, files: Sequence[str], revision: str | None = None) ->
 def _in_folder(source: str, folder: Path, files: Sequence[str], *, embedded: bool = False) -> Located:
     found = [sorted(p.relative_to(folder).as_posix() for p in folder.glob(pattern)) for pattern in files]
     if missing := [pattern for pattern, matches in zip(files, found, strict=True) if not matches]:
-        raise WeightsNotFound(f"{source} lacks {', '.join(missing)} (only safetensors are read, never pickles)")
+        hint = " (pickles such as .bin are never read)" if any("safetensors" in name for name in missing) else ""
+        raise WeightsNotFound(f"{source} lacks {', '.join(missing)}{hint}")
     matches = tuple(dict.fromkeys(name for names in found for name in names))
     return Located(name=source, folder=folder, files=matches, revision=None, embedded=embedded)
 

@@ -1,0 +1,1 @@
+"""First-party plugins: the paper's models and everything they need, found as anybody's are."""

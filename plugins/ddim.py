@@ -61,8 +61,8 @@ class DDIM(Scheduler):
         self.steps_offset = steps_offset
         power = 0.5 if beta_schedule == "scaled_linear" else 1.0
         ends = beta_start**power, beta_end**power
-        # In float32 and in this order, as diffusers does and as the models were trained: the product of a thousand
-        # factors differs by 1e-5 from that in float64, which a hundred steps would let grow.
+        # In float32 and in this order, as diffusers does and as the models were trained: float64 differs by 1e-6,
+        # which the networks let grow over a hundred steps.
         betas = torch.linspace(*ends, train_timesteps, dtype=torch.float32, device="cpu") ** (1 / power)
         alphas = torch.cumprod(1 - betas, dim=0)  # alpha_t of the paper, which is alpha-bar elsewhere
         last = torch.ones_like(alphas[:1]) if set_alpha_to_one else alphas[:1]

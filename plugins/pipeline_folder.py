@@ -40,13 +40,13 @@ def locate_model(
 
 
 def read_model(
-    model_class: Any,  # noqa: ANN401  # neither library says what from_pretrained gives
+    model_class: Any,  # neither library says what from_pretrained gives
     located: Located,
     component: str,
     *,
     variant: str | None,
     **options: bool,
-) -> Any:  # noqa: ANN401
+) -> Any:
     """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
 
     Raises:

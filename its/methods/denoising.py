@@ -82,6 +82,8 @@ class MultimodalDenoising(Method):
             except WeightsNotFound as missing:
                 raise WeightsNotFound(f"model.{key}: {missing}") from None
         self._check_formats()
+        if self.sound_codec.provenance() == self.picture_codec.provenance() is not None:
+            self.sound_codec = self.picture_codec  # the same weights: one to load, one decoding pass
         records = {key: part.provenance() for key, part in self._parts()}
         self.provenance = {key: record for key, record in records.items() if record is not None}
 
@@ -90,7 +92,7 @@ class MultimodalDenoising(Method):
         for _, part in self._parts():
             part.load()
         if self.sound_codec is not self.picture_codec and _same_tensors(self.sound_codec, self.picture_codec):
-            self.sound_codec = self.picture_codec  # one VAE, one decoding pass
+            self.sound_codec = self.picture_codec  # the same tensors from two places
         self.eval().requires_grad_(False)
 
     def definition(self) -> dict[str, Any]:
@@ -172,7 +174,8 @@ class MultimodalDenoising(Method):
 
     def _play(self, spectrogram: Tensor) -> Tensor:
         """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
-        with torch.autocast(self.device.type, enabled=False):
+
+        with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(self.device.type, enabled=False):
             waveform = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
         expected = self.canvas[1] * self.vocoder.format.hop_length
         if waveform.shape[-1] != expected:

@@ -36,7 +36,7 @@ def check_writable(output: Path) -> None:
 
 def save_config(cli: Any, output: Path) -> None:
     """Write the resolved config with the versions it ran on; secrets never."""
-    config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
     config.pop("config", None)
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(_without_secrets(config), sort_keys=False, allow_unicode=True)

@@ -67,7 +67,9 @@ def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
         row: what is asked for.
         definition: what else the result depends on, as JSON-serialisable values: see `definition` of the methods.
     """
-    words = re.findall(r"[a-z0-9]+", " ".join(row.prompts.values()).lower())
+    # In an order that no config can change; this one puts what is seen before what is heard.
+    prompts = [row.prompts[name] for name in sorted(row.prompts, reverse=True)]
+    words = re.findall(r"[a-z0-9]+", " ".join(prompts).lower())
     slug = "-".join(words)[:48].strip("-") or "sample"
     everything = {
         "prompts": dict(row.prompts),

@@ -28,9 +28,7 @@ def compose(tmp_path, *texts):
 
 
 def test_an_overlay_touches_only_its_own_keys(tmp_path):
-    config = compose(
-        tmp_path, BASE, "model: {experts: {visual: {init_args: {weights: e/f}}}, steps: 5}"
-    ).pruned()
+    config = compose(tmp_path, BASE, "model: {experts: {visual: {init_args: {weights: e/f}}}, steps: 5}").pruned()
     assert config["model"]["experts"]["visual"] == {
         "class_path": "StableDiffusion",
         "init_args": {"weights": "e/f"},

@@ -39,9 +39,7 @@ class NeedsAll(OneByOne):
 )
 def test_combiners(combiner, clause):
     check_combiner(OneByOne(), NAMES)
-    with pytest.raises(
-        AssertionError, match=f"{combiner.__name__} breaks the contract of Combiner: {clause}"
-    ):
+    with pytest.raises(AssertionError, match=f"{combiner.__name__} breaks the contract of Combiner: {clause}"):
         check_combiner(combiner(), NAMES)
 
 
@@ -97,7 +95,5 @@ class Upcasts(Straight):
 )
 def test_schedulers(scheduler, clause):
     check_scheduler(Straight())
-    with pytest.raises(
-        AssertionError, match=f"{scheduler.__name__} breaks the contract of Scheduler: {clause}"
-    ):
+    with pytest.raises(AssertionError, match=f"{scheduler.__name__} breaks the contract of Scheduler: {clause}"):
         check_scheduler(scheduler())

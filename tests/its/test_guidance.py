@@ -36,7 +36,7 @@ NEGATIVE = ["", "noise", "", "a blurry picture"]
 
 def noisy(rows: int = 4) -> tuple[Tensor, Tensor]:
     z = torch.randn(rows, 4, 2, 3, generator=torch.Generator().manual_seed(0))
-    return z, torch.full((rows,), 601)
+    return z, torch.arange(1, rows + 1) * 200
 
 
 def guided(expert: Recorder, scales: Sequence[float]) -> GuidedExpert:

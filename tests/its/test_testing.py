@@ -101,9 +101,7 @@ def test_an_expert_that_keeps_the_contract(tmp_path):
     ],
 )
 def test_broken_experts(expert, clause):
-    with pytest.raises(
-        AssertionError, match=f"{expert.__name__} breaks the contract of NoiseExpert: {clause}"
-    ):
+    with pytest.raises(AssertionError, match=f"{expert.__name__} breaks the contract of NoiseExpert: {clause}"):
         check_expert(expert())
 
 
@@ -146,9 +144,7 @@ class Unclamped(IdentityCodec):
 )
 def test_codecs(codec, clause):
     check_codec(IdentityCodec())
-    with pytest.raises(
-        AssertionError, match=f"{codec.__name__} breaks the contract of LatentCodec: {clause}"
-    ):
+    with pytest.raises(AssertionError, match=f"{codec.__name__} breaks the contract of LatentCodec: {clause}"):
         check_codec(codec())
 
 
@@ -232,9 +228,7 @@ class FirstGenerator(Tint):
 )
 def test_colorizers(colorizer, clause):
     check_colorizer(Tint())
-    with pytest.raises(
-        AssertionError, match=f"{colorizer.__name__} breaks the contract of Colorizer: {clause}"
-    ):
+    with pytest.raises(AssertionError, match=f"{colorizer.__name__} breaks the contract of Colorizer: {clause}"):
         check_colorizer(colorizer())
 
 

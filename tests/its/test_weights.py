@@ -38,7 +38,7 @@ def test_the_digest_follows_content_and_not_place(folder, tmp_path_factory):
 
 
 def test_missing_files_are_named(folder):
-    with pytest.raises(WeightsNotFound, match=r"lacks vae/\*.safetensors \(only safetensors"):
+    with pytest.raises(WeightsNotFound, match=r"lacks vae/\*.safetensors \(pickles such as"):
         locate(str(folder), files=["vae/*.safetensors"])
 
 

@@ -1,0 +1,271 @@
+"""`its predict` as a user runs it, on tiny weights."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from its import registry
+from its.cli import main
+
+
+def predict(config, *arguments):
+    return main(["predict", "--config", str(config), *map(str, arguments)])
+
+
+def samples(config):
+    return sorted((Path(yaml.safe_load(config.read_text())["output"]) / "samples").iterdir())
+
+
+def latents(config):
+    return {folder.name: load_file(folder / "latents.safetensors")["latents"] for folder in samples(config)}
+
+
+def test_a_run_folder_holds_what_the_contract_says(config, capsys):
+    assert predict(config, "--save", "[image, latents]") == 0
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("its: 2 of 2 images that sound are in ")
+    folders = samples(config)
+    assert [f.name.rsplit("-", 1)[0] for f in folders] == [
+        "castle-towers-bell-ringing-1",
+        "castle-towers-bell-ringing-2",
+    ]
+    for folder in folders:
+        names = {p.name for p in folder.iterdir()}
+        assert names == {"spectrogram.png", "audio.wav", "image.png", "latents.safetensors", "sample.json"}
+        record = json.loads((folder / "sample.json").read_text())
+        assert record["id"] == folder.name
+        assert record["status"] == "ok"
+        assert record["prompts"] == {"visual": "castle towers", "audio": "bell ringing"}
+        assert record["settings"]["guidance_scale"] == {"visual": 10.0, "audio": 7.5}
+        assert record["settings"]["combiner"]["t"] == {"visual": 0.5, "audio": 1.0}
+        assert {"steps", "scheduler", "canvas", "trim"} <= record["settings"].keys()
+        assert set(record["weights"]) == {"experts.visual", "experts.audio", "codec", "sound_codec", "vocoder"}
+        assert all("sha256" in weights for weights in record["weights"].values())
+        assert record["fallback"] is None
+        assert record["timings"]["denoise"] > 0
+        assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_resolved_config_makes_the_same_run_again(config, tmp_path):
+    assert predict(config, "--save", "[latents]") == 0
+    made = latents(config)
+    resolved = samples(config)[0].parent.parent / "its_config.yaml"
+    assert resolved.read_text().startswith("# python 3.")
+    assert main(["predict", "--config", str(resolved), "--output", str(tmp_path / "again")]) == 0
+    again = {f.name: load_file(f / "latents.safetensors")["latents"] for f in (tmp_path / "again/samples").iterdir()}
+    assert again.keys() == made.keys()
+    assert all(torch.equal(again[name], made[name]) for name in made)
+
+
+def test_secrets_are_left_out_of_the_config(config):
+    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(config.parent)}}
+    content = yaml.safe_load(config.read_text())
+    content["trainer"]["logger"] = logger
+    config.write_text(yaml.safe_dump(content))
+    assert predict(config, "--trainer.logger.init_args.prefix", "visible") == 0
+    assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
+    from its.outputs.run import _without_secrets
+
+    assert _without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
+        "a": [{"api_key": "(left out)", "name": "x"}]
+    }
+
+
+def test_the_same_command_again_makes_only_what_is_missing(config, capsys):
+    assert predict(config) == 0
+    first, second = samples(config)
+    before = (first / "sample.json").stat().st_mtime_ns
+    (second / "sample.json").unlink()
+    capsys.readouterr()
+    assert predict(config) == 0
+    assert "2 of 2 images that sound" in (out := capsys.readouterr().out)
+    assert "1 of them from an earlier run" in out
+    assert (first / "sample.json").stat().st_mtime_ns == before
+    assert (second / "sample.json").exists()
+
+
+def test_an_overlay_and_the_command_line_exchange_parts(config, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("model: {vocoder: {class_path: GriffinLim, init_args: {format: {n_mels: 64}, iterations: 2}}}")
+    arguments = [
+        "--model.steps=3",
+        "--data.seeds",
+        "{start: 5, count: 1}",
+        "--model.scheduler.init_args.spacing=trailing",
+    ]
+    assert predict(config, "--config", overlay, *arguments) == 0
+    record = json.loads((samples(config)[0] / "sample.json").read_text())
+    assert record["seed"] == 5
+    assert record["settings"]["steps"] == 3
+    assert record["settings"]["scheduler"]["spacing"] == "trailing"
+    assert record["settings"]["vocoder"]["class"] == "GriffinLim"
+
+
+def test_the_choice_of_a_vocoder_drops_the_arguments_of_the_other(config):
+    arguments = ["--model.vocoder", "GriffinLim", "--model.vocoder.init_args.format.n_mels", "64"]
+    assert predict(config, *arguments, "--model.vocoder.init_args.iterations=1", "--model.steps=2") == 0
+
+
+def test_one_expert_alone(config, tmp_path):
+    overlay = tmp_path / "audio_only.yaml"
+    overlay.write_text(
+        """
+        model: {experts: {visual: null}, combiner: {init_args: {t: {visual: null}}}}
+        data: {prompts: [{audio: bell ringing}], guidance_scale: {visual: null}}
+        """
+    )
+    assert predict(config, "--config", overlay) == 0
+    assert json.loads((samples(config)[0] / "sample.json").read_text())["prompts"] == {"audio": "bell ringing"}
+
+
+def test_half_precision_keeps_the_vocoder_in_float32(config):
+    assert predict(config, "--trainer.precision", "bf16-true", "--model.steps=2") == 0
+    assert json.loads((samples(config)[0] / "sample.json").read_text())["settings"]["precision"] == "bf16-true"
+
+
+def test_two_processes_make_what_one_makes(config, tmp_path):
+    assert predict(config, "--save=[latents]", "--data.seeds=[1,2,3]", "--data.batch_size=1") == 0
+    output = tmp_path / "two"
+    command = [sys.executable, "-m", "its", "predict", "--config", config, "--output", output, "--save=[latents]"]
+    command += ["--data.seeds=[1,2,3]", "--data.batch_size=1", "--trainer.devices=2"]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "its: 3 of 3 images that sound" in run.stdout
+    one = latents(config)
+    two = {f.name: load_file(f / "latents.safetensors")["latents"] for f in (output / "samples").iterdir()}
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-5)
+
+
+def test_a_row_that_fails_is_named_and_the_others_are_made(config, tmp_path, capsys):
+    (tmp_path / "sabotage.py").write_text(
+        "from its import register\n"
+        "from its_plugins.warm_start_average import WarmStartAverage\n"
+        "import torch\n"
+        "@register\n"
+        "class SecondIsNaN(WarmStartAverage):\n"
+        "    'Spoils the second sample of each batch.'\n"
+        "    def combine(self, estimates, latents, step):\n"
+        "        noise = super().combine(estimates, latents, step)\n"
+        "        noise[1:] = torch.nan\n"
+        "        return noise\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        arguments = ["--plugin", "sabotage", "--model.combiner=SecondIsNaN"]
+        arguments += ["--model.combiner.init_args.t={visual: 1.0, audio: 1.0}"]
+        assert predict(config, *arguments) == 1
+    finally:
+        sys.path.remove(str(tmp_path))
+        registry._classes.pop("SecondIsNaN", None)
+    printed = capsys.readouterr()
+    assert "its: failed: data.prompts, row 1, seed 2: the latents are not finite" in printed.err
+    assert "its: 1 of 2 images that sound" in printed.out
+    records = [json.loads((folder / "sample.json").read_text()) for folder in samples(config)]
+    assert [r["status"] for r in records] == ["ok", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.stepz", "4"], r"there is no option --model.stepz. Did you mean --model.steps?"),
+        (["--model.steps", "many"], r"command line: model.steps: got many; expected int"),
+        (["--model.vocoder", "HifiGan"], r"model.vocoder is 'HifiGan'; registered for Vocoder: GriffinLim, HiFiGAN"),
+        (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
+        (["--model.canvas", "[64, 100]"], r"multiples of 8"),
+        (["--model.canvas", "[128, 128]"], r"HiFiGAN plays 64 mel bands"),
+        (["--model.experts.audio", "null"], r"WarmStartAverage names audio"),
+        (["--model.combiner.init_args.t.visual", "1.5"], r"1.5"),
+        (["--model.scheduler.init_args.spacin", "x"], r"spacin"),
+        (["--data.prompts", "nowhere.csv"], r"nowhere.csv: the file of prompts can't be read"),
+        (["--data.seeds", "[]"], r"there are no seeds"),
+        (["--data.batch_size", "0"], r"data.batch_size is 0"),
+        (["--data.guidance_scale.visuel", "2"], r"visuel is no expert"),
+        (["--save", "[video]"], r"save: got video; expected one of 'image', 'latents'"),
+        (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
+        (["--trainer.accelerator", "abacus"], r"abacus"),
+        (["--model.experts.visual.init_args.weights", "/nowhere"], r"model.experts.visual: /nowhere is not a folder"),
+        (["--output", "/proc/nowhere"], r"output is /proc/nowhere: it can't be written to"),
+    ],
+)
+def test_wrong_input_is_one_message_and_status_2(config, arguments, message, capsys):
+    assert predict(config, *arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 2
+    assert not (config.parent / "run").exists()
+
+
+def test_print_config_shows_what_was_composed(config, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict(config, "--model.steps=7", "--print_config")
+    assert stop.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["steps"] == 7
+
+
+@pytest.fixture
+def pack(tiny, tmp_path):
+    """A pack of tiny weights, in the layout of the embedded one."""
+    folder = tmp_path / "pack"
+    shutil.copytree(tiny / "sd", folder)
+    shutil.copytree(tiny / "auffusion" / "unet", folder / "unet_audio")
+    overlay = folder / "model.yaml"
+    overlay.write_text(
+        """
+        model:
+          experts:
+            visual: {class_path: StableDiffusion, init_args: {weights: "pack:tiny"}}
+            audio: {class_path: Auffusion, init_args: {weights: "pack:tiny", unet_folder: unet_audio}}
+          vocoder: {class_path: GriffinLim, init_args: {format: {n_mels: 64}, iterations: 1}}
+          steps: 3
+        data: {guidance_scale: {visual: 2.0, audio: 3.0}}
+        """
+    )
+    registry.register_pack(registry.Pack(name="tiny", folder=folder, config=overlay, summary="for tests"))
+    yield "tiny"
+    registry._packs.pop("tiny")
+
+
+def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
+    arguments = ["--model.experts.visual.init_args.weights=/nowhere", f"--model.fallback={pack}"]
+    assert predict(config, *arguments) == 0
+    loud = [line for line in capsys.readouterr().err.splitlines() if "NOT THE WEIGHTS" in line]
+    assert len(loud) == 1
+    for part in ("model.experts.visual: /nowhere", "whole pack tiny", "3 steps", "visual 2", "--model.fallback null"):
+        assert part in loud[0]
+    record = json.loads((samples(config)[0] / "sample.json").read_text())
+    assert all(weights["embedded"] for weights in record["weights"].values())
+    assert set(record["weights"]) == {"experts.visual", "experts.audio", "codec"}  # one codec: the tensors are the same
+    assert "/nowhere" in record["fallback"]
+    assert record["settings"]["steps"] == 3
+    assert record["settings"]["guidance_scale"] == {"visual": 2.0, "audio": 3.0}
+
+
+def test_the_command_line_beats_the_packs_settings(config, pack):
+    content = yaml.safe_load(config.read_text())
+    content["model"]["experts"]["audio"]["init_args"]["weights"] = "/nowhere"
+    content["model"]["fallback"] = pack
+    config.write_text(yaml.safe_dump(content))
+    assert predict(config, "--model.steps=2", "--data.guidance_scale.visual=5") == 0
+    settings = json.loads((samples(config)[0] / "sample.json").read_text())["settings"]
+    assert settings["steps"] == 2
+    assert settings["guidance_scale"] == {"visual": 5.0, "audio": 3.0}
+
+
+def test_an_unknown_fallback_is_refused(config, capsys):
+    assert predict(config, "--model.experts.visual.init_args.weights=/nowhere", "--model.fallback=mini2") == 2
+    assert "model.fallback is 'mini2'; there are these packs: mini" in capsys.readouterr().err
+
+
+def test_the_fallback_is_not_taken_where_all_weights_are_there(config, pack, capsys):
+    assert predict(config, f"--model.fallback={pack}") == 0
+    assert "NOT THE WEIGHTS" not in capsys.readouterr().err
