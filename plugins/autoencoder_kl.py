@@ -52,9 +52,7 @@ class AutoencoderKLCodec(LatentCodec):
             return
         from diffusers import AutoencoderKL
 
-        self.vae = read_model(
-            AutoencoderKL, self.located, "vae", variant=self.variant, low_cpu_mem_usage=False
-        )
+        self.vae = read_model(AutoencoderKL, self.located, "vae", variant=self.variant, low_cpu_mem_usage=False)
         self._loaded = True
 
     @property
@@ -71,9 +69,7 @@ class AutoencoderKLCodec(LatentCodec):
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(rows, columns) of a picture -> (c, h, w): 8 pixels a latent each way in Stable Diffusion."""
         located, (rows, columns) = self.located, canvas
-        factor = 2 ** (
-            len(self._config["block_out_channels"]) - 1
-        )  # every block but the last halves the picture
+        factor = 2 ** (len(self._config["block_out_channels"]) - 1)  # every block but the last halves the picture
         if rows % factor or columns % factor or rows <= 0 or columns <= 0:
             raise ValueError(
                 f"canvas [{rows}, {columns}]: rows and columns must be multiples of {factor}, "
