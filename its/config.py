@@ -200,7 +200,7 @@ def _check_class(key: str, value: Any, source: str) -> None:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
-    """Command line -> (config files, plugin modules, everything else), each in its order.
+    """Command line -> (config files, plugin modules, everything else as `--key=value`), each in its order.
 
     Raises:
         UserError: an option without its value.
@@ -211,39 +211,37 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
     queue = list(arguments)
     while queue:
         option, equals, value = queue.pop(0).partition("=")
-        if option not in ("--config", "-c", "--plugin"):
-            rest.append(option + equals + value)
-            continue
-        if not equals:
-            if not queue:
-                raise UserError(f"{option} needs a value")
-            value = queue.pop(0)
+        if not equals and queue and not queue[0].startswith("--"):
+            equals, value = "=", queue.pop(0)
+        if option in ("--config", "-c", "--plugin") and not value:
+            raise UserError(f"{option} needs a value")
         if option == "--plugin":
             modules.append(value)
-        else:
+        elif option in ("--config", "-c"):
             files.append(Path(value))
+        else:
+            rest.append(option + equals + value)
     return files, modules, rest
 
 
 def class_choices(arguments: Sequence[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """Take the arguments that choose a part's class, `--model.vocoder X` or `--model.vocoder.class_path=X`.
+    """Take the arguments that choose a part's class, `--model.vocoder=X` or `--model.vocoder.class_path=X`.
 
     Returns:
         (key, class name, or None for null) of each, and the other arguments.
     """
     choices: list[tuple[str, str | None]] = []
     rest: list[str] = []
-    queue = list(arguments)
-    while queue:
-        argument = queue.pop(0)
-        option, equals, value = argument.partition("=")
+    for argument in arguments:
+        option, _, value = argument.partition("=")
         key = option.removeprefix("--").removesuffix(".class_path")
-        takes_next = not equals and bool(queue) and not queue[0].startswith("--")
-        chosen = value if equals else queue[0] if takes_next else ""
-        if option.startswith("--") and _PLUGIN.fullmatch(key) and re.fullmatch(r"[A-Za-z_][\w.]*", chosen):
-            if takes_next:
-                queue.pop(0)
-            choices.append((key, None if chosen == "null" else chosen))
+        if _PLUGIN.fullmatch(key) and re.fullmatch(r"[A-Za-z_][\w.]*", value):
+            choices.append((key, None if value == "null" else value))
         else:
             rest.append(argument)
     return choices, rest
+
+
+def without_key(arguments: Sequence[str], key: str) -> list[str]:
+    """The arguments that set neither a key nor anything below it."""
+    return [a for a in arguments if not re.match(rf"--{re.escape(key)}[.=]", a)]

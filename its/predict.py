@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from its import registry
-from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
+from its.config import COMMAND_LINE, Composed, class_choices, split_arguments, without_key
 from its.data import PromptGrid, Row
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
@@ -128,7 +128,7 @@ def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
             break
         except _Missing as missing:
             # The command line names these weights again: the pack replaces them as a whole, never in part.
-            kept = [a for a in arguments if not a.startswith(f"--{missing.key}")]
+            kept = without_key(arguments, missing.key)
             if len(kept) == len(arguments):
                 raise UserError(f"the embedded pack can't be used: {missing}") from None
             arguments = kept

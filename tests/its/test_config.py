@@ -1,7 +1,7 @@
 import pytest
 
 from its import registry
-from its.config import Composed, class_choices, split_arguments
+from its.config import Composed, class_choices, split_arguments, without_key
 from its.errors import UserError
 
 registry.load_plugins()
@@ -144,27 +144,26 @@ def test_messages_can_say_where_a_key_was_set(tmp_path):
 
 def test_the_command_line_is_split_in_order():
     files, modules, rest = split_arguments(
-        ["--config", "a.yaml", "--model.steps", "3", "--plugin=mine", "-c", "b.yaml", "--config=c.yaml"]
+        ["--config", "a.yaml", "--model.steps", "3", "--plugin=mine", "-c", "b.yaml", "--config=c.yaml", "--help"]
     )
     assert ([str(f) for f in files], modules) == (["a.yaml", "b.yaml", "c.yaml"], ["mine"])
-    assert rest == ["--model.steps", "3"]
+    assert rest == ["--model.steps=3", "--help"]
 
 
-def test_an_option_without_its_value():
-    with pytest.raises(UserError, match="--config needs a value"):
-        split_arguments(["--config"])
+@pytest.mark.parametrize("arguments", [["--config"], ["--config", "--help"], ["--plugin="]])
+def test_an_option_without_its_value(arguments):
+    with pytest.raises(UserError, match=r"--(config|plugin) needs a value"):
+        split_arguments(arguments)
 
 
 def test_choices_of_classes_are_told_from_other_arguments():
-    choices, rest = class_choices(
-        [
-            "--model.vocoder", "GriffinLim", "--model.scheduler.class_path=DDIM", "--model.experts.audio", "null",
-            "--model.vocoder.init_args.iterations", "3", "--model.combiner={class_path: X}",
-        ]
-    )  # fmt: skip
-    assert choices == [
-        ("model.vocoder", "GriffinLim"),
-        ("model.scheduler", "DDIM"),
-        ("model.experts.audio", None),
-    ]
-    assert rest == ["--model.vocoder.init_args.iterations", "3", "--model.combiner={class_path: X}"]
+    others = ["--model.vocoder.init_args.iterations=3", "--model.combiner={class_path: X}", "--print_config"]
+    chosen = ["--model.vocoder=GriffinLim", "--model.scheduler.class_path=DDIM", "--model.experts.audio=null"]
+    choices, rest = class_choices([*chosen, *others])
+    assert choices == [("model.vocoder", "GriffinLim"), ("model.scheduler", "DDIM"), ("model.experts.audio", None)]
+    assert rest == others
+
+
+def test_the_arguments_of_a_key_can_be_left_out():
+    arguments = ["--model.experts.a.init_args.weights=x", "--model.experts.a={}", "--model.experts.ab=y", "--help"]
+    assert without_key(arguments, "model.experts.a") == ["--model.experts.ab=y", "--help"]

@@ -236,7 +236,7 @@ def pack(tiny, tmp_path):
 
 
 def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
-    arguments = ["--model.experts.visual.init_args.weights=/nowhere", f"--model.fallback={pack}"]
+    arguments = ["--model.experts.visual.init_args.weights", "/nowhere", f"--model.fallback={pack}"]
     assert predict(config, *arguments) == 0
     loud = [line for line in capsys.readouterr().err.splitlines() if "NOT THE WEIGHTS" in line]
     assert len(loud) == 1
