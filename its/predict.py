@@ -49,7 +49,7 @@ class PredictCLI(LightningCLI):
         parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
         parser.add_argument(
             "--save",
-            type=list[Literal["image", "latents"]],
+            type=list[Literal["image", "latents", "color"]],
             default=[],
             help="What to write besides the spectrogram and the sound.",
         )
@@ -62,11 +62,15 @@ class PredictCLI(LightningCLI):
         """Check everything that can be checked; only then make a trainer, which may start processes."""
         self.model.prepare()
         self.rows = self.datamodule.expand(self.model.expert_names)
-        output = Path(self.config.output)
-        self.work = _Work.of(self.rows, self.model, output / "samples", self.config.save)
+        output, save = Path(self.config.output), list(self.config.save)
+        if self.model.colorizer is not None:
+            save.append("color")
+        elif "color" in save:
+            raise UserError("save asks for color, but model.colorizer is null: name a colorizer, or leave color out")
+        self.work = _Work.of(self.rows, self.model, output / "samples", save)
         self.datamodule.rows = [row for row, _ in self.work.open]
         callbacks = self.config_init["trainer"].get("callbacks") or []
-        ours = [SampleWriter(output, self.config.save), Progress(len(self.work.open))]
+        ours = [SampleWriter(output, save), Progress(len(self.work.open))]
         return super().instantiate_trainer(callbacks=[*callbacks, *ours], **kwargs)
 
 
@@ -211,7 +215,11 @@ class _Stage:
 
 
 def _quiet() -> None:
-    """Lightning's hints and warnings about things that are meant here."""
+    """Warnings as one line each; none of Lightning's hints about things that are meant here."""
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *where: (
+        f"its: {message}\n" if category is UserWarning else plain(message, category, *where)
+    )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (
         ".*does not have many workers.*",

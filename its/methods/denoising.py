@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -64,9 +65,10 @@ class MultimodalDenoising(Method):
         self.trim = trim
         self.noise_dtype = noise_dtype
         self._check_arguments(codec)
-        picture, sound = self._picture_and_sound()
-        self.picture_codec = codec or picture.codec()
-        self.sound_codec = codec or (self.picture_codec if sound is picture else sound.codec())
+        self._picture_expert, sound_expert = self._first(of_sound=False), self._first(of_sound=True)
+        self.picture_codec = codec or experts[self._picture_expert].codec()
+        alone = codec is not None or sound_expert == self._picture_expert
+        self.sound_codec = self.picture_codec if alone else experts[sound_expert].codec()
         self._texts: dict[str, TextCache] = {}
 
     @property
@@ -108,6 +110,7 @@ class MultimodalDenoising(Method):
             "combiner": self.combiner.describe(),
             "scheduler": self.scheduler.describe(),
             "vocoder": self.vocoder.describe(without=_WHERE),
+            "colorizer": None if self.colorizer is None else self.colorizer.describe(without=_WHERE),
             "steps": self.steps,
             "canvas": list(self.canvas),
             "trim": self.trim,
@@ -120,8 +123,8 @@ class MultimodalDenoising(Method):
         try:
             return self._make(batch)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no row may stop the others
-            reason = f"{type(error).__name__}: {error}"
-            return [Sample(row=row, error=reason) for row in batch]
+            reason, where = f"{type(error).__name__}: {error}", traceback.format_exc()
+            return [Sample(row=row, error=reason, traceback=where) for row in batch]
 
     def _make(self, rows: Sequence[Row]) -> list[Sample]:
         clock: dict[str, float] = {}
@@ -129,7 +132,8 @@ class MultimodalDenoising(Method):
             experts = {name: self._guided(name, expert, rows) for name, expert in self._experts()}
         with _timed(clock, "denoise"):
             shape = self.sound_codec.latent_shape(self.canvas)
-            noise = initial_noise(generators([row.seed for row in rows]), shape, dtype=getattr(torch, self.noise_dtype))
+            sources = generators([row.seed for row in rows])
+            noise = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
             latents = denoise(
                 noise.to(self.device),
                 experts=experts,
@@ -145,7 +149,10 @@ class MultimodalDenoising(Method):
             spectrogram = heard.mean(1, keepdim=True)
         with _timed(clock, "vocode"):
             waveform = self._play(spectrogram).cpu()
-        gray, picture, latents = (x.float().cpu() for x in (self._cut(spectrogram), self._cut(seen), latents))
+        with _timed(clock, "color"):
+            gray = self._cut(spectrogram)
+            color = self._color(gray, rows, sources)
+        gray, picture, latents = gray.cpu(), self._cut(seen).cpu(), latents.float().cpu()
         clock = {stage: round(seconds, 4) for stage, seconds in clock.items()} | {"batch_size": len(rows)}
         samples = []
         for i, row in enumerate(rows):
@@ -158,6 +165,7 @@ class MultimodalDenoising(Method):
                 spectrogram=gray[i, 0],
                 picture=picture[i],
                 waveform=waveform[i],
+                color=None if color is None else color[i],
                 sample_rate=self.vocoder.format.sample_rate,
             )
             samples.append(Sample(row=row, result=result, timings=clock))
@@ -174,7 +182,6 @@ class MultimodalDenoising(Method):
 
     def _play(self, spectrogram: Tensor) -> Tensor:
         """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
-
         with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(self.device.type, enabled=False):
             waveform = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
         expected = self.canvas[1] * self.vocoder.format.hop_length
@@ -182,6 +189,13 @@ class MultimodalDenoising(Method):
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
         return waveform[:, : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
+
+    def _color(self, gray: Tensor, rows: Sequence[Row], sources: Sequence[torch.Generator]) -> Tensor | None:
+        """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU, with the prompt that the paper gives its colorizer."""
+        if self.colorizer is None:
+            return None
+        prompts = [f"a colorful photo of {row.prompts[self._picture_expert]}" for row in rows]
+        return self.colorizer(gray, prompts, sources).float().cpu()
 
     def _cut(self, picture: Tensor) -> Tensor:
         return picture[..., : self.canvas[1] - self.trim]
@@ -205,12 +219,10 @@ class MultimodalDenoising(Method):
             parts.append(("colorizer", self.colorizer))
         return parts
 
-    def _picture_and_sound(self) -> tuple[NoiseExpert, NoiseExpert]:
-        """Whose codec shows the picture and whose makes the spectrogram: the first of each kind, if there is one."""
-        experts = [expert for _, expert in self._experts()]
-        picture = next((e for e in experts if e.format is None), experts[0])
-        sound = next((e for e in experts if e.format is not None), experts[0])
-        return picture, sound
+    def _first(self, *, of_sound: bool) -> str:
+        """Name of the first expert of a kind, or of the first one if there is none of it."""
+        kinds = {name: expert.format is not None for name, expert in self._experts()}
+        return next((name for name, sounds in kinds.items() if sounds is of_sound), self.expert_names[0])
 
     def _check_arguments(self, codec: LatentCodec | None) -> None:
         if not self.experts:

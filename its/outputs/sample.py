@@ -18,7 +18,7 @@ from torch import Tensor
 from its.data import Row
 
 RECORD = "sample.json"
-EXTRAS = ("image", "latents")
+EXTRAS = ("image", "latents", "color")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
 
@@ -32,6 +32,7 @@ class Result:
         picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
         waveform: (n,) in [-1, 1].
         sample_rate: in Hz.
+        color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
     """
 
     latents: Tensor
@@ -39,6 +40,7 @@ class Result:
     picture: Tensor
     waveform: Tensor
     sample_rate: int
+    color: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,15 @@ class Sample:
     Attributes:
         row: what was asked for.
         result: None if it failed.
-        error: why it failed.
+        error: why it failed, in one line.
+        traceback: where it failed, for whoever mends it.
         timings: seconds by stage, for the batch that this sample was in.
     """
 
     row: Row
     result: Result | None = None
     error: str | None = None
+    traceback: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -108,7 +112,7 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
-    outcome = {"status": "failed", "error": sample.error}
+    outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
     if sample.result is not None:
         outcome = {"status": "ok"}
         _write_files(folder, sample.result, extras)
@@ -117,7 +121,7 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
     os.replace(partial, folder / RECORD)
 
 
-_FILES = {"image": "image.png", "latents": "latents.safetensors"}
+_FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png"}
 
 
 def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
@@ -128,9 +132,10 @@ def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
     Image.fromarray(_eight_bit(result.spectrogram), mode="L").save(folder / "spectrogram.png", compress_level=1)
     pcm = (result.waveform.clamp(-1, 1) * 32767).round().numpy().astype(np.int16)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
-    if "image" in extras:
-        rgb = _eight_bit(rearrange(result.picture, "c h w -> h w c"))
-        Image.fromarray(rgb, mode="RGB").save(folder / _FILES["image"], compress_level=1)
+    for extra, rgb in (("image", result.picture), ("color", result.color)):
+        if extra in extras and rgb is not None:
+            pixels = _eight_bit(rearrange(rgb, "c h w -> h w c"))
+            Image.fromarray(pixels, mode="RGB").save(folder / _FILES[extra], compress_level=1)
     if "latents" in extras:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 

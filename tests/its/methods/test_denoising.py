@@ -7,7 +7,7 @@ import torch
 
 from its.data import Row
 from its.errors import UserError
-from its.interfaces import Combiner
+from its.interfaces import Colorizer, Combiner
 from its.methods.denoising import MultimodalDenoising
 from its.weights import WeightsNotFound
 from its_plugins.auffusion import Auffusion
@@ -149,6 +149,21 @@ def test_any_vocoder_of_the_format_fits(tiny):
     assert make(model, row())[0].waveform.shape == (96 * 160,)
 
 
+def test_a_colorizer_gets_the_trimmed_picture_its_prompt_and_the_samples_own_generator(tiny):
+    class Tint(Colorizer):
+        def forward(self, gray, prompts, generators):
+            assert set(prompts) == {"a colorful photo of castle towers"}
+            shift = torch.stack([torch.randn((), generator=g) for g in generators]).reshape(-1, 1, 1, 1)
+            return gray + shift * torch.tensor([-1.0, 0.0, 1.0]).reshape(1, 3, 1, 1)
+
+    model = method(tiny, colorizer=Tint(), steps=2)
+    one, two = make(model, row(seed=1), row(seed=2))
+    for result in (one, two):
+        torch.testing.assert_close(result.color.mean(0), result.spectrogram, rtol=0, atol=1e-5)
+    (alone,) = make(model, row(seed=2))
+    torch.testing.assert_close(alone.color, two.color, rtol=0, atol=1e-4)
+
+
 def test_what_is_not_finite_fails_alone(tiny):
     class Poison(WarmStartAverage):
         def combine(self, estimates, latents, step):
@@ -172,6 +187,7 @@ def test_a_batch_that_raises_gives_failed_samples(tiny):
     model = method(tiny, combiner=Broken(t={"visual": 1.0, "audio": 1.0}))
     (sample,) = model.predict_step([row()])
     assert sample.error == "ArithmeticError: no idea"
+    assert "in combine" in sample.traceback
 
 
 class Named(Combiner):

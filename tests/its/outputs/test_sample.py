@@ -90,5 +90,5 @@ def test_the_record_comes_last(tmp_path, monkeypatch):
 def test_a_failed_sample_says_why_and_is_not_done(tmp_path):
     write_sample(tmp_path, Sample(row=ROW, error="it is too dark"), {"id": "x"})
     record = json.loads((tmp_path / "sample.json").read_text())
-    assert record == {"id": "x", "status": "failed", "error": "it is too dark"}
+    assert record == {"id": "x", "status": "failed", "error": "it is too dark", "traceback": None}
     assert not is_done(tmp_path)
