@@ -1,0 +1,104 @@
+"""The pack that ships: its layout, its words, and the main job on it."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from PIL import Image
+
+from its import registry
+from its.cli import main
+from its.data import PromptGrid
+from its_plugins.auffusion import Auffusion
+from its_plugins.stable_diffusion import StableDiffusion
+
+ROOT = Path(__file__).parents[3]
+PACK = registry.packs()["mini"].folder
+PROMPTS = [
+    row
+    for file in ("table4.yaml", "table5.jsonl")
+    for row in PromptGrid(prompts=str(ROOT / "configs" / "prompts" / file)).expand(["visual", "audio"])
+]
+
+
+def load(cls, folder):
+    expert = cls(weights="pack:mini", unet_folder=folder)
+    expert.prepare()
+    expert.load()
+    return expert
+
+
+def test_it_is_small_and_holds_no_pickle():
+    files = [path for path in PACK.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 19e6  # 25 MB in all, with what later parts will need
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".txt", ""}
+    assert "Apache" in (PACK / "LICENSE").read_text()
+
+
+def test_it_is_a_pipeline_folder_that_diffusers_loads():
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(PACK, local_files_only=True)
+    assert pipe.scheduler.config.prediction_type == "epsilon"
+    assert {p.dtype for p in StableDiffusionPipeline.from_pretrained(PACK, torch_dtype="auto").unet.parameters()} == {
+        torch.float16
+    }
+
+
+@pytest.mark.parametrize(
+    ("cls", "folder", "prompts"),
+    [
+        (StableDiffusion, "unet", {row.prompts["visual"] for row in PROMPTS}),
+        (Auffusion, "unet_audio", {row.prompts["audio"] for row in PROMPTS}),
+    ],
+)
+def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder, prompts):
+    expert = load(cls, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expert.encode_text([*prompts, ""])
+    with pytest.warns(UserWarning, match="pack:mini knows no word of the prompt 'quantum chromodynamics'"):
+        expert.encode_text(["quantum chromodynamics"])
+
+
+def test_its_text_encoder_keeps_the_subjects_apart():
+    """The failure of an earlier recipe: tiger, kitten and dog lay on one point (cosine 0.998)."""
+    expert = load(StableDiffusion, "unet")
+    subjects = ["castle towers", "tigers", "trains", "furry kittens", "cute dogs"]
+    last = expert.encode_text([f"a painting of {s}, grayscale" for s in subjects])[:, -1]
+    cosine = torch.nn.functional.cosine_similarity(last[:, None], last[None], dim=-1)
+    assert (cosine - torch.eye(len(subjects))).max() < 0.5
+
+
+def test_paraphrases_mean_the_same():
+    expert = load(StableDiffusion, "unet")
+    plain, other, apart = expert.encode_text(["a painting of castles, grayscale", "an old castle", "a dog"])[:, -1]
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(plain, other, dim=0) > 0.9 > cosine(plain, apart, dim=0)
+
+
+def test_its_settings_are_those_of_configs_models_mini():
+    pack = yaml.safe_load(registry.packs()["mini"].config.read_text())
+    assert pack == yaml.safe_load((ROOT / "configs" / "models" / "mini.yaml").read_text())
+
+
+def test_the_main_job_runs_on_it_where_no_weights_can_be_had(tmp_path, monkeypatch, capsys):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    arguments = ["--output", str(tmp_path / "run"), "--model.steps", "2", "--data.seeds", "[1]"]
+    assert main(["predict", "--config", str(ROOT / "configs" / "castle_bell.yaml"), *arguments]) == 0
+    assert "NOT THE WEIGHTS THAT THE CONFIG NAMES" in capsys.readouterr().err
+    (folder,) = (tmp_path / "run" / "samples").iterdir()
+    assert np.asarray(Image.open(folder / "spectrogram.png")).shape == (256, 992)
+    info = soundfile.info(folder / "audio.wav")
+    assert (info.samplerate, info.frames, info.subtype) == (16_000, 158_720, "PCM_16")
+    record = json.loads((folder / "sample.json").read_text())
+    assert record["fallback"]
+    assert all(weights["embedded"] for weights in record["weights"].values())
