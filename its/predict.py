@@ -25,7 +25,7 @@ from its.methods.denoising import MultimodalDenoising
 from its.outputs.progress import Progress
 from its.outputs.run import check_writable, report, save_config
 from its.outputs.sample import is_done, sample_id
-from its.outputs.writer import SampleWriter
+from its.outputs.writer import SampleWriter, WriteError
 from its.parse_errors import plain_message
 from its.weights import WeightsNotFound
 
@@ -108,9 +108,24 @@ def main(arguments: Sequence[str]) -> int:
     if cli.work.open:
         if cli.trainer.is_global_zero:
             save_config(cli, output)
-        cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
-        cli.trainer.strategy.barrier("all samples are written")
+        if stopped := _run(cli):
+            report(output, cli.work.all, made=len(cli.work.open))
+            return stopped
     return report(output, cli.work.all, made=len(cli.work.open)) if cli.trainer.is_global_zero else 0
+
+
+def _run(cli: PredictCLI) -> int:
+    """Make the samples. 0, or the exit status where it had to stop early; what was made is whole."""
+    try:
+        cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    except WriteError as error:
+        print(f"its: stopped: {error}", file=sys.stderr)
+        return 1
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        print("its: interrupted; the same command goes on where this stopped", file=sys.stderr)
+        return 130
+    cli.trainer.strategy.barrier("all samples are written")
+    return 0
 
 
 def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -70,6 +72,7 @@ class MultimodalDenoising(Method):
         alone = codec is not None or sound_expert == self._picture_expert
         self.sound_codec = self.picture_codec if alone else experts[sound_expert].codec()
         self._texts: dict[str, TextCache] = {}
+        self._largest_batch = sys.maxsize
 
     @property
     def expert_names(self) -> list[str]:
@@ -119,12 +122,55 @@ class MultimodalDenoising(Method):
         return {"settings": settings, "weights": weights}
 
     def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
-        """Rows -> samples. A batch that raises gives failed samples, so that the other batches go on."""
+        """Rows -> samples.
+
+        A batch that does not fit into the device's memory is halved, with the same noise for each sample. A row that
+        is not finite in half precision is made once more in float32. What raises gives failed samples, so that the
+        other batches go on.
+        """
+        samples: list[Sample] = []
+        while rest := batch[len(samples) :]:
+            rows = rest[: self._largest_batch]
+            made = self._make_carefully(rows)
+            if made is not None:
+                samples += made
+                continue
+            self._largest_batch = len(rows) // 2
+            torch.cuda.empty_cache()
+            warnings.warn(f"out of memory at a batch of {len(rows)}: going on with {self._largest_batch}", stacklevel=1)
+        return samples
+
+    def _make_carefully(self, rows: list[Row]) -> list[Sample] | None:
+        """Samples, failed or not; None if the batch is too large for the device."""
         try:
-            return self._make(batch)
+            samples = self._make(rows)
+        except torch.OutOfMemoryError as error:
+            return _failed(rows, error) if len(rows) == 1 else None
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no row may stop the others
-            reason, where = f"{type(error).__name__}: {error}", traceback.format_exc()
-            return [Sample(row=row, error=reason, traceback=where) for row in batch]
+            return _failed(rows, error)
+        return [self._redo(sample) if sample.result is None and self._is_half else sample for sample in samples]
+
+    @property
+    def _is_half(self) -> bool:
+        return self._trainer is not None and str(self.trainer.precision) not in ("32-true", "64-true")
+
+    def _redo(self, sample: Sample) -> Sample:
+        """Make a row in float32 with the weights that there are."""
+        dtype = next(self.experts.parameters()).dtype
+        parts = [part for _, part in self._parts()]
+        try:
+            for part in parts:
+                part.float()
+            self._texts.clear()
+            with torch.autocast(self.device.type, enabled=False):
+                (again,) = self._make([sample.row])
+        except Exception as error:  # noqa: BLE001 - as above
+            (again,) = _failed([sample.row], error)
+        finally:
+            for part in parts:
+                part.to(dtype)
+            self._texts.clear()
+        return replace(again, precision="32-true")
 
     def _make(self, rows: Sequence[Row]) -> list[Sample]:
         clock: dict[str, float] = {}
@@ -142,7 +188,6 @@ class MultimodalDenoising(Method):
                 steps=self.steps,
                 on_step=self._report(len(rows)),
             )
-            finite = latents.flatten(1).isfinite().all(1).tolist()
         with _timed(clock, "decode"):
             heard = self.sound_codec.decode(latents).float()
             seen = heard if self.picture_codec is self.sound_codec else self.picture_codec.decode(latents).float()
@@ -152,12 +197,14 @@ class MultimodalDenoising(Method):
         with _timed(clock, "color"):
             gray = self._cut(spectrogram)
             color = self._color(gray, rows, sources)
+        # The clamp to [0, 1] keeps NaN and hides infinities, which latents show.
+        finite = [bool(x.isfinite().all() and y.isfinite().all()) for x, y in zip(latents, gray, strict=True)]
         gray, picture, latents = gray.cpu(), self._cut(seen).cpu(), latents.float().cpu()
         clock = {stage: round(seconds, 4) for stage, seconds in clock.items()} | {"batch_size": len(rows)}
         samples = []
         for i, row in enumerate(rows):
             if not finite[i]:
-                why = f"the latents are not finite at precision {self.dtype}"
+                why = "the latents or the picture are not finite"
                 samples.append(Sample(row=row, error=why, timings=clock))
                 continue
             result = Result(
@@ -263,6 +310,12 @@ class MultimodalDenoising(Method):
                     f"model.vocoder {type(self.vocoder).__name__} plays spectrograms in the format {form.name}, but "
                     f"expert {name} makes {expert.format.name}'s: take a vocoder for {expert.format.name}"
                 )
+
+
+def _failed(rows: Sequence[Row], error: Exception) -> list[Sample]:
+    reason = f"{type(error).__name__}: {error}"
+    where = "".join(traceback.format_exception(error))
+    return [Sample(row=row, error=reason, traceback=where) for row in rows]
 
 
 _WHERE = ("weights", "revision", "variant")

@@ -53,6 +53,7 @@ class Sample:
         error: why it failed, in one line.
         traceback: where it failed, for whoever mends it.
         timings: seconds by stage, for the batch that this sample was in.
+        precision: where it was made at another than the run's.
     """
 
     row: Row
@@ -60,6 +61,7 @@ class Sample:
     error: str | None = None
     traceback: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    precision: str | None = None
 
 
 def sample_id(row: Row, definition: Mapping[str, Any]) -> str:

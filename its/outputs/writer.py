@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,12 +14,19 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from its.methods.base import method_of
+from its.methods.base import Method, method_of
 from its.outputs.sample import Sample, sample_id, write_sample
+
+WAITING = 4
+"""Batches that may wait to be written. Compression takes longer than it looks, but must not fill the memory."""
+
+
+class WriteError(Exception):
+    """A sample can't be written. What was written before is whole."""
 
 
 class SampleWriter(BasePredictionWriter):
-    """Writes `OUTPUT/samples/ID/` for each sample of a batch.
+    """Writes `OUTPUT/samples/ID/` for each sample of a batch, in a thread, while the next batch is made.
 
     Args:
         output: the run folder.
@@ -28,6 +37,8 @@ class SampleWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.samples = output / "samples"
         self.save = tuple(save)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._waiting: deque[Future[None]] = deque()
 
     def write_on_batch_end(
         self,
@@ -39,30 +50,65 @@ class SampleWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the samples of one batch."""
+        """Hand over the samples of one batch.
+
+        Raises:
+            WriteError: an earlier batch could not be written.
+        """
         method = method_of(pl_module)
-        definition = method.definition()
-        for sample in prediction:
-            row = sample.row
-            name = sample_id(row, definition)
-            record = {
-                "id": name,
-                "prompts": dict(row.prompts),
-                "negative_prompts": dict(row.negative_prompts),
-                "seed": row.seed,
-                "settings": {
-                    "guidance_scale": dict(row.guidance_scale),
-                    **definition["settings"],
-                    "precision": str(trainer.precision),
-                    "device": method.device.type,
-                },
-                "weights": method.provenance,
-                "fallback": method.fallback_taken,
-                "scores": {},
-                "timings": dict(sample.timings),
-                "versions": versions(),
-            }
-            write_sample(self.samples / name, sample, record, self.save)
+        records = [_record(sample, method, precision=str(trainer.precision)) for sample in prediction]
+        self._waiting.append(self._thread.submit(self._write, prediction, records))
+        self._wait(leave=WAITING)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            WriteError: something could not be written.
+        """
+        self._wait()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """What was made is written before the process ends."""
+        self._thread.shutdown(wait=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """After an error too, and after Ctrl-C."""
+        self._thread.shutdown(wait=True)
+
+    def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+        for sample, record in zip(samples, records, strict=True):
+            write_sample(self.samples / record["id"], sample, record, self.save)
+
+    def _wait(self, *, leave: int = 0) -> None:
+        while len(self._waiting) > leave:
+            try:
+                self._waiting.popleft().result()
+            except OSError as error:
+                raise WriteError(
+                    f"{error.filename or self.samples} can't be written: {error.strerror or error}"
+                ) from None
+
+
+def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
+    row, definition = sample.row, method.definition()
+    return {
+        "id": sample_id(row, definition),
+        "prompts": dict(row.prompts),
+        "negative_prompts": dict(row.negative_prompts),
+        "seed": row.seed,
+        "settings": {
+            "guidance_scale": dict(row.guidance_scale),
+            **definition["settings"],
+            "precision": sample.precision or precision,
+            "device": method.device.type,
+        },
+        "weights": method.provenance,
+        "fallback": method.fallback_taken,
+        "scores": {},
+        "timings": dict(sample.timings),
+        "versions": versions(),
+    }
 
 
 @cache

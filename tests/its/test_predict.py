@@ -167,10 +167,91 @@ def test_a_row_that_fails_is_named_and_the_others_are_made(config, tmp_path, cap
         sys.path.remove(str(tmp_path))
         registry._classes.pop("SecondIsNaN", None)
     printed = capsys.readouterr()
-    assert "its: failed: data.prompts, row 1, seed 2: the latents are not finite" in printed.err
+    assert "its: failed: data.prompts, row 1, seed 2: the latents or the picture are not finite" in printed.err
     assert "its: 1 of 2 images that sound" in printed.out
     records = [json.loads((folder / "sample.json").read_text()) for folder in samples(config)]
     assert [r["status"] for r in records] == ["ok", "failed"]
+
+
+PLUGINS = """
+import torch, os, signal
+from its import register
+from its_plugins.stable_diffusion import StableDiffusion
+from its_plugins.warm_start_average import WarmStartAverage
+
+
+@register
+class Overflowing(StableDiffusion):
+    "Gives infinities in half precision."
+
+    def predict_noise(self, latents, timestep, text):
+        noise = super().predict_noise(latents, timestep, text)
+        return noise if self.unet.conv_in.weight.dtype == torch.float32 else noise * torch.inf
+
+
+@register
+class Interrupted(WarmStartAverage):
+    "Ctrl-C in the second batch."
+
+    batches = 0
+
+    def combine(self, estimates, latents, step):
+        self.batches += step.index == 0
+        if self.batches == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().combine(estimates, latents, step)
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    (tmp_path / "odd_plugins.py").write_text(PLUGINS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield ["--plugin", "odd_plugins", "--model.combiner.init_args.t={visual: 1.0, audio: 1.0}", "--model.steps=2"]
+    sys.modules.pop("odd_plugins", None)
+    for name in ("Overflowing", "Interrupted"):
+        registry._classes.pop(name, None)
+
+
+def test_a_row_that_overflows_in_half_precision_is_made_in_float32(config, plugins, tiny):
+    choice = ["--model.experts.visual=Overflowing", f"--model.experts.visual.init_args.weights={tiny / 'sd'}"]
+    assert predict(config, *plugins, *choice, "--trainer.precision=bf16-true") == 0
+    for folder in samples(config):
+        assert json.loads((folder / "sample.json").read_text())["settings"]["precision"] == "32-true"
+
+
+def test_after_ctrl_c_whole_samples_are_kept_and_the_rest_is_named(config, plugins, tmp_path, capsys):
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        assert predict(config, *plugins, "--model.combiner=Interrupted", "--data.batch_size=1") == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+    printed = capsys.readouterr()
+    assert "interrupted; the same command goes on where this stopped" in printed.err
+    assert "its: failed: data.prompts, row 1, seed 2: it was not written" in printed.err
+    assert "its: 1 of 2 images that sound" in printed.out
+
+
+def test_a_disk_that_is_full_stops_the_run_and_damages_nothing(config, monkeypatch, capsys):
+    import soundfile
+
+    write = soundfile.write
+
+    def full(path, *rest, **options):
+        if "ringing-2-" in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        write(path, *rest, **options)
+
+    monkeypatch.setattr(soundfile, "write", full)
+    assert predict(config, "--data.batch_size=1") == 1
+    printed = capsys.readouterr()
+    assert "its: stopped: " in printed.err
+    assert "No space left on device" in printed.err
+    assert "its: 1 of 2 images that sound" in printed.out
+    monkeypatch.setattr(soundfile, "write", write)
+    assert predict(config) == 0
 
 
 @pytest.mark.parametrize(

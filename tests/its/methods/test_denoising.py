@@ -190,6 +190,31 @@ def test_a_batch_that_raises_gives_failed_samples(tiny):
     assert "in combine" in sample.traceback
 
 
+def test_a_batch_too_large_for_the_memory_is_halved_with_the_same_noise(tiny):
+    class Hungry(WarmStartAverage):
+        def combine(self, estimates, latents, step):
+            if len(latents) > 1:
+                raise torch.OutOfMemoryError("too much")
+            return super().combine(estimates, latents, step)
+
+    model = method(tiny, combiner=Hungry(t={"visual": 1.0, "audio": 1.0}), steps=2)
+    rows = [row(seed=seed) for seed in range(5)]
+    with pytest.warns(UserWarning, match="out of memory at a batch of 5: going on with 2") as said:
+        together = make(model, *rows)
+    assert len([w for w in said if "out of memory" in str(w.message)]) == 2  # at 5 and at 2, then never again
+    for one, result in zip(rows, together, strict=True):
+        assert torch.equal(make(model, one)[0].latents, result.latents)
+
+
+def test_one_sample_too_large_for_the_memory_fails(tiny):
+    class Hungry(WarmStartAverage):
+        def combine(self, estimates, latents, step):
+            raise torch.OutOfMemoryError("too much")
+
+    (sample,) = method(tiny, combiner=Hungry(t={"visual": 1.0, "audio": 1.0})).predict_step([row()])
+    assert sample.error == "OutOfMemoryError: too much"
+
+
 class Named(Combiner):
     """Names one expert, whichever are there."""
 
