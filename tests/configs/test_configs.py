@@ -1,0 +1,167 @@
+"""Every config under configs/, and every command of the README and the docs, makes the parts that it names.
+
+The whole way is gone but for the weights: files are overlaid, parsed, turned into parts and rows. Nothing is loaded.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from its import config, predict, registry
+from its.config import split_arguments
+from its.data import PromptGrid
+from its.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs").rglob("*.yaml"))
+PAIRS = (
+    "castle_bell",
+    "dog_bark",
+    "garden_birds",
+    "kitten_meow",
+    "race_car",
+    "train_whistle",
+    "tiger_growl",
+)
+"""Table 5's, in its order."""
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """Command -> the command-line interface with its parts and rows, short of weights and trainer."""
+
+    def make_rows(cli):
+        cli.rows = cli.datamodule.expand(cli.model.expert_names)
+
+    monkeypatch.setattr(predict.PredictCLI, "instantiate_trainer", make_rows)
+    registry.load_plugins()
+
+    def parse(command):
+        program, name, *arguments = shlex.split(command, comments=True)
+        assert (program, name) == ("its", "predict")
+        files, modules, rest = split_arguments(arguments)
+        registry.load_modules(modules)
+        return predict._parse(files, rest)
+
+    return parse
+
+
+def overlaid(*files):
+    composed = config.Composed()
+    for file in files:
+        composed.overlay(Path(file))
+    return composed.pruned()
+
+
+def command_of(file):
+    first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
+    assert first.startswith("# its predict "), f"{file} must open with the command that runs it, got: {first}"
+    return first.removeprefix("# ")
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+def test_config_opens_with_a_command_that_names_it_and_parses(build, file):
+    command = command_of(file)
+    assert file in shlex.split(command)
+    assert build(command).rows
+
+
+def test_a_misspelt_key_an_unknown_class_and_a_missing_file_do_not_pass(build, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    for text, message in (
+        ("model: {stepz: 3}", "stepz"),
+        ("trainer: {acelerator: cpu}", "acelerator"),
+        ("model: {vocoder: {class_path: HiFiGun}}", "Did you mean HiFiGAN"),
+        ("model: {vocoder: {class_path: HiFiGAN, init_args: {wights: x}}}", "wights"),
+        ("model: {combiner: {init_args: {t: {smell: 1.0}}}}", "smell"),
+        ("data: {prompts: nowhere.jsonl}", "nowhere.jsonl"),
+    ):
+        overlay.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=re.escape(message)):
+            build(f"its predict --config configs/castle_bell.yaml --config {overlay}")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pair_runs_by_itself(name):
+    assert command_of(f"configs/{name}.yaml") == f"its predict --config configs/{name}.yaml"
+    assert overlaid(f"configs/{name}.yaml")["output"] == f"runs/{name}"
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_differ_in_prompts_and_folder_alone(name):
+    castle, other = overlaid("configs/castle_bell.yaml"), overlaid(f"configs/{name}.yaml")
+    assert castle["model"] == other["model"] == overlaid("configs/models/paper.yaml")["model"]
+    assert castle["data"] | {"prompts": None} == other["data"] | {"prompts": None}
+
+
+def test_table_5_has_the_prompts_of_the_seven_configs():
+    rows = PromptGrid(prompts="configs/prompts/table5.jsonl").expand(["visual", "audio"])
+    assert [[dict(row.prompts)] for row in rows] == [
+        overlaid(f"configs/{name}.yaml")["data"]["prompts"] for name in PAIRS
+    ]
+
+
+def test_table_4_is_every_picture_with_every_sound():
+    rows = PromptGrid(prompts="configs/prompts/table4.yaml").expand(["visual", "audio"])
+    assert len(rows) == 100
+    assert len({row.prompts["visual"] for row in rows}) == len({row.prompts["audio"] for row in rows}) == 10
+    assert len({tuple(row.prompts.values()) for row in rows}) == 100
+
+
+def test_table_1_is_a_thousand_samples_and_takes_no_stand_in(build):
+    cli = build(command_of("configs/paper/table1.yaml"))
+    assert len(cli.rows) == 1000
+    assert cli.model.fallback is None
+
+
+def test_mini_has_the_settings_that_the_pack_brings():
+    ours, packs = (Path(p).read_text(encoding="utf-8") for p in ("configs/models/mini.yaml", "plugins/mini/model.yaml"))
+    assert yaml.safe_load(ours) == yaml.safe_load(packs)
+
+
+def test_a_file_in_the_place_of_a_value_may_hold_the_value_or_its_key(tmp_path):
+    (tmp_path / "value.yaml").write_text("steps: 7", encoding="utf-8")
+    (tmp_path / "overlay.yaml").write_text("model: {steps: 7}", encoding="utf-8")
+    for name in ("value", "overlay"):
+        (tmp_path / "main.yaml").write_text(f"model: {name}.yaml", encoding="utf-8")
+        assert overlaid(tmp_path / "main.yaml") == {"model": {"steps": 7}}
+
+
+def test_a_file_that_sets_other_keys_too_can_not_stand_in_the_place_of_one(tmp_path):
+    (tmp_path / "both.yaml").write_text("{model: {steps: 7}, data: {batch_size: 2}}", encoding="utf-8")
+    (tmp_path / "main.yaml").write_text("model: both.yaml", encoding="utf-8")
+    with pytest.raises(UserError, match=r"main\.yaml: model names .*both\.yaml, which sets data too.*--config"):
+        overlaid(tmp_path / "main.yaml")
+
+
+def commands_of(document):
+    """Lines of the ```sh blocks, those that end in a backslash joined to the next."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", Path(document).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/configs.md"])
+def test_commands_of_the_documents_parse(build, document):
+    commands = commands_of(document)
+    targets = re.findall(r"^(\w+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    known = {"its plugins", "its --help", *(f"make {target}" for target in targets)}
+    assert commands
+    for command in commands:
+        bare = shlex.join(shlex.split(command, comments=True))
+        if bare in known:
+            continue
+        assert bare.startswith("its predict "), f"{document}: there is no command {command!r}"
+        if "--print_config" in bare or ".help" in bare:
+            with pytest.raises(SystemExit, match="0"):
+                build(command)
+        else:
+            assert build(command).rows, command

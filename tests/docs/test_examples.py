@@ -1,0 +1,130 @@
+"""The code in the documents runs, as it is written there."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from its import registry
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "writing-a-plugin.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def files_of(document):
+    """Name -> content, of the code blocks that follow a line such as `name.py`:"""
+    found = re.findall(r"^`([\w.]+)`:\n\n```\w+\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def blocks_of(document, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+
+
+def run(command, folder, **environment):
+    """Run a command of the documents in a folder, with the Python that runs the tests."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    quiet = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "PATH": path}
+    done = subprocess.run(
+        command, cwd=folder, shell=True, capture_output=True, text=True, env={**os.environ, **quiet, **environment}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory):
+    """A folder with the files of the guide."""
+    folder = tmp_path_factory.mktemp("guide")
+    for name, content in files_of(GUIDE).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+def test_the_guide_has_the_files_that_it_speaks_of(guide):
+    assert {path.name for path in guide.iterdir()} == {
+        "stripes.py",
+        "stripes.yaml",
+        "test_stripes.py",
+        "pyproject.toml",
+    }
+
+
+def test_the_guides_command_makes_a_sample(guide):
+    (command,) = blocks_of(GUIDE, "sh")
+    assert command.strip() == files_of(GUIDE)["stripes.yaml"].partition("\n")[0].removeprefix("# ")
+    run(f"{command.strip()} --model.canvas '[256,128]' --model.steps 5", guide)
+    (record,) = (guide / "runs" / "stripes" / "samples").glob("*/sample.json")
+    assert json.loads(record.read_text(encoding="utf-8"))["status"] == "ok"
+    assert (record.parent / "spectrogram.png").is_file()
+    assert (record.parent / "audio.wav").is_file()
+
+
+def test_the_guides_expert_draws_what_it_is_said_to_draw(guide):
+    import numpy as np
+    from PIL import Image
+
+    command = (guide / "stripes.yaml").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    run(f"{command} --model.trim 0 --output runs/spots", guide)
+    (path,) = (guide / "runs" / "spots" / "samples").glob("*/spectrogram.png")
+    bright = np.asarray(Image.open(path)) > 192
+    for lines, spots in ((bright.any(0), 8), (bright.any(1), 3)):
+        assert np.sum(np.diff(lines.astype(int), prepend=0) == 1) == spots
+
+
+def test_the_guides_test_passes(guide):
+    run("python -m pytest -q test_stripes.py -p no:cacheprovider", guide, PYTHONPATH=".")
+
+
+def test_the_guides_package_is_found_by_its_entry_point(guide, tmp_path):
+    """What an installer would write beside the module is written by hand: no network, no build."""
+    project = tomllib.loads((guide / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = tmp_path / f"its_stripes-{project['version']}.dist-info"
+    info.mkdir()
+    lines = [f"{key} = {value}" for key, value in project["entry-points"]["its.plugins"].items()]
+    (info / "entry_points.txt").write_text("\n".join(["[its.plugins]", *lines]), encoding="utf-8")
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    (tmp_path / "stripes.py").write_text((guide / "stripes.py").read_text(encoding="utf-8"), encoding="utf-8")
+    listed = run("its plugins", tmp_path, PYTHONPATH=str(tmp_path))
+    assert re.search(r"Stripes +stripes +Draws one stripe for each word", listed)
+    assert "failed to import" not in listed
+
+
+@pytest.fixture
+def tiny_pack(tmp_path, monkeypatch):
+    """Tiny random weights under the name of the embedded pack, in its layout."""
+    from its_plugins import random_weights
+
+    registry.load_plugins()
+    folder = random_weights.stable_diffusion(tmp_path / "pack", unets=("unet", "unet_audio"))
+    pack = registry.Pack(name="mini", folder=folder, config=tmp_path / "none.yaml", summary="random")
+    monkeypatch.setitem(registry._packs, "mini", pack)
+
+
+def test_the_readmes_snippet_runs(tiny_pack, tmp_path, monkeypatch):
+    import soundfile
+    from PIL import Image
+
+    (snippet,) = blocks_of(README, "python")
+    for written, small in (("(256, 1024)", "(256, 64)"), ("steps=50", "steps=2")):
+        assert written in snippet
+        snippet = snippet.replace(written, small)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert Image.open("castle_bell.png").size == (64, 256)
+    sound, rate = soundfile.read("castle_bell.wav")
+    assert (len(sound), rate) == (64 * 160, 16_000)
+
+
+@pytest.mark.parametrize("document", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
+def test_links_between_files_lead_somewhere(document):
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (document.parent / target).exists()] == []
