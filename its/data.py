@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Row:
         negative_prompts: what guidance pushes away from, for each expert; usually empty.
         guidance_scale: gamma for each expert.
         seed: of the sample's own noise.
+        settings: of the process, where a sweep changes them, by key: see `its.sweep`.
         source: where the row was written, for messages.
     """
 
@@ -37,6 +38,7 @@ class Row:
     negative_prompts: Mapping[str, str]
     guidance_scale: Mapping[str, float]
     seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
     source: str
 
 
@@ -63,6 +65,7 @@ class PromptGrid(LightningDataModule):
         negative_prompts: dict[str, str] | None = None,
         seeds: list[int] | SeedRange | None = None,
         guidance_scale: dict[str, float] | None = None,
+        sweep: dict[str, list[Any]] | None = None,
         batch_size: int = 1,
     ) -> None:
         """Args:
@@ -71,6 +74,8 @@ class PromptGrid(LightningDataModule):
         negative_prompts: for each expert; empty where not given.
         seeds: a list, or `{start: 0, count: 100}`. The default is the single seed 0.
         guidance_scale: gamma for each expert; 10 where not given.
+        sweep: values for settings, by key, such as `guidance_scale` (of all experts), `guidance_scale.visual`,
+            `combiner.t.visual`, `scheduler` or `steps`. Every combination is made of every row.
         batch_size: samples that are made at once.
         """
         super().__init__()
@@ -80,11 +85,12 @@ class PromptGrid(LightningDataModule):
         self.negative_prompts = negative_prompts or {}
         self.seeds = seeds if seeds is not None else [0]
         self.guidance_scale = guidance_scale or {}
+        self.sweep = sweep or {}
         self.batch_size = batch_size
         self.rows: list[Row] | None = None
 
     def expand(self, experts: Sequence[str]) -> list[Row]:
-        """All rows, in the order of prompts, then seeds.
+        """All rows, in the order of the sweep's points, then prompts, then seeds.
 
         Args:
             experts: names of those who need a prompt in every row.
@@ -97,7 +103,19 @@ class PromptGrid(LightningDataModule):
             ("guidance_scale", self.guidance_scale),
         ):
             _check_names(given, experts, f"data.{key}")
-        return [row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)]
+        rows = [row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)]
+        return [_at_point(row, point) for point in self._points(experts) for row in rows]
+
+    def _points(self, experts: Sequence[str]) -> list[dict[str, Any]]:
+        """The sweep's grid. What keeps samples from sharing a batch changes slowest."""
+        for key, values in self.sweep.items():
+            if not isinstance(values, list) or not values:
+                raise UserError(f"data.sweep: {key} is {values!r:.80}; expected a list of values")
+            outer, dot, name = key.partition(".")
+            if outer in _ROW_SETTINGS and dot:
+                _check_names({name: None}, experts, f"data.sweep: {key}")
+        keys = sorted(self.sweep, key=lambda key: key.startswith((*_ROW_SETTINGS, "combiner")))
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(self.sweep[k] for k in keys))]
 
     def setup(self, stage: str) -> None:
         """Expand the rows, unless somebody chose them already."""
@@ -139,6 +157,24 @@ class PromptGrid(LightningDataModule):
                 seed=seed,
                 source=source,
             )
+
+
+_ROW_SETTINGS = ("guidance_scale", "negative_prompts")
+
+
+def _at_point(row: Row, point: Mapping[str, Any]) -> Row:
+    """A row with the settings of one point of the sweep."""
+    own: dict[str, dict[str, Any]] = {key: dict(getattr(row, key)) for key in _ROW_SETTINGS}
+    settings: dict[str, Any] = {}
+    for key, value in point.items():
+        outer, _, name = key.partition(".")
+        if outer not in _ROW_SETTINGS:
+            settings[key] = value
+            continue
+        for expert in [name] if name else own[outer]:
+            number = outer == "guidance_scale"
+            own[outer][expert] = _number(value, expert, f"data.sweep: {key}") if number else str(value)
+    return replace(row, settings=settings, **own)  # type: ignore[arg-type]  # mypy can't see the keys
 
 
 def _entries(

@@ -83,8 +83,7 @@ class _Work:
 
     @classmethod
     def of(cls, rows: Sequence[Row], model: MultimodalDenoising, samples: Path, save: Sequence[str]) -> _Work:
-        definition = model.definition()
-        named = {sample_id(row, definition): row for row in reversed(rows)}  # the first of equal rows stays
+        named = {sample_id(row, model.definition(row)): row for row in reversed(rows)}  # the first of equal rows stays
         every = [(row, name) for name, row in reversed(named.items())]
         return cls(all=every, open=[(row, name) for row, name in every if not is_done(samples / name, save)])
 
@@ -156,9 +155,9 @@ def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
         scales = ", ".join(f"{k} {v:g}" for k, v in cli.rows[0].guidance_scale.items())
         print(
             f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {name} instead "
-            f"({pack.summary}), with its own settings ({cli.model.steps} steps, guidance {scales}). For the real ones: "
-            "run once with a network, or point model.experts.*.weights and model.vocoder.weights at local folders; "
-            "--model.fallback null makes this an error.",
+            f"({pack.summary}), with its own settings ({cli.model.process.steps} steps, guidance {scales}). "
+            "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
+            "at local folders; --model.fallback null makes this an error.",
             file=sys.stderr,
             flush=True,
         )

@@ -45,10 +45,13 @@ class Method(LightningModule, ABC):
         """
 
     @abstractmethod
-    def definition(self) -> dict[str, Any]:
-        """All that a sample depends on besides its row, as JSON-serialisable values. Valid after `prepare`.
+    def definition(self, row: Row) -> dict[str, Any]:
+        """All that a row's sample depends on besides prompts, scales and seed, as JSON-serialisable values.
 
-        The key `settings` holds what people choose; it goes into `sample.json`.
+        The key `settings` holds what people choose; it goes into `sample.json`. Valid after `prepare`.
+
+        Raises:
+            its.errors.UserError: the row's settings make no sense.
         """
 
     @abstractmethod

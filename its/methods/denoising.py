@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
 import time
 import traceback
@@ -22,6 +24,7 @@ from its.methods.base import Method
 from its.noise import generators, initial_noise
 from its.outputs.sample import Result, Sample
 from its.sampling import denoise
+from its.sweep import Process, batch_key, joined
 from its.weights import WeightsNotFound
 
 
@@ -58,11 +61,9 @@ class MultimodalDenoising(Method):
         """
         super().__init__(fallback=fallback)
         self.experts = nn.ModuleDict(experts)
-        self.combiner = combiner
-        self.scheduler = scheduler
+        self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps)
         self.vocoder = vocoder
         self.colorizer = colorizer
-        self.steps = steps
         self.canvas = canvas
         self.trim = trim
         self.noise_dtype = noise_dtype
@@ -72,6 +73,7 @@ class MultimodalDenoising(Method):
         alone = codec is not None or sound_expert == self._picture_expert
         self.sound_codec = self.picture_codec if alone else experts[sound_expert].codec()
         self._texts: dict[str, TextCache] = {}
+        self._processes: dict[str, Process] = {}
         self._largest_batch = sys.maxsize
 
     @property
@@ -100,21 +102,22 @@ class MultimodalDenoising(Method):
             self.sound_codec = self.picture_codec  # the same tensors from two places
         self.eval().requires_grad_(False)
 
-    def definition(self) -> dict[str, Any]:
+    def definition(self, row: Row) -> dict[str, Any]:
         """Settings, and the weights by what they are instead of where."""
         weights = {
             key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
             for key, record in self.provenance.items()
         }
+        process = self._process_of(row)
         experts = {name: expert.describe(without=_WHERE) for name, expert in self._experts()}
         settings = {
             "method": "multimodal denoising",
             "experts": experts,
-            "combiner": self.combiner.describe(),
-            "scheduler": self.scheduler.describe(),
+            "combiner": process.combiner.describe(),
+            "scheduler": process.scheduler.describe(),
             "vocoder": self.vocoder.describe(without=_WHERE),
             "colorizer": None if self.colorizer is None else self.colorizer.describe(without=_WHERE),
-            "steps": self.steps,
+            "steps": process.steps,
             "canvas": list(self.canvas),
             "trim": self.trim,
             "noise_dtype": self.noise_dtype,
@@ -130,7 +133,7 @@ class MultimodalDenoising(Method):
         """
         samples: list[Sample] = []
         while rest := batch[len(samples) :]:
-            rows = rest[: self._largest_batch]
+            rows = self._together(rest)[: self._largest_batch]
             made = self._make_carefully(rows)
             if made is not None:
                 samples += made
@@ -139,6 +142,22 @@ class MultimodalDenoising(Method):
             torch.cuda.empty_cache()
             warnings.warn(f"out of memory at a batch of {len(rows)}: going on with {self._largest_batch}", stacklevel=1)
         return samples
+
+    def _process_of(self, row: Row) -> Process:
+        """The process with the row's settings, always the same object for the same settings."""
+        if not row.settings:
+            return self.process
+        key = json.dumps(dict(row.settings), sort_keys=True)
+        if key not in self._processes:
+            changed = self.process.changed(row.settings)
+            self._check_combiner(changed.combiner)
+            self._processes[key] = changed
+        return self._processes[key]
+
+    def _together(self, rows: list[Row]) -> list[Row]:
+        """The first rows that can go through one loop."""
+        key = batch_key(self._process_of(rows[0]))
+        return list(itertools.takewhile(lambda row: batch_key(self._process_of(row)) == key, rows))
 
     def _make_carefully(self, rows: list[Row]) -> list[Sample] | None:
         """Samples, failed or not; None if the batch is too large for the device."""
@@ -174,6 +193,7 @@ class MultimodalDenoising(Method):
 
     def _make(self, rows: Sequence[Row]) -> list[Sample]:
         clock: dict[str, float] = {}
+        process = joined([self._process_of(row) for row in rows])
         with _timed(clock, "text"):
             experts = {name: self._guided(name, expert, rows) for name, expert in self._experts()}
         with _timed(clock, "denoise"):
@@ -183,9 +203,9 @@ class MultimodalDenoising(Method):
             latents = denoise(
                 noise.to(self.device),
                 experts=experts,
-                combiner=self.combiner,
-                scheduler=self.scheduler,
-                steps=self.steps,
+                combiner=process.combiner,
+                scheduler=process.scheduler,
+                steps=process.steps,
                 on_step=self._report(len(rows)),
             )
         with _timed(clock, "decode"):
@@ -278,12 +298,15 @@ class MultimodalDenoising(Method):
         if len(set(spaces.values())) > 1:
             listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
             raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
-        if self.steps < 1:
-            raise UserError(f"model.steps is {self.steps}; expected 1 or more")
+        if self.process.steps < 1:
+            raise UserError(f"model.steps is {self.process.steps}; expected 1 or more")
         if not 0 <= self.trim < self.canvas[1]:
             raise UserError(f"model.trim is {self.trim}; expected 0 to less than the canvas's {self.canvas[1]} columns")
-        named, names = set(self.combiner.weights(0.0)), set(self.expert_names)
-        kind = type(self.combiner).__name__
+        self._check_combiner(self.process.combiner)
+
+    def _check_combiner(self, combiner: Combiner) -> None:
+        named, names = set(combiner.weights(0.0)), set(self.expert_names)
+        kind = type(combiner).__name__
         for name in sorted(names - named):
             raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
         for name in sorted(named - names):

@@ -91,7 +91,7 @@ class SampleWriter(BasePredictionWriter):
 
 
 def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
-    row, definition = sample.row, method.definition()
+    row, definition = sample.row, method.definition(sample.row)
     return {
         "id": sample_id(row, definition),
         "prompts": dict(row.prompts),

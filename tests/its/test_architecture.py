@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"errors", "interfaces"},
     {"registry", "spectrogram", "noise", "sampling"},
-    {"weights", "guidance", "config", "parse_errors", "contract", "contract_sampling", "testing"},
+    {"weights", "guidance", "sweep", "config", "parse_errors", "contract", "contract_sampling", "testing"},
     {"data", "methods", "outputs", "list_plugins"},
     {"predict"},
     {"cli", "__main__"},

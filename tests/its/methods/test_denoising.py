@@ -282,8 +282,8 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
         "visual": StableDiffusion(weights=str(tmp_path / "elsewhere")),
         "audio": Auffusion(weights=str(tiny / "auffusion")),
     }
-    same = method(tiny).definition()
-    assert method(tiny, experts=moved).definition() == same
-    assert method(tiny, steps=11).definition() != same
-    assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition() != same
-    assert method(tiny, vocoder=GriffinLim(format=method(tiny).vocoder.format)).definition() != same
+    same = method(tiny).definition(row())
+    assert method(tiny, experts=moved).definition(row()) == same
+    assert method(tiny, steps=11).definition(row()) != same
+    assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition(row()) != same
+    assert method(tiny, vocoder=GriffinLim(format=method(tiny).vocoder.format)).definition(row()) != same

@@ -1,0 +1,138 @@
+"""One run over a grid of settings: what a point of the grid changes in the parts, and what may share a batch.
+
+A setting is named as in the config: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from its import registry
+from its.errors import UserError, nearest
+from its.interfaces import Combiner, Scheduler, Step
+
+OWN_KEYS = ("steps", "scheduler", "combiner")
+"""What a sweep can change besides a row's `guidance_scale` and `negative_prompts`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A reverse process: what experts' estimates go through."""
+
+    combiner: Combiner
+    scheduler: Scheduler
+    steps: int
+
+    def changed(self, settings: Mapping[str, Any]) -> Process:
+        """The process with some settings changed.
+
+        Raises:
+            UserError: a key or a value that makes no sense.
+        """
+        parts: dict[str, Any] = {"combiner": self.combiner, "scheduler": self.scheduler, "steps": self.steps}
+        for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
+            name, _, path = key.replace("init_args.", "").partition(".")
+            if name not in OWN_KEYS or (name == "steps" and path):
+                known = ["guidance_scale", "negative_prompts", *OWN_KEYS]
+                raise UserError(f"data.sweep: there is no setting {key} to sweep over.{nearest(key, known)}")
+            if name == "steps":
+                parts[name] = _steps(value)
+            elif path:
+                parts[name] = _rebuilt(parts[name], path, value, key)
+            else:
+                parts[name] = _built(name, value)
+        return Process(**parts)
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether processes that differ in their combiner's settings alone can go through one loop."""
+        return type(self.combiner).combine is Combiner.combine
+
+
+def batch_key(process: Process) -> str:
+    """Equal for processes whose samples can share a batch."""
+    described = {"scheduler": process.scheduler.describe(), "steps": process.steps}
+    described["combiner"] = type(process.combiner).__name__ if process.shares_batches else process.combiner.describe()
+    return json.dumps(described, sort_keys=True, default=str)
+
+
+def joined(processes: Sequence[Process]) -> Process:
+    """One process for a batch, whose weights are each sample's own.
+
+    Args:
+        processes: of the samples, with equal `batch_key`s.
+    """
+    first = processes[0]
+    if all(process is first for process in processes):
+        return first
+    each = PerSample([process.combiner for process in processes])
+    return Process(combiner=each, scheduler=first.scheduler, steps=first.steps)
+
+
+class PerSample(Combiner):
+    """Weighted sums of one kind with other settings for each sample of a batch."""
+
+    def __init__(self, combiners: Sequence[Combiner]) -> None:
+        self.combiners = combiners
+
+    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+        """A number where all samples agree, else (b,)."""
+        tables = [combiner.weights(progress) for combiner in self.combiners]
+        columns = {name: [float(table[name]) for table in tables] for name in tables[0]}
+        return {
+            name: column[0] if len(set(column)) == 1 else torch.tensor(column, dtype=torch.float32, device="cpu")
+            for name, column in columns.items()
+        }
+
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
+        """The weighted sum."""
+        return super().combine(estimates, latents, step)
+
+
+def _steps(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"data.sweep: steps is {value!r}; expected a number of 1 or more")
+    return value
+
+
+def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:
+    arguments = copy.deepcopy(dict(part.arguments))
+    *parents, last = path.split(".")
+    node = arguments
+    for parent in parents:
+        if not isinstance(node.get(parent), dict):
+            raise UserError(f"data.sweep: {key}: {type(part).__name__} has no mapping {parent}")
+        node = node[parent]
+    known = list(inspect.signature(type(part)).parameters) if not parents else list(node)
+    if last not in known:
+        raise UserError(f"data.sweep: {key}: {type(part).__name__} has no {last}.{nearest(last, known)}")
+    node[last] = value
+    return _made(type(part), arguments, key)
+
+
+def _built(name: str, value: Any) -> Any:
+    chosen: Mapping[str, Any] = value if isinstance(value, Mapping) else {"class_path": value}
+    interface = name.capitalize()
+    known = registry.classes(interface)
+    class_name = chosen.get("class_path")
+    if class_name not in known:
+        raise UserError(
+            f"data.sweep: {name} is {value!r}; registered for {interface}: {', '.join(known)}."
+            f"{nearest(str(class_name), known)}"
+        )
+    return _made(known[str(class_name)], dict(chosen.get("init_args") or {}), name)
+
+
+def _made(cls: type, arguments: Mapping[str, Any], key: str) -> Any:
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.sweep: {key}: {error}") from None
