@@ -79,6 +79,7 @@ class PromptGrid(LightningDataModule):
         batch_size: samples that are made at once.
         """
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no rows
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}; expected 1 or more")
         self.prompts = prompts

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -128,21 +127,6 @@ def test_one_expert_alone(config, tmp_path):
 def test_half_precision_keeps_the_vocoder_in_float32(config):
     assert predict(config, "--trainer.precision", "bf16-true", "--model.steps=2") == 0
     assert json.loads((samples(config)[0] / "sample.json").read_text())["settings"]["precision"] == "bf16-true"
-
-
-def test_two_processes_make_what_one_makes(config, tmp_path):
-    assert predict(config, "--save=[latents]", "--data.seeds=[1,2,3]", "--data.batch_size=1") == 0
-    output = tmp_path / "two"
-    command = [sys.executable, "-m", "its", "predict", "--config", config, "--output", output, "--save=[latents]"]
-    command += ["--data.seeds=[1,2,3]", "--data.batch_size=1", "--trainer.devices=2"]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "its: 3 of 3 images that sound" in run.stdout
-    one = latents(config)
-    two = {f.name: load_file(f / "latents.safetensors")["latents"] for f in (output / "samples").iterdir()}
-    assert one.keys() == two.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-5)
 
 
 def test_a_row_that_fails_is_named_and_the_others_are_made(config, tmp_path, capsys):
