@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from its import registry
-from its.errors import UserError, nearest
+from its.errors import UserError, by_nearness, nearest
 
 Config = dict[str, Any]
 
@@ -36,8 +36,9 @@ TRUSTED_MODULES = ("lightning", "torch", "torchmetrics")
 """Besides registered plugins, what a file may name: Lightning's own classes and torch's."""
 
 _ENTRIES = re.compile(
-    r"model\.experts\.\w+|model\.combiner\.init_args\.\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+"
+    r"model\.experts\.\w+|model\.combiner\.(init_args\.)?\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+"
 )
+_YAML = (".yaml", ".yml")
 _PLUGIN = re.compile(r"model\.(experts\.\w+|combiner|scheduler|vocoder|codec|colorizer)")
 _OPEN = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accelerator)(\.\d+)?")
 
@@ -49,8 +50,10 @@ class Composed:
     Attributes:
         values: nested mappings.
         sources: dotted key -> file, or `COMMAND_LINE`.
+        trusted: modules whose classes files may name besides.
     """
 
+    trusted: Sequence[str] = ()
     values: Config = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
 
@@ -60,10 +63,35 @@ class Composed:
         Raises:
             UserError: it can't be read, is no YAML mapping, or names a class that files may not name.
         """
-        values = _resolve(_read(path), path, "")
+        self._add(_resolve(_read(path), path, ""), str(path))
+
+    def place(self, key: str, value: str) -> bool:
+        """Put a value of the command line on top, if it is one that needs our care: a YAML file, or null.
+
+        Returns:
+            Whether it was; anything else is jsonargparse's.
+
+        Raises:
+            UserError: as `overlay`.
+        """
+        content: Any
+        if value.endswith(_YAML) and key.split(".")[0] in ("model", "data", "trainer") and key != "data.prompts":
+            content, source = _resolve(value, Path("here"), key), value
+        elif value == "null" and _ENTRIES.fullmatch(key):
+            content, source = None, COMMAND_LINE
+        else:
+            return False
+        if key.startswith("model.combiner.") and ".init_args." not in key:
+            key = key.replace("model.combiner.", "model.combiner.init_args.", 1)
+        for part in reversed(key.split(".")):
+            content = {part: content}
+        self._add(content, source)
+        return True
+
+    def _add(self, values: Config, source: str) -> None:
         for key, value in _walk(values):
-            self.sources[key] = str(path)
-            _check_class(key, value, str(path))
+            self.sources[key] = source
+            _check_class(key, value, source, self.trusted)
         self.values = _merge(self.values, values)
 
     def choose(self, key: str, class_name: str | None) -> None:
@@ -109,12 +137,12 @@ def check_class_name(key: str, name: str, source: str) -> None:
     known = registry.classes(interface)
     if name in known:
         return
-    hint = nearest(name, known)
     other = registry.classes().get(name)
-    if other is not None:
-        hint = f" {name} is a {registry.interface_of(other)}."
+    hint = f" {name} is a {registry.interface_of(other)}." if other is not None else nearest(name, known)
     failed = "".join(f"\n  a plugin failed to import: {which}: {why}" for which, why in registry.failures().items())
-    raise UserError(f"{source}: {key} is {name!r}; registered for {interface}: {', '.join(known)}.{hint}{failed}")
+    raise UserError(
+        f"{source}: {key} is {name!r}; registered for {interface}: {', '.join(by_nearness(name, known))}.{hint}{failed}"
+    )
 
 
 def _read(path: Path) -> Config:
@@ -143,7 +171,7 @@ def _resolve(value: Any, path: Path, key: str) -> Any:
     beside = path.parent / value
     if key == "data.prompts":
         return str(beside) if beside.exists() else value
-    if key.startswith(("model", "trainer", "data")) and value.endswith((".yaml", ".yml")):
+    if key.startswith(("model", "trainer", "data")) and value.endswith(_YAML):
         return _resolve(_value_of(key, beside, path), beside, key)
     return value
 
@@ -184,7 +212,7 @@ def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _walk(inner, f"{key}.{name}".lstrip("."))
 
 
-def _check_class(key: str, value: Any, source: str) -> None:
+def _check_class(key: str, value: Any, source: str, trusted: Sequence[str]) -> None:
     place = key.removesuffix(".class_path")
     names_class = place != key or _PLUGIN.fullmatch(key) or _OPEN.fullmatch(key)
     if not names_class or not isinstance(value, str):
@@ -192,10 +220,11 @@ def _check_class(key: str, value: Any, source: str) -> None:
     check_class_name(place, value, source)
     module, dot, _ = value.rpartition(".")
     registered = {f"{c.__module__}.{c.__qualname__}" for c in registry.classes().values()}
-    if dot and module.split(".")[0] not in TRUSTED_MODULES and value not in registered:
+    allowed = any(f"{module}.".startswith(f"{name}.") for name in (*TRUSTED_MODULES, *trusted))
+    if dot and not allowed and value not in registered:
         raise UserError(
             f"{source}: {key} names {value}, which would import code that is no registered plugin. "
-            f"If you trust it, import it on the command line: --plugin {module}"
+            f"If you trust it, say so on the command line: --trust {module}"
         )
 
 
@@ -213,9 +242,9 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
         option, equals, value = queue.pop(0).partition("=")
         if not equals and queue and not queue[0].startswith("--"):
             equals, value = "=", queue.pop(0)
-        if option in ("--config", "-c", "--plugin") and not value:
+        if option in ("--config", "-c", "--trust") and not value:
             raise UserError(f"{option} needs a value")
-        if option == "--plugin":
+        if option == "--trust":
             modules.append(value)
         elif option in ("--config", "-c"):
             files.append(Path(value))

@@ -264,6 +264,10 @@ def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
 
 
 def _seeds(seeds: Any, source: str) -> list[int]:
+    if isinstance(seeds, str):  # a CSV's column
+        seeds = seeds.split()
+    if isinstance(seeds, int):
+        seeds = [seeds]
     if isinstance(seeds, Mapping):
         seeds = SeedRange(**seeds) if seeds.keys() == {"start", "count"} else seeds
     if isinstance(seeds, SeedRange):

@@ -11,6 +11,12 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """' Did you mean X?' where a known word is close, else ''."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """' Did you mean X?' where a known word is close, whatever its case, else ''."""
+    matches = by_nearness(word, known, cutoff=0.6)
     return f" Did you mean {matches[0]}?" if matches else ""
+
+
+def by_nearness(word: str, known: Iterable[str], *, cutoff: float = 0.0) -> list[str]:
+    """Known words, the closest first; those below the cutoff, in [0, 1], are left out."""
+    lower = {name.lower(): name for name in known}
+    return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=len(lower) or 1, cutoff=cutoff)]

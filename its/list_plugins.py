@@ -12,10 +12,10 @@ from its.interfaces import INTERFACES
 def main(arguments: Sequence[str]) -> int:
     """Print the list; 0."""
     parser = argparse.ArgumentParser(prog="its plugins", description="List what configs can name.")
-    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help="import this module too")
+    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help="import this module too")
     options = parser.parse_args(arguments)
     registry.load_plugins()
-    registry.load_modules(options.plugin)
+    registry.load_modules(options.trust)
     for interface in INTERFACES:
         print(interface)
         for name, cls in registry.classes(interface).items():

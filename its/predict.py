@@ -23,7 +23,7 @@ from its.data import PromptGrid, Row
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
 from its.outputs.progress import Progress
-from its.outputs.run import check_writable, report, save_config
+from its.outputs.run import check_writable, mention_others, report, save_config
 from its.outputs.sample import is_done, sample_id
 from its.outputs.writer import SampleWriter, WriteError
 from its.parse_errors import plain_message
@@ -36,6 +36,13 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
     "use_distributed_sampler": False,  # PromptGrid gives each rank its rows, also where there are fewer than ranks
 }
+
+
+class _Parser(LightningArgumentParser):
+    """Lightning's, but for files in the place of values: those are read by `its.config`, which looks inside first."""
+
+    def add_class_arguments(self, *args: Any, **options: Any) -> list[str]:
+        return super().add_class_arguments(*args, **(options | {"sub_configs": False}))
 
 
 class PredictCLI(LightningCLI):
@@ -101,9 +108,11 @@ def main(arguments: Sequence[str]) -> int:
     files, modules, rest = split_arguments(arguments)
     registry.load_plugins()
     registry.load_modules(modules)
-    cli = _build(files, rest)
+    cli = _build(files, rest, modules)
     output = Path(cli.config.output)
     check_writable(output)
+    if cli.trainer.is_global_zero:
+        mention_others(output, cli.work.all)
     if cli.work.open:
         if cli.trainer.is_global_zero:
             save_config(cli, output)
@@ -127,10 +136,10 @@ def _run(cli: PredictCLI) -> int:
     return 0
 
 
-def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
+def _build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
     """Parse and instantiate; where weights can't be had and the config allows it, once more on a pack's."""
     try:
-        return _parse(files, arguments)
+        return _parse(files, arguments, trusted)
     except _Missing as missing:
         if missing.fallback is None:
             raise UserError(
@@ -142,7 +151,7 @@ def _build(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
     pack = registry.packs()[name]
     while True:
         try:
-            cli = _parse([*files, pack.config], arguments)
+            cli = _parse([*files, pack.config], arguments, trusted)
             break
         except _Missing as missing:
             # The command line names these weights again: the pack replaces them as a whole, never in part.
@@ -171,19 +180,23 @@ class _Missing(Exception):
         self.fallback = fallback
 
 
-def _parse(files: Sequence[Path], arguments: Sequence[str]) -> PredictCLI:
-    composed = Composed()
+def _parse(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
+    composed = Composed(trusted=trusted)
     for file in files:
         composed.overlay(file)
     choices, rest = class_choices(arguments)
     for key, name in choices:
         composed.choose(key, name)
+    kept = []
     for argument in rest:
-        composed.sources[argument.removeprefix("--").partition("=")[0]] = COMMAND_LINE
+        key, _, value = argument.removeprefix("--").partition("=")
+        if not composed.place(key, value):
+            composed.sources[key] = COMMAND_LINE
+            kept.append(argument)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(yaml.safe_dump(composed.pruned(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return _instantiate(composed, ["--config", str(path), *rest])
+        return _instantiate(composed, ["--config", str(path), *kept])
 
 
 def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
@@ -204,7 +217,8 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
             save_config_callback=None,  # ours leaves secrets out and does not mind a second run
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # noise comes from each sample's own generator
-            parser_kwargs={"exit_on_error": False, "prog": "its predict"},
+            parser_class=_Parser,
+            parser_kwargs={"exit_on_error": False, "prog": "its predict", "description": __doc__},
             args=list(arguments),
             run=False,
             auto_configure_optimizers=False,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -86,16 +88,19 @@ def load_plugins() -> None:
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Import plugin modules that the user named.
+    """Import plugin modules that the user named; they may lie in the current folder.
 
     Raises:
         UserError: there is no such module.
     """
+    here = os.getcwd()
+    if modules and here not in sys.path:
+        sys.path.append(here)
     for module in modules:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise UserError(f"--plugin {module}: {error}") from None
+            raise UserError(f"--trust {module}: {error}") from None
 
 
 def classes(interface: str | None = None) -> dict[str, type]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from its.errors import UserError
 from its.interfaces import LatentCodec
 from its.registry import register
 from its.weights import Located
@@ -44,7 +45,11 @@ class AutoencoderKLCodec(LatentCodec):
             self._located = locate_model(
                 self.weights, "vae", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant
             )
-            self._config = json.loads((self._located.folder / "vae" / "config.json").read_text())
+            path = self._located.folder / "vae" / "config.json"
+            try:
+                self._config = json.loads(path.read_text())
+            except ValueError as error:
+                raise UserError(f"{path} is not JSON: {error}; get the weights again") from None
 
     def load(self) -> None:
         """Read the weights, once."""

@@ -27,6 +27,9 @@ from its.sampling import denoise
 from its.sweep import Process, batch_key, joined
 from its.weights import WeightsNotFound
 
+LARGEST_CANVAS = 2**24
+"""Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
+
 
 class MultimodalDenoising(Method):
     """Puts the parts together and turns a batch of rows into samples: the composition root, and nothing more."""
@@ -96,8 +99,13 @@ class MultimodalDenoising(Method):
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
-        for _, part in self._parts():
-            part.load()
+        for key, part in self._parts():
+            try:
+                part.load()
+            except UserError:
+                raise
+            except Exception as error:  # whatever a library raises of a file that is damaged
+                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {error}") from error
         if self.sound_codec is not self.picture_codec and _same_tensors(self.sound_codec, self.picture_codec):
             self.sound_codec = self.picture_codec  # the same tensors from two places
         self.eval().requires_grad_(False)
@@ -300,6 +308,9 @@ class MultimodalDenoising(Method):
             raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
         if self.process.steps < 1:
             raise UserError(f"model.steps is {self.process.steps}; expected 1 or more")
+        rows, columns = self.canvas
+        if rows < 1 or columns < 1 or rows * columns > LARGEST_CANVAS:
+            raise UserError(f"model.canvas is [{rows}, {columns}]; expected 1 to {LARGEST_CANVAS} pixels in all")
         if not 0 <= self.trim < self.canvas[1]:
             raise UserError(f"model.trim is {self.trim}; expected 0 to less than the canvas's {self.canvas[1]} columns")
         self._check_combiner(self.process.combiner)

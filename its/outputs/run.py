@@ -34,6 +34,14 @@ def check_writable(output: Path) -> None:
         raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
 
 
+def mention_others(output: Path, work: Sequence[tuple[Row, str]]) -> None:
+    """Say how many samples of other settings lie in the run folder, and that nothing happens to them."""
+    ours = {name for _, name in work}
+    others = [path for path in (output / "samples").glob("*/sample.json") if path.parent.name not in ours]
+    if others:
+        print(f"its: {len(others)} samples of other settings in {output / 'samples'} stay as they are", file=sys.stderr)
+
+
 def save_config(cli: Any, output: Path) -> None:
     """Write the resolved config with the versions it ran on; secrets never."""
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))

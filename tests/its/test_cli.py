@@ -48,7 +48,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["plugins", "--plugin", "no.such.module"], ["predict", "--plugin", "no.such"]])
+@pytest.mark.parametrize("arguments", [["plugins", "--trust", "no.such.module"], ["predict", "--trust", "no.such"]])
 def test_a_module_that_is_not_there(arguments, capsys):
     assert main(arguments) == 2
     assert "No module named 'no" in capsys.readouterr().err

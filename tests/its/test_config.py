@@ -90,7 +90,7 @@ def test_a_file_of_prompts_is_relative_to_the_config(tmp_path):
     [
         (
             "model: {combiner: {class_path: os.system}}",
-            r"0.yaml: model.combiner.class_path names os.system.*--plugin os",
+            r"0.yaml: model.combiner.class_path names os.system.*--trust os",
         ),
         ("model: {scheduler: subprocess.run}", r"model.scheduler names subprocess.run"),
         (
@@ -129,6 +129,36 @@ def test_registered_classes_and_lightnings_may_be_named(tmp_path, name):
     compose(tmp_path, f"model: {{scheduler: {{class_path: {name}}}}}")
 
 
+def test_classes_of_a_trusted_module_may_be_named(tmp_path):
+    (tmp_path / "x.yaml").write_text("model: {scheduler: {class_path: mine.inner.Scheduler}}")
+    Composed(trusted=["mine"]).overlay(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match="names mine.inner.Scheduler"):
+        Composed(trusted=["mi", "mine.other"]).overlay(tmp_path / "x.yaml")
+
+
+def test_a_file_on_the_command_line_is_read_with_the_same_care(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ok.yaml").write_text("{class_path: DDIM, init_args: {spacing: trailing}}")
+    (tmp_path / "evil.yaml").write_text("class_path: os.system")
+    composed = Composed()
+    assert composed.place("model.scheduler", "ok.yaml")
+    assert composed.pruned()["model"]["scheduler"]["init_args"] == {"spacing": "trailing"}
+    with pytest.raises(UserError, match=r"evil.yaml: model.scheduler.class_path names os.system"):
+        composed.place("model.scheduler", "evil.yaml")
+    with pytest.raises(UserError, match=r"there is no config absent.yaml"):
+        composed.place("model", "absent.yaml")
+
+
+def test_null_on_the_command_line_removes_an_entry(tmp_path):
+    composed = compose(tmp_path, BASE)
+    assert composed.place("model.combiner.t.audio", "null")
+    assert composed.place("data.guidance_scale.audio", "null")
+    assert composed.pruned()["model"]["combiner"]["init_args"]["t"] == {"visual": 0.9}
+    assert composed.pruned()["data"]["guidance_scale"] == {"visual": 10.0}
+    assert not composed.place("model.fallback", "null")
+    assert not composed.place("model.steps", "3")
+
+
 def test_a_missing_config_names_the_nearest(tmp_path):
     (tmp_path / "castle.yaml").touch()
     with pytest.raises(UserError, match=r"there is no config .*castel.yaml. Did you mean castle.yaml\?"):
@@ -144,15 +174,15 @@ def test_messages_can_say_where_a_key_was_set(tmp_path):
 
 def test_the_command_line_is_split_in_order():
     files, modules, rest = split_arguments(
-        ["--config", "a.yaml", "--model.steps", "3", "--plugin=mine", "-c", "b.yaml", "--config=c.yaml", "--help"]
+        ["--config", "a.yaml", "--model.steps", "3", "--trust=mine", "-c", "b.yaml", "--config=c.yaml", "--help"]
     )
     assert ([str(f) for f in files], modules) == (["a.yaml", "b.yaml", "c.yaml"], ["mine"])
     assert rest == ["--model.steps=3", "--help"]
 
 
-@pytest.mark.parametrize("arguments", [["--config"], ["--config", "--help"], ["--plugin="]])
+@pytest.mark.parametrize("arguments", [["--config"], ["--config", "--help"], ["--trust="]])
 def test_an_option_without_its_value(arguments):
-    with pytest.raises(UserError, match=r"--(config|plugin) needs a value"):
+    with pytest.raises(UserError, match=r"--(config|trust) needs a value"):
         split_arguments(arguments)
 
 

@@ -57,6 +57,11 @@ def test_the_three_file_formats_say_the_same(tmp_path, name):
     assert row.source == f"{tmp_path / name}, row 1"
 
 
+def test_a_column_of_seeds(tmp_path):
+    (tmp_path / "p.csv").write_text("visual,audio,seeds\na,b,12\nc,d,3 4\n")
+    assert [row.seed for row in expand(prompts=str(tmp_path / "p.csv"))] == [12, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -144,7 +144,7 @@ def test_a_row_that_fails_is_named_and_the_others_are_made(config, tmp_path, cap
     )
     sys.path.insert(0, str(tmp_path))
     try:
-        arguments = ["--plugin", "sabotage", "--model.combiner=SecondIsNaN"]
+        arguments = ["--trust", "sabotage", "--model.combiner=SecondIsNaN"]
         arguments += ["--model.combiner.init_args.t={visual: 1.0, audio: 1.0}"]
         assert predict(config, *arguments) == 1
     finally:
@@ -191,7 +191,7 @@ class Interrupted(WarmStartAverage):
 def plugins(tmp_path, monkeypatch):
     (tmp_path / "odd_plugins.py").write_text(PLUGINS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield ["--plugin", "odd_plugins", "--model.combiner.init_args.t={visual: 1.0, audio: 1.0}", "--model.steps=2"]
+    yield ["--trust", "odd_plugins", "--model.combiner.init_args.t={visual: 1.0, audio: 1.0}", "--model.steps=2"]
     sys.modules.pop("odd_plugins", None)
     for name in ("Overflowing", "Interrupted"):
         registry._classes.pop(name, None)
@@ -243,9 +243,13 @@ def test_a_disk_that_is_full_stops_the_run_and_damages_nothing(config, monkeypat
     [
         (["--model.stepz", "4"], r"there is no option --model.stepz. Did you mean --model.steps?"),
         (["--model.steps", "many"], r"command line: model.steps: got many; expected int"),
-        (["--model.vocoder", "HifiGan"], r"model.vocoder is 'HifiGan'; registered for Vocoder: GriffinLim, HiFiGAN"),
+        (
+            ["--model.vocoder", "HifiGan"],
+            r"model.vocoder is 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim. Did you mean HiFiGAN?",
+        ),
         (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
         (["--model.canvas", "[64, 100]"], r"multiples of 8"),
+        (["--model.canvas", "[64, 10000000]"], r"model.canvas is [64, 10000000]; expected 1 to 16777216 pixels"),
         (["--model.canvas", "[128, 128]"], r"HiFiGAN plays 64 mel bands"),
         (["--model.experts.audio", "null"], r"WarmStartAverage names audio"),
         (["--model.combiner.init_args.t.visual", "1.5"], r"1.5"),
@@ -269,6 +273,49 @@ def test_wrong_input_is_one_message_and_status_2(config, arguments, message, cap
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) <= 2
     assert not (config.parent / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["model", "model.vocoder", "model.experts", "trainer", "trainer.callbacks", "data"])
+@pytest.mark.parametrize("name", ["evil.yaml", "evil.txt"])
+def test_no_file_on_the_command_line_imports_code(config, tmp_path, key, name):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')\n")
+    sys.path.insert(0, str(tmp_path))
+    (tmp_path / name).write_text("{class_path: trap.Trap, x: [{class_path: trap.Trap}]}")
+    try:
+        assert predict(config, f"--{key}={tmp_path / name}") == 2
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert "trap" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no"), "model.experts.visual: "),
+        (lambda f: (f / "unet" / "config.json").write_text("{"), "model.experts.visual: "),
+        (lambda f: (f / "vae" / "config.json").write_text("{"), "vae"),
+        (lambda f: (f / "text_encoder" / "model.safetensors").unlink(), "lacks text_encoder/model.safetensors"),
+        (lambda f: (f / "vocoder" / "vocoder.pt").write_bytes(b""), "vocoder.pt is no checkpoint of plain tensors"),
+        (lambda f: (f / "vocoder" / "config.json").write_text("{}"), "config.json lacks resblock"),
+    ],
+)
+def test_damaged_weights_are_one_message(config, tiny, tmp_path, damage, message, capsys):
+    folder = tmp_path / "weights"
+    shutil.copytree(tiny / "auffusion", folder)
+    damage(folder)
+    arguments = [f"--model.experts.visual.init_args.weights={folder}", f"--model.vocoder.init_args.weights={folder}"]
+    assert predict(config, *arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_samples_of_other_settings_stay(config, capsys):
+    assert predict(config) == 0
+    capsys.readouterr()
+    assert predict(config, "--model.steps=2") == 0
+    assert "its: 2 samples of other settings in" in capsys.readouterr().err
+    assert len(samples(config)) == 4
 
 
 def test_print_config_shows_what_was_composed(config, capsys):
