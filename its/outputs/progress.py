@@ -10,6 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from its.interfaces import Step
 from its.methods.base import method_of
+from its.sampling import participates
+
+PATIENCE = 60.0
+"""Seconds for a sample beyond which somebody without an accelerator is told what to expect, and what else there is."""
 
 
 class Progress(Callback):
@@ -24,6 +28,8 @@ class Progress(Callback):
         self.done = 0
         self.began = 0.0
         self._bar: Any = None
+        self._on_cpu = False
+        self._first_step: float | None = None
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, and listen to the method's steps."""
@@ -35,6 +41,7 @@ class Progress(Callback):
 
             self._bar = tqdm(total=self.rows, unit="sample", desc="images that sound", dynamic_ncols=True)
         method_of(pl_module).on_step = self._on_step
+        self._on_cpu = pl_module.device.type == "cpu"
 
     def on_predict_batch_end(
         self,
@@ -69,12 +76,31 @@ class Progress(Callback):
         """After an error too."""
         self._close()
 
+    def _warn_if_slow(self, step: Step, batch: int) -> None:
+        """After two steps, since the first one warms up."""
+        now = time.monotonic()
+        if step.index == 0:
+            self._first_step = now
+        elif step.index == 1 and self._first_step is not None:
+            # Experts that join later will cost as much as those that run now.
+            running = sum(participates(weight) for weight in step.weights.values())
+            seconds = (now - self._first_step) * len(step.weights) / max(running, 1) * step.steps / batch
+            if seconds > PATIENCE:
+                print(
+                    f"its: on this CPU a sample takes about {seconds / 60:.0f} minutes. To look at the embedded pack "
+                    "instead: --config configs/models/mini.yaml",
+                    file=sys.stderr,
+                )
+            self._on_cpu = False  # once
+
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
     def _on_step(self, step: Step, batch: int) -> None:
+        if self._on_cpu:
+            self._warn_if_slow(step, batch)
         if self._bar is not None:
             # The fraction moves the bar within a batch; the count of whole samples is in `done`.
             self._bar.n = round(min(self.done + batch * (step.index + 1) / step.steps, self.rows), 2)
