@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
         return int(import_module(COMMANDS[name][0]).main(arguments[1:]))
     except UserError as error:
-        print(f"its: {error}", file=sys.stderr)
+        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # once, not by every process
+            print(f"its: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("its: interrupted; whole samples are kept", file=sys.stderr)

@@ -35,11 +35,27 @@ PARTS = {
 TRUSTED_MODULES = ("lightning", "torch", "torchmetrics")
 """Besides registered plugins, what a file may name: Lightning's own classes and torch's."""
 
+RISKY_MODULES = (
+    "torch.hub",
+    "torch.load",
+    "torch.package",
+    "torch.serialization",
+    "torch.utils.cpp_extension",
+    "torch.multiprocessing",
+    "torch.jit",
+)
+"""Of those, what runs or reads code that a config could choose."""
+
 _ENTRIES = re.compile(
-    r"model\.experts\.\w+|model\.combiner\.(init_args\.)?\w+\.\w+|data\.(guidance_scale|negative_prompts)\.\w+"
+    r"model\.experts\.[^.]+|model\.combiner\.(init_args\.)?\w+\.[^.]+|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
 _YAML = (".yaml", ".yml")
-_PLUGIN = re.compile(r"model\.(experts\.\w+|combiner|scheduler|vocoder|codec|colorizer)")
+_PLUGIN = re.compile(r"model\.(experts\.[^.]+|combiner|scheduler|vocoder|codec|colorizer)")
+_REPLACEABLE = re.compile(
+    r"model(\.(experts(\.[^.]+)?|combiner|scheduler|vocoder|codec|colorizer))?(\.init_args)?|trainer(\.\w+)?"
+    r"|data(\.(guidance_scale|negative_prompts|sweep))?"
+)
+"""Keys whose values are mappings, which a YAML file may hold."""
 _OPEN = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accelerator)(\.\d+)?")
 
 
@@ -63,7 +79,57 @@ class Composed:
         Raises:
             UserError: it can't be read, is no YAML mapping, or names a class that files may not name.
         """
-        self._add(_resolve(_read(path), path, ""), str(path))
+        self._add(self._read_whole(path), str(path))
+
+    def replace_weights(self, path: Path) -> None:
+        """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
+
+        A config with fewer experts keeps to those.
+
+        Raises:
+            UserError: as `overlay`; or the pack lacks an expert.
+        """
+        pack = self._read_whole(path)
+        model = self.values.setdefault("model", {})
+        names, packs = list(_prune(model.get("experts") or {}, "model.experts")), list(pack["model"]["experts"])
+        if extra := [name for name in names if name not in packs]:
+            raise UserError(
+                f"the weights can't be had, and the pack can't stand in for them: it has the experts "
+                f"{', '.join(packs)}, this config also {', '.join(extra)}. Give the weights of all experts"
+            )
+        for part in ("experts", "codec", "colorizer", "vocoder"):
+            model.pop(part, None)
+        self._add(pack, str(path))
+        for name in packs:
+            if name not in names:
+                self._forget(name)
+
+    def _forget(self, expert: str) -> None:
+        """Take an expert out of everything that names it."""
+        arguments = (self.values["model"].get("combiner") or {}).get("init_args") or {}
+        mappings = [self.values["model"]["experts"], *arguments.values()]
+        mappings += [self.values.get("data", {}).get(key) for key in ("guidance_scale", "negative_prompts")]
+        for mapping in mappings:
+            if isinstance(mapping, dict):
+                mapping.pop(expert, None)
+
+    def _read_whole(self, path: Path) -> Config:
+        try:
+            values = _resolve(_read(path), path, "")
+        except RecursionError:
+            raise UserError(f"{path}: it contains itself, by the names of files or by YAML anchors") from None
+        for key in values:
+            if key == "config" or key.endswith("+"):
+                raise UserError(f"{path}: there is no key {key}: overlay files with --config on the command line")
+        for key in ("model", "data", "trainer"):
+            if not isinstance(values.get(key, {}), dict):
+                raise UserError(
+                    f"{path}: {key} is {values[key]!r:.80}; expected keys and values, or a YAML file of them"
+                )
+        for name in (values.get("model") or {}).get("experts") or {}:
+            if not re.fullmatch(r"\w+", name):
+                raise UserError(f"{path}: model.experts: {name!r} is no name; expected letters, digits and underscores")
+        return values
 
     def place(self, key: str, value: str) -> bool:
         """Put a value of the command line on top, if it is one that needs our care: a YAML file, or null.
@@ -75,7 +141,7 @@ class Composed:
             UserError: as `overlay`.
         """
         content: Any
-        if value.endswith(_YAML) and key.split(".")[0] in ("model", "data", "trainer") and key != "data.prompts":
+        if _REPLACEABLE.fullmatch(key) and value.endswith(_YAML):
             content, source = _resolve(value, Path("here"), key), value
         elif value == "null" and _ENTRIES.fullmatch(key):
             content, source = None, COMMAND_LINE
@@ -89,6 +155,7 @@ class Composed:
         return True
 
     def _add(self, values: Config, source: str) -> None:
+        values = _spelled_out(values, "")
         for key, value in _walk(values):
             self.sources[key] = source
             _check_class(key, value, source, self.trusted)
@@ -131,7 +198,7 @@ def check_class_name(key: str, name: str, source: str) -> None:
     Raises:
         UserError: it names those that there are, and the nearest.
     """
-    interface = PARTS.get(re.sub(r"^experts\.\w+$", "experts.*", key.removeprefix("model.")))
+    interface = PARTS.get(re.sub(r"^experts\.[^.]+$", "experts.*", key.removeprefix("model.")))
     if interface is None or "." in name:
         return
     known = registry.classes(interface)
@@ -171,7 +238,7 @@ def _resolve(value: Any, path: Path, key: str) -> Any:
     beside = path.parent / value
     if key == "data.prompts":
         return str(beside) if beside.exists() else value
-    if key.startswith(("model", "trainer", "data")) and value.endswith(_YAML):
+    if _REPLACEABLE.fullmatch(key) and value.endswith(_YAML):
         return _resolve(_value_of(key, beside, path), beside, key)
     return value
 
@@ -202,6 +269,19 @@ def _prune(value: Any, key: str) -> Any:
         return value
     inner = {k: (v, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
     return {k: _prune(v, full) for k, (v, full) in inner.items() if v is not None or not _ENTRIES.fullmatch(full)}
+
+
+def _spelled_out(value: Any, key: str) -> Any:
+    """Plugins named by their class alone -> `{class_path: ...}`, so that overlays find each other's arguments."""
+    if isinstance(value, str) and _PLUGIN.fullmatch(key):
+        value = {"class_path": value}
+    if not isinstance(value, dict):
+        return value
+    spelled = {name: _spelled_out(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
+    if _PLUGIN.fullmatch(key) and isinstance(spelled.get("class_path"), str):
+        full = {f"{cls.__module__}.{cls.__qualname__}": name for name, cls in registry.classes().items()}
+        spelled["class_path"] = full.get(spelled["class_path"], spelled["class_path"])
+    return spelled
 
 
 def _walk(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class PromptGrid(LightningDataModule):
         self.sweep = sweep or {}
         self.batch_size = batch_size
         self.rows: list[Row] | None = None
+        self.finished: Callable[[Row], bool] = lambda row: False
+        """Rows that need not be made again."""
 
     def expand(self, experts: Sequence[str]) -> list[Row]:
         """All rows, in the order of the sweep's points, then prompts, then seeds.
@@ -126,7 +129,8 @@ class PromptGrid(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Row]:
         """Batches of this rank's rows. Every row is on one rank; a rank may have none."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        mine = (self.rows or [])[rank::ranks]
+        # Shared out before any is left out: ranks that look at different times still agree about whose a row is.
+        mine = [row for row in (self.rows or [])[rank::ranks] if not self.finished(row)]
         return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -150,6 +154,10 @@ class PromptGrid(LightningDataModule):
                     f"{source}: expert {name} needs a prompt, got {entry.get(name)!r}. "
                     f"A row looks like {{{', '.join(f'{n}: ...' for n in experts)}}}"
                 )
+            try:
+                entry[name].encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{source}: the prompt of {name} is not text that can be written ({error})") from None
         for seed in _seeds(self.seeds if seeds is None else seeds, source):
             yield Row(
                 prompts={n: entry[n] for n in experts},
@@ -268,11 +276,11 @@ def _seeds(seeds: Any, source: str) -> list[int]:
         seeds = seeds.split()
     if isinstance(seeds, int):
         seeds = [seeds]
-    if isinstance(seeds, Mapping):
-        seeds = SeedRange(**seeds) if seeds.keys() == {"start", "count"} else seeds
-    if isinstance(seeds, SeedRange):
-        seeds = range(seeds.start, seeds.start + seeds.count)
     try:
+        if isinstance(seeds, Mapping) and seeds.keys() == {"start", "count"}:
+            seeds = SeedRange(start=int(seeds["start"]), count=int(seeds["count"]))
+        if isinstance(seeds, SeedRange):
+            seeds = range(seeds.start, seeds.start + seeds.count)
         numbers = [int(str(seed)) for seed in seeds]
     except (TypeError, ValueError):
         raise UserError(f"{source}: seeds are {seeds!r:.80}; expected [1, 2, 3] or {{start: 0, count: 100}}") from None
@@ -285,6 +293,9 @@ def _seeds(seeds: Any, source: str) -> list[int]:
 
 def _number(value: Any, name: str, source: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise UserError(f"{source}: guidance_scale of {name} is {value!r}; expected a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{source}: guidance_scale of {name} is {value!r}; expected a number")
+    return number

@@ -28,6 +28,13 @@ def plain_message(text: str, keys: Iterable[str]) -> str:
         return f"{_key(text)}{_unknown_argument(*match.groups())}"
     if match := re.search(r"Option '([^']+)' is not accepted", text):
         return f"there is no key {match[1]}.{nearest(match[1], keys)}"
+    if match := re.search(r"Group '(\w+)' does not accept option '([^']+)'", text):
+        return f"there is no key {match[1]}.{match[2]}.{nearest(f'{match[1]}.{match[2]}', keys)}"
+    if match := re.search(r"Importing '([\w.]+)' is not allowed", text):
+        return (
+            f"{_key(text)}names {match[1]}, which would import code that is no registered plugin. "
+            f"If you trust it, say so on the command line: --trust {match[1].rpartition('.')[0]}"
+        )
     if match := re.search(r"arguments are required: (.*)", text):
         return f"missing: {match[1]}. Name a config: its predict --config configs/castle_bell.yaml"
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", re.sub(r"<class '([\w.]+)'>", r"\1", text))

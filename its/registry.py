@@ -91,7 +91,7 @@ def load_modules(modules: Sequence[str]) -> None:
     """Import plugin modules that the user named; they may lie in the current folder.
 
     Raises:
-        UserError: there is no such module.
+        UserError: there is no such module, or it fails.
     """
     here = os.getcwd()
     if modules and here not in sys.path:
@@ -99,8 +99,8 @@ def load_modules(modules: Sequence[str]) -> None:
     for module in modules:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"--trust {module}: {error}") from None
+        except Exception as error:
+            raise UserError(f"--trust {module}: {type(error).__name__}: {error}") from error
 
 
 def classes(interface: str | None = None) -> dict[str, type]:

@@ -51,6 +51,17 @@ class Process:
                 parts[name] = _built(name, value)
         return Process(**parts)
 
+    def check(self) -> None:
+        """Try the scheduler's timesteps.
+
+        Raises:
+            UserError: it has no process of so many steps.
+        """
+        try:
+            self.scheduler.timesteps(self.steps)
+        except ValueError as error:
+            raise UserError(f"steps: {type(self.scheduler).__name__}: {error}") from None
+
     @property
     def shares_batches(self) -> bool:
         """Whether processes that differ in their combiner's settings alone can go through one loop."""

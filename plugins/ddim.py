@@ -20,7 +20,7 @@ class DDIM(Scheduler):
 
     Equal to diffusers' `DDIMScheduler` with `clip_sample` off and epsilon prediction; only where rounding
     makes theirs take a step too many (trailing, 61 steps and others), this one takes as many as asked for.
-    The tables are Python floats, computed once in double precision.
+    The tables are Python floats, computed once, in float32 as the models were trained with.
 
     Args:
         train_timesteps: T, the timesteps that the experts were trained with.

@@ -20,6 +20,7 @@ class Method(LightningModule, ABC):
         fallback: pack of weights to take as a whole where the named ones can't be had; None for an error.
         fallback_taken: why the fallback stands in for the weights that the config names; None if it doesn't.
         provenance: which weights each part runs on, by its key. Filled by `prepare`.
+        stopped: why no more samples are to be made, since they can't be written; None as long as they can.
         on_step: called after each step with the number of samples in the batch, for progress.
     """
 
@@ -28,6 +29,7 @@ class Method(LightningModule, ABC):
         self.fallback = fallback
         self.fallback_taken: str | None = None
         self.provenance: dict[str, Any] = {}
+        self.stopped: str | None = None
         self.on_step: Callable[[Step, int], None] | None = None
 
     @property

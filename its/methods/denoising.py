@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -102,10 +102,11 @@ class MultimodalDenoising(Method):
         for key, part in self._parts():
             try:
                 part.load()
-            except UserError:
+            except (UserError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:  # whatever a library raises of a file that is damaged
-                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {error}") from error
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # what libraries raise of damaged files
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         if self.sound_codec is not self.picture_codec and _same_tensors(self.sound_codec, self.picture_codec):
             self.sound_codec = self.picture_codec  # the same tensors from two places
         self.eval().requires_grad_(False)
@@ -140,6 +141,8 @@ class MultimodalDenoising(Method):
         other batches go on.
         """
         samples: list[Sample] = []
+        if self.stopped is not None:
+            return samples
         while rest := batch[len(samples) :]:
             rows = self._together(rest)[: self._largest_batch]
             made = self._make_carefully(rows)
@@ -158,6 +161,7 @@ class MultimodalDenoising(Method):
         key = json.dumps(dict(row.settings), sort_keys=True)
         if key not in self._processes:
             changed = self.process.changed(row.settings)
+            changed.check()
             self._check_combiner(changed.combiner)
             self._processes[key] = changed
         return self._processes[key]
@@ -174,7 +178,9 @@ class MultimodalDenoising(Method):
         except torch.OutOfMemoryError as error:
             return _failed(rows, error) if len(rows) == 1 else None
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no row may stop the others
-            return _failed(rows, error)
+            if len(rows) == 1:
+                return _failed(rows, error)
+            return [sample for row in rows for sample in self._make_carefully([row]) or []]
         return [self._redo(sample) if sample.result is None and self._is_half else sample for sample in samples]
 
     @property
@@ -183,10 +189,9 @@ class MultimodalDenoising(Method):
 
     def _redo(self, sample: Sample) -> Sample:
         """Make a row in float32 with the weights that there are."""
-        dtype = next(self.experts.parameters()).dtype
-        parts = [part for _, part in self._parts()]
+        dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self._parts()]
         try:
-            for part in parts:
+            for part, _ in dtypes:
                 part.float()
             self._texts.clear()
             with torch.autocast(self.device.type, enabled=False):
@@ -194,7 +199,7 @@ class MultimodalDenoising(Method):
         except Exception as error:  # noqa: BLE001 - as above
             (again,) = _failed([sample.row], error)
         finally:
-            for part in parts:
+            for part, dtype in dtypes:
                 part.to(dtype)
             self._texts.clear()
         return replace(again, precision="32-true")
@@ -225,15 +230,19 @@ class MultimodalDenoising(Method):
         with _timed(clock, "color"):
             gray = self._cut(spectrogram)
             color = self._color(gray, rows, sources)
-        # The clamp to [0, 1] keeps NaN and hides infinities, which latents show.
-        finite = [bool(x.isfinite().all() and y.isfinite().all()) for x, y in zip(latents, gray, strict=True)]
         gray, picture, latents = gray.cpu(), self._cut(seen).cpu(), latents.float().cpu()
         clock = {stage: round(seconds, 4) for stage, seconds in clock.items()} | {"batch_size": len(rows)}
         samples = []
         for i, row in enumerate(rows):
-            if not finite[i]:
-                why = "the latents or the picture are not finite"
-                samples.append(Sample(row=row, error=why, timings=clock))
+            stages = {
+                "latents": latents,
+                "spectrogram": gray,
+                "picture": picture,
+                "sound": waveform,
+                "color": color,
+            }
+            if wrong := [name for name, x in stages.items() if x is not None and not x[i].isfinite().all()]:
+                samples.append(Sample(row=row, error=f"not finite: the {wrong[0]}", timings=clock))
                 continue
             result = Result(
                 latents=latents[i],
@@ -257,7 +266,7 @@ class MultimodalDenoising(Method):
 
     def _play(self, spectrogram: Tensor) -> Tensor:
         """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
-        with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(self.device.type, enabled=False):
+        with _no_tf32(), torch.autocast(self.device.type, enabled=False):
             waveform = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
         expected = self.canvas[1] * self.vocoder.format.hop_length
         if waveform.shape[-1] != expected:
@@ -308,6 +317,7 @@ class MultimodalDenoising(Method):
             raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
         if self.process.steps < 1:
             raise UserError(f"model.steps is {self.process.steps}; expected 1 or more")
+        self.process.check()
         rows, columns = self.canvas
         if rows < 1 or columns < 1 or rows * columns > LARGEST_CANVAS:
             raise UserError(f"model.canvas is [{rows}, {columns}]; expected 1 to {LARGEST_CANVAS} pixels in all")
@@ -352,8 +362,13 @@ def _failed(rows: Sequence[Row], error: Exception) -> list[Sample]:
     return [Sample(row=row, error=reason, traceback=where) for row in rows]
 
 
-_WHERE = ("weights", "revision", "variant")
+_WHERE = ("weights", "revision")
 """Arguments that say where weights are; what they are is in the provenance."""
+
+
+def _no_tf32() -> AbstractContextManager[None]:
+    on = torch.backends.cudnn.enabled  # by default these flags would turn cuDNN off
+    return torch.backends.cudnn.flags(enabled=on, allow_tf32=False)
 
 
 def _same_tensors(one: nn.Module, other: nn.Module) -> bool:

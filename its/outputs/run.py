@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,8 @@ def check_writable(output: Path) -> None:
     """
     try:
         (output / "samples").mkdir(parents=True, exist_ok=True)
-        probe = output / "samples" / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=output / "samples"):  # a name of its own: others may be at it too
+            pass
     except OSError as error:
         raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
 
@@ -43,12 +43,19 @@ def mention_others(output: Path, work: Sequence[tuple[Row, str]]) -> None:
 
 
 def save_config(cli: Any, output: Path) -> None:
-    """Write the resolved config with the versions it ran on; secrets never."""
+    """Write the resolved config with the versions it ran on; secrets never.
+
+    Raises:
+        UserError: it can't be written.
+    """
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
     config.pop("config", None)
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(_without_secrets(config), sort_keys=False, allow_unicode=True)
-    (output / CONFIG).write_text(text, encoding="utf-8")
+    try:
+        (output / CONFIG).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
 
 
 def report(output: Path, work: Sequence[tuple[Row, str]], *, made: int) -> int:
@@ -61,7 +68,7 @@ def report(output: Path, work: Sequence[tuple[Row, str]], *, made: int) -> int:
     for row, name in work:
         record = read_record(output / "samples" / name) or {"error": "it was not written"}
         if record.get("status") != "ok":
-            failed.append(f"its: failed: {row.source}, seed {row.seed}: {record.get('error')}")
+            failed.append(f"its: failed: {row.source}, seed {row.seed} ({name}): {record.get('error')}")
     for line in failed:
         print(line, file=sys.stderr)
     whole = len(work) - len(failed)

@@ -21,10 +21,6 @@ WAITING = 4
 """Batches that may wait to be written. Compression takes longer than it looks, but must not fill the memory."""
 
 
-class WriteError(Exception):
-    """A sample can't be written. What was written before is whole."""
-
-
 class SampleWriter(BasePredictionWriter):
     """Writes `OUTPUT/samples/ID/` for each sample of a batch, in a thread, while the next batch is made.
 
@@ -37,8 +33,12 @@ class SampleWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.samples = output / "samples"
         self.save = tuple(save)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._thread: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the thread."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     def write_on_batch_end(
         self,
@@ -50,44 +50,42 @@ class SampleWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Hand over the samples of one batch.
-
-        Raises:
-            WriteError: an earlier batch could not be written.
-        """
+        """Hand over the samples of one batch. If an earlier one can't be written, the method is told to stop."""
         method = method_of(pl_module)
+        if self._thread is None or method.stopped is not None:
+            return
         records = [_record(sample, method, precision=str(trainer.precision)) for sample in prediction]
         self._waiting.append(self._thread.submit(self._write, prediction, records))
-        self._wait(leave=WAITING)
+        self._wait(method, leave=WAITING)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait until everything is written.
-
-        Raises:
-            WriteError: something could not be written.
-        """
-        self._wait()
+        """Wait until everything is written."""
+        self._wait(method_of(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """What was made is written before the process ends."""
-        self._thread.shutdown(wait=True)
+        self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """After an error too, and after Ctrl-C."""
-        self._thread.shutdown(wait=True)
+        self._stop()
 
     def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
         for sample, record in zip(samples, records, strict=True):
             write_sample(self.samples / record["id"], sample, record, self.save)
 
-    def _wait(self, *, leave: int = 0) -> None:
+    def _stop(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    def _wait(self, method: Method, *, leave: int = 0) -> None:
         while len(self._waiting) > leave:
             try:
                 self._waiting.popleft().result()
             except OSError as error:
-                raise WriteError(
-                    f"{error.filename or self.samples} can't be written: {error.strerror or error}"
-                ) from None
+                # No exception in the midst of a run: other ranks would wait for this one.
+                method.stopped = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
 
 
 def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from its import config, predict, registry
+from its import build as building
+from its import config, registry
 from its.config import split_arguments
 from its.data import PromptGrid
 from its.errors import UserError
@@ -41,7 +42,7 @@ def build(monkeypatch):
     def make_rows(cli):
         cli.rows = cli.datamodule.expand(cli.model.expert_names)
 
-    monkeypatch.setattr(predict.PredictCLI, "instantiate_trainer", make_rows)
+    monkeypatch.setattr(building.PredictCLI, "instantiate_trainer", make_rows)
     registry.load_plugins()
 
     def parse(command):
@@ -49,7 +50,7 @@ def build(monkeypatch):
         assert (program, name) == ("its", "predict")
         files, modules, rest = split_arguments(arguments)
         registry.load_modules(modules)
-        return predict._parse(files, rest)
+        return building.parse(files, rest, trusted=modules)
 
     return parse
 

@@ -14,6 +14,7 @@ LAYERS = (
     {"registry", "spectrogram", "noise", "sampling"},
     {"weights", "guidance", "sweep", "config", "parse_errors", "contract", "contract_sampling", "testing"},
     {"data", "methods", "outputs", "list_plugins"},
+    {"build"},
     {"predict"},
     {"cli", "__main__"},
 )

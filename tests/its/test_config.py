@@ -92,7 +92,7 @@ def test_a_file_of_prompts_is_relative_to_the_config(tmp_path):
             "model: {combiner: {class_path: os.system}}",
             r"0.yaml: model.combiner.class_path names os.system.*--trust os",
         ),
-        ("model: {scheduler: subprocess.run}", r"model.scheduler names subprocess.run"),
+        ("model: {scheduler: subprocess.run}", r"model.scheduler.class_path names subprocess.run"),
         (
             "trainer: {callbacks: [{class_path: evil.Callback}]}",
             r"trainer.callbacks.0.class_path names evil.Callback",

@@ -176,7 +176,30 @@ def test_what_is_not_finite_fails_alone(tiny):
         good, bad = model.predict_step([row(seed=1), row(seed=2)])
     assert good.result is not None
     assert bad.result is None
-    assert "not finite" in bad.error
+    assert bad.error == "not finite: the latents"
+
+
+def test_a_sound_that_is_not_finite_fails(tiny):
+    class Broken(HiFiGAN):
+        def forward(self, log_mel):
+            return super().forward(log_mel) * torch.nan
+
+    (sample,) = method(tiny, vocoder=Broken(weights=str(tiny / "auffusion")), steps=1).predict_step([row()])
+    assert sample.error == "not finite: the sound"
+
+
+def test_a_row_that_raises_takes_no_other_with_it(tiny):
+    class Picky(StableDiffusion):
+        def encode_text(self, prompts):
+            if "dog" in prompts:
+                raise ArithmeticError("no dogs")
+            return super().encode_text(prompts)
+
+    experts = {"visual": Picky(weights=str(tiny / "sd")), "audio": Auffusion(weights=str(tiny / "auffusion"))}
+    dog = row(prompts=PROMPTS | {"visual": "dog"})
+    with torch.inference_mode():
+        made = method(tiny, experts=experts, steps=1).predict_step([row(seed=1), dog, row(seed=2)])
+    assert [sample.error for sample in made] == [None, "ArithmeticError: no dogs", None]
 
 
 def test_a_batch_that_raises_gives_failed_samples(tiny):

@@ -1,0 +1,85 @@
+"""What the main job costs on this machine, with the embedded pack: `python benchmarks/main_job.py`.
+
+Whole processes from outside: seconds of wall time (median of the runs) and peak memory, as a user meets them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PREDICT = ["predict", "--config", "configs/castle_bell.yaml", "--config", "configs/models/mini.yaml"]
+MANY = 5
+
+
+def measure(arguments: list[str]) -> tuple[float, float]:
+    """Run `its` once -> (seconds, peak MiB)."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "its", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    # Read to the end first, so that wait4 can tell what this child alone used.
+    error = process.stderr.read() if process.stderr else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        raise SystemExit(f"its {' '.join(arguments)} failed:\n{error.decode()}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def predict(count: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as output:
+        seeds = f"{{start: 1, count: {count}}}"
+        return measure([*PREDICT, "--data.seeds", seeds, "--data.batch_size", "1", "--output", output])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "main_job.json")
+    options = parser.parse_args()
+    measure(["--help"])  # warms the file cache
+    helps = [measure(["--help"])[0] for _ in range(options.runs)]
+    ones = [predict(1) for _ in range(options.runs)]
+    many = predict(MANY)
+    one = statistics.median(seconds for seconds, _ in ones)
+    pack = sum(path.stat().st_size for path in (ROOT / "plugins/mini/weights").rglob("*") if path.is_file())
+    results = {
+        "its --help, s": statistics.median(helps),
+        "one sample from start to end, s": one,
+        "each further sample, s": (many[0] - one) / (MANY - 1),
+        "peak memory, MiB": max(many[1], *(memory for _, memory in ones)),
+        "embedded pack, MB": pack / 1e6,
+    }
+    record = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": _version("torch"),
+            "lightning": _version("lightning"),
+        },
+        "runs": options.runs,
+        "results": {name: round(value, 3) for name, value in results.items()},
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(record, indent=2))
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+"""From config files and the command line to parts that are ready: by LightningCLI, or on a pack of weights instead."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from its import registry
+from its.config import (
+    COMMAND_LINE,
+    RISKY_MODULES,
+    TRUSTED_MODULES,
+    Composed,
+    class_choices,
+    without_key,
+)
+from its.data import PromptGrid, Row
+from its.errors import UserError
+from its.methods.denoising import MultimodalDenoising
+from its.outputs.progress import Progress
+from its.outputs.sample import is_done, sample_id
+from its.outputs.writer import SampleWriter
+from its.parse_errors import plain_message
+from its.weights import WeightsNotFound
+
+TRAINER_DEFAULTS = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,  # ours counts samples and steps
+    "enable_model_summary": False,
+}
+
+
+class _Parser(LightningArgumentParser):
+    """Lightning's, but for files in the place of values: those are read by `its.config`, which looks inside first."""
+
+    def add_class_arguments(self, *args: Any, **options: Any) -> list[str]:
+        return super().add_class_arguments(*args, **(options | {"sub_configs": False}))
+
+
+class PredictCLI(LightningCLI):
+    """Lightning's, with `output` and `save`, and with the weights found before a trainer is made.
+
+    Attributes:
+        work: every row with the id of its sample, equal rows once.
+        open_rows: how many of them are not there yet.
+    """
+
+    model: MultimodalDenoising
+    datamodule: PromptGrid
+    work: list[tuple[Row, str]]
+    open_rows: int
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the keys of the command itself."""
+        parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
+        parser.add_argument(
+            "--save",
+            type=list[Literal["image", "latents", "color"]],
+            default=[],
+            help="What to write besides the spectrogram and the sound.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse what was composed."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Check everything that can be checked; only then make a trainer, which may start processes."""
+        self.model.prepare()
+        save = self._extras()
+        samples = self.output / "samples"
+        named: dict[str, Row] = {}
+        for row in self.datamodule.expand(self.model.expert_names):
+            named.setdefault(sample_id(row, self.model.definition(row)), row)
+        self.work = [(row, name) for name, row in named.items()]
+        finished = {id(row): name for row, name in self.work}
+        self.datamodule.rows = [row for row, _ in self.work]
+        self.datamodule.finished = lambda row: is_done(samples / finished[id(row)], save)
+        self.open_rows = sum(not self.datamodule.finished(row) for row, _ in self.work)
+        callbacks = self.config_init["trainer"].get("callbacks") or []
+        ours = [SampleWriter(self.output, save), Progress(self.open_rows)]
+        # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
+        return super().instantiate_trainer(callbacks=[*callbacks, *ours], use_distributed_sampler=False, **kwargs)
+
+    @property
+    def output(self) -> Path:
+        """The run folder.
+
+        Raises:
+            UserError: it has no name.
+        """
+        if not str(self.config.output).strip():
+            raise UserError("output is empty; expected a folder")
+        return Path(self.config.output)
+
+    def _extras(self) -> list[str]:
+        save = list(self.config.save)
+        if self.model.colorizer is not None:
+            return [*save, "color"]
+        if "color" in save:
+            raise UserError("save asks for color, but model.colorizer is null: name a colorizer, or leave color out")
+        return save
+
+
+def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
+    """Parse and instantiate; where weights can't be had and the config allows it, on a pack's.
+
+    Args:
+        files: configs, each over the one before.
+        arguments: of the command line, as `--key=value`.
+        trusted: modules whose classes configs may name.
+
+    Raises:
+        UserError: something of it is wrong.
+    """
+    try:
+        return parse(files, arguments, trusted=trusted)
+    except _Missing as missing:
+        if missing.fallback is None:
+            raise UserError(
+                f"{missing}. Give a folder or a hub id, or allow the embedded pack with --model.fallback mini"
+            ) from None
+        reason, name = str(missing), missing.fallback
+    if name not in registry.packs():
+        raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(registry.packs())}")
+    cli = _build_on_pack(registry.packs()[name], files, arguments, trusted)
+    cli.model.fallback_taken = reason
+    if cli.trainer.is_global_zero:
+        print(_loud(reason, registry.packs()[name], cli), file=sys.stderr, flush=True)
+    return cli
+
+
+def _build_on_pack(
+    pack: registry.Pack, files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str]
+) -> PredictCLI:
+    """The pack takes the place of all weights; what the command line says of anything else stays."""
+    for part in ("experts", "codec", "colorizer"):
+        arguments = without_key(arguments, f"model.{part}")
+    chosen, _ = class_choices(arguments)
+    if not any(key == "model.vocoder" for key, _ in chosen):  # else these are arguments of the config's vocoder
+        arguments = without_key(arguments, "model.vocoder")
+    try:
+        return parse(files, arguments, pack=pack, trusted=trusted)
+    except _Missing as missing:
+        if missing.key != "model.vocoder":
+            raise UserError(f"the pack {pack.name} can't be used: {missing}") from None
+    try:
+        return parse(files, without_key(arguments, "model.vocoder"), pack=pack, trusted=trusted)
+    except _Missing as missing:
+        raise UserError(f"the pack {pack.name} can't be used: {missing}") from None
+
+
+def _loud(reason: str, pack: registry.Pack, cli: PredictCLI) -> str:
+    scales = ", ".join(f"{name} {scale:g}" for name, scale in cli.work[0][0].guidance_scale.items())
+    return (
+        f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {pack.name} instead "
+        f"({pack.summary}), with its own settings ({cli.model.process.steps} steps, guidance {scales}). "
+        "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
+        "at local folders; --model.fallback null makes this an error."
+    )
+
+
+def parse(
+    files: Sequence[Path],
+    arguments: Sequence[str],
+    *,
+    pack: registry.Pack | None = None,
+    trusted: Sequence[str] = (),
+) -> PredictCLI:
+    """Compose, parse and instantiate, as `build`, with a pack in the place of all weights if there is one.
+
+    Raises:
+        UserError: something of it is wrong.
+    """
+    composed = Composed(trusted=trusted)
+    for file in files:
+        composed.overlay(file)
+    if pack is not None:
+        composed.replace_weights(pack.config)
+    choices, rest = class_choices(arguments)
+    for key, name in choices:
+        composed.choose(key, name)
+    kept = []
+    for argument in rest:
+        key, _, value = argument.removeprefix("--").partition("=")
+        if not composed.place(key, value):
+            composed.sources[key] = COMMAND_LINE
+            kept.append(argument)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(composed.pruned(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return _instantiate(composed, ["--config", str(path), *kept])
+
+
+class _Missing(Exception):
+    def __init__(self, message: str, fallback: str | None) -> None:
+        super().__init__(message)
+        self.key = message.partition(":")[0]
+        self.fallback = fallback
+
+
+@dataclass
+class _Stage:
+    """How far building got, for messages when it stops."""
+
+    keys: list[str] = field(default_factory=list)
+    fallback: str | None = None
+
+
+def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
+    stage = _Stage()
+
+    class Observed(PredictCLI):
+        def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+            super().setup_parser(*args, **kwargs)
+            stage.keys = list(self.parser.get_defaults().keys())
+
+        def before_instantiate_classes(self) -> None:
+            stage.fallback = self.config.model.fallback
+
+    _forbid_imports(composed.trusted)
+    try:
+        return Observed(
+            MultimodalDenoising,
+            PromptGrid,
+            save_config_callback=None,  # ours leaves secrets out and does not mind a second run
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=False,  # noise comes from each sample's own generator
+            parser_class=_Parser,
+            parser_kwargs={"exit_on_error": False, "prog": "its predict", "description": "Make images that sound."},
+            args=list(arguments),
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+    except WeightsNotFound as missing:
+        raise _Missing(str(missing), stage.fallback) from None
+    except ArgumentError as error:
+        source = composed.source_of(str(error))
+        message = plain_message(str(error), stage.keys)
+        raise UserError(f"{source}: {message}" if source else message) from None
+    except (ValueError, ImportError, MisconfigurationException) as error:  # a part or the trainer refuses its arguments
+        raise UserError(str(error)) from None
+
+
+_ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat")
+"""Plain data in arguments, which jsonargparse names by itself."""
+
+
+def _forbid_imports(trusted: Sequence[str]) -> None:
+    """Let jsonargparse import, for values that name code, nothing but what is registered, trusted, or Lightning's."""
+    registered = [f"{cls.__module__}.{cls.__qualname__}" for cls in registry.classes().values()]
+    set_parsing_settings(
+        import_path_denylist=["*", *RISKY_MODULES],
+        import_path_allowlist=[*TRUSTED_MODULES, *_ARGUMENT_TYPES, *registered, *trusted],
+        instantiate_subclass_spec_in_any=False,
+    )
