@@ -37,6 +37,8 @@ def plain_message(text: str, keys: Iterable[str]) -> str:
         )
     if match := re.search(r"arguments are required: (.*)", text):
         return f"missing: {match[1]}. Name a config: its predict --config configs/castle_bell.yaml"
+    text = re.sub(r"NestedArg\(key='([^']*)', val='?([^')]*)'?\)", r"\1: \2", text)
+    text = re.sub(r"Namespace\(class_path='[\w.]+', init_args=Namespace\(([^)]*)\)[^)]*\)", r"{\1}", text)
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", re.sub(r"<class '([\w.]+)'>", r"\1", text))
     union = re.search(r"any of the Union subtypes Subtypes: \[(.*?)\] Errors:.*Given value: (.*)", text)
     if union:

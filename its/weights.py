@@ -64,6 +64,8 @@ def locate(source: str, *, files: Sequence[str], revision: str | None = None) ->
             raise WeightsNotFound(f"no pack is called {name}; there are: {', '.join(registry.packs()) or 'none'}")
         return _in_folder(source, registry.packs()[name].folder, files, embedded=True)
     folder = Path(source).expanduser()
+    if not source.strip():
+        raise WeightsNotFound("no weights are named; expected a diffusers folder or owner/name on the hub")
     if folder.is_dir():
         return _in_folder(source, folder, files)
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
@@ -81,8 +83,9 @@ def _in_folder(source: str, folder: Path, files: Sequence[str], *, embedded: boo
 
 
 def _on_hub(repo: str, files: Sequence[str], revision: str | None) -> Located:
+    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     def snapshot(*, local: bool) -> Located:
         path = snapshot_download(repo, revision=revision, allow_patterns=list(files), local_files_only=local)
@@ -91,12 +94,14 @@ def _on_hub(repo: str, files: Sequence[str], revision: str | None) -> Located:
 
     try:
         return snapshot(local=True)  # what is cached needs no network
+    except HFValidationError:
+        raise WeightsNotFound(f"{repo} is neither a folder nor a name on the hub (owner/name)") from None
     except (LocalEntryNotFoundError, WeightsNotFound):
         if (trouble := _hub_trouble()) is not None:
             raise WeightsNotFound(f"{repo} is not on this machine, and {trouble}") from None
     try:
         return snapshot(local=False)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx.HTTPError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise WeightsNotFound(f"{repo} is not on this machine and could not be downloaded: {reason}") from None
 

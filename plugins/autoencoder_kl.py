@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from its.errors import UserError
 from its.interfaces import LatentCodec
 from its.registry import register
 from its.weights import Located
-from its_plugins.pipeline_folder import DIFFUSERS_STEM, locate_model, read_model
+from its_plugins.pipeline_folder import DIFFUSERS_STEM, locate_model, read_config, read_model
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -45,11 +43,7 @@ class AutoencoderKLCodec(LatentCodec):
             self._located = locate_model(
                 self.weights, "vae", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant
             )
-            path = self._located.folder / "vae" / "config.json"
-            try:
-                self._config = json.loads(path.read_text())
-            except ValueError as error:
-                raise UserError(f"{path} is not JSON: {error}; get the weights again") from None
+            self._config = read_config(self._located.folder / "vae" / "config.json")
 
     def load(self) -> None:
         """Read the weights, once."""

@@ -112,7 +112,7 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     if cls is None or name not in known:
         near = get_close_matches(name, known, n=3)
         raise ValueError(f"diffusers has no scheduler {name!r}; try {', '.join(near or known[:5])}")
-    takes = cls._get_init_keys(cls)
+    takes = cls._get_init_keys(cls) - {"self"}
     if unknown := [key for key in options if key not in takes]:
         raise ValueError(f"{name} takes no option {unknown[0]}; it takes {', '.join(sorted(takes))}")
     return cls(**{key: value for key, value in STABLE_DIFFUSION.items() if key in takes} | options)

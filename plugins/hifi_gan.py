@@ -177,6 +177,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds a {type(config).__name__}, expected an object with HiFi-GAN's keys")
     if missing := [key for key in _NETWORK_KEYS if key not in config]:
         raise UserError(f"{path} lacks {', '.join(missing)}: expected the configuration of a HiFi-GAN")
+    if wrong := [
+        key for key in (*_FORMAT_KEYS.values(), "upsample_initial_channel") if isinstance(config.get(key), str)
+    ]:
+        raise UserError(f"{path}: {wrong[0]} is {config[wrong[0]]!r}: expected a number")
     for one, other in (
         ("upsample_rates", "upsample_kernel_sizes"),
         ("resblock_kernel_sizes", "resblock_dilation_sizes"),
@@ -194,14 +198,17 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError):
+        # Without torch's reason, which goes on to advise `weights_only=False`.
         raise UserError(
-            f"{path} is no checkpoint of plain tensors, and nothing else is read, since a pickle can run code: "
-            + str(error).strip().partition("\n")[0]
+            f"{path} is no checkpoint of plain tensors, or not a whole one. Nothing else is read, since a pickle can "
+            "run code: get the weights again"
         ) from None
     state = checkpoint.get("generator") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"{path} has no entry 'generator': expected the checkpoint of a HiFi-GAN's generator")
+    if not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f"{path}: 'generator' holds more than tensors: expected those of a HiFi-GAN")
     return _fold_weight_norm(state)
 
 

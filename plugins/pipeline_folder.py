@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,16 +29,49 @@ def locate_model(
 
     Raises:
         WeightsNotFound: something of it is missing.
+        UserError: a file is damaged.
     """
     stem = f"{component}/{stem}.{variant}" if variant else f"{component}/{stem}"
     files = [f"{component}/config.json", f"{component}/*.json"]  # the others: index of shards, known words
     try:
-        return locate(source, files=[*files, f"{stem}.safetensors"], revision=revision)
+        located = locate(source, files=[*files, f"{stem}.safetensors"], revision=revision)
     except WeightsNotFound as not_whole:
         try:
-            return locate(source, files=[*files, f"{stem}-*-of-?????.safetensors"], revision=revision)
+            located = locate(source, files=[*files, f"{stem}-*-of-?????.safetensors"], revision=revision)
         except WeightsNotFound:
             raise not_whole from None
+    for name in located.files:
+        _check_file(located.folder / name)
+    return located
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a JSON file says.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}; get the weights again") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds a {type(config).__name__}, expected keys and values; get the weights again")
+    return config
+
+
+def _check_file(path: Path) -> None:
+    """Look at the beginning of a file, which tells most damage long before the whole is read."""
+    if path.name == "config.json":
+        read_config(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{path} is no whole safetensors file: {error}; get the weights again") from None
 
 
 def read_model(

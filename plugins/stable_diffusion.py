@@ -14,7 +14,7 @@ from torch import Tensor
 
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
-from its.weights import Located, locate
+from its.weights import Located, WeightsNotFound, locate
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.pipeline_folder import DIFFUSERS_STEM, TRANSFORMERS_STEM, locate_model, read_model
 
@@ -71,6 +71,8 @@ class StableDiffusion(NoiseExpert):
         tokenizer = locate(
             self.weights, files=["tokenizer/tokenizer_config.json", "tokenizer/*"], revision=self.revision
         )
+        if not {"tokenizer/tokenizer.json", "tokenizer/vocab.json"} & set(tokenizer.files):
+            raise WeightsNotFound(f"{self.weights} lacks tokenizer/vocab.json and tokenizer/merges.txt")
         self._located = replace(unet, files=unet.files + text.files + tokenizer.files)
 
     def load(self) -> None:
@@ -154,8 +156,8 @@ class StableDiffusion(NoiseExpert):
         if len(tokens) > self._max_tokens:
             lost = self.tokenizer.decode(tokens[self._max_tokens - 1 : -1])  # one place goes to the end token
             warnings.warn(
-                f"the prompt {prompt!r} has {len(tokens)} tokens, but {self.weights} reads "
-                f"{self._max_tokens}: its end was cut: {lost!r}",
+                f"the prompt {_short(prompt)} has {len(tokens)} tokens, but {self.weights} reads "
+                f"{self._max_tokens}: its end was cut: {_short(lost)}",
                 stacklevel=3,
             )
 
@@ -163,7 +165,11 @@ class StableDiffusion(NoiseExpert):
         words = set(re.findall(r"\w+", prompt.lower()))
         if self._known_words and words and words.isdisjoint(self._known_words):
             warnings.warn(
-                f"{self.weights} knows no word of the prompt {prompt!r}, so expect nothing of it. "
+                f"{self.weights} knows no word of the prompt {_short(prompt)}, so expect nothing of it. "
                 f"It knows words such as {', '.join(self._known_words[:12])}",
                 stacklevel=3,
             )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")

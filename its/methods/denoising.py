@@ -91,6 +91,8 @@ class MultimodalDenoising(Method):
                 part.prepare()
             except WeightsNotFound as missing:
                 raise WeightsNotFound(f"model.{key}: {missing}") from None
+            except UserError as error:
+                raise UserError(f"model.{key}: {error}") from None
         self._check_formats()
         if self.sound_codec.provenance() == self.picture_codec.provenance() is not None:
             self.sound_codec = self.picture_codec  # the same weights: one to load, one decoding pass
@@ -207,9 +209,9 @@ class MultimodalDenoising(Method):
     def _make(self, rows: Sequence[Row]) -> list[Sample]:
         clock: dict[str, float] = {}
         process = joined([self._process_of(row) for row in rows])
-        with _timed(clock, "text"):
+        with _timed(clock, "text", self.device):
             experts = {name: self._guided(name, expert, rows) for name, expert in self._experts()}
-        with _timed(clock, "denoise"):
+        with _timed(clock, "denoise", self.device):
             shape = self.sound_codec.latent_shape(self.canvas)
             sources = generators([row.seed for row in rows])
             noise = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
@@ -221,13 +223,13 @@ class MultimodalDenoising(Method):
                 steps=process.steps,
                 on_step=self._report(len(rows)),
             )
-        with _timed(clock, "decode"):
+        with _timed(clock, "decode", self.device):
             heard = self.sound_codec.decode(latents).float()
             seen = heard if self.picture_codec is self.sound_codec else self.picture_codec.decode(latents).float()
             spectrogram = heard.mean(1, keepdim=True)
-        with _timed(clock, "vocode"):
+        with _timed(clock, "vocode", self.device):
             waveform = self._play(spectrogram).cpu()
-        with _timed(clock, "color"):
+        with _timed(clock, "color", self.device):
             gray = self._cut(spectrogram)
             color = self._color(gray, rows, sources)
         gray, picture, latents = gray.cpu(), self._cut(seen).cpu(), latents.float().cpu()
@@ -377,7 +379,9 @@ def _same_tensors(one: nn.Module, other: nn.Module) -> bool:
 
 
 @contextmanager
-def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(clock: dict[str, float], stage: str, device: torch.device) -> Iterator[None]:
     begin = time.perf_counter()
     yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # a few times a batch, never within the loop
     clock[stage] = time.perf_counter() - begin

@@ -342,6 +342,7 @@ def test_damaged_weights_are_one_message(config, tiny, tmp_path, damage, message
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+    assert (tmp_path / "run").exists() == ("vocoder.pt" in message)  # all others are seen before anything is made
 
 
 def test_samples_of_other_settings_stay(config, capsys):
