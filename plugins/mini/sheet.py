@@ -31,10 +31,10 @@ class Settings:
 
     steps: int = 30
     guidance_visual: float = 4.5
-    guidance_audio: float = 4.5
-    weight_visual: float = 0.55
+    guidance_audio: float = 4.0
+    weight_visual: float = 0.58
     start_visual: float = 1.0
-    start_audio: float = 0.93
+    start_audio: float = 0.82
 
 
 @dataclass(frozen=True)
