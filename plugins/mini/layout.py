@@ -46,6 +46,10 @@ def export(work: Path, out: Path) -> None:
     text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
     for name, folder in (("visual", "unet"), ("audio", "unet_audio")):
         UNet2DConditionModel.from_pretrained(work / name).half().save_pretrained(out / folder)
+    for config in out.glob("*/config.json"):  # diffusers writes where the weights came from, a path of this machine
+        content = json.loads(config.read_text())
+        content.pop("_name_or_path", None)
+        _write(config, content)
     (out / "scheduler").mkdir(exist_ok=True)
     _write(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write(out / "model_index.json", MODEL_INDEX)
