@@ -190,3 +190,11 @@ def classes(kind: Kind, prompt: str) -> list[str]:
 def knows(kind: Kind, prompt: str) -> bool:
     """Whether the pack has a class for `prompt`; the empty prompt (no condition) always counts as known."""
     return not prompt.strip() or bool(classes(kind, prompt))
+
+
+def words(kind: Kind) -> list[str]:
+    """Plain words by which a prompt names some class: what `known_words.json` beside a UNet holds."""
+    stems = [re.split(r"[^a-z]", keyword)[0] for concept in CONCEPTS[kind].values() for keyword in concept.keywords]
+    ends = ("", "s", "es", "e", "y", "ies", "ing", "car", "cars", "se", "ding")
+    candidates = {stem[: len(stem) - cut] + end for stem in stems for cut in (0, 1) for end in ends}
+    return sorted(word for word in candidates if classes(kind, word))

@@ -1,0 +1,381 @@
+"""Synthetic training sounds: small physical models at random parameters.
+
+Every model is an excitation (strikes, pulses, harmonics, noise) that drives something which resonates
+(modes, formants, a string), many times over on one canvas. `clip` then puts it in a room, above a soft
+noise floor, because real places are not silent. Mono, 16 kHz, 10.24 s; lengths n are in samples,
+frequencies in Hz, durations in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.random import Generator
+from scipy import signal
+from scipy.interpolate import PchipInterpolator
+
+RATE = 16_000
+"""Samples a second."""
+LENGTH = 163_840
+"""Samples in a clip: 10.24 s."""
+
+SPEED_OF_SOUND = 343.0
+"""In metres a second."""
+
+Array = np.ndarray
+
+
+def clip(name: str, rng: Generator) -> Array:
+    """One finished clip of the class `name`: dry sound, room, level and noise floor, float32 (163840,).
+
+    The room's reverberation takes 0.4 to 1.2 s to fall by 60 dB; the peak is 0.5 to 0.9.
+    """
+    sound = _room(SOUNDS[name](rng), rng)
+    sound *= rng.uniform(0.5, 0.9) / np.abs(sound).max()
+    return np.clip(sound + _floor(rng), -1, 1).astype(np.float32)
+
+
+# --- The classes ---
+
+
+def bell(rng: Generator) -> Array:
+    """Strikes every 0.8 to 2 s on one or two bells: inharmonic modes from hum (half the prime) upwards.
+
+    The prime is 220 to 520 Hz; modes fall by 60 dB in about 8 s (hum) down to 1.5 s (highest), each is a
+    doublet split by up to 1.5 Hz, which beats.
+    """
+    ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8, 8.2, 9.7, 11.4, 13.2])
+    prime = rng.uniform(220, 520)
+    return sum(_bell(rng, prime * pitch * ratios) for pitch in (1, rng.uniform(1.2, 1.6))[: rng.integers(1, 3)])
+
+
+def bark(rng: Generator) -> Array:
+    """Three or four dogs of different sizes: bursts of 0.12 to 0.3 s, harmonics and noise through formants.
+
+    The pitch (180 to 650 Hz) jumps up and falls within each burst.
+    """
+
+    def dog(size: float) -> Array:
+        pitch, duration = 620 / size**1.2, rng.uniform(0.8, 1.1) * (0.12 + 0.05 * size)
+
+        def burst() -> Array:
+            n = _samples(rng, duration * 0.9, duration * 1.2)
+            top = pitch * rng.uniform(0.92, 1.1)
+            source = _tone(_path(top * np.array([0.7, 1, 0.95, 0.6]), n), 0.9, rng)
+            source += 0.35 * _noise(n, 0.2, rng)
+            open_mouth = np.array([[500, 900, 600], [1300, 1900, 1400], [2900, 3300, 3000], [4800, 5200, 5000]])
+            return _envelope(n, 0.02, 0.09) * _formants(source, open_mouth / size**0.5)
+
+        return rng.uniform(0.5, 1) * _scatter(rng, burst, (0.08, 0.9))
+
+    sizes = rng.permutation(np.linspace(1, 2.6, 4))[: rng.integers(3, 5)]
+    return sum(dog(size * rng.uniform(0.9, 1.1)) for size in sizes)
+
+
+def meow(rng: Generator) -> Array:
+    """Two or three kittens: glides of 0.6 to 1.5 s, pitch rising then falling within 350 to 900 Hz.
+
+    The mouth opens and closes: the first formant moves from 700 up to 1300 Hz and back.
+    """
+
+    def kitten(pitch: float) -> Array:
+        def call() -> Array:
+            n = _samples(rng, 0.6, 1.5)
+            shape = np.array([rng.uniform(0.65, 0.75), 0.95, 1, 0.9, rng.uniform(0.55, 0.7)])
+            source = _tone(_path(pitch * rng.uniform(0.92, 1.08) * shape, n), 0.7, rng)
+            source += 0.02 * _noise(n, 0, rng)
+            mouth = np.array([[700, 1300, 900], [1700, 2500, 1500], [3600, 4100, 3400], [5800, 6200, 5600]])
+            return _envelope(n, 0.12, 0.25) * _formants(source, mouth * rng.uniform(0.9, 1.1), leak=0.1)
+
+        return rng.uniform(0.6, 1) * _scatter(rng, call, (0.1, 0.9))
+
+    return sum(kitten(rng.uniform(*band)) for band in [(720, 900), (500, 620), (600, 760)][: rng.integers(2, 4)])
+
+
+def chirp(rng: Generator) -> Array:
+    """Three to five birds, each with its own syllable: whistled sweeps of 0.06 to 0.2 s in 0.5 to 6.7 kHz."""
+
+    def bird(centre: float) -> Array:
+        shape = centre * np.exp(rng.uniform(-0.25, 0.25, rng.integers(2, 5)))
+        duration, pause = rng.uniform(0.06, 0.2), rng.uniform(0.03, 0.12)
+
+        def syllable() -> Array:
+            n = _samples(rng, duration * 0.95, duration * 1.05)
+            return _envelope(n, 0.015, 0.03) * _tone(_path(shape * rng.uniform(0.97, 1.03), n), 2.5, rng)
+
+        def phrase() -> Array:
+            n = _samples(rng, 0.5, 1.5)
+            return _envelope(n, 0, 0.03) * _scatter(rng, syllable, (pause, pause * 1.2), n)
+
+        return rng.uniform(0.3, 1) * _scatter(rng, phrase, (0.1, 0.8))
+
+    return sum(bird(centre) for centre in rng.permutation([650, 1100, 1800, 2700, 3800, 5200])[: rng.integers(3, 6)])
+
+
+def growl(rng: Generator) -> Array:
+    """Two beasts: vocal folds pulsing at 40 to 110 Hz, jittered and rough (20 to 60 Hz), swelling for 1.5 to 4 s.
+
+    Pulses and breath pass through slowly moving formants of a large throat.
+    """
+
+    def beast() -> Array:
+        pitch, rough = rng.uniform(60, 100), rng.uniform(20, 50)
+
+        def swell() -> Array:
+            n = _samples(rng, 1.5, 4)
+            rise = _path(np.array([0.1, 0.5, 1, rng.uniform(0.7, 1), 0.5, 0.1]), n)
+            f0 = pitch * (0.75 + 0.4 * rise) * _path(rng.uniform(0.98, 1.02, n // 800), n)
+            cycles = np.cumsum(f0) / RATE
+            pulses = np.diff(np.floor(cycles), prepend=0) * rng.uniform(0.7, 1, n)
+            pulsing = (0.5 + 0.5 * np.cos(2 * np.pi * np.cumsum(rough * f0 / pitch) / RATE)) ** 2
+            source = (9 * pulses + 0.13 * _noise(n, 0.3, rng)) * (0.3 + pulsing)
+            throat = np.outer([260, 620, 1250, 2300, 3600], np.ones(4)) * rng.uniform(0.75, 1.3, (5, 4))
+            return rise**2 * _envelope(n, 0.3, 0.4) * _formants(source, throat, tilt=0.6)
+
+        return rng.uniform(0.7, 1) * _scatter(rng, swell, (-0.5, 0.3))
+
+    return beast() + beast()
+
+
+def car(rng: Generator) -> Array:
+    """Two or three cars driving past at 12 to 35 m/s, 4 to 12 m away: engine harmonics and tyres.
+
+    The engine fires 60 to 170 times a second; pitch falls as the car passes (Doppler), loudness goes with
+    one over distance.
+    """
+
+    def passing(moment: float) -> Array:
+        speed, aside = rng.uniform(12, 35), rng.uniform(4, 12)
+        along = speed * (np.arange(LENGTH) / RATE - moment)
+        distance = np.hypot(along, aside)
+        doppler = 1 / (1 + speed * along / distance / SPEED_OF_SOUND)
+        engine = _tone(rng.uniform(60, 170) * doppler * _path(rng.uniform(0.93, 1.07, 5), LENGTH), 0.6, rng)
+        tyres = _formants(_noise(LENGTH, 0.3, rng), np.array([[700], [1500]]), leak=0.15)
+        return (engine + 0.4 * tyres) / (distance + 5)
+
+    count = rng.integers(2, 4)
+    return sum(passing((i + rng.uniform(0.2, 0.8)) * LENGTH / RATE / count) for i in range(count))
+
+
+def whistle(rng: Generator) -> Array:
+    """A steam whistle: blasts of 1 to 4 s of a chord of 3 to 5 harmonic-rich tones and hissing steam.
+
+    The lowest tone is 230 to 420 Hz; each blast scoops up into its pitch by up to a tenth.
+    """
+    chord = np.array([[1, 1.19, 1.5, 1.78, 2.24], [1, 1.26, 1.5, 1.68, 2], [1, 1.2, 1.41, 1.68, 2.1]])[rng.integers(3)]
+    chord = rng.uniform(230, 420) * chord[: rng.integers(3, 6)]
+
+    def blast() -> Array:
+        n = _samples(rng, 1, 4)
+        time = np.arange(n) / RATE
+        scoop = 1 - rng.uniform(0.04, 0.1) * np.exp(-time / 0.12) - 0.08 * np.exp((time - time[-1]) / 0.1)
+        tones = sum(rng.uniform(0.6, 1) * _tone(tone * scoop, 0.9, rng) for tone in chord)
+        steam = _formants(_noise(n, 0.2, rng), np.array([[900], [2200], [4500]]), leak=0.2)
+        return _envelope(n, 0.08, 0.2) * (tones + 0.12 * steam)
+
+    return _scatter(rng, blast, (0.15, 0.7))
+
+
+def fireworks(rng: Generator) -> Array:
+    """Two batteries of rockets: a rising whistle (0.7 to 3 kHz), a boom of 0.3 to 0.8 s, and crackling stars."""
+
+    def rocket() -> Array:
+        rising, n = _samples(rng, 0.4, 1.2), _samples(rng, 1.2, 2.4)
+        whistling = _tone(_path(rng.uniform(700, 1300) * np.array([1, 1.5, rng.uniform(2, 2.4)]), rising), 2, rng)
+        time = np.arange(n) / RATE
+        boom = _noise(n, 0.7, rng) * np.exp(-time / rng.uniform(0.08, 0.2))
+        stars = _crackle(n, rng.uniform(15, 50), rng) * _path(np.array([0, 0.5, 1, 0.6, 0]), n)
+        return np.concatenate([0.25 * _envelope(rising, 0.1, 0.05) * whistling, 1.5 * boom + 0.25 * stars])
+
+    return sum(rng.uniform(0.5, 1) * _scatter(rng, rocket, (-0.6, 0.5)) for _ in range(2))
+
+
+def cheering(rng: Generator) -> Array:
+    """A crowd: a roar of voices through vowel formants, single shouts gliding at 250 to 650 Hz, and applause."""
+
+    def shout() -> Array:
+        n = _samples(rng, 0.5, 1.6)
+        pitch = rng.uniform(280, 620) * np.array([0.75, 1, rng.uniform(0.9, 1.05), 0.7])
+        vowel = np.array([[500, 850], [1300, 1700], [2700, 2900], [3800, 3900]]) * rng.uniform(0.9, 1.15)
+        return rng.uniform(0.3, 1) * _envelope(n, 0.1, 0.3) * _formants(_tone(_path(pitch, n), 0.8, rng), vowel)
+
+    roar = _formants(_noise(LENGTH, 0.3, rng), rng.uniform(0.85, 1.15, (4, 6)) * [[600], [1200], [2600], [3600]])
+    swell = _path(rng.uniform(0.5, 1, 6), LENGTH)
+    applause = _crackle(LENGTH, rng.uniform(40, 120), rng)
+    return swell * (roar + 0.4 * applause) + 0.8 * sum(_scatter(rng, shout, (-0.4, 0.6)) for _ in range(3))
+
+
+def guitar(rng: Generator) -> Array:
+    """A plucked steel string (Karplus-Strong in the frequency domain), a note every 0.15 to 0.7 s, 80 to 500 Hz.
+
+    Notes come from a pentatonic scale; they ring for up to 3 s, high harmonics shorter; the place where the
+    string is plucked takes harmonics away.
+    """
+    scale = rng.uniform(80, 125) * 2 ** (np.array([0, 3, 5, 7, 10, 12, 15, 17, 19, 22, 24]) / 12)
+    tempo, place, n = rng.uniform(0.15, 0.55), rng.uniform(0.12, 0.3), 4 * RATE
+    frequency = np.fft.rfftfreq(n, 1 / RATE)
+
+    def note() -> Array:
+        pitch = rng.choice(scale)
+        ringing = rng.uniform(1.5, 3) / (1 + (frequency / 2500) ** 1.5)
+        loop = np.exp(-6.9 / (ringing * pitch) - 2j * np.pi * frequency / pitch)
+        pluck = (1 - np.exp(-2j * np.pi * frequency * place / pitch)) / (1 + frequency / 900)
+        string = np.fft.irfft(pluck / (1 - loop) * (frequency > 50), n)
+        return rng.uniform(0.5, 1) * _envelope(n, 0.002, 0.1) * string
+
+    return _scatter(rng, note, (tempo - 4, 1.3 * tempo - 4))
+
+
+def frog(rng: Generator) -> Array:
+    """A pond of three to five frogs: croaks of 0.2 to 0.6 s, pulsed 14 to 35 times a second, in formant pairs.
+
+    Large ones croak at 350 Hz, small ones at up to 2.5 kHz.
+    """
+
+    def pond(size: float) -> Array:
+        pulse, duration, pause = (rng.uniform(14, 35), rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.5))
+        throat = np.array([[350, 420, 380], [1050, 1250, 1100], [2500, 2700, 2500]]) * size
+
+        def croak() -> Array:
+            n = _samples(rng, duration * 0.9, duration * 1.1)
+            source = _tone(_path(pulse * np.array([0.8, 1, 1.1]), n), 0, rng, aligned=True)
+            source += 0.1 * _noise(n, 0.2, rng)
+            return _envelope(n, 0.04, 0.06) * _formants(source, throat, width=0.09, leak=0.02)
+
+        return rng.uniform(0.4, 1) * _scatter(rng, croak, (pause, pause * 1.5))
+
+    sizes = np.geomspace(0.9, 5, rng.integers(3, 6))
+    return sum(pond(size * rng.uniform(0.9, 1.1)) for size in sizes)
+
+
+def _single(model: Callable[[Generator], Array]) -> Callable[[Generator], Array]:
+    return lambda rng: model(rng).astype(np.float32)
+
+
+SOUNDS: dict[str, Callable[[Generator], Array]] = {
+    model.__name__: _single(model)
+    for model in (bell, bark, meow, chirp, growl, car, whistle, fireworks, cheering, guitar, frog)
+}
+"""Each class's dry sound, any level, float32 (163840,): `clip` adds the room and the level."""
+
+
+# --- Excitations ---
+
+
+def _tone(f0: Array, tilt: float, rng: Generator, aligned: bool = False) -> Array:
+    """A harmonic source along the pitch curve f0: every harmonic up to 8 kHz, the k-th at k**-tilt.
+
+    Read from one period at twice the rate, so that pitch may rise threefold before anything aliases.
+    `aligned` puts the harmonics in phase, which makes pulses.
+    """
+    order = np.arange(1, max(2, int(RATE / 2 / f0.min()) + 1))
+    phases = np.zeros(len(order)) if aligned else rng.uniform(0, 2 * np.pi, len(order))
+    spectrum = np.zeros(2049, complex)
+    spectrum[order] = 1 / order**tilt * np.exp(1j * phases)
+    period = np.fft.irfft(spectrum) * 2048 / np.sqrt(np.sum(1 / order ** (2 * tilt)))
+    cycles = np.cumsum(np.repeat(f0, 2)) / (2 * RATE)
+    return signal.resample_poly(np.take(period, (cycles * 4096).astype(int) % 4096), 1, 2)
+
+
+def _noise(n: int, tilt: float, rng: Generator) -> Array:
+    """Noise of unit power whose amplitude falls as frequency**-tilt above 60 Hz (0 white, 0.5 pink)."""
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    spectrum *= np.maximum(np.fft.rfftfreq(n, 1 / RATE), 60) ** -tilt
+    noise = np.fft.irfft(spectrum, n)
+    return noise / noise.std()
+
+
+def _crackle(n: int, density: float, rng: Generator) -> Array:
+    """Short noisy clicks (about 8 ms) at random times, `density` a second, of random strength."""
+    clicks = (rng.random(n) < density / RATE) * rng.exponential(1.0, n)
+    return rng.standard_normal(n) * signal.oaconvolve(clicks, np.exp(-np.arange(600) / 90))[:n]
+
+
+# --- Resonances ---
+
+
+def _bell(rng: Generator, modes: Array) -> Array:
+    """One bell of the given modes, struck every 0.8 to 2 s: each mode is a pair of resonators with its own decay."""
+    strikes, interval = np.zeros(LENGTH), rng.uniform(0.8, 2)
+    times = np.arange(rng.uniform(0, 0.3), LENGTH / RATE - 0.1, interval)
+    times += rng.uniform(0, 0.06, len(times))
+    strikes[(times * RATE).astype(int)] = rng.uniform(0.5, 1, len(times))
+    hammer = _noise(1200, 0.3, rng) * np.exp(-np.arange(1200) / 250)
+    sound = rng.uniform(0.05, 0.15) * signal.oaconvolve(strikes, hammer)[:LENGTH]
+    modes = modes[modes < 7_500]
+    for mode, strength in zip(modes, rng.uniform(0.5, 1, len(modes)) * (modes[0] / modes) ** 0.6, strict=True):
+        decay = np.exp(-6.9 / RATE / (rng.uniform(7, 9) * (modes[0] / modes.max() + modes[0] / mode) ** 0.6))
+        for frequency in mode + rng.uniform(-0.75, 0.75, 2):
+            angle = 2 * np.pi * frequency / RATE
+            ring = [1, -2 * decay * np.cos(angle), decay**2]
+            sound += signal.lfilter([0, strength * np.sin(angle)], ring, strikes)
+    return sound
+
+
+def _formants(sound: Array, centres: Array, width: float = 0.13, leak: float = 0.05, tilt: float = 0.35) -> Array:
+    """Resonances that move: `centres` is (formants, points), the points spread evenly over the sound.
+
+    A resonance is `width` times its centre wide plus 50 Hz; `leak` passes everything; and amplitude falls as
+    frequency**-tilt, from formant to formant, as out of a mouth.
+    """
+    frequency, _, frames = signal.stft(sound, nperseg=512, noverlap=256)
+    frequency = np.maximum(frequency * RATE, 60)[:, None]
+    gain = np.full(frames.shape, leak)
+    for path in centres:
+        centre = _path(path, frames.shape[1])
+        gain += 1 / (1 + ((frequency - centre) / (width * centre + 50)) ** 2)
+    return signal.istft(frames * gain * (frequency / 500) ** -tilt, nperseg=512, noverlap=256)[1][: len(sound)]
+
+
+def _room(sound: Array, rng: Generator) -> Array:
+    """The sound and its reverberation: noise that decays by 60 dB within 0.4 to 1.2 s, duller than white."""
+    seconds = rng.uniform(0.4, 1.2)
+    n = int(seconds * RATE)
+    tail = _noise(n, 0.25, rng) * np.exp(-6.9 * np.arange(n) / n)
+    tail *= rng.uniform(0.3, 0.6) / np.sqrt(np.sum(tail**2))
+    return sound + signal.oaconvolve(sound, tail)[: len(sound)]
+
+
+def _floor(rng: Generator) -> Array:
+    """What a quiet place sounds like: about pink noise, 0.002 to 0.006 strong, breathing slowly."""
+    return (
+        rng.uniform(0.002, 0.006) * _noise(LENGTH, rng.uniform(0.4, 0.6), rng) * _path(rng.uniform(0.7, 1.3, 8), LENGTH)
+    )
+
+
+# --- Shapes and times ---
+
+
+def _path(points: Array, n: int) -> Array:
+    """n samples of a smooth curve through evenly spaced points, never leaving their range."""
+    if len(points) == 1:
+        return np.full(n, float(points[0]))
+    return PchipInterpolator(np.linspace(0, n - 1, len(points)), points)(np.arange(n))
+
+
+def _envelope(n: int, attack: float, release: float) -> Array:
+    """Rises over `attack` and falls over `release` seconds (at most half of n each), as raised cosines."""
+    envelope = np.ones(n)
+    for seconds, side in (attack, envelope), (release, envelope[::-1]):
+        ramp = min(int(seconds * RATE), n // 2)
+        side[:ramp] *= np.sin(np.linspace(0, np.pi / 2, ramp)) ** 2
+    return envelope
+
+
+def _samples(rng: Generator, low: float, high: float) -> int:
+    """A random duration between low and high seconds, in samples."""
+    return int(rng.uniform(low, high) * RATE)
+
+
+def _scatter(rng: Generator, event: Callable[[], Array], gap: tuple[float, float], n: int = LENGTH) -> Array:
+    """n samples of one event after another, `gap` seconds apart (negative overlaps), begun before the first sample."""
+    canvas = np.zeros(n)
+    at = -_samples(rng, 0, 0.5) if n == LENGTH else 0
+    while at < n:
+        sound = event()
+        start, end = max(at, 0), min(at + len(sound), n)
+        if end > start:
+            canvas[start:end] += sound[start - at : end - at]
+        at += max(len(sound) + _samples(rng, *gap), RATE // 50)
+    return canvas
