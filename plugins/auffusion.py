@@ -16,6 +16,7 @@ class Auffusion(StableDiffusion):
         revision: branch, tag or commit on the hub.
         variant: such as `fp16`, for weights files that carry this word in their names.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
+        channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
     format = AUFFUSION
@@ -27,5 +28,8 @@ class Auffusion(StableDiffusion):
         revision: str | None = None,
         variant: str | None = None,
         unet_folder: str = "unet",
+        channels_last: bool = False,
     ) -> None:
-        super().__init__(weights=weights, revision=revision, variant=variant, unet_folder=unet_folder)
+        super().__init__(
+            weights=weights, revision=revision, variant=variant, unet_folder=unet_folder, channels_last=channels_last
+        )

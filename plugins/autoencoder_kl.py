@@ -24,15 +24,24 @@ class AutoencoderKLCodec(LatentCodec):
         weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
         revision: branch, tag or commit on the hub.
         variant: such as `fp16`, for weights files that carry this word in their names.
+        channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
     vae: AutoencoderKL
 
-    def __init__(self, *, weights: str, revision: str | None = None, variant: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        weights: str,
+        revision: str | None = None,
+        variant: str | None = None,
+        channels_last: bool = False,
+    ) -> None:
         super().__init__()
         self.weights = weights
         self.revision = revision
         self.variant = variant
+        self.channels_last = channels_last
         self._located: Located | None = None
         self._config: dict[str, Any] = {}
         self._loaded = False
@@ -51,7 +60,14 @@ class AutoencoderKLCodec(LatentCodec):
             return
         from diffusers import AutoencoderKL
 
-        self.vae = read_model(AutoencoderKL, self.located, "vae", variant=self.variant, low_cpu_mem_usage=False)
+        self.vae = read_model(
+            AutoencoderKL,
+            self.located,
+            "vae",
+            variant=self.variant,
+            channels_last=self.channels_last,
+            low_cpu_mem_usage=False,
+        )
         self._loaded = True
 
     @property

@@ -80,6 +80,7 @@ def read_model(
     component: str,
     *,
     variant: str | None,
+    channels_last: bool = False,
     **options: bool,
 ) -> Any:
     """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
@@ -109,4 +110,5 @@ def read_model(
             f"{located.folder / component} is no whole {model_class.__name__}: "
             f"it lacks {len(missing)} tensors, such as {missing[0]}; get the weights again"
         )
-    return model.eval().requires_grad_(False).to(device)
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    return model.eval().requires_grad_(False).to(device, memory_format=layout)

@@ -32,6 +32,7 @@ class StableDiffusion(NoiseExpert):
         revision: branch, tag or commit on the hub.
         variant: such as `fp16`, for weights files that carry this word in their names.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
+        channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
     unet: UNet2DConditionModel
@@ -45,12 +46,14 @@ class StableDiffusion(NoiseExpert):
         revision: str | None = None,
         variant: str | None = None,
         unet_folder: str = "unet",
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.weights = weights
         self.revision = revision
         self.variant = variant
         self.unet_folder = unet_folder
+        self.channels_last = channels_last
         self._located: Located | None = None
         self._known_words: list[str] = []
         self._seen: set[str] = set()
@@ -88,6 +91,7 @@ class StableDiffusion(NoiseExpert):
             self.located,
             self.unet_folder,
             variant=self.variant,
+            channels_last=self.channels_last,
             low_cpu_mem_usage=False,
         )
         self.text_encoder = read_model(CLIPTextModel, self.located, "text_encoder", variant=self.variant)
@@ -132,7 +136,9 @@ class StableDiffusion(NoiseExpert):
 
     def codec(self) -> LatentCodec:
         """The autoencoder beside the UNet, not yet prepared."""
-        return AutoencoderKLCodec(weights=self.weights, revision=self.revision, variant=self.variant)
+        return AutoencoderKLCodec(
+            weights=self.weights, revision=self.revision, variant=self.variant, channels_last=self.channels_last
+        )
 
     def provenance(self) -> dict[str, Any]:
         """Name, and revision or sha256, of what is read."""

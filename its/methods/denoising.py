@@ -364,8 +364,8 @@ def _failed(rows: Sequence[Row], error: Exception) -> list[Sample]:
     return [Sample(row=row, error=reason, traceback=where) for row in rows]
 
 
-_WHERE = ("weights", "revision")
-"""Arguments that say where weights are; what they are is in the provenance."""
+_WHERE = ("weights", "revision", "channels_last")
+"""Arguments that say where weights are and how they lie in memory; what they are is in the provenance."""
 
 
 def _no_tf32() -> AbstractContextManager[None]:

@@ -218,3 +218,11 @@ def test_provenance_tells_what_is_read(copied):
         "tokenizer/vocab.json",
     )
     assert not any(name.startswith(("vae", "scheduler")) for name in expert.located.files)
+
+
+def test_channels_last_differs_by_rounding_alone(folder):
+    plain, other = (loaded(StableDiffusion(weights=str(folder), channels_last=on)) for on in (False, True))
+    assert other.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert other.codec().channels_last
+    z, t, text = torch.randn(2, 4, 8, 16), torch.tensor([500, 500]), plain.encode_text(["castle", "bell"])
+    torch.testing.assert_close(plain.predict_noise(z, t, text), other.predict_noise(z, t, text), rtol=1e-4, atol=1e-4)
