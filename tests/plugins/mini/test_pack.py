@@ -1,6 +1,7 @@
 """The pack that ships: its layout, its words, and the main job on it."""
 
 import json
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from its import registry
 from its.cli import main
@@ -45,8 +47,21 @@ def test_it_is_a_pipeline_folder_that_diffusers_loads():
 
     pipe = StableDiffusionPipeline.from_pretrained(PACK, local_files_only=True)
     assert pipe.scheduler.config.prediction_type == "epsilon"
-    assert {p.dtype for p in StableDiffusionPipeline.from_pretrained(PACK, torch_dtype="auto").unet.parameters()} == {
-        torch.float16
+
+
+@pytest.mark.parametrize("path", sorted(PACK.rglob("*.safetensors")), ids=lambda path: path.parent.name)
+def test_it_is_kept_in_half_precision(path):
+    assert {tensor.dtype for tensor in load_file(path).values() if tensor.is_floating_point()} == {torch.float16}
+
+
+def test_a_wheel_takes_along_what_it_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["its_plugins.mini"]
+    home = ROOT / "plugins" / "mini"
+    taken = {path for pattern in patterns for path in home.glob(pattern) if path.is_file()}
+    pack = registry.packs()["mini"]
+    assert {pack.config.resolve(), *(p.resolve() for p in pack.folder.rglob("*") if p.is_file())} <= {
+        path.resolve() for path in taken
     }
 
 
