@@ -57,6 +57,8 @@ class Process:
         Raises:
             UserError: it has no process of so many steps.
         """
+        if self.steps < 1:
+            raise UserError(f"model.steps is {self.steps}; expected 1 or more")
         try:
             self.scheduler.timesteps(self.steps)
         except ValueError as error:

@@ -17,18 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from its.data import Row
-from its.errors import UserError, nearest
+from its.errors import UserError
 from its.guidance import GuidedExpert, TextCache
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
+from its.methods import fit
 from its.methods.base import Method
 from its.noise import generators, initial_noise
 from its.outputs.sample import Result, Sample
 from its.sampling import denoise
 from its.sweep import Process, batch_key, joined
 from its.weights import WeightsNotFound
-
-LARGEST_CANVAS = 2**24
-"""Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
 
 
 class MultimodalDenoising(Method):
@@ -70,7 +68,10 @@ class MultimodalDenoising(Method):
         self.canvas = canvas
         self.trim = trim
         self.noise_dtype = noise_dtype
-        self._check_arguments(codec)
+        fit.check_experts(experts)
+        fit.check_canvas(canvas, trim)
+        self.process.check()
+        fit.check_combiner(combiner, list(experts))
         self._picture_expert, sound_expert = self._first(of_sound=False), self._first(of_sound=True)
         self.picture_codec = codec or experts[self._picture_expert].codec()
         alone = codec is not None or sound_expert == self._picture_expert
@@ -93,7 +94,8 @@ class MultimodalDenoising(Method):
                 raise WeightsNotFound(f"model.{key}: {missing}") from None
             except UserError as error:
                 raise UserError(f"model.{key}: {error}") from None
-        self._check_formats()
+        fit.check_canvas_for(self.canvas, self.sound_codec, self.vocoder)
+        fit.check_formats(experts=dict(self._experts()), vocoder=self.vocoder)
         if self.sound_codec.provenance() == self.picture_codec.provenance() is not None:
             self.sound_codec = self.picture_codec  # the same weights: one to load, one decoding pass
         records = {key: part.provenance() for key, part in self._parts()}
@@ -164,7 +166,7 @@ class MultimodalDenoising(Method):
         if key not in self._processes:
             changed = self.process.changed(row.settings)
             changed.check()
-            self._check_combiner(changed.combiner)
+            fit.check_combiner(changed.combiner, self.expert_names)
             self._processes[key] = changed
         return self._processes[key]
 
@@ -309,53 +311,6 @@ class MultimodalDenoising(Method):
         """Name of the first expert of a kind, or of the first one if there is none of it."""
         kinds = {name: expert.format is not None for name, expert in self._experts()}
         return next((name for name, sounds in kinds.items() if sounds is of_sound), self.expert_names[0])
-
-    def _check_arguments(self, codec: LatentCodec | None) -> None:
-        if not self.experts:
-            raise UserError("model.experts is empty; name at least one")
-        spaces = {name: expert.latent_space for name, expert in self._experts()}
-        if len(set(spaces.values())) > 1:
-            listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
-            raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
-        if self.process.steps < 1:
-            raise UserError(f"model.steps is {self.process.steps}; expected 1 or more")
-        self.process.check()
-        rows, columns = self.canvas
-        if rows < 1 or columns < 1 or rows * columns > LARGEST_CANVAS:
-            raise UserError(f"model.canvas is [{rows}, {columns}]; expected 1 to {LARGEST_CANVAS} pixels in all")
-        if not 0 <= self.trim < self.canvas[1]:
-            raise UserError(f"model.trim is {self.trim}; expected 0 to less than the canvas's {self.canvas[1]} columns")
-        self._check_combiner(self.process.combiner)
-
-    def _check_combiner(self, combiner: Combiner) -> None:
-        named, names = set(combiner.weights(0.0)), set(self.expert_names)
-        kind = type(combiner).__name__
-        for name in sorted(names - named):
-            raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
-        for name in sorted(named - names):
-            known = ", ".join(self.expert_names)
-            raise UserError(
-                f"model.combiner: {kind} names {name}, but the experts are {known}: set {name} to null there."
-                f"{nearest(name, names)}"
-            )
-
-    def _check_formats(self) -> None:
-        rows, form = self.canvas[0], self.vocoder.format
-        try:
-            self.sound_codec.latent_shape(self.canvas)
-        except ValueError as error:
-            raise UserError(f"model.canvas: {error}") from None
-        if form.n_mels != rows:
-            raise UserError(
-                f"model.canvas has {rows} rows, but the vocoder {type(self.vocoder).__name__} plays {form.n_mels} "
-                f"mel bands: choose a canvas of {form.n_mels} rows or another vocoder"
-            )
-        for name, expert in self._experts():
-            if expert.format is not None and replace(expert.format, n_mels=rows, name="") != replace(form, name=""):
-                raise UserError(
-                    f"model.vocoder {type(self.vocoder).__name__} plays spectrograms in the format {form.name}, but "
-                    f"expert {name} makes {expert.format.name}'s: take a vocoder for {expert.format.name}"
-                )
 
 
 def _failed(rows: Sequence[Row], error: Exception) -> list[Sample]:

@@ -1,0 +1,73 @@
+"""Whether the parts of a method fit each other: everything that can be said before weights are loaded.
+
+All functions raise UserError, whose message names the key, what it is and what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from its.errors import UserError, nearest
+from its.interfaces import Combiner, LatentCodec, NoiseExpert, Vocoder
+
+LARGEST_CANVAS = 2**24
+"""Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
+
+
+def check_experts(experts: Mapping[str, NoiseExpert]) -> None:
+    """There are some, and they share a latent space."""
+    if not experts:
+        raise UserError("model.experts is empty; name at least one")
+    spaces = {name: expert.latent_space for name, expert in experts.items()}
+    if len(set(spaces.values())) > 1:
+        listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
+        raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
+
+
+def check_canvas(canvas: tuple[int, int], trim: int) -> None:
+    """The canvas has a sane size, and something is left of it after the trim."""
+    rows, columns = canvas
+    if rows < 1 or columns < 1 or rows * columns > LARGEST_CANVAS:
+        raise UserError(f"model.canvas is [{rows}, {columns}]; expected 1 to {LARGEST_CANVAS} pixels in all")
+    if not 0 <= trim < columns:
+        raise UserError(f"model.trim is {trim}; expected 0 to less than the canvas's {columns} columns")
+
+
+def check_combiner(combiner: Combiner, experts: Sequence[str]) -> None:
+    """The combiner has a weight for every expert and for nobody else."""
+    named, names = set(combiner.weights(0.0)), set(experts)
+    kind = type(combiner).__name__
+    for name in sorted(names - named):
+        raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, named)}")
+    for name in sorted(named - names):
+        raise UserError(
+            f"model.combiner: {kind} names {name}, but the experts are {', '.join(experts)}: set {name} to null there."
+            f"{nearest(name, names)}"
+        )
+
+
+def check_canvas_for(canvas: tuple[int, int], codec: LatentCodec, vocoder: Vocoder) -> None:
+    """The codec's latents cover the canvas, and its rows are the vocoder's bands."""
+    try:
+        codec.latent_shape(canvas)
+    except ValueError as error:
+        raise UserError(f"model.canvas: {error}") from None
+    bands, name = vocoder.format.n_mels, type(vocoder).__name__
+    if bands != canvas[0]:
+        raise UserError(
+            f"model.canvas has {canvas[0]} rows, but the vocoder {name} plays {bands} mel bands: "
+            f"choose a canvas of {bands} rows or another vocoder"
+        )
+
+
+def check_formats(*, experts: Mapping[str, NoiseExpert], vocoder: Vocoder) -> None:
+    """What the experts draw is what the vocoder plays, but for the number of bands, which is the canvas's."""
+    plays = vocoder.format
+    for name, expert in experts.items():
+        draws = expert.format
+        if draws is not None and replace(draws, n_mels=plays.n_mels, name=plays.name) != plays:
+            raise UserError(
+                f"model.vocoder {type(vocoder).__name__} plays spectrograms in the format {plays.name}, but "
+                f"expert {name} makes {draws.name}'s: take a vocoder for {draws.name}"
+            )
