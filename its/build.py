@@ -106,7 +106,7 @@ class PredictCLI(LightningCLI):
 
     def _extras(self) -> list[str]:
         save = list(self.config.save)
-        if self.model.colorizer is not None:
+        if "colorizer" in dict(self.model.parts()):
             return [*save, "color"]
         if "color" in save:
             raise UserError("save asks for color, but model.colorizer is null: name a colorizer, or leave color out")
@@ -162,10 +162,12 @@ def _build_on_pack(
 
 
 def _loud(reason: str, pack: registry.Pack, cli: PredictCLI) -> str:
-    scales = ", ".join(f"{name} {scale:g}" for name, scale in cli.work[0][0].guidance_scale.items())
+    row = cli.work[0][0]
+    scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
+    steps = cli.model.settings(row)["steps"]
     return (
         f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {pack.name} instead "
-        f"({pack.summary}), with its own settings ({cli.model.process.steps} steps, guidance {scales}). "
+        f"({pack.summary}), with its own settings ({steps} steps, guidance {scales}). "
         "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
         "at local folders; --model.fallback null makes this an error."
     )

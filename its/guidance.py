@@ -50,6 +50,10 @@ class TextCache:
         self.expert = expert
         self._known: dict[str, Tensor] = {}
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """b prompts -> (b, ...)."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._known]:

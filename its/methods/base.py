@@ -1,43 +1,89 @@
-"""The outside face of every method: what the command, the writer and the progress bar know of one."""
+"""The outside face of every method, and what all of them do alike: find and load the parts, make no row wait."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
+from torch import nn
 
 from its.data import Row
-from its.interfaces import Step
+from its.errors import UserError
+from its.guidance import GuidedExpert, TextCache
+from its.interfaces import NoiseExpert, Part, Step
+from its.methods.careful import Careful
 from its.outputs.sample import Sample
+from its.weights import WeightsNotFound
+
+WHERE = ("weights", "revision", "channels_last", "attention")
+"""Arguments that say where weights are and how the machine runs them; what they are is in the provenance."""
 
 
 class Method(LightningModule, ABC):
-    """Turns batches of rows into samples.
+    """Turns batches of rows into samples. The constructor's arguments are the keys under `model` in a config.
 
     Attributes:
+        experts: by the names that prompts, guidance scales and weights refer to.
         fallback: pack of weights to take as a whole where the named ones can't be had; None for an error.
         fallback_taken: why the fallback stands in for the weights that the config names; None if it doesn't.
         provenance: which weights each part runs on, by its key. Filled by `prepare`.
         stopped: why no more samples are to be made, since they can't be written; None as long as they can.
         on_step: called after each step with the number of samples in the batch, for progress.
+        fixed_shapes: whether a batch has to be of the size of those before it, filled up where it is smaller.
     """
 
-    def __init__(self, *, fallback: str | None) -> None:
+    fixed_shapes = False
+
+    def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
+        self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
         self.fallback_taken: str | None = None
         self.provenance: dict[str, Any] = {}
         self.stopped: str | None = None
         self.on_step: Callable[[Step, int], None] | None = None
+        self._texts = {name: TextCache(expert) for name, expert in experts.items()}
+        self._careful = Careful(self)
 
     @property
-    @abstractmethod
     def expert_names(self) -> list[str]:
         """Who needs a prompt in every row."""
+        return list(self.experts)
 
     @abstractmethod
+    def parts(self) -> list[tuple[str, Part]]:
+        """Everything that may have weights, by its key in the config, each once."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check that the parts fit each other; they are prepared.
+
+        Raises:
+            its.errors.UserError: they don't; the message names the key.
+        """
+
+    @abstractmethod
+    def settings(self, row: Row) -> dict[str, Any]:
+        """What people choose and a row's sample depends on, besides prompts, scales and seed; JSON-serialisable.
+
+        Raises:
+            its.errors.UserError: the row's settings make no sense.
+        """
+
+    @abstractmethod
+    def make(self, rows: Sequence[Row]) -> list[Sample]:
+        """Rows that can share a batch -> a sample each. May raise anything: `predict_step` looks after the rows."""
+
+    def batch_key(self, row: Row) -> str:
+        """Equal for rows that can share a batch."""
+        return ""
+
+    def release(self) -> None:
+        """Let go of device memory that is only kept for speed."""
+
     def prepare(self) -> None:
         """Find or download all weights and check that the parts fit each other, before anything is loaded.
 
@@ -45,20 +91,74 @@ class Method(LightningModule, ABC):
             its.weights.WeightsNotFound: with the part's key in front.
             its.errors.UserError: parts that don't fit.
         """
+        for key, part in self.parts():
+            try:
+                part.prepare()
+            except WeightsNotFound as missing:
+                raise WeightsNotFound(f"model.{key}: {missing}") from None
+            except UserError as error:
+                raise UserError(f"model.{key}: {error}") from None
+        self.check()
+        records = {key: part.provenance() for key, part in self.parts()}
+        self.provenance = {key: record for key, record in records.items() if record is not None}
 
-    @abstractmethod
+    def configure_model(self) -> None:
+        """Load all weights. Lightning may call this more than once."""
+        for key, part in self.parts():
+            try:
+                part.load()
+            except (UserError, torch.OutOfMemoryError):
+                raise
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # what libraries raise of damaged files
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
+        self.eval().requires_grad_(False)
+
     def definition(self, row: Row) -> dict[str, Any]:
         """All that a row's sample depends on besides prompts, scales and seed, as JSON-serialisable values.
 
-        The key `settings` holds what people choose; it goes into `sample.json`. Valid after `prepare`.
+        `settings` is what people choose; it goes into `sample.json`. `weights` are named by what they are instead of
+        where. Valid after `prepare`.
 
         Raises:
             its.errors.UserError: the row's settings make no sense.
         """
+        weights = {
+            key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
+            for key, record in self.provenance.items()
+        }
+        experts = {name: expert.describe(without=WHERE) for name, expert in self.named_experts()}
+        return {"settings": {"experts": experts, **self.settings(row)}, "weights": weights}
 
-    @abstractmethod
     def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""
+        return [] if self.stopped is not None else self._careful(batch)
+
+    def named_experts(self) -> Iterator[tuple[str, NoiseExpert]]:
+        """The experts, as what they are; a ModuleDict only promises modules."""
+        for name, expert in self.experts.items():
+            assert isinstance(expert, NoiseExpert)
+            yield name, expert
+
+    def guided(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert:
+        """An expert with the rows' prompts and guidance scales."""
+        text = self._texts[name]
+        return GuidedExpert(
+            expert,
+            text=text([row.prompts[name] for row in rows]),
+            null_text=text([row.negative_prompts[name] for row in rows]),
+            scales=[row.guidance_scale[name] for row in rows],
+        )
+
+    def forget_texts(self) -> None:
+        """Encode texts anew, since the weights changed their precision."""
+        for cache in self._texts.values():
+            cache.clear()
+
+    def report(self, samples: int) -> Callable[[Step], None] | None:
+        """What tells the progress bar of each step of a batch of so many samples."""
+        on_step = self.on_step
+        return None if on_step is None else lambda step: on_step(step, samples)
 
 
 def method_of(module: LightningModule) -> Method:

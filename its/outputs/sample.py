@@ -27,7 +27,7 @@ class Result:
     """What a row became; all tensors float32 on the CPU.
 
     Attributes:
-        latents: (c, h, w) clean latents, untrimmed.
+        latents: (c, h, w) clean latents, untrimmed; None where the method has none.
         spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds.
         picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
         waveform: (n,) in [-1, 1].
@@ -35,7 +35,7 @@ class Result:
         color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
     """
 
-    latents: Tensor
+    latents: Tensor | None
     spectrogram: Tensor
     picture: Tensor
     waveform: Tensor
@@ -138,7 +138,7 @@ def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
         if extra in extras and rgb is not None:
             pixels = _eight_bit(rearrange(rgb, "c h w -> h w c"))
             Image.fromarray(pixels, mode="RGB").save(folder / _FILES[extra], compress_level=1)
-    if "latents" in extras:
+    if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 
 

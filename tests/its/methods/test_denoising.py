@@ -97,7 +97,7 @@ def test_equals_the_authors_program(tiny, steps, start, dtype):
     torch.testing.assert_close(ours.spectrogram, gray[0, :, :-32], rtol=0, atol=1e-4)
     # From the authors' picture to their sound: flip, denormalise, vocode, cut.
     log_mel = gray.flip(1) * (torch.tensor(200.0).log() - torch.tensor(1e-5).log()) + torch.tensor(1e-5).log()
-    waveform = model.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
+    waveform = model.finishing.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
     torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
     assert ours.waveform.shape == (96 * 160,)
 
@@ -130,9 +130,9 @@ def test_equal_codecs_are_loaded_and_run_once(tiny):
         "visual": StableDiffusion(weights=str(tiny / "sd")),
         "audio": Auffusion(weights=str(tiny / "sd")),
     })  # fmt: skip
-    assert shared.sound_codec is shared.picture_codec
+    assert shared.decoding.sound is shared.decoding.picture
     apart = method(tiny)
-    assert apart.sound_codec is not apart.picture_codec
+    assert apart.decoding.sound is not apart.decoding.picture
 
 
 def test_loading_twice_changes_nothing(tiny):
@@ -185,7 +185,7 @@ def test_a_sound_that_is_not_finite_fails(tiny):
             return super().forward(log_mel) * torch.nan
 
     (sample,) = method(tiny, vocoder=Broken(weights=str(tiny / "auffusion")), steps=1).predict_step([row()])
-    assert sample.error == "not finite: the sound"
+    assert sample.error == "not finite: the waveform"
 
 
 def test_a_row_that_raises_takes_no_other_with_it(tiny):
@@ -309,4 +309,4 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
     assert method(tiny, experts=moved).definition(row()) == same
     assert method(tiny, steps=11).definition(row()) != same
     assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition(row()) != same
-    assert method(tiny, vocoder=GriffinLim(format=method(tiny).vocoder.format)).definition(row()) != same
+    assert method(tiny, vocoder=GriffinLim(format=method(tiny).finishing.vocoder.format)).definition(row()) != same

@@ -1,0 +1,133 @@
+"""From a spectrogram to whole samples: sound, trim, colour, and a look at whether all of it is finite."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from its.data import Row
+from its.interfaces import Colorizer, Part, Vocoder
+from its.outputs.sample import Result, Sample
+
+
+@dataclass
+class Clock:
+    """Seconds by stage, for `sample.json`.
+
+    Attributes:
+        device: which has to be done before a stage counts as over.
+    """
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time what happens inside."""
+        begin = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # a few times a batch, never within the loop
+        self.seconds[stage] = round(time.perf_counter() - begin, 4)
+
+
+class Finishing(nn.Module):
+    """Plays spectrograms, cuts their padding off, colours them, and makes samples of all that.
+
+    Args:
+        vocoder: plays them.
+        colorizer: makes colour pictures of them; None for none.
+        canvas: rows and columns of the picture.
+        trim: columns cut from the end, with their sound.
+    """
+
+    vocoder: Vocoder
+    colorizer: Colorizer | None
+
+    def __init__(self, *, vocoder: Vocoder, colorizer: Colorizer | None, canvas: tuple[int, int], trim: int) -> None:
+        super().__init__()
+        self.vocoder = vocoder
+        self.colorizer = colorizer
+        self.canvas = canvas
+        self.trim = trim
+
+    def parts(self) -> list[tuple[str, Part]]:
+        """Vocoder and colorizer by their keys."""
+        parts: list[tuple[str, Part]] = [("vocoder", self.vocoder)]
+        return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
+
+    def forward(
+        self,
+        rows: Sequence[Row],
+        *,
+        latents: Tensor | None,
+        picture: Tensor,
+        spectrogram: Tensor,
+        prompts: Sequence[str],
+        sources: Sequence[torch.Generator],
+        clock: Clock,
+    ) -> list[Sample]:
+        """What was made of a batch of rows -> samples, whose stages are timed by the clock.
+
+        Args:
+            rows: what was asked for.
+            latents: (b, c, h, w) clean; None where the method has none.
+            picture: (b, 3, H, W) in [0, 1].
+            spectrogram: (b, 1, H, W) gray in [0, 1].
+            prompts: of the picture, for the colorizer.
+            sources: the samples' own generators, for the colorizer's noise.
+            clock: begun by the method.
+        """
+        with clock("vocode"):
+            sound = self._play(spectrogram).cpu()
+        gray = self._cut(spectrogram)
+        with clock("color"):
+            color = self._color(gray, prompts, sources)
+        keep = {
+            "latents": None if latents is None else latents.float().cpu(),
+            "spectrogram": gray[:, 0].float().cpu(),
+            "picture": self._cut(picture).float().cpu(),
+            "waveform": sound,
+            "color": color,
+        }
+        timings = clock.seconds | {"batch_size": len(rows)}
+        samples = []
+        for i, row in enumerate(rows):
+            stages: dict[str, Any] = {name: None if x is None else x[i] for name, x in keep.items()}
+            if wrong := [name for name, x in stages.items() if x is not None and not x.isfinite().all()]:
+                samples.append(Sample(row=row, error=f"not finite: the {wrong[0]}", timings=timings))
+                continue
+            result = Result(**stages, sample_rate=self.vocoder.format.sample_rate)
+            samples.append(Sample(row=row, result=result, timings=timings))
+        return samples
+
+    def _play(self, spectrogram: Tensor) -> Tensor:
+        """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
+        with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
+            waveform: Tensor = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
+        expected = self.canvas[1] * self.vocoder.format.hop_length
+        if waveform.shape[-1] != expected:
+            name = type(self.vocoder).__name__
+            raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
+        return waveform[:, : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
+
+    def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
+        """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU, with the prompt that the paper gives its colorizer."""
+        if self.colorizer is None:
+            return None
+        colored: Tensor = self.colorizer(gray, [f"a colorful photo of {prompt}" for prompt in prompts], sources)
+        return colored.float().cpu()
+
+    def _cut(self, picture: Tensor) -> Tensor:
+        return picture[..., : self.canvas[1] - self.trim]
+
+
+def _no_tf32() -> AbstractContextManager[None]:
+    on = torch.backends.cudnn.enabled  # by default these flags would turn cuDNN off
+    return torch.backends.cudnn.flags(enabled=on, allow_tf32=False)
