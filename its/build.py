@@ -26,7 +26,8 @@ from its.config import (
 )
 from its.data import PromptGrid, Row
 from its.errors import UserError
-from its.methods.denoising import MultimodalDenoising
+from its.methods import method_class
+from its.methods.base import Method
 from its.outputs.progress import Progress
 from its.outputs.sample import is_done, sample_id
 from its.outputs.writer import SampleWriter
@@ -49,20 +50,21 @@ class _Parser(LightningArgumentParser):
 
 
 class PredictCLI(LightningCLI):
-    """Lightning's, with `output` and `save`, and with the weights found before a trainer is made.
+    """Lightning's, with `method`, `output` and `save`, and with the weights found before a trainer is made.
 
     Attributes:
         work: every row with the id of its sample, equal rows once.
         open_rows: how many of them are not there yet.
     """
 
-    model: MultimodalDenoising
+    model: Method
     datamodule: PromptGrid
     work: list[tuple[Row, str]]
     open_rows: int
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the command itself."""
+        parser.add_argument("--method", type=str, default=self._model_class.__name__, help="Whose keys `model` has.")
         parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
         parser.add_argument(
             "--save",
@@ -190,7 +192,9 @@ def parse(
         composed.overlay(file)
     if pack is not None:
         composed.replace_weights(pack.config)
-    choices, rest = class_choices(arguments)
+    if chosen := [a.partition("=")[2] for a in arguments if a.startswith("--method=")]:
+        composed.change_method(chosen[-1])
+    choices, rest = class_choices(without_key(arguments, "method"))
     for key, name in choices:
         composed.choose(key, name)
     kept = []
@@ -234,7 +238,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
     _forbid_imports(composed.trusted)
     try:
         return Observed(
-            MultimodalDenoising,
+            method_class(composed.method),
             PromptGrid,
             save_config_callback=None,  # ours leaves secrets out and does not mind a second run
             trainer_defaults=TRAINER_DEFAULTS,

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from its import registry
+from its import methods, registry
 from its.errors import UserError, by_nearness, nearest
 
 Config = dict[str, Any]
@@ -90,6 +90,8 @@ class Composed:
             UserError: as `overlay`; or the pack lacks an expert.
         """
         pack = self._read_whole(path)
+        takes = methods.settings_of(self.method)
+        pack["model"] = {key: value for key, value in pack["model"].items() if key in takes}
         model = self.values.setdefault("model", {})
         names, packs = list(_prune(model.get("experts") or {}, "model.experts")), list(pack["model"]["experts"])
         if extra := [name for name in names if name not in packs]:
@@ -154,8 +156,29 @@ class Composed:
         self._add(content, source)
         return True
 
+    @property
+    def method(self) -> str:
+        """Whose arguments the keys under `model` are."""
+        return str(self.values.get("method", methods.DEFAULT))
+
+    def change_method(self, name: str) -> None:
+        """Choose a method. What the one before was told, and this one doesn't know, goes with it.
+
+        Raises:
+            UserError: there is no such method.
+        """
+        takes = methods.settings_of(name)
+        model = self.values.get("model") or {}
+        self.values["model"] = {key: value for key, value in model.items() if key in takes}
+        self.values["method"] = name
+
     def _add(self, values: Config, source: str) -> None:
         values = _spelled_out(values, "")
+        if "method" in values:
+            try:
+                self.change_method(str(values["method"]))
+            except UserError as error:
+                raise UserError(f"{source}: {error}") from None
         for key, value in _walk(values):
             self.sources[key] = source
             _check_class(key, value, source, self.trusted)

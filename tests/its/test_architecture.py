@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"errors", "interfaces"},
     {"registry", "spectrogram", "noise", "sampling"},
-    {"weights", "guidance", "sweep", "config", "parse_errors", "contract", "contract_sampling", "testing"},
+    {"weights", "guidance", "sweep", "contract", "contract_sampling", "testing"},
     {"data", "methods", "outputs", "list_plugins"},
-    {"build"},
+    {"config", "parse_errors", "build"},
     {"predict"},
     {"cli", "__main__"},
 )

@@ -1,0 +1,65 @@
+"""Which method makes the samples."""
+
+import pytest
+import yaml
+
+from its import registry
+from its.build import parse
+from its.errors import UserError
+from its.interfaces import Combiner, NoiseExpert, Scheduler, Vocoder
+from its.methods import DEFAULT, method_class
+from its.methods.denoising import MultimodalDenoising
+
+
+class Upside(MultimodalDenoising):
+    """Somebody's own method, with one argument less and one more."""
+
+    def __init__(
+        self,
+        *,
+        experts: dict[str, NoiseExpert],
+        combiner: Combiner,
+        scheduler: Scheduler,
+        vocoder: Vocoder,
+        canvas: tuple[int, int],
+        turns: int = 1,
+        fallback: str | None = None,
+    ):
+        parts = {"experts": experts, "combiner": combiner, "scheduler": scheduler, "vocoder": vocoder}
+        super().__init__(**parts, canvas=canvas, fallback=fallback)
+        self.turns = turns
+
+
+@pytest.fixture
+def short_of_weights(monkeypatch):
+    from its import build
+
+    registry.load_plugins()
+    monkeypatch.setattr(build.PredictCLI, "instantiate_trainer", lambda cli: None)
+
+
+def test_the_default_is_the_papers_main_method():
+    assert method_class(DEFAULT) is MultimodalDenoising
+
+
+def test_an_unknown_method_names_those_that_there_are():
+    with pytest.raises(UserError, match=r"method is 'Multimodal'; there are: MultimodalDenoising"):
+        method_class("Multimodal")
+
+
+def test_a_new_method_drops_what_it_does_not_know(config, tmp_path, short_of_weights):
+    (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upside", "model": {"turns": 3}}))
+    cli = parse([config, tmp_path / "upside.yaml"], [])  # the config sets steps, which Upside does not take
+    assert type(cli.model) is Upside
+    assert cli.model.turns == 3
+    assert cli.model.canvas == (64, 128)
+    assert type(parse([config], ["--method=Upside"]).model) is Upside
+
+
+def test_what_the_file_of_the_method_sets_is_checked(config, tmp_path, short_of_weights):
+    (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upside", "model": {"turnz": 3}}))
+    with pytest.raises(UserError, match=r"turnz.*Did you mean model\.turns"):
+        parse([config, tmp_path / "upside.yaml"], [])
+    (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upsied"}))
+    with pytest.raises(UserError, match=r"upside\.yaml: method is 'Upsied'.*Did you mean Upside\?"):
+        parse([config, tmp_path / "upside.yaml"], [])
