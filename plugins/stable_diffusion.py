@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Located, WeightsNotFound, locate
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
+from its_plugins.lean_unet import LeanUNet
 from its_plugins.pipeline_folder import DIFFUSERS_STEM, TRANSFORMERS_STEM, locate_model, read_model
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
 
@@ -35,7 +36,7 @@ class StableDiffusion(NoiseExpert):
         channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
-    unet: UNet2DConditionModel
+    unet: LeanUNet
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
 
@@ -86,7 +87,7 @@ class StableDiffusion(NoiseExpert):
         from transformers import CLIPTextModel, CLIPTokenizer
 
         folder = self.located.folder
-        self.unet = read_model(
+        unet = read_model(
             UNet2DConditionModel,
             self.located,
             self.unet_folder,
@@ -94,6 +95,10 @@ class StableDiffusion(NoiseExpert):
             channels_last=self.channels_last,
             low_cpu_mem_usage=False,
         )
+        try:
+            self.unet = LeanUNet(unet)
+        except ValueError as error:
+            raise UserError(f"{self.weights}: {self.unet_folder} is no UNet of Stable Diffusion v1: {error}") from None
         self.text_encoder = read_model(CLIPTextModel, self.located, "text_encoder", variant=self.variant)
         self.tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
         if (words := folder / self.unet_folder / "known_words.json").is_file():
@@ -112,7 +117,11 @@ class StableDiffusion(NoiseExpert):
         return self._located
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, 768), the hidden states after the final norm; padding is not masked."""
+        """b prompts -> (b, 77, c), what cross-attention asks of their hidden states: keys and values."""
+        return self.unet.keys_and_values(self.hidden_states(prompts))
+
+    def hidden_states(self, prompts: Sequence[str]) -> Tensor:
+        """b prompts -> (b, 77, 768), after the text encoder's final norm; padding is not masked."""
         for prompt in prompts:
             if prompt not in self._seen:
                 self._seen.add(prompt)
@@ -129,9 +138,9 @@ class StableDiffusion(NoiseExpert):
         return states
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, 768) -> noise, in the latents' dtype."""
-        dtype = self.unet.conv_in.weight.dtype
-        noise: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype), return_dict=False)[0]
+        """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, c) -> noise, in the latents' dtype."""
+        dtype = self.unet.dtype
+        noise: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
         return noise.to(latents.dtype)
 
     def codec(self) -> LatentCodec:

@@ -82,10 +82,27 @@ def test_one_guided_expert_alone_equals_diffusers_pipeline(expert, pipeline):
 
 
 def test_text_is_padded_and_not_masked(expert, pipeline):
-    theirs, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    states, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    layers = [module for name, module in pipeline.unet.named_modules() if name.endswith("attn2")]
+    theirs = [heard for layer in layers for heard in (layer.to_k(states), layer.to_v(states))]
     text = expert.encode_text(PROMPTS)
-    assert text.shape == (2, 77, 16)
-    torch.testing.assert_close(text, theirs)
+    assert text.shape == (2, 77, 2 * (16 + 16 + 16 + 32))  # two of three blocks down and up at 16, the middle at 32
+    torch.testing.assert_close(text, torch.cat(theirs, -1))
+
+
+@pytest.mark.parametrize("timesteps", [[999, 0], [1, 500]])
+def test_what_is_computed_ahead_is_what_the_unet_would_compute(expert, pipeline, timesteps):
+    latents, t = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(4)), torch.tensor(timesteps)
+    states, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
+    theirs = pipeline.unet(latents, t, states).sample
+    torch.testing.assert_close(expert.predict_noise(latents, t, expert.encode_text(PROMPTS)), theirs, rtol=0, atol=2e-6)
+
+
+def test_a_unet_of_another_kind_is_an_error(copied):
+    path = copied / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_embed_type": "identity"}))
+    with pytest.raises(UserError, match=r"unet is no UNet of Stable Diffusion v1: .*class_embed_type"):
+        loaded(StableDiffusion(weights=str(copied)))
 
 
 @pytest.mark.parametrize("unet", ["unet", "unet_audio"])
@@ -93,7 +110,7 @@ def test_unet_folder_and_variant(unet, tmp_path):
     random_weights.stable_diffusion(tmp_path, unets=["unet", "unet_audio"], variant="fp16")
     expert = loaded(StableDiffusion(weights=str(tmp_path), variant="fp16", unet_folder=unet))
     file = load_file(tmp_path / unet / "diffusion_pytorch_model.fp16.safetensors")
-    torch.testing.assert_close(expert.unet.conv_in.weight, file["conv_in.weight"])
+    torch.testing.assert_close(expert.unet.unet.conv_in.weight, file["conv_in.weight"])
     assert loaded(expert.codec()).variant == "fp16"
     with pytest.raises(WeightsNotFound, match=rf"lacks {unet}/diffusion_pytorch_model\.safetensors"):
         StableDiffusion(weights=str(tmp_path), unet_folder=unet).prepare()
@@ -168,7 +185,7 @@ def test_a_prompt_that_is_too_long_is_cut_and_said_once(expert):
     prompt = " ".join(["castle"] * 75 + ["bell"] * 5)
     with pytest.warns(UserWarning, match="has 82 tokens, .* reads 77: .* cut: 'bell bell bell bell bell'"):
         text = expert.encode_text([prompt])
-    assert text.shape == (1, 77, 16)
+    assert text.shape[:2] == (1, 77)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expert.encode_text([prompt])
@@ -222,7 +239,7 @@ def test_provenance_tells_what_is_read(copied):
 
 def test_channels_last_differs_by_rounding_alone(folder):
     plain, other = (loaded(StableDiffusion(weights=str(folder), channels_last=on)) for on in (False, True))
-    assert other.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert other.unet.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert other.codec().channels_last
     z, t, text = torch.randn(2, 4, 8, 16), torch.tensor([500, 500]), plain.encode_text(["castle", "bell"])
     torch.testing.assert_close(plain.predict_noise(z, t, text), other.predict_noise(z, t, text), rtol=1e-4, atol=1e-4)

@@ -85,14 +85,14 @@ def test_its_text_encoder_keeps_the_subjects_apart():
     """The failure of an earlier recipe: tiger, kitten and dog lay on one point (cosine 0.998)."""
     expert = load(StableDiffusion, "unet")
     subjects = ["castle towers", "tigers", "trains", "furry kittens", "cute dogs"]
-    last = expert.encode_text([f"a painting of {s}, grayscale" for s in subjects])[:, -1]
+    last = expert.hidden_states([f"a painting of {s}, grayscale" for s in subjects])[:, -1]
     cosine = torch.nn.functional.cosine_similarity(last[:, None], last[None], dim=-1)
     assert (cosine - torch.eye(len(subjects))).max() < 0.5
 
 
 def test_paraphrases_mean_the_same():
     expert = load(StableDiffusion, "unet")
-    plain, other, apart = expert.encode_text(["a painting of castles, grayscale", "an old castle", "a dog"])[:, -1]
+    plain, other, apart = expert.hidden_states(["a painting of castles, grayscale", "an old castle", "a dog"])[:, -1]
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(plain, other, dim=0) > 0.9 > cosine(plain, apart, dim=0)
 

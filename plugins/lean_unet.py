@@ -1,0 +1,147 @@
+"""A UNet that computes once what it would compute alike at every step: all about the text, all about the timestep.
+
+Cross-attention asks nothing of a text but its keys and values, and residual blocks nothing of a timestep but a vector
+each. Both depend on the weights alone, so they are computed ahead, by the same layers: results differ by rounding.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+TRAIN_TIMESTEPS = 1000
+"""Stable Diffusion's T."""
+
+
+class LeanUNet(nn.Module):
+    """Stable Diffusion's UNet, which it changes and keeps: it can't be used by itself any more.
+
+    Args:
+        unet: with plain cross-attention and residual blocks, as Stable Diffusion v1's.
+
+    Raises:
+        ValueError: it has parts that would have to be computed at every step.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        if reason := _why_not(unet):
+            raise ValueError(f"this UNet can't be made lean: it has {reason}")
+        self.unet = unet
+        self._listeners = [attention for attention in _attentions(unet) if attention.is_cross_attention]
+        starts = accumulate((2 * attention.to_k.out_features for attention in self._listeners), initial=0)
+        for attention, start in zip(self._listeners, starts, strict=False):
+            attention.set_processor(_Attend(start, attention.to_k.out_features))
+        _tabulate_time(unet)
+        self.train(unet.training)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return self.unet.conv_in.weight.dtype
+
+    def keys_and_values(self, states: Tensor) -> Tensor:
+        """Hidden states of a text (b, l, c) -> keys and values of all cross-attentions in a row (b, l, c')."""
+        states = states.to(self.dtype)
+        return torch.cat([to(states) for layer in self._listeners for to in (layer.to_k, layer.to_v)], dim=-1)
+
+    def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
+        """Noisy latents (b, 4, h, w), timestep (b,) from 0 to 999, text (b, l, c') -> noise (b, 4, h, w)."""
+        noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
+        return noise
+
+
+class _Attend:
+    """Cross-attention to keys and values that are a slice of what the UNet is given as text."""
+
+    def __init__(self, start: int, width: int) -> None:
+        self.start = start
+        self.width = width
+
+    def __call__(self, attention: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
+        query = attention.to_q(hidden_states)
+        key = encoder_hidden_states[..., self.start : self.start + self.width]
+        value = encoder_hidden_states[..., self.start + self.width : self.start + 2 * self.width]
+        q, k, v = (rearrange(x, "b l (h c) -> b h l c", h=attention.heads) for x in (query, key, value))
+        heard = functional.scaled_dot_product_attention(q, k, v)
+        projected: Tensor = attention.to_out[0](rearrange(heard, "b h l c -> b l (h c)"))
+        return projected
+
+
+class _TimeTable(nn.Module):
+    """What each timestep tells every residual block, in the place of the sinusoids."""
+
+    table: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        return self.table[timesteps]
+
+
+class _Known(nn.Module):
+    """In the place of the layers whose results the table holds."""
+
+    def forward(self, embedding: Tensor, condition: None = None) -> Tensor:
+        return embedding
+
+
+class _Slice(nn.Module):
+    """A residual block's share of the table's row, in the place of its projection."""
+
+    def __init__(self, start: int, width: int) -> None:
+        super().__init__()
+        self.start = start
+        self.width = width
+
+    def forward(self, row: Tensor) -> Tensor:
+        return row[:, self.start : self.start + self.width]
+
+
+@torch.no_grad()
+def _tabulate_time(unet: UNet2DConditionModel) -> None:
+    weight = unet.conv_in.weight
+    blocks = _residual_blocks(unet)
+    sinusoids = unet.time_proj(torch.arange(TRAIN_TIMESTEPS, device=weight.device))
+    embedding = unet.time_embedding(sinusoids.to(weight.dtype))
+    told = [block.time_emb_proj(block.nonlinearity(embedding)) for block in blocks]
+    for block, start, part in zip(blocks, accumulate((p.shape[1] for p in told), initial=0), told, strict=False):
+        block.time_emb_proj = _Slice(start, part.shape[1])
+        block.skip_time_act = True  # the table has it already
+    unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(told, dim=1)), _Known()
+
+
+def _attentions(unet: nn.Module) -> list[Any]:
+    from diffusers.models.attention_processor import Attention
+
+    return [module for module in unet.modules() if isinstance(module, Attention)]
+
+
+def _residual_blocks(unet: nn.Module) -> list[Any]:
+    from diffusers.models.resnet import ResnetBlock2D
+
+    return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+
+
+def _why_not(unet: UNet2DConditionModel) -> str | None:
+    """The part that stands in the way; None if there is none."""
+    config = unet.config
+    extras = ("class_embed_type", "addition_embed_type", "encoder_hid_dim", "num_class_embeds", "time_embedding_act_fn",
+              "time_cond_proj_dim", "cross_attention_norm")  # fmt: skip
+    if found := [name for name in extras if config.get(name) is not None]:
+        return found[0]
+    if config.resnet_time_scale_shift not in ("default", "scale_shift"):
+        return f"residual blocks with {config.resnet_time_scale_shift}"
+    if config.dual_cross_attention:
+        return "two cross-attentions in a row"
+    return None
