@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Hashable, Sequence
 
 import torch
 from einops import rearrange
@@ -26,6 +27,7 @@ class GuidedExpert:
         """
         guided = [row for row, scale in enumerate(scales) if scale != 1]
         self.expert = expert
+        self.guided = tuple(guided)
         self.all_guided = len(guided) == len(scales)
         self.rows = torch.tensor(guided, dtype=torch.int64, device=text.device)
         self.text = torch.cat([null_text[self.rows], text]) if guided else text
@@ -42,12 +44,34 @@ class GuidedExpert:
             return eps_null + scale * (eps_text - eps_null)
         return eps_text.index_copy(0, self.rows, eps_null + scale * (eps_text[self.rows] - eps_null))
 
+    @property
+    def signature(self) -> Hashable:
+        """Equal where one can take the other's place by `copy_`."""
+        return id(self.expert), self.text.shape, self.text.dtype, self.guided
+
+    def clone(self) -> GuidedExpert:
+        """The same expert, with texts and scales in memory of their own."""
+        other = copy.copy(self)
+        other.text, other.scale, other.rows = self.text.clone(), self.scale.clone(), self.rows.clone()
+        return other
+
+    def copy_(self, other: GuidedExpert) -> None:
+        """Take another one's texts and scales over, in place."""
+        self.text.copy_(other.text)
+        self.scale.copy_(other.scale)
+
 
 class TextCache:
-    """Text embeddings of one expert, so that no prompt is encoded twice."""
+    """Text embeddings of one expert, so that no prompt is encoded twice.
 
-    def __init__(self, expert: NoiseExpert) -> None:
+    Args:
+        expert: who encodes.
+        size: how many to remember; those that were not asked for the longest are forgotten.
+    """
+
+    def __init__(self, expert: NoiseExpert, *, size: int = 256) -> None:
         self.expert = expert
+        self.size = size
         self._known: dict[str, Tensor] = {}
 
     def clear(self) -> None:
@@ -56,6 +80,12 @@ class TextCache:
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """b prompts -> (b, ...)."""
-        if new := [p for p in dict.fromkeys(prompts) if p not in self._known]:
+        wanted = dict.fromkeys(prompts)
+        if new := [p for p in wanted if p not in self._known]:
             self._known.update(zip(new, self.expert.encode_text(new), strict=True))
-        return torch.stack([self._known[p] for p in prompts])
+        for prompt in wanted:
+            self._known[prompt] = self._known.pop(prompt)  # the last ones were asked for last
+        texts = torch.stack([self._known[p] for p in prompts])
+        for prompt in list(self._known)[: -self.size]:
+            del self._known[prompt]
+        return texts

@@ -153,6 +153,14 @@ class NoiseExpert(Part, ABC):
         The noise has the dtype of the latents, whatever that of the weights.
         """
 
+    def compile_network(self) -> bool:
+        """Have torch compile the network, loaded, for batches of one size; `model.compile` asks for it.
+
+        Returns:
+            Whether there was something to compile. The default compiles nothing.
+        """
+        return False
+
     def codec(self) -> LatentCodec:
         """The codec of this expert's latents, not yet prepared. The default is that of pixel space."""
         return IdentityCodec()
@@ -169,7 +177,7 @@ class Step:
     timestep: int
     """The training timestep, which falls."""
     weights: Mapping[str, float | Tensor]
-    """What `Combiner.weights` gave for this step."""
+    """What `Combiner.weights` gave for this step; tensors are beside the latents now."""
 
     @property
     def progress(self) -> float:
@@ -185,7 +193,8 @@ class Combiner(Plugin, ABC):
         """Weight of each expert, by name, at a share of the reverse process in [0, 1).
 
         A weight is a number, or (b,) with one for each sample. Every expert of the run must be named, and no
-        other. An expert whose weight is the number 0 is not run. Called on the host: no device tensors are read.
+        other. An expert whose weight is the number 0 is not run. Called on the host, for all steps before the first:
+        no device tensors are read.
         """
 
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:

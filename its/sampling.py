@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from its.interfaces import Combiner, Scheduler, Step
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 """Noisy latents (b, c, h, w) and timestep (b,) -> noise estimate (b, c, h, w), such as a `GuidedExpert`."""
+
+Weights = Mapping[str, float | Tensor]
+"""lambda_m of each expert, by name: a number, or (b,) with one for each sample."""
+
+Runner = Callable[[Mapping[str, Estimator], Tensor, Tensor], Mapping[str, Tensor]]
+"""How the experts that take part in a step are run: experts, z_t and t -> their estimates, by name."""
+
+
+def in_turn(experts: Mapping[str, Estimator], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
+    """One expert after the other."""
+    return {name: expert(latents, timestep) for name, expert in experts.items()}
 
 
 def denoise(
@@ -19,6 +31,7 @@ def denoise(
     combiner: Combiner,
     scheduler: Scheduler,
     steps: int,
+    run: Runner = in_turn,
     on_step: Callable[[Step], None] | None = None,
 ) -> Tensor:
     """From noise z_T to clean latents z_0, both (b, c, h, w).
@@ -29,18 +42,17 @@ def denoise(
         combiner: gives lambda_m(t) and the combined estimate.
         scheduler: gives t and takes z_t to z_{t-1}.
         steps: length of the reverse process.
+        run: how the experts of a step are run; `its.graphs` has faster ways for GPUs.
         on_step: called after each step, for progress.
     """
     z = latents
     timesteps = scheduler.timesteps(steps)
-    t_device = timesteps.to(z.device)  # once: the loop never waits for the device
+    weights = [combiner.weights(index / steps) for index in range(steps)]
+    present = [{name: e for name, e in experts.items() if participates(lambdas[name])} for lambdas in weights]
+    t_device, weights = timesteps.to(z.device), _on_device(weights, z)  # once: the loop never waits for the device
     for index, t in enumerate(timesteps.tolist()):
-        step = Step(index=index, steps=steps, timestep=t, weights=combiner.weights(index / steps))
-        eps = {
-            name: expert(z, t_device[index].expand(len(z)))
-            for name, expert in experts.items()
-            if participates(step.weights[name])
-        }
+        step = Step(index=index, steps=steps, timestep=t, weights=weights[index])
+        eps = run(present[index], z, t_device[index].expand(len(z)))
         z = scheduler.step(combiner.combine(eps, z, step), index, z)
         if on_step is not None:
             on_step(step)
@@ -50,3 +62,15 @@ def denoise(
 def participates(weight: float | Tensor) -> bool:
     """Whether an expert of this weight, a number or (b,) on the CPU, has to be run at all."""
     return bool(weight.any()) if isinstance(weight, Tensor) else weight != 0
+
+
+def _on_device(weights: Sequence[Weights], latents: Tensor) -> list[Weights]:
+    """The weights of all steps, those that are tensors beside the latents, in one copy for each expert."""
+    moved: list[dict[str, float | Tensor]] = [dict(lambdas) for lambdas in weights]
+    for name in moved[0] if moved else ():
+        rows = {index: row for index, step in enumerate(moved) if isinstance(row := step[name], Tensor)}
+        if rows:
+            together = torch.stack(list(rows.values())).to(latents)
+            for index, row in zip(rows, together, strict=True):
+                moved[index][name] = row
+    return list(moved)

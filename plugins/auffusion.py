@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from its.registry import register
 from its.spectrogram import AUFFUSION
+from its_plugins.attention_backend import Attention
 from its_plugins.stable_diffusion import StableDiffusion
 
 
@@ -17,6 +18,7 @@ class Auffusion(StableDiffusion):
         variant: such as `fp16`, for weights files that carry this word in their names.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
+        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
     """
 
     format = AUFFUSION
@@ -29,7 +31,13 @@ class Auffusion(StableDiffusion):
         variant: str | None = None,
         unet_folder: str = "unet",
         channels_last: bool = False,
+        attention: Attention = "default",
     ) -> None:
         super().__init__(
-            weights=weights, revision=revision, variant=variant, unet_folder=unet_folder, channels_last=channels_last
+            weights=weights,
+            revision=revision,
+            variant=variant,
+            unet_folder=unet_folder,
+            channels_last=channels_last,
+            attention=attention,
         )

@@ -6,6 +6,7 @@ each. Both depend on the weights alone, so they are computed ahead, by the same 
 
 from __future__ import annotations
 
+import sys
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import sdpa_kernel
+
+from its_plugins.attention_backend import BACKENDS, Attention, fastest, require
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -27,19 +31,24 @@ class LeanUNet(nn.Module):
     Args:
         unet: with plain cross-attention and residual blocks, as Stable Diffusion v1's.
 
+        attention: which kernels compute attention; `auto` is decided in the first forward pass.
+
     Raises:
         ValueError: it has parts that would have to be computed at every step.
+        UserError: these kernels can't be had.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: UNet2DConditionModel, *, attention: Attention = "default") -> None:
         super().__init__()
+        require(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
+        self.attention: str = attention
         if reason := _why_not(unet):
             raise ValueError(f"this UNet can't be made lean: it has {reason}")
         self.unet = unet
-        self._listeners = [attention for attention in _attentions(unet) if attention.is_cross_attention]
-        starts = accumulate((2 * attention.to_k.out_features for attention in self._listeners), initial=0)
-        for attention, start in zip(self._listeners, starts, strict=False):
-            attention.set_processor(_Attend(start, attention.to_k.out_features))
+        self._listeners = [layer for layer in _attentions(unet) if layer.is_cross_attention]
+        starts = accumulate((2 * layer.to_k.out_features for layer in self._listeners), initial=0)
+        for layer, start in zip(self._listeners, starts, strict=False):
+            layer.set_processor(_Attend(start, layer.to_k.out_features))
         _tabulate_time(unet)
         self.train(unet.training)
 
@@ -55,8 +64,20 @@ class LeanUNet(nn.Module):
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,) from 0 to 999, text (b, l, c') -> noise (b, 4, h, w)."""
-        noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
-        return noise
+
+        def run() -> Tensor:
+            noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
+            return noise
+
+        if self.attention == "auto":
+            seconds = fastest(run, device=latents.device, dtype=self.dtype)
+            self.attention = next(iter(seconds))
+            listed = ", ".join(f"{name} {1000 * t:.1f} ms" for name, t in seconds.items())
+            print(f"its: attention: {self.attention} ({listed} a forward pass)", file=sys.stderr, flush=True)
+        if self.attention == "default":
+            return run()
+        with sdpa_kernel(BACKENDS[self.attention]):
+            return run()
 
 
 class _Attend:

@@ -16,6 +16,7 @@ from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Located, WeightsNotFound, locate
+from its_plugins.attention_backend import Attention
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.lean_unet import LeanUNet
 from its_plugins.pipeline_folder import DIFFUSERS_STEM, TRANSFORMERS_STEM, locate_model, read_model
@@ -34,6 +35,7 @@ class StableDiffusion(NoiseExpert):
         variant: such as `fp16`, for weights files that carry this word in their names.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
+        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
     """
 
     unet: LeanUNet
@@ -48,6 +50,7 @@ class StableDiffusion(NoiseExpert):
         variant: str | None = None,
         unet_folder: str = "unet",
         channels_last: bool = False,
+        attention: Attention = "default",
     ) -> None:
         super().__init__()
         self.weights = weights
@@ -55,6 +58,7 @@ class StableDiffusion(NoiseExpert):
         self.variant = variant
         self.unet_folder = unet_folder
         self.channels_last = channels_last
+        self.attention: Attention = attention
         self._located: Located | None = None
         self._known_words: list[str] = []
         self._seen: set[str] = set()
@@ -96,7 +100,7 @@ class StableDiffusion(NoiseExpert):
             low_cpu_mem_usage=False,
         )
         try:
-            self.unet = LeanUNet(unet)
+            self.unet = LeanUNet(unet, attention=self.attention)
         except ValueError as error:
             raise UserError(f"{self.weights}: {self.unet_folder} is no UNet of Stable Diffusion v1: {error}") from None
         self.text_encoder = read_model(CLIPTextModel, self.located, "text_encoder", variant=self.variant)
@@ -142,6 +146,11 @@ class StableDiffusion(NoiseExpert):
         dtype = self.unet.dtype
         noise: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
         return noise.to(latents.dtype)
+
+    def compile_network(self) -> bool:
+        """Compile the inner UNet; two experts of one layout share one compilation."""
+        self.unet.unet.compile(dynamic=False)
+        return True
 
     def codec(self) -> LatentCodec:
         """The autoencoder beside the UNet, not yet prepared."""

@@ -134,6 +134,11 @@ class Method(LightningModule, ABC):
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""
         return [] if self.stopped is not None else self._careful(batch)
 
+    @property
+    def target(self) -> torch.device:
+        """The device of the run; before the predict loop begins, the module itself may not be there yet."""
+        return self.device if self._trainer is None else self.trainer.strategy.root_device
+
     def named_experts(self) -> Iterator[tuple[str, NoiseExpert]]:
         """The experts, as what they are; a ModuleDict only promises modules."""
         for name, expert in self.experts.items():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 
 from its.data import Row
+from its.errors import UserError
+from its.graphs import Graphed, SideBySide
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
 from its.methods import fit
 from its.methods.base import WHERE, Method
@@ -16,7 +19,7 @@ from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
 from its.noise import generators, initial_noise
 from its.outputs.sample import Sample
-from its.sampling import denoise
+from its.sampling import Runner, denoise, in_turn
 from its.sweep import Process, batch_key, joined
 
 
@@ -36,6 +39,9 @@ class MultimodalDenoising(Method):
         canvas: tuple[int, int] = (256, 1024),
         trim: int = 32,
         noise_dtype: Literal["float32", "float16"] = "float32",
+        compile: bool = False,
+        cuda_graph: bool = False,
+        streams: bool = False,
         fallback: str | None = None,
     ) -> None:
         """Args:
@@ -49,6 +55,9 @@ class MultimodalDenoising(Method):
         canvas: rows and columns of the picture. Rows are mel bands.
         trim: columns cut from the end, with their sound: padding of Auffusion's training data.
         noise_dtype: `float16` replays seeds published by the paper's authors.
+        compile: have torch compile the experts' networks, which takes a minute once; results differ by rounding.
+        cuda_graph: replay the experts of a step as one CUDA graph, with equal results.
+        streams: run the experts of a step side by side on a GPU, with equal results.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
         fit.check_experts(experts)
@@ -61,6 +70,11 @@ class MultimodalDenoising(Method):
         self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
+        self.compile_networks = compile
+        self.cuda_graph = cuda_graph
+        self.streams = streams
+        self.fixed_shapes = compile or cuda_graph
+        self._run: Runner = in_turn
         self._processes: dict[str, Process] = {}
 
     def parts(self) -> list[tuple[str, Part]]:
@@ -79,6 +93,12 @@ class MultimodalDenoising(Method):
         """Load all weights. Lightning may call this more than once."""
         super().configure_model()
         self.decoding.join(loaded=True)
+        self._speed_up()
+
+    def release(self) -> None:
+        """Let go of CUDA graphs."""
+        if isinstance(self._run, Graphed):
+            self._run.clear()
 
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
@@ -116,6 +136,7 @@ class MultimodalDenoising(Method):
                 combiner=process.combiner,
                 scheduler=process.scheduler,
                 steps=process.steps,
+                run=self._run,
                 on_step=self.report(len(rows)),
             )
         with clock("decode"):
@@ -129,6 +150,23 @@ class MultimodalDenoising(Method):
             sources=sources,
             clock=clock,
         )
+
+    def _speed_up(self) -> None:
+        """Compile, and choose how the experts of a step are run.
+
+        Raises:
+            UserError: what is asked for needs a GPU.
+        """
+        for name in ("cuda_graph", "streams"):
+            if getattr(self, name) and self.target.type != "cuda":
+                raise UserError(f"model.{name} is true, but the run is on {self.target.type}: it needs a CUDA GPU")
+        self._run = SideBySide() if self.streams else in_turn
+        if self.cuda_graph:
+            self._run = Graphed(self._run)
+        for name, expert in self.named_experts():
+            if self.compile_networks and not expert.compile_network():
+                kind = type(expert).__name__
+                warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 
     def _process_of(self, row: Row) -> Process:
         """The process with the row's settings, always the same object for the same settings."""
