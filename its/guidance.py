@@ -44,6 +44,12 @@ class GuidedExpert:
             return eps_null + scale * (eps_text - eps_null)
         return eps_text.index_copy(0, self.rows, eps_null + scale * (eps_text[self.rows] - eps_null))
 
+    def unguided(self) -> GuidedExpert:
+        """The same expert and texts without guidance: scales of 1."""
+        batch = len(self.text) - len(self.guided)
+        text = self.text[len(self.guided) :]
+        return GuidedExpert(self.expert, text=text, null_text=text, scales=[1.0] * batch)
+
     @property
     def signature(self) -> Hashable:
         """Equal where one can take the other's place by `copy_`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,29 @@ from its.interfaces import Combiner, Scheduler, Step
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 """Noisy latents (b, c, h, w) and timestep (b,) -> noise estimate (b, c, h, w), such as a `GuidedExpert`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Two estimators that take turns, such as one with guidance and one without (arXiv 2404.07724).
+
+    Attributes:
+        inside: while the share of the reverse process that lies behind is in [begin, end).
+        outside: else.
+    """
+
+    inside: Estimator
+    outside: Estimator
+    begin: float
+    end: float
+
+    def at(self, progress: float) -> Estimator:
+        """The one whose turn it is."""
+        return self.inside if self.begin <= progress + ROUNDING < self.end else self.outside
+
+
+ROUNDING = 1e-9
+"""Allowance for decimal shares in binary; far below the progress of one step."""
 
 Weights = Mapping[str, float | Tensor]
 """lambda_m of each expert, by name: a number, or (b,) with one for each sample."""
@@ -27,7 +51,7 @@ def in_turn(experts: Mapping[str, Estimator], latents: Tensor, timestep: Tensor)
 def denoise(
     latents: Tensor,
     *,
-    experts: Mapping[str, Estimator],
+    experts: Mapping[str, Estimator | Interval],
     combiner: Combiner,
     scheduler: Scheduler,
     steps: int,
@@ -48,7 +72,7 @@ def denoise(
     z = latents
     timesteps = scheduler.timesteps(steps)
     weights = [combiner.weights(index / steps) for index in range(steps)]
-    present = [{name: e for name, e in experts.items() if participates(lambdas[name])} for lambdas in weights]
+    present = [_present(experts, lambdas, index / steps) for index, lambdas in enumerate(weights)]
     t_device, weights = timesteps.to(z.device), _on_device(weights, z)  # once: the loop never waits for the device
     for index, t in enumerate(timesteps.tolist()):
         step = Step(index=index, steps=steps, timestep=t, weights=weights[index])
@@ -62,6 +86,15 @@ def denoise(
 def participates(weight: float | Tensor) -> bool:
     """Whether an expert of this weight, a number or (b,) on the CPU, has to be run at all."""
     return bool(weight.any()) if isinstance(weight, Tensor) else weight != 0
+
+
+def _present(experts: Mapping[str, Estimator | Interval], weights: Weights, progress: float) -> dict[str, Estimator]:
+    """Those who take part in a step."""
+    return {
+        name: expert.at(progress) if isinstance(expert, Interval) else expert
+        for name, expert in experts.items()
+        if participates(weights[name])
+    }
 
 
 def _on_device(weights: Sequence[Weights], latents: Tensor) -> list[Weights]:

@@ -12,6 +12,7 @@ import torch
 from its.data import Row
 from its.errors import UserError
 from its.graphs import Graphed, SideBySide
+from its.guidance import GuidedExpert
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
 from its.methods import fit
 from its.methods.base import WHERE, Method
@@ -19,7 +20,7 @@ from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
 from its.noise import generators, initial_noise
 from its.outputs.sample import Sample
-from its.sampling import Runner, denoise, in_turn
+from its.sampling import Interval, Runner, denoise, in_turn
 from its.sweep import Process, batch_key, joined
 
 
@@ -39,6 +40,7 @@ class MultimodalDenoising(Method):
         canvas: tuple[int, int] = (256, 1024),
         trim: int = 32,
         noise_dtype: Literal["float32", "float16"] = "float32",
+        guidance_interval: tuple[float, float] | None = None,
         compile: bool = False,
         cuda_graph: bool = False,
         streams: bool = False,
@@ -55,6 +57,8 @@ class MultimodalDenoising(Method):
         canvas: rows and columns of the picture. Rows are mel bands.
         trim: columns cut from the end, with their sound: padding of Auffusion's training data.
         noise_dtype: `float16` replays seeds published by the paper's authors.
+        guidance_interval: begin and end, as shares of the reverse process, of the steps that are guided; null for all
+            of them. Steps without guidance cost half, and the result is another one.
         compile: have torch compile the experts' networks, which takes a minute once; results differ by rounding.
         cuda_graph: replay the experts of a step as one CUDA graph, with equal results.
         streams: run the experts of a step side by side on a GPU, with equal results.
@@ -62,6 +66,7 @@ class MultimodalDenoising(Method):
         """
         fit.check_experts(experts)
         fit.check_canvas(canvas, trim)
+        fit.check_interval(guidance_interval)
         super().__init__(experts=experts, fallback=fallback)
         self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps)
         self.process.check()
@@ -70,6 +75,7 @@ class MultimodalDenoising(Method):
         self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
+        self.guidance_interval = guidance_interval
         self.compile_networks = compile
         self.cuda_graph = cuda_graph
         self.streams = streams
@@ -114,6 +120,7 @@ class MultimodalDenoising(Method):
             "canvas": list(self.canvas),
             "trim": finishing.trim,
             "noise_dtype": self.noise_dtype,
+            **({} if self.guidance_interval is None else {"guidance_interval": list(self.guidance_interval)}),
         }
 
     def batch_key(self, row: Row) -> str:
@@ -125,7 +132,7 @@ class MultimodalDenoising(Method):
         clock = Clock(self.device)
         process = joined([self._process_of(row) for row in rows])
         with clock("text"):
-            experts = {name: self.guided(name, expert, rows) for name, expert in self.named_experts()}
+            experts = {name: self._estimator(name, expert, rows) for name, expert in self.named_experts()}
         with clock("denoise"):
             sources = generators([row.seed for row in rows])
             shape = self.decoding.sound.latent_shape(self.canvas)
@@ -150,6 +157,13 @@ class MultimodalDenoising(Method):
             sources=sources,
             clock=clock,
         )
+
+    def _estimator(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert | Interval:
+        guided = self.guided(name, expert, rows)
+        if self.guidance_interval is None:
+            return guided
+        begin, end = self.guidance_interval
+        return Interval(inside=guided, outside=guided.unguided(), begin=begin, end=end)
 
     def _speed_up(self) -> None:
         """Compile, and choose how the experts of a step are run.

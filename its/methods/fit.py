@@ -34,6 +34,15 @@ def check_canvas(canvas: tuple[int, int], trim: int) -> None:
         raise UserError(f"model.trim is {trim}; expected 0 to less than the canvas's {columns} columns")
 
 
+def check_interval(interval: tuple[float, float] | None) -> None:
+    """Begin and end of guidance lie in the reverse process, in this order."""
+    if interval is not None and not 0 <= interval[0] < interval[1] <= 1:
+        raise UserError(
+            f"model.guidance_interval is {list(interval)}; expected [begin, end] with 0 <= begin < end <= 1, "
+            "shares of the reverse process"
+        )
+
+
 def check_combiner(combiner: Combiner, experts: Sequence[str]) -> None:
     """The combiner has a weight for every expert and for nobody else."""
     named, names = set(combiner.weights(0.0)), set(experts)

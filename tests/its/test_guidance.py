@@ -98,3 +98,25 @@ def test_no_prompt_is_encoded_twice():
     assert expert.encoded == ["bell", "", "rain", "a dog"]
     assert torch.equal(first, Recorder().encode_text(["bell", "", "bell", "rain"]))
     assert torch.equal(again, Recorder().encode_text(["rain", "a dog", "bell"]))
+
+
+def test_without_guidance_the_text_alone_is_asked():
+    expert = Recorder()
+    z, t = noisy()
+    plain = guided(expert, [7.5, 1.0, 3.0, 2.0]).unguided()
+    expert.rows.clear()
+    assert torch.equal(plain(z, t), expert.predict_noise(z, t, expert.encode_text(PROMPTS)))
+    assert expert.rows[0] == 4  # no unconditional rows
+
+
+def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
+    expert = Recorder()
+    cache = TextCache(expert, size=2)
+    cache(["a", "b"])
+    cache(["a"])
+    cache(["c"])  # b goes
+    expert.encoded.clear()
+    cache(["a", "c"])
+    assert expert.encoded == []
+    assert len(cache(["b", "d", "e"])) == 3  # more at once than are kept
+    assert expert.encoded == ["b", "d", "e"]

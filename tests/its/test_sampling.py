@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from its.interfaces import Combiner, Scheduler, Step
-from its.sampling import denoise, participates
+from its.sampling import Interval, denoise, participates
 
 
 class Halving(Scheduler):
@@ -149,3 +149,19 @@ def test_the_noise_that_was_given_is_not_changed():
 )
 def test_participates(weight, expected):
     assert participates(weight) is expected
+
+
+def test_two_estimators_that_take_turns():
+    inside, outside = Formula(0.2), Formula(0.4)
+    turns = Interval(inside=inside, outside=outside, begin=0.25, end=0.75)
+    denoise(noise(1), experts={"a": turns}, combiner=Table([{"a": 1.0}] * 4), scheduler=Halving(), steps=4)
+    assert [call[0] for call in outside.calls] == [40, 10]
+    assert [call[0] for call in inside.calls] == [30, 20]
+
+
+@pytest.mark.parametrize(("begin", "end", "steps"), [(0.1, 0.7, 10), (0.3, 0.6, 20), (0.0, 1.0, 7)])
+def test_decimal_shares_meet_the_steps_that_they_name(begin, end, steps):
+    inside = Formula(0.2)
+    turns = Interval(inside=inside, outside=Formula(0.4), begin=begin, end=end)
+    denoise(noise(1), experts={"a": turns}, combiner=Table([{"a": 1.0}] * steps), scheduler=Halving(), steps=steps)
+    assert len(inside.calls) == round((end - begin) * steps)

@@ -1,6 +1,7 @@
 """Multimodal denoising against the authors' program, written out here from its description on diffusers' own parts."""
 
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 import torch
@@ -250,6 +251,7 @@ class Named(Combiner):
     [
         ({"experts": {}}, "model.experts is empty"),
         ({"steps": 0}, "model.steps is 0"),
+        ({"guidance_interval": (0.7, 0.1)}, r"model.guidance_interval is \[0.7, 0.1\]; expected \[begin, end\]"),
         ({"trim": 128}, "model.trim is 128; expected 0 to less than the canvas's 128 columns"),
         ({"combiner": Named()}, r"Named has no weight for expert audio"),
         ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "names x, but the experts are"),
@@ -310,3 +312,68 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
     assert method(tiny, steps=11).definition(row()) != same
     assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition(row()) != same
     assert method(tiny, vocoder=GriffinLim(format=method(tiny).finishing.vocoder.format)).definition(row()) != same
+
+
+def test_guidance_in_an_interval_asks_less_and_gives_another_sample(tiny):
+    rows_asked = []
+
+    class Counting(StableDiffusion):
+        def predict_noise(self, latents, timestep, text):
+            rows_asked.append(len(latents))
+            return super().predict_noise(latents, timestep, text)
+
+    experts = {"visual": Counting(weights=str(tiny / "sd")), "audio": Auffusion(weights=str(tiny / "auffusion"))}
+    combiner = WarmStartAverage(t={"visual": 1.0, "audio": 1.0})
+    model = method(tiny, experts=experts, combiner=combiner, guidance_interval=(0.2, 0.5))
+    (partly,) = make(model, row())
+    assert rows_asked == [1, 1, 2, 2, 2, 1, 1, 1, 1, 1]
+    (wholly,) = make(method(tiny, combiner=combiner), row())
+    assert not torch.allclose(partly.latents, wholly.latents, atol=1e-2)
+    assert model.settings(row())["guidance_interval"] == [0.2, 0.5]
+
+
+@pytest.mark.parametrize("key", ["cuda_graph", "streams"])
+def test_what_needs_a_gpu_says_so(tiny, key):
+    with pytest.raises(UserError, match=rf"model.{key} is true, but the run is on cpu: it needs a CUDA GPU"):
+        method(tiny, **{key: True})
+
+
+def test_compiled_batches_are_filled_up_and_the_filler_is_dropped(tiny, monkeypatch):
+    sizes, compiled = [], []
+    monkeypatch.setattr(StableDiffusion, "compile_network", lambda self: compiled.append(self) or True)
+    model = method(tiny, compile=True)
+    assert compiled == list(model.experts.values())
+    makes = model.make
+    monkeypatch.setattr(model, "make", lambda rows: sizes.append(len(rows)) or makes(rows))
+    rows = [row(seed=seed) for seed in range(4)]
+    samples = [*make(model, *rows[:3]), *make(model, rows[3])]
+    assert sizes == [3, 3]
+    for one, sample in zip(rows, samples, strict=True):
+        (alone,) = make(method(tiny), one)
+        torch.testing.assert_close(sample.spectrogram, alone.spectrogram, rtol=0, atol=1e-5)
+
+
+def test_an_expert_with_nothing_to_compile_is_named(tiny, monkeypatch):
+    monkeypatch.setattr(StableDiffusion, "compile_network", lambda self: False)
+    with pytest.warns(UserWarning, match=r"model.compile: expert visual \(StableDiffusion\) has nothing to compile"):
+        method(tiny, compile=True)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_network_gives_the_same_but_for_rounding(tiny, monkeypatch, backend):
+    from torch._dynamo.utils import counters
+
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(compile_module, backend=backend))
+    torch._dynamo.reset()
+    counters.clear()
+    rows = [row(seed=1), row(seed=2)]
+    compiled = method(tiny, compile=True, steps=4)
+    for one, sample in zip(rows, make(compiled, *rows), strict=True):
+        (plain,) = make(method(tiny, steps=4), one)
+        torch.testing.assert_close(sample.spectrogram, plain.spectrogram, rtol=0, atol=1e-4)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    assert not counters["graph_break"]
+    make(compiled, row(seed=3))  # a smaller batch is filled up
+    assert counters["stats"]["unique_graphs"] == graphs
