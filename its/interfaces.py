@@ -244,7 +244,7 @@ class Vocoder(Part, ABC):
         """What spectrogram it reads. Valid after `prepare`."""
 
     def adopt(self, format: SpectrogramFormat) -> None:
-        """What the experts draw, told before `prepare`. A vocoder that plays any format takes it; others keep theirs."""
+        """What the experts draw, told before `prepare`: for vocoders that play any format. The others ignore it."""
 
     @abstractmethod
     def forward(self, log_mel: Tensor) -> Tensor:
