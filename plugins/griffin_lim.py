@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Any
 
 import torch
 from einops import pack, unpack
@@ -92,7 +93,7 @@ class GriffinLim(Vocoder):
         """Of the format's Fourier bins, every how manieth is used. Those of a padded window are interpolated."""
         form = self.format
         enough = max(form.win_length, OVERLAP * form.hop_length)
-        return next(s for s in range(max(form.n_fft // enough, 1), 0, -1) if form.n_fft % (2 * s) == 0 or s == 1)
+        return max((s for s in range(1, form.n_fft // enough + 1) if form.n_fft % (2 * s) == 0), default=1)
 
     def _play(self, log_mel: Tensor) -> Tensor:
         """(f, t) -> (n,), at whatever level."""
@@ -111,7 +112,11 @@ class GriffinLim(Vocoder):
 
     def _search(self, magnitude: Tensor, n_fft: int) -> Tensor:
         """(t, k) -> sound whose spectrum has these magnitudes, as well as can be; its samples begin at column 0."""
-        sizes = {"n_fft": n_fft, "win_length": self.format.win_length, "hop_length": self.format.hop_length}
+        sizes: dict[str, Any] = {
+            "n_fft": n_fft,
+            "win_length": self.format.win_length,
+            "hop_length": self.format.hop_length,
+        }
         window = self.format.window(magnitude.device)
         phase = accumulated_phase(magnitude, **sizes)
         # Rows of frequencies lie as the transforms want them, so these are views.
