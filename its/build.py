@@ -260,7 +260,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         raise UserError(str(error)) from None
 
 
-_ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat")
+_ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat", "its.SpectrogramFormat")
 """Plain data in arguments, which jsonargparse names by itself."""
 
 

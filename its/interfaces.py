@@ -243,9 +243,15 @@ class Vocoder(Part, ABC):
     def format(self) -> SpectrogramFormat:
         """What spectrogram it reads. Valid after `prepare`."""
 
+    def adopt(self, format: SpectrogramFormat) -> None:
+        """What the experts draw, told before `prepare`: for vocoders that play any format. The others ignore it."""
+
     @abstractmethod
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(b, f, t) natural log of mel magnitudes, float32 -> (b, t * hop_length) sound, float32 in [-1, 1]."""
+        """(b, f, t) natural log of mel magnitudes, float32 -> (b, t * hop_length) sound, float32 in [-1, 1].
+
+        Of a format of two channels (b, 2, f, t) -> (b, 2, t * hop_length).
+        """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Follow moves between devices, but not casts: half precision is audible in log-mel values.

@@ -164,9 +164,13 @@ def check_vocoder(vocoder: Vocoder) -> None:
     check_part(vocoder, need)
     form = vocoder.format
     need(isinstance(form, SpectrogramFormat), "format is a SpectrogramFormat")
-    log_mel = form.to_log_mel(torch.rand(2, 1, form.n_mels, 24, generator=generator()) ** 2)
+    quiet = torch.rand(2, 3, form.n_mels, 24, generator=generator()) ** 2
+    log_mel = form.to_log_mel(form.sounding((quiet - form.silence).abs()))
     sound = vocoder(log_mel)
-    need(sound.shape == (2, 24 * form.hop_length), "sound is (b, t * hop_length)", sound.shape)
+    if form.channels == 1:
+        need(sound.shape == (2, 24 * form.hop_length), "sound is (b, t * hop_length)", sound.shape)
+    else:
+        need(sound.shape == (2, 2, 24 * form.hop_length), "sound in stereo is (b, 2, t * hop_length)", sound.shape)
     need(sound.dtype == torch.float32, "sound is float32", sound.dtype)
     need(within(sound, -1, 1), "sound lies in [-1, 1]")
     singles = torch.cat([vocoder(one[None]) for one in log_mel])

@@ -13,7 +13,7 @@ from torch import nn
 from its.data import Row
 from its.errors import UserError
 from its.guidance import GuidedExpert, TextCache
-from its.interfaces import NoiseExpert, Part, Step
+from its.interfaces import NoiseExpert, Part, Step, Vocoder
 from its.methods.careful import Careful
 from its.outputs.sample import Sample
 from its.weights import WeightsNotFound
@@ -91,7 +91,10 @@ class Method(LightningModule, ABC):
             its.weights.WeightsNotFound: with the part's key in front.
             its.errors.UserError: parts that don't fit.
         """
+        drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
         for key, part in self.parts():
+            if isinstance(part, Vocoder) and drawn is not None:
+                part.adopt(drawn)
             try:
                 part.prepare()
             except WeightsNotFound as missing:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from its.interfaces import LatentCodec, NoiseExpert, Part
+from its.spectrogram import AUFFUSION
 
 
 class Decoding(nn.Module):
@@ -17,6 +18,7 @@ class Decoding(nn.Module):
         picture: of the first expert without a spectrogram format.
         sound: of the first expert with one.
         picture_expert, sound_expert: their names; the same one where there is none of a kind.
+        format: how what the sound's expert draws is heard.
     """
 
     picture: LatentCodec
@@ -31,6 +33,7 @@ class Decoding(nn.Module):
         self.picture_expert = _first(experts, of_sound=False)
         self.sound_expert = _first(experts, of_sound=True)
         self.picture = codec or experts[self.picture_expert].codec()
+        self.format = experts[self.sound_expert].format or AUFFUSION
         alone = codec is not None or self.sound_expert == self.picture_expert
         self.sound = self.picture if alone else experts[self.sound_expert].codec()
 
@@ -51,10 +54,13 @@ class Decoding(nn.Module):
             self.sound = self.picture
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (b, c, h, w) -> picture (b, 3, H, W) and spectrogram (b, 1, H, W), float32 in [0, 1]."""
+        """Latents (b, c, h, w) -> picture (b, 3, H, W) and spectrogram (b, 1, H, W), float32 in [0, 1].
+
+        In a stereo format the spectrogram is (b, 3, H, W).
+        """
         heard = self.sound.decode(latents).float()
         seen = heard if self.picture is self.sound else self.picture.decode(latents).float()
-        return seen, heard.mean(1, keepdim=True)
+        return seen, self.format.sounding(heard)
 
 
 def _first(experts: Mapping[str, NoiseExpert], *, of_sound: bool) -> str:

@@ -91,8 +91,8 @@ class MultimodalDenoising(Method):
     def check(self) -> None:
         """The canvas suits the codec and the vocoder, and the vocoder plays what the experts draw."""
         vocoder = self.finishing.vocoder
-        fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
         fit.check_formats(experts=dict(self.named_experts()), vocoder=vocoder)
+        fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
         self.decoding.join()
 
     def configure_model(self) -> None:

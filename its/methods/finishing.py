@@ -79,19 +79,19 @@ class Finishing(nn.Module):
             rows: what was asked for.
             latents: (b, c, h, w) clean; None where the method has none.
             picture: (b, 3, H, W) in [0, 1].
-            spectrogram: (b, 1, H, W) gray in [0, 1].
+            spectrogram: (b, 1, H, W) gray in [0, 1]; in stereo (b, 3, H, W).
             prompts: of the picture, for the colorizer.
             sources: the samples' own generators, for the colorizer's noise.
             clock: begun by the method.
         """
         with clock("vocode"):
             sound = self._play(spectrogram).cpu()
-        gray = self._cut(spectrogram)
+        spectrogram = self._cut(spectrogram)
         with clock("color"):
-            color = self._color(gray, prompts, sources)
+            color = self._color(spectrogram.mean(1, keepdim=True), prompts, sources)
         keep = {
             "latents": None if latents is None else latents.float().cpu(),
-            "spectrogram": gray[:, 0].float().cpu(),
+            "spectrogram": spectrogram.squeeze(1).float().cpu(),
             "picture": self._cut(picture).float().cpu(),
             "waveform": sound,
             "color": color,
@@ -108,14 +108,14 @@ class Finishing(nn.Module):
         return samples
 
     def _play(self, spectrogram: Tensor) -> Tensor:
-        """(b, 1, h, w) gray -> (b, n) sound, trimmed; in float32 also where Lightning casts everything else."""
+        """(b, 1 or 3, h, w) -> (b, n) or (b, 2, n) sound, trimmed; in float32 also where Lightning casts all else."""
         with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
             waveform: Tensor = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
         expected = self.canvas[1] * self.vocoder.format.hop_length
         if waveform.shape[-1] != expected:
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
-        return waveform[:, : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
+        return waveform[..., : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
 
     def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
         """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU, with the prompt that the paper gives its colorizer."""

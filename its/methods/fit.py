@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from its import registry
 from its.errors import UserError, nearest
 from its.interfaces import Combiner, LatentCodec, NoiseExpert, Vocoder
+from its.spectrogram import SpectrogramFormat
 
 LARGEST_CANVAS = 2**24
 """Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
@@ -71,12 +73,34 @@ def check_canvas_for(canvas: tuple[int, int], codec: LatentCodec, vocoder: Vocod
 
 
 def check_formats(*, experts: Mapping[str, NoiseExpert], vocoder: Vocoder) -> None:
-    """What the experts draw is what the vocoder plays, but for the number of bands, which is the canvas's."""
-    plays = vocoder.format
-    for name, expert in experts.items():
-        draws = expert.format
-        if draws is not None and replace(draws, n_mels=plays.n_mels, name=plays.name) != plays:
+    """What the experts draw is one format, and the one that the vocoder plays.
+
+    The number of bands may differ: it is the canvas's.
+    """
+    plays, kind = vocoder.format, type(vocoder).__name__
+    drawn = {name: expert.format for name, expert in experts.items() if expert.format is not None}
+    for name, draws in drawn.items():
+        for other, form in drawn.items():
+            if not _alike(draws, form):
+                raise UserError(
+                    f"model.experts.{name} draws spectrograms in the format {draws.name}, but "
+                    f"model.experts.{other} in {form.name}'s: those that are heard together need one format"
+                )
+        if not _alike(draws, plays):
             raise UserError(
-                f"model.vocoder {type(vocoder).__name__} plays spectrograms in the format {plays.name}, but "
-                f"expert {name} makes {draws.name}'s: take a vocoder for {draws.name}"
+                f"model.vocoder {kind} plays spectrograms in the format {plays.name}, but expert {name} makes "
+                f"{draws.name}'s: {_remedy(vocoder)}"
             )
+
+
+def _alike(one: SpectrogramFormat, other: SpectrogramFormat) -> bool:
+    return replace(one, n_mels=other.n_mels, name=other.name) == other
+
+
+def _remedy(vocoder: Vocoder) -> str:
+    kind = type(vocoder)
+    if kind.adopt is not Vocoder.adopt:
+        return f"leave model.vocoder.init_args.format out, and {kind.__name__} plays what the experts draw"
+    found = registry.classes("Vocoder").items()
+    any_format = [name for name, cls in found if issubclass(cls, Vocoder) and cls.adopt is not Vocoder.adopt]
+    return f"set model.vocoder to {' or '.join(any_format) or 'one for that'}, which plays any format"

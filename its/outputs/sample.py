@@ -28,9 +28,9 @@ class Result:
 
     Attributes:
         latents: (c, h, w) clean latents, untrimmed; None where the method has none.
-        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds.
+        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds. In stereo (3, h, w).
         picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
-        waveform: (n,) in [-1, 1].
+        waveform: (n,) in [-1, 1]; in stereo (2, n).
         sample_rate: in Hz.
         color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
     """
@@ -131,17 +131,16 @@ def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
     from PIL import Image
     from safetensors.torch import save_file
 
-    Image.fromarray(_eight_bit(result.spectrogram), mode="L").save(folder / "spectrogram.png", compress_level=1)
-    pcm = (result.waveform.clamp(-1, 1) * 32767).round().numpy().astype(np.int16)
+    Image.fromarray(_pixels(result.spectrogram)).save(folder / "spectrogram.png", compress_level=1)
+    pcm = rearrange((result.waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
     for extra, rgb in (("image", result.picture), ("color", result.color)):
         if extra in extras and rgb is not None:
-            pixels = _eight_bit(rearrange(rgb, "c h w -> h w c"))
-            Image.fromarray(pixels, mode="RGB").save(folder / _FILES[extra], compress_level=1)
+            Image.fromarray(_pixels(rgb)).save(folder / _FILES[extra], compress_level=1)
     if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 
 
-def _eight_bit(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """[0, 1] -> 0 to 255, rounded and not truncated."""
-    return (values.clamp(0, 1) * 255).round().numpy().astype(np.uint8)
+def _pixels(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
+    return rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)

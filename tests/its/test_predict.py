@@ -113,6 +113,14 @@ def test_the_choice_of_a_vocoder_drops_the_arguments_of_the_other(config):
     assert predict(config, *arguments, "--model.vocoder.init_args.iterations=1", "--model.steps=2") == 0
 
 
+def test_a_vocoder_of_another_format_is_one_message_with_the_right_one(config, tiny, capsys):
+    expert = f"--model.experts.audio={{class_path: Riffusion, init_args: {{weights: {tiny / 'auffusion'}}}}}"
+    assert predict(config, expert, "--model.canvas=[512, 128]") == 2
+    error = capsys.readouterr().err
+    assert "set model.vocoder to GriffinLim, which plays any format" in error
+    assert "Traceback" not in error
+
+
 def test_one_expert_alone(config, tmp_path):
     overlay = tmp_path / "audio_only.yaml"
     overlay.write_text(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchaudio.functional import melscale_fbanks
 
 from its.spectrogram import AUFFUSION, SpectrogramFormat
+from its_plugins.riffusion import RIFFUSION, RIFFUSION_STEREO
 
 SMALL = SpectrogramFormat(
     name="small",
@@ -22,7 +23,17 @@ SMALL = SpectrogramFormat(
     floor=1e-4,
     ceiling=50.0,
 )
-FORMATS = pytest.mark.parametrize("form", [AUFFUSION, SMALL], ids=lambda form: form.name)
+SMALL_POWER = replace(
+    SMALL,
+    name="small, inverted power",
+    hop_length=101,
+    epsilon=1e-20,
+    mel_scale="htk",
+    mel_norm=None,
+    power=0.25,
+    silence=1,
+)
+FORMATS = pytest.mark.parametrize("form", [AUFFUSION, SMALL, SMALL_POWER], ids=lambda form: form.name)
 
 
 def tone(hertz: float, *, form: SpectrogramFormat = AUFFUSION, frames: int = 20) -> Tensor:
@@ -102,7 +113,8 @@ def test_log_mel_equals_the_formula_written_out(form):
     frames = 13
     sound = uniform(1, frames * form.hop_length).double() - 0.5
     pad = (form.n_fft - form.hop_length) // 2
-    mirrored = torch.cat([sound[:, 1 : pad + 1].flip(1), sound, sound[:, -pad - 1 : -1].flip(1)], 1)[0]
+    end = form.n_fft - form.hop_length - pad
+    mirrored = torch.cat([sound[:, 1 : pad + 1].flip(1), sound, sound[:, -end - 1 : -1].flip(1)], 1)[0]
     k = torch.arange(form.n_fft // 2 + 1, dtype=torch.float64)
     n = torch.arange(form.n_fft, dtype=torch.float64)
     dft = torch.exp(-2j * math.pi * torch.outer(k, n) / form.n_fft)
@@ -114,25 +126,26 @@ def test_log_mel_equals_the_formula_written_out(form):
     for frame in range(frames):
         start = frame * form.hop_length
         spectrum = dft @ (window * mirrored[start : start + form.n_fft]).to(torch.complex128)
-        magnitude = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9)
+        magnitude = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + form.epsilon)
         mel = magnitude @ form.filterbank().double()
         expected.append(torch.log(torch.clamp(mel, min=form.floor)))
     result = form.log_mel(sound.float())
     torch.testing.assert_close(result[0].double(), torch.stack(expected, 1), rtol=0, atol=1e-3)
 
 
-@FORMATS
-def test_filterbank_is_slaneys(form):
+@pytest.mark.parametrize("form", [AUFFUSION, SMALL, SMALL_POWER, RIFFUSION], ids=lambda form: form.name)
+def test_filterbank_is_torchaudios(form):
     expected = melscale_fbanks(
         n_freqs=form.n_fft // 2 + 1,
         f_min=form.f_min,
         f_max=form.f_max,
         n_mels=form.n_mels,
         sample_rate=form.sample_rate,
-        norm="slaney",
-        mel_scale="slaney",
+        norm=form.mel_norm,
+        mel_scale=form.mel_scale,
     )
-    torch.testing.assert_close(form.filterbank(), expected, rtol=0, atol=2e-6)
+    # torchaudio's edges are float32: off by 1e-3 Hz at 10 kHz, on slopes of up to 1 for 4 Hz where areas aren't 1.
+    torch.testing.assert_close(form.filterbank(), expected, rtol=0, atol=2e-6 if form.mel_norm else 2e-4)
 
 
 def test_one_triangle_of_the_filterbank_by_hand():
@@ -144,9 +157,11 @@ def test_one_triangle_of_the_filterbank_by_hand():
     assert AUFFUSION.filterbank()[:4, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_filterbank_can_be_inverted():
-    values = torch.linalg.svdvals(AUFFUSION.filterbank().double())
-    assert values[0] / values[-1] == pytest.approx(4.78, abs=0.01)
+@pytest.mark.parametrize(("form", "condition"), [(AUFFUSION, 4.78), (RIFFUSION, 6.56)], ids=lambda form: str(form)[:30])
+def test_filterbank_can_be_inverted(form, condition):
+    values = torch.linalg.svdvals(form.filterbank().double())
+    assert len(values) == form.n_mels
+    assert values[0] / values[-1] == pytest.approx(condition, abs=0.01)
 
 
 @pytest.mark.parametrize("n", [1600, 1601, 1759, 1760, 16000])
@@ -190,3 +205,94 @@ def test_gradients_flow_also_after_a_first_use_in_inference_mode():
     form.log_mel(sound).sum().backward()
     assert sound.grad is not None
     assert sound.grad.isfinite().all()
+
+
+def test_riffusion_gray_is_the_formula_of_its_authors():
+    """255 - pixel, over 255, to the fourth power, times 30e6 in 16-bit samples; dark is loud."""
+    pixels = torch.arange(256, dtype=torch.float64)
+    expected = ((255 - pixels) / 255) ** 4 * 30e6 / 32768
+    columns = (pixels / 255).float().expand(1, 1, 512, 256)
+    found = RIFFUSION.to_log_mel(columns).exp()[0, 0].double()
+    assert (found - expected).abs().max() / expected.max() < 1e-4  # the floor isn't 0
+    grays = 255 * (1 - (found * 32768 / 30e6) ** 0.25)  # as they would draw it
+    assert (grays - pixels).abs().max() < 0.06
+
+
+@pytest.mark.parametrize("form", [AUFFUSION, RIFFUSION, RIFFUSION_STEREO, SMALL_POWER], ids=lambda form: form.name)
+def test_silence_is_the_gray_of_the_floor_and_the_ceiling_is_the_other(form):
+    channels = 1 if form.channels == 1 else 3
+    for gray, magnitude in ((form.silence, form.floor), (1 - form.silence, form.ceiling)):
+        log_mel = form.to_log_mel(torch.full((1, channels, form.n_mels, 2), float(gray)))
+        torch.testing.assert_close(log_mel, torch.full_like(log_mel, math.log(magnitude)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "tolerance"), [(AUFFUSION, 0.06), (RIFFUSION, 0.5 / 255)], ids=["Auffusion", "Riffusion"]
+)
+def test_no_sound_is_drawn_as_silence(form, tolerance):
+    picture = form.to_picture(form.log_mel(torch.zeros(1, 40 * form.hop_length)))
+    assert (picture - form.silence).abs().max() < tolerance
+
+
+def test_riffusion_magnitudes_are_torchaudios():
+    """As its authors compute them, but for the place of the columns: theirs are centred on multiples of the hop."""
+    from torchaudio.transforms import MelScale, Spectrogram
+
+    sound = 0.3 * torch.randn(1, 60 * 441, generator=torch.Generator().manual_seed(0))
+    spectrogram = Spectrogram(n_fft=17640, win_length=4410, hop_length=441, power=1.0)
+    mel = MelScale(n_mels=512, sample_rate=44100, f_min=0, f_max=10000, n_stft=8821, norm=None, mel_scale="htk")
+    expected = mel(spectrogram(sound[:, 221:]))
+    found = RIFFUSION.log_mel(sound).exp()
+    assert found.shape == (1, 512, 60)
+    inner = slice(8, 50)  # away from what is mirrored at other places
+    torch.testing.assert_close(found[..., inner], expected[..., inner], rtol=1e-3, atol=1e-3 * float(expected.max()))
+
+
+def test_stereo_is_heard_in_green_and_blue():
+    picture = uniform(2, 3, 512, 4)
+    log_mel = RIFFUSION_STEREO.to_log_mel(picture)
+    assert log_mel.shape == (2, 2, 512, 4)
+    for channel, color in ((0, 1), (1, 2)):
+        mono = RIFFUSION.to_log_mel(picture[:, color : color + 1])
+        torch.testing.assert_close(log_mel[:, channel], mono)
+
+
+def test_stereo_comes_back_with_the_mean_as_red():
+    picture = uniform(2, 3, 512, 4)
+    back = RIFFUSION_STEREO.to_picture(RIFFUSION_STEREO.to_log_mel(picture))
+    torch.testing.assert_close(back[:, 1:], picture[:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(back[:, 0], picture[:, 1:].mean(1), rtol=0, atol=1e-5)
+
+
+def test_log_mel_of_two_channels_is_that_of_each():
+    form = replace(SMALL, name="small stereo", channels=2)
+    sound = uniform(3, 2, 2000) - 0.5
+    expected = torch.stack([SMALL.log_mel(sound[:, 0]), SMALL.log_mel(sound[:, 1])], 1)
+    torch.testing.assert_close(form.log_mel(sound), expected)
+
+
+def test_what_is_heard_of_a_picture():
+    picture = uniform(2, 3, 40, 5)
+    torch.testing.assert_close(SMALL.sounding(picture), picture.mean(1, keepdim=True))
+    assert replace(SMALL, channels=2).sounding(picture) is picture
+
+
+def test_a_picture_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match="Auffusion is heard in 1 channels of a picture, got 3"):
+        AUFFUSION.to_log_mel(torch.zeros(1, 3, 256, 4))
+    with pytest.raises(ValueError, match="Riffusion in stereo is heard in 3 channels of a picture, got 1"):
+        RIFFUSION_STEREO.to_log_mel(torch.zeros(1, 1, 512, 4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"floor": 0.0}, r"floor \(=0.0\) must be above 0"),
+        ({"ceiling": 1e-6}, r"below ceiling \(=1e-06\)"),
+        ({"power": -1.0}, r"power \(=-1.0\) must be at least 0"),
+        ({"n_fft": 512}, r"win_length \(=1024\), n_fft \(=512\) must not fall"),
+    ],
+)
+def test_values_that_make_no_format(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(AUFFUSION, **changes)

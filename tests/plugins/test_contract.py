@@ -15,5 +15,5 @@ def test_registered_plugin_keeps_its_contract(cls, tmp_path):
 
 def test_first_party_experts_are_registered_and_nothing_failed():
     assert registry.failures() == {}
-    assert {"StableDiffusion", "Auffusion"} <= set(registry.classes("NoiseExpert"))
+    assert {"StableDiffusion", "Auffusion", "Riffusion"} <= set(registry.classes("NoiseExpert"))
     assert set(registry.classes("LatentCodec")) >= {"AutoencoderKLCodec"}

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from its.interfaces import Vocoder
 from its.spectrogram import AUFFUSION, SpectrogramFormat
+from its.testing import check_vocoder
 from its_plugins.griffin_lim import GriffinLim
+from its_plugins.riffusion import RIFFUSION, RIFFUSION_STEREO
 
 RATE = AUFFUSION.sample_rate
 
@@ -71,21 +74,21 @@ def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
     assert abs(int(spectrum.argmax()) * RATE / len(inside) - hertz) <= max(8, 0.015 * hertz)
 
 
-# Measured with 8 iterations, 32 and 128: bells 0.28, 0.05, 0.03; chirp 0.16, 0.09, 0.05; hiss 0.16, 0.10, 0.08.
-@pytest.mark.parametrize(("sound", "bound"), [(bells(), 0.07), (chirp(), 0.12), (hiss(), 0.12)])
+# Measured: bells 0.023, chirp 0.052, hiss 0.093. From a phase of zero it would be 0.047, 0.089, 0.100.
+@pytest.mark.parametrize(("sound", "bound"), [(bells(), 0.035), (chirp(), 0.07), (hiss(), 0.105)])
 def test_a_sound_comes_back_as_itself(griffin_lim, sound, bound):
     log_mel = AUFFUSION.log_mel(sound)
     assert distance(griffin_lim(log_mel), log_mel) < bound
 
 
 def test_more_iterations_come_closer():
-    log_mel = AUFFUSION.log_mel(bells())
+    log_mel = AUFFUSION.log_mel(hiss())
     found = []
-    for iterations in (4, 16, 64):
+    for iterations in (1, 4, 64):
         vocoder = GriffinLim(iterations=iterations)
         vocoder.load()
         found.append(distance(vocoder(log_mel), log_mel))
-    assert found[0] > 1.5 * found[1] > 2 * found[2]
+    assert found[0] > 1.2 * found[1] > 1.5 * found[2]
 
 
 def test_events_come_back_when_they_happened(griffin_lim):
@@ -226,6 +229,57 @@ def test_from_yaml():
         vocoder = parser.instantiate(config).vocoder
         assert vocoder.format == form
         assert vocoder.iterations == init_args.get("iterations", 32)
+
+
+def test_it_plays_what_the_experts_draw_unless_it_was_told():
+    vocoder = GriffinLim(iterations=1)
+    vocoder.load()
+    vocoder.adopt(RIFFUSION)
+    assert vocoder.format == RIFFUSION
+    vocoder.load()
+    assert vocoder(torch.zeros(1, 512, 3)).shape == (1, 3 * 441)
+    told = GriffinLim(format=AUFFUSION)
+    told.adopt(RIFFUSION)
+    assert told.format == AUFFUSION
+
+
+@pytest.mark.parametrize("form", [RIFFUSION, RIFFUSION_STEREO], ids=lambda form: form.name)
+def test_contract_in_other_formats(form):
+    check_vocoder(GriffinLim(format=form, iterations=2))
+
+
+def test_padding_of_the_window_is_not_played():
+    """Riffusion pads its window of 4410 to 17640: every fourth bin is the transform of the window alone."""
+    vocoder = GriffinLim(format=RIFFUSION)
+    vocoder.load()
+    assert vocoder.inverse_mel.shape == (2206, 512)
+    bank = RIFFUSION.filterbank().double()
+    whole = torch.linalg.solve(bank.mT @ bank, bank.mT).mT
+    torch.testing.assert_close(vocoder.inverse_mel, whole[::4].float(), rtol=0, atol=1e-5)
+
+
+def test_a_melody_comes_back_from_riffusions_format():
+    vocoder = GriffinLim(format=RIFFUSION)
+    vocoder.load()
+    n = torch.arange(100 * 441, dtype=torch.float64)
+    notes = [0.02 * torch.sin(2 * math.pi * f * n / 44100) * torch.exp(-n / 30000) for f in (220, 277, 330, 1318)]
+    log_mel = RIFFUSION.log_mel(torch.stack(notes).sum(0).float()[None])
+    drawn = (RIFFUSION.to_picture(log_mel) * 255).round() / 255
+    inner = slice(10, -10)  # the window takes ten columns, and a sound that begins or ends is none of the picture's
+    wanted = log_mel.exp()[..., inner]
+    found = RIFFUSION.log_mel(vocoder(RIFFUSION.to_log_mel(drawn))).exp()[..., inner]
+    assert torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted) < 0.06
+
+
+def test_channels_are_turned_down_together():
+    form = replace(AUFFUSION, name="stereo", channels=2)
+    vocoder = GriffinLim(format=form, iterations=4)
+    vocoder.load()
+    left = AUFFUSION.log_mel(bells(40)) + math.log(20.0)
+    sound = vocoder(torch.stack([left, left - math.log(10.0)], 1))
+    assert sound.shape == (1, 2, 6400)
+    peaks = sound.abs().amax(2)[0]
+    assert peaks.tolist() == pytest.approx([1.0, 0.1], rel=1e-3)
 
 
 @pytest.mark.parametrize(
