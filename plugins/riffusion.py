@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from its.registry import register
 from its.spectrogram import SpectrogramFormat
+from its_plugins.attention_backend import Attention
 from its_plugins.stable_diffusion import StableDiffusion
 
 RIFFUSION = SpectrogramFormat(
@@ -48,6 +49,7 @@ class Riffusion(StableDiffusion):
         variant: such as `fp16`, for weights files that carry this word in their names.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
+        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
         stereo: the picture keeps its colour, and is heard from the left by its green and from the right by its blue.
     """
 
@@ -59,9 +61,15 @@ class Riffusion(StableDiffusion):
         variant: str | None = None,
         unet_folder: str = "unet",
         channels_last: bool = False,
+        attention: Attention = "default",
         stereo: bool = False,
     ) -> None:
         super().__init__(
-            weights=weights, revision=revision, variant=variant, unet_folder=unet_folder, channels_last=channels_last
+            weights=weights,
+            revision=revision,
+            variant=variant,
+            unet_folder=unet_folder,
+            channels_last=channels_last,
+            attention=attention,
         )
         self.format = RIFFUSION_STEREO if stereo else RIFFUSION
