@@ -68,7 +68,7 @@ class PredictCLI(LightningCLI):
         parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
         parser.add_argument(
             "--save",
-            type=list[Literal["image", "latents", "color"]],
+            type=list[Literal["image", "latents", "color", "cycle"]],
             default=[],
             help="What to write besides the spectrogram and the sound.",
         )

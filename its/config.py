@@ -17,6 +17,7 @@ import yaml
 
 from its import methods, registry
 from its.errors import UserError, by_nearness, nearest
+from its.stand_in import stand_in
 
 Config = dict[str, Any]
 
@@ -47,10 +48,14 @@ RISKY_MODULES = (
 """Of those, what runs or reads code that a config could choose."""
 
 _ENTRIES = re.compile(
-    r"model\.experts\.[^.]+|model\.combiner\.(init_args\.)?\w+\.[^.]+|data\.(guidance_scale|negative_prompts)\.[^.]+"
+    r"model\.experts\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
+    r"|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
 _YAML = (".yaml", ".yml")
-_PLUGIN = re.compile(r"model\.(experts\.[^.]+|combiner|scheduler|vocoder|codec|colorizer)")
+_PLUGIN = re.compile(
+    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec|colorizer)"
+)
+"""Plugins, those within others included: a wrapper's argument `expert` or `combiner` holds what it wraps."""
 _REPLACEABLE = re.compile(
     r"model(\.(experts(\.[^.]+)?|combiner|scheduler|vocoder|codec|colorizer))?(\.init_args)?|trainer(\.\w+)?"
     r"|data(\.(guidance_scale|negative_prompts|sweep))?"
@@ -84,36 +89,20 @@ class Composed:
     def replace_weights(self, path: Path) -> None:
         """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
 
-        A config with fewer experts keeps to those.
+        The config keeps its experts' names and views, and a combiner of another class than the pack's.
 
         Raises:
-            UserError: as `overlay`; or the pack lacks an expert.
+            UserError: as `overlay`; or the pack has nothing for an expert.
         """
         pack = self._read_whole(path)
         takes = methods.settings_of(self.method)
         pack["model"] = {key: value for key, value in pack["model"].items() if key in takes}
         model = self.values.setdefault("model", {})
-        names, packs = list(_prune(model.get("experts") or {}, "model.experts")), list(pack["model"]["experts"])
-        if extra := [name for name in names if name not in packs]:
-            raise UserError(
-                f"the weights can't be had, and the pack can't stand in for them: it has the experts "
-                f"{', '.join(packs)}, this config also {', '.join(extra)}. Give the weights of all experts"
-            )
-        for part in ("experts", "codec", "colorizer", "vocoder"):
+        pack = _spelled_out(pack, "")
+        for part in ("codec", "colorizer", "vocoder"):
             model.pop(part, None)
-        self._add(pack, str(path))
-        for name in packs:
-            if name not in names:
-                self._forget(name)
-
-    def _forget(self, expert: str) -> None:
-        """Take an expert out of everything that names it."""
-        arguments = (self.values["model"].get("combiner") or {}).get("init_args") or {}
-        mappings = [self.values["model"]["experts"], *arguments.values()]
-        mappings += [self.values.get("data", {}).get(key) for key in ("guidance_scale", "negative_prompts")]
-        for mapping in mappings:
-            if isinstance(mapping, dict):
-                mapping.pop(expert, None)
+        ours = _prune(model.pop("experts", None) or {}, "model.experts")
+        self._add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
 
     def _read_whole(self, path: Path) -> Config:
         try:
@@ -221,7 +210,8 @@ def check_class_name(key: str, name: str, source: str) -> None:
     Raises:
         UserError: it names those that there are, and the nearest.
     """
-    interface = PARTS.get(re.sub(r"^experts\.[^.]+$", "experts.*", key.removeprefix("model.")))
+    place = re.sub(r"(\.init_args\.(expert|combiner))+$", "", key.removeprefix("model."))
+    interface = PARTS.get(re.sub(r"^experts\.[^.]+$", "experts.*", place))
     if interface is None or "." in name:
         return
     known = registry.classes(interface)

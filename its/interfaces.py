@@ -40,10 +40,27 @@ class Plugin:
             setattr(cls, "__init__", _remembering(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
 
     def describe(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
-        """Class and arguments, as JSON-serialisable values, but for the arguments that are left out."""
+        """Class and arguments, as JSON-serialisable values, but for the arguments that are left out.
+
+        Arguments that are plugins describe themselves.
+        """
         kept = {name: value for name, value in self.arguments.items() if name not in without}
-        plain = {name: asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for name, v in kept.items()}
-        return {"class": type(self).__name__, **plain}
+        return {"class": type(self).__name__, **{name: _plain(value, without) for name, value in kept.items()}}
+
+    def check(self, *, canvas: tuple[int, int], steps: int) -> None:
+        """Whether this suits a process of so many steps on a canvas of (rows, columns).
+
+        Asked before anything is loaded, and of parts with weights after `prepare`. The default has no objections.
+
+        Raises:
+            ValueError: it doesn't suit; the message says why.
+        """
+
+
+def _plain(value: Any, without: Sequence[str]) -> Any:
+    if isinstance(value, Plugin):
+        return value.describe(without=without)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _remembering(init: Callable[..., None]) -> Callable[..., None]:

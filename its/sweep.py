@@ -18,6 +18,7 @@ from torch import Tensor
 from its import registry
 from its.errors import UserError, nearest
 from its.interfaces import Combiner, Scheduler, Step
+from its.sampling import participates
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
 """What a sweep can change besides a row's `guidance_scale` and `negative_prompts`."""
@@ -63,6 +64,11 @@ class Process:
             self.scheduler.timesteps(self.steps)
         except ValueError as error:
             raise UserError(f"steps: {type(self.scheduler).__name__}: {error}") from None
+
+    def participants(self) -> set[str]:
+        """Experts whose weight is not 0 all along."""
+        tables = [self.combiner.weights(index / self.steps) for index in range(self.steps)]
+        return {name for table in tables for name, weight in table.items() if participates(weight)}
 
     @property
     def shares_batches(self) -> bool:

@@ -15,6 +15,7 @@ from its.errors import UserError
 from its.guidance import GuidedExpert, TextCache
 from its.interfaces import NoiseExpert, Part, Step, Vocoder
 from its.methods.careful import Careful
+from its.methods.sharing import shared
 from its.outputs.sample import Sample
 from its.weights import WeightsNotFound
 
@@ -39,6 +40,7 @@ class Method(LightningModule, ABC):
 
     def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
+        experts = shared(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
         self.fallback_taken: str | None = None
@@ -81,6 +83,10 @@ class Method(LightningModule, ABC):
         """Equal for rows that can share a batch."""
         return ""
 
+    def idle(self) -> set[str]:
+        """Keys of parts that no sample needs. They are found, but not loaded."""
+        return set()
+
     def release(self) -> None:
         """Let go of device memory that is only kept for speed."""
 
@@ -107,7 +113,10 @@ class Method(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
+        idle = self.idle()
         for key, part in self.parts():
+            if key in idle:
+                continue
             try:
                 part.load()
             except (UserError, torch.OutOfMemoryError):

@@ -70,7 +70,7 @@ class MultimodalDenoising(Method):
         super().__init__(experts=experts, fallback=fallback)
         self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps)
         self.process.check()
-        fit.check_combiner(combiner, list(experts))
+        fit.check_combiner(self.process, list(experts), canvas)
         self.decoding = Decoding(experts, codec)
         self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
@@ -93,7 +93,14 @@ class MultimodalDenoising(Method):
         vocoder = self.finishing.vocoder
         fit.check_formats(experts=dict(self.named_experts()), vocoder=vocoder)
         fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
+        fit.check_parts(self.parts(), canvas=self.canvas, steps=self.process.steps)
         self.decoding.join()
+
+    def idle(self) -> set[str]:
+        """Experts whose weight is 0 in the process of every row whose `definition` was asked for."""
+        processes = (self.process, *self._processes.values())
+        used = {name for process in processes for name in process.participants()}
+        return {f"experts.{name}" for name in self.experts if name not in used}
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
@@ -132,7 +139,10 @@ class MultimodalDenoising(Method):
         clock = Clock(self.device)
         process = joined([self._process_of(row) for row in rows])
         with clock("text"):
-            experts = {name: self._estimator(name, expert, rows) for name, expert in self.named_experts()}
+            needed = process.participants()
+            experts = {
+                name: self._estimator(name, expert, rows) for name, expert in self.named_experts() if name in needed
+            }
         with clock("denoise"):
             sources = generators([row.seed for row in rows])
             shape = self.decoding.sound.latent_shape(self.canvas)
@@ -190,6 +200,6 @@ class MultimodalDenoising(Method):
         if key not in self._processes:
             changed = self.process.changed(row.settings)
             changed.check()
-            fit.check_combiner(changed.combiner, self.expert_names)
+            fit.check_combiner(changed, self.expert_names, self.canvas)
             self._processes[key] = changed
         return self._processes[key]

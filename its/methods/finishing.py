@@ -103,7 +103,7 @@ class Finishing(nn.Module):
             if wrong := [name for name, x in stages.items() if x is not None and not x.isfinite().all()]:
                 samples.append(Sample(row=row, error=f"not finite: the {wrong[0]}", timings=timings))
                 continue
-            result = Result(**stages, sample_rate=self.vocoder.format.sample_rate)
+            result = Result(**stages, sample_rate=self.vocoder.format.sample_rate, format=self.vocoder.format)
             samples.append(Sample(row=row, result=result, timings=timings))
         return samples
 

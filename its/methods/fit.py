@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from its import registry
 from its.errors import UserError, nearest
-from its.interfaces import Combiner, LatentCodec, NoiseExpert, Vocoder
+from its.interfaces import LatentCodec, NoiseExpert, Part, Vocoder
 from its.spectrogram import SpectrogramFormat
+from its.sweep import Process
 
 LARGEST_CANVAS = 2**24
 """Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
@@ -45,8 +46,9 @@ def check_interval(interval: tuple[float, float] | None) -> None:
         )
 
 
-def check_combiner(combiner: Combiner, experts: Sequence[str]) -> None:
-    """The combiner has a weight for every expert and for nobody else."""
+def check_combiner(process: Process, experts: Sequence[str], canvas: tuple[int, int]) -> None:
+    """The combiner has a weight for every expert and for nobody else, and suits steps and canvas."""
+    combiner = process.combiner
     named, names = set(combiner.weights(0.0)), set(experts)
     kind = type(combiner).__name__
     for name in sorted(names - named):
@@ -56,6 +58,19 @@ def check_combiner(combiner: Combiner, experts: Sequence[str]) -> None:
             f"model.combiner: {kind} names {name}, but the experts are {', '.join(experts)}: set {name} to null there."
             f"{nearest(name, names)}"
         )
+    try:
+        combiner.check(canvas=canvas, steps=process.steps)
+    except ValueError as error:
+        raise UserError(f"model.combiner: {kind}: {error}") from None
+
+
+def check_parts(parts: Sequence[tuple[str, Part]], *, canvas: tuple[int, int], steps: int) -> None:
+    """No part has objections to the canvas or the steps. They are prepared."""
+    for key, part in parts:
+        try:
+            part.check(canvas=canvas, steps=steps)
+        except ValueError as error:
+            raise UserError(f"model.{key}: {error}") from None
 
 
 def check_canvas_for(canvas: tuple[int, int], codec: LatentCodec, vocoder: Vocoder) -> None:

@@ -16,9 +16,11 @@ from einops import rearrange
 from torch import Tensor
 
 from its.data import Row
+from its.outputs.cycle import go_round
+from its.spectrogram import SpectrogramFormat
 
 RECORD = "sample.json"
-EXTRAS = ("image", "latents", "color")
+EXTRAS = ("image", "latents", "color", "cycle")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
 
@@ -33,6 +35,7 @@ class Result:
         waveform: (n,) in [-1, 1]; in stereo (2, n).
         sample_rate: in Hz.
         color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
+        format: of the spectrogram that was played, for the way back from the sound; None if it isn't known.
     """
 
     latents: Tensor | None
@@ -41,6 +44,7 @@ class Result:
     waveform: Tensor
     sample_rate: int
     color: Tensor | None = None
+    format: SpectrogramFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,12 +122,16 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
     if sample.result is not None:
         outcome = {"status": "ok"}
         _write_files(folder, sample.result, extras)
+        if "cycle" in extras and sample.result.format is not None:
+            cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
+            _write_picture(folder / _FILES["cycle"], cycle.picture)
+            outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     partial = folder / f"{RECORD}.partial"
     partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, folder / RECORD)
 
 
-_FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png"}
+_FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png", "cycle": "cycle.png"}
 
 
 def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"errors", "interfaces"},
     {"registry", "spectrogram", "noise", "sampling"},
-    {"weights", "guidance", "graphs", "sweep", "contract", "contract_sampling", "testing"},
+    {"weights", "guidance", "graphs", "sweep", "stand_in", "contract", "contract_sampling", "testing"},
     {"data", "methods", "outputs", "list_plugins"},
     {"config", "parse_errors", "build"},
     {"predict"},

@@ -1,0 +1,75 @@
+"""Weights that change over time; a negative one negates its expert's prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Self
+
+from its.interfaces import Combiner
+from its.registry import register
+
+Curve = list[tuple[float, float]]
+"""(progress, weight), rising in progress."""
+
+
+@register
+class ScheduledAverage(Combiner):
+    """Weighted average of all experts, with weights that are piecewise linear in the share of the process done.
+
+    lambda_m(p) = w_m(p) / sum_k w_k(p), p from 0 (pure noise) to 1. A negative weight takes its expert's estimate
+    away from the others': the negation of compositional diffusion (Liu et al., arXiv 2206.01714), in which guidance
+    scales do what their weights do. A weight of 0 all along leaves an expert out: it is not even loaded.
+
+    Args:
+        weights: for each expert a number, or points `[[progress, weight], ...]` with straight lines between them
+            and constant beyond.
+
+    Raises:
+        ValueError: points are not as they should be, or the weights don't add up to more than 0 at some time.
+    """
+
+    def __init__(self, weights: dict[str, float | list[tuple[float, float]]]) -> None:
+        if not weights:
+            raise ValueError("weights is empty; name every expert")
+        self.curves = {name: _curve(name, weight) for name, weight in weights.items()}
+        # Sums of piecewise linear curves are smallest at one of their points.
+        for progress in sorted({point for curve in self.curves.values() for point, _ in curve}):
+            values = self._values(progress)
+            if not sum(values.values()) > 0:
+                listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
+                raise ValueError(f"the weights at progress {progress:g} ({listed}) must add up to more than 0")
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """lambda_m of each expert at a share of the reverse process in [0, 1); they add up to 1."""
+        values = self._values(progress)
+        total = sum(values.values())
+        return {name: value / total for name, value in values.items()}
+
+    def _values(self, progress: float) -> dict[str, float]:
+        return {name: _value(curve, progress) for name, curve in self.curves.items()}
+
+    @classmethod
+    def example(cls, experts: Sequence[str]) -> Self:
+        """The first expert fades in, the others stay."""
+        return cls(weights={name: 1.0 if index else [(0.0, 0.0), (0.5, 1.0)] for index, name in enumerate(experts)})
+
+
+def _curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
+    points = [(0.0, float(weight))] if isinstance(weight, int | float) else [(float(p), float(w)) for p, w in weight]
+    if not points:
+        raise ValueError(f"weights of {name} has no points; expected a number or [[progress, weight], ...]")
+    if not all(isfinite(w) for _, w in points):
+        raise ValueError(f"weights of {name} (={weight}) must be finite numbers")
+    if any(not 0 <= p <= 1 for p, _ in points) or any(a >= b for (a, _), (b, _) in zip(points, points[1:], strict=False)):
+        raise ValueError(f"weights of {name} (={weight}): progress must lie in [0, 1] and rise from point to point")
+    return points
+
+
+def _value(curve: Curve, progress: float) -> float:
+    if progress <= curve[0][0]:
+        return curve[0][1]
+    for (begin, low), (end, high) in zip(curve, curve[1:], strict=False):
+        if progress <= end:
+            return low + (high - low) * (progress - begin) / (end - begin)
+    return curve[-1][1]
