@@ -57,7 +57,7 @@ class Regions(Combiner):
         """Guided estimates {expert: (b, c, h, w)} of those that ran -> (b, c, h, w)."""
         masks = self._at(latents)
         shares = {name: _weight(step.weights[name], latents) * masks[name] for name in estimates}
-        total = torch.stack(list(shares.values())).sum(0)
+        total = sum(shares.values(), start=torch.zeros_like(latents[:1, :1]))
         painted = total.abs() > 1e-6
         alike = 1 / len(estimates)
         result = torch.zeros_like(latents)

@@ -1,0 +1,27 @@
+from its.methods.sharing import shared
+from its_plugins.auffusion import Auffusion
+from its_plugins.stable_diffusion import StableDiffusion
+from its_plugins.view import View
+
+
+def test_equal_experts_are_one_object_under_their_names():
+    experts = shared({"left": StableDiffusion(weights="a"), "right": StableDiffusion(weights="a"), "audio": Auffusion()})
+    assert list(experts) == ["left", "right", "audio"]
+    assert experts["left"] is experts["right"]
+
+
+def test_other_arguments_and_other_classes_are_other_experts():
+    experts = {
+        "a": StableDiffusion(weights="x"),
+        "b": StableDiffusion(weights="x", unet_folder="other"),
+        "c": Auffusion(weights="x"),
+    }
+    assert shared(experts) == experts
+
+
+def test_so_are_those_that_views_hold():
+    bare, other = Auffusion(), View(expert=Auffusion(), flips=["time"])
+    experts = shared({"forwards": bare, "backwards": other, "upside_down": View(expert=Auffusion(), flips=["frequency"])})
+    assert experts["backwards"] is other
+    assert experts["forwards"] is bare is experts["backwards"].expert is experts["upside_down"].expert
+    assert experts["upside_down"] is not other
