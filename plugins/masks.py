@@ -24,7 +24,7 @@ class Mask(ABC):
     def describe(self) -> Any:
         """What defines it, as JSON-serialisable values."""
 
-    def check(self, canvas: tuple[int, int]) -> None:
+    def check(self, canvas: tuple[int, int]) -> None:  # noqa: B027 - most fit any
         """Whether it fits a canvas of (rows, columns).
 
         Raises:

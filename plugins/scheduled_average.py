@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 from typing import Self
 
@@ -61,7 +62,7 @@ def _curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
         raise ValueError(f"weights of {name} has no points; expected a number or [[progress, weight], ...]")
     if not all(isfinite(w) for _, w in points):
         raise ValueError(f"weights of {name} (={weight}) must be finite numbers")
-    if any(not 0 <= p <= 1 for p, _ in points) or any(a >= b for (a, _), (b, _) in zip(points, points[1:], strict=False)):
+    if not all(0 <= p <= 1 for p, _ in points) or any(a >= b for (a, _), (b, _) in pairwise(points)):
         raise ValueError(f"weights of {name} (={weight}): progress must lie in [0, 1] and rise from point to point")
     return points
 
@@ -69,7 +70,7 @@ def _curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
 def _value(curve: Curve, progress: float) -> float:
     if progress <= curve[0][0]:
         return curve[0][1]
-    for (begin, low), (end, high) in zip(curve, curve[1:], strict=False):
+    for (begin, low), (end, high) in pairwise(curve):
         if progress <= end:
             return low + (high - low) * (progress - begin) / (end - begin)
     return curve[-1][1]

@@ -79,7 +79,9 @@ def test_a_run_with_nested_plugins_is_made_again_from_its_own_config(run, tmp_pa
 
 def test_arguments_of_a_wrapped_expert_can_be_set_on_the_command_line(run):
     flag = "--model.experts.backwards.init_args.expert.init_args.channels_last=true"
-    command = f"its predict --config configs/backwards.yaml {flag} --model.experts.backwards.init_args.flips=[frequency]"
+    command = (
+        f"its predict --config configs/backwards.yaml {flag} --model.experts.backwards.init_args.flips=[frequency]"
+    )
     for expert in ("forwards.init_args", "backwards.init_args.expert.init_args"):
         command += f" --model.experts.{expert}.weights=pack:mini --model.experts.{expert}.unet_folder=unet_audio"
     (record,) = run(command)

@@ -11,7 +11,9 @@ model:
   experts:
     visual: {class_path: StableDiffusion, init_args: {weights: "pack:x", unet_folder: unet}}
     audio: {class_path: Auffusion, init_args: {weights: "pack:x", unet_folder: unet_audio}}
-  combiner: {class_path: WarmStartAverage, init_args: {t: {visual: 1.0, audio: 0.8}, weights: {visual: 0.6, audio: 0.4}}}
+  combiner:
+    class_path: WarmStartAverage
+    init_args: {t: {visual: 1.0, audio: 0.8}, weights: {visual: 0.6, audio: 0.4}}
   steps: 30
 data: {guidance_scale: {visual: 4.5, audio: 4.0}}
 """
@@ -67,5 +69,7 @@ def test_a_combiner_of_another_class_or_without_all_the_packs_experts_stays_the_
 
 
 def test_an_expert_that_the_pack_has_nothing_for_is_named():
-    with pytest.raises(UserError, match=r"experts visual \(StableDiffusion\), audio \(Auffusion\), but nothing for smell"):
+    with pytest.raises(
+        UserError, match=r"experts visual \(StableDiffusion\), audio \(Auffusion\), but nothing for smell"
+    ):
         on_pack({"visual": of("StableDiffusion"), "smell": of("Nose")})

@@ -5,7 +5,7 @@ from its_plugins.view import View
 
 
 def test_equal_experts_are_one_object_under_their_names():
-    experts = shared({"left": StableDiffusion(weights="a"), "right": StableDiffusion(weights="a"), "audio": Auffusion()})
+    experts = shared({name: StableDiffusion(weights="a") for name in ("left", "right")} | {"audio": Auffusion()})
     assert list(experts) == ["left", "right", "audio"]
     assert experts["left"] is experts["right"]
 
@@ -20,8 +20,8 @@ def test_other_arguments_and_other_classes_are_other_experts():
 
 
 def test_so_are_those_that_views_hold():
-    bare, other = Auffusion(), View(expert=Auffusion(), flips=["time"])
-    experts = shared({"forwards": bare, "backwards": other, "upside_down": View(expert=Auffusion(), flips=["frequency"])})
+    bare, other, third = Auffusion(), *(View(expert=Auffusion(), flips=[flip]) for flip in ("time", "frequency"))
+    experts = shared({"forwards": bare, "backwards": other, "upside_down": third})
     assert experts["backwards"] is other
     assert experts["forwards"] is bare is experts["backwards"].expert is experts["upside_down"].expert
     assert experts["upside_down"] is not other

@@ -131,7 +131,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
 
 
 def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_noise(tiny):
-    """The whole loop commutes with a view: latents of the wrapped expert from z are v^-1 of the bare one's from v(z)."""
+    """The whole loop commutes with a view: the wrapped expert makes v^-1 of what the bare one makes of v(z)."""
     from its.guidance import GuidedExpert
     from its.sampling import denoise
 
