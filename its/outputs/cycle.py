@@ -70,22 +70,31 @@ def go_round(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> 
     """
     played = form.to_log_mel(spectrogram[None, None])[0]
     heard = {delay: form.log_mel(moved[None])[0] for delay, moved in _delays(waveform.float(), form.hop_length)}
-    best = min(heard, key=lambda delay: (mean_error_db(heard[delay], played), abs(delay)))
+    best = min(heard, key=lambda delay: (shape_db(heard[delay], played), abs(delay)))
     back = heard[best]
-    level = float((inner(back) - inner(played)).mean())
     return Cycle(
-        error_db=mean_error_db(back, played),
-        level_db=level * DECIBELS,
-        shape_db=mean_error_db(back - level, played),
+        error_db=error_db(back, played),
+        level_db=level(back, played) * DECIBELS,
+        shape_db=shape_db(back, played),
         correlation=correlation(inner(back), inner(played)),
         delay=best,
         picture=side_by_side(spectrogram, form.to_picture(back[None])[0, 0].clamp(0, 1)),
     )
 
 
-def mean_error_db(one: Tensor, other: Tensor) -> float:
+def error_db(one: Tensor, other: Tensor) -> float:
     """Mean absolute difference of two log-mel spectrograms (f, t), natural logarithms, in dB; without the edges."""
     return float((inner(one) - inner(other)).abs().mean()) * DECIBELS
+
+
+def level(one: Tensor, other: Tensor) -> float:
+    """How much louder the first is, as a natural logarithm; without the edges."""
+    return float((inner(one) - inner(other)).mean())
+
+
+def shape_db(one: Tensor, other: Tensor) -> float:
+    """As `error_db`, at equal levels."""
+    return error_db(one - level(one, other), other)
 
 
 def correlation(one: Tensor, other: Tensor) -> float:

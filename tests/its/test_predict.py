@@ -465,14 +465,34 @@ def test_a_config_of_one_expert_falls_back_to_that_of_the_pack(config, pack):
     assert list(record["settings"]["experts"]) == ["audio"]
 
 
-def test_experts_that_the_pack_lacks_are_named(config, pack, capsys):
+def test_an_expert_more_is_the_packs_of_its_class(config, pack):
     content = yaml.safe_load(config.read_text())
     content["model"]["experts"]["extra"] = {"class_path": "StableDiffusion", "init_args": {"weights": "/nowhere"}}
     content["model"]["combiner"]["init_args"]["t"]["extra"] = 1.0
+    content["data"]["prompts"][0]["extra"] = "dog"
     content["model"]["fallback"] = pack
     config.write_text(yaml.safe_dump(content))
+    assert predict(config) == 0
+    record = json.loads((samples(config)[0] / "sample.json").read_text())
+    assert record["weights"]["experts.extra"] == record["weights"]["experts.visual"]
+    assert record["settings"]["guidance_scale"] == {"visual": 2.0, "audio": 3.0, "extra": 2.0}
+
+
+def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
+    content = yaml.safe_load(config.read_text())
+    path = "its_plugins.auffusion.Auffusion"
+    content["model"]["experts"] = {"smell": {"class_path": path, "init_args": {"weights": "/nowhere"}}}
+    content["model"]["combiner"]["init_args"]["t"] = {"smell": 1.0}
+    content["data"].update(prompts=[{"smell": "roses"}], guidance_scale={})
+    content["model"]["fallback"] = pack
+    config.write_text(yaml.safe_dump(content))
+    assert predict(config) == 0  # by its class, however it is written
+    overlay = Path(registry.packs()[pack].config)
+    without_sound = yaml.safe_load(overlay.read_text())
+    del without_sound["model"]["experts"]["audio"]
+    overlay.write_text(yaml.safe_dump(without_sound))
     assert predict(config) == 2
-    assert "it has the experts visual, audio, this config also extra" in capsys.readouterr().err
+    assert "it has the experts visual (StableDiffusion), but nothing for smell (Auffusion)" in capsys.readouterr().err
 
 
 def test_an_unknown_fallback_is_refused(config, capsys):

@@ -46,6 +46,7 @@ def test_a_gain_is_so_many_db_and_no_change_of_shape(gain):
     assert cycle.error_db == pytest.approx(abs(decibels), abs=0.05)
     assert cycle.level_db == pytest.approx(decibels, abs=0.05)
     assert cycle.shape_db == pytest.approx(0, abs=0.05)
+    assert cycle.delay == 0
     assert cycle.correlation == pytest.approx(1, abs=1e-5)
 
 
