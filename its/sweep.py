@@ -17,7 +17,7 @@ from torch import Tensor
 
 from its import registry
 from its.errors import UserError, nearest
-from its.interfaces import Combiner, Scheduler, Step
+from its.interfaces import Combiner, Plugin, Scheduler, Step
 from its.sampling import participates
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
@@ -124,6 +124,10 @@ def _steps(value: Any) -> int:
 
 def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:
     arguments = copy.deepcopy(dict(part.arguments))
+    first, _, within = path.partition(".")
+    if within and isinstance(arguments.get(first), Plugin):
+        arguments[first] = _rebuilt(arguments[first], within, value, key)
+        return _made(type(part), arguments, key)
     *parents, last = path.split(".")
     node = arguments
     for parent in parents:
@@ -147,7 +151,8 @@ def _built(name: str, value: Any) -> Any:
             f"data.sweep: {name} is {value!r}; registered for {interface}: {', '.join(known)}."
             f"{nearest(str(class_name), known)}"
         )
-    return _made(known[str(class_name)], dict(chosen.get("init_args") or {}), name)
+    arguments = {n: _built(n, v) if n == "combiner" and v else v for n, v in (chosen.get("init_args") or {}).items()}
+    return _made(known[str(class_name)], arguments, name)
 
 
 def _made(cls: type, arguments: Mapping[str, Any], key: str) -> Any:

@@ -65,6 +65,23 @@ def test_null_removes_an_expert_and_what_belongs_to_it(tmp_path):
     assert config["data"]["guidance_scale"] == {"visual": 10.0}
 
 
+def test_null_removes_an_entry_of_a_combiner_within_another(tmp_path):
+    base = """
+    model:
+      combiner:
+        class_path: Regions
+        init_args:
+          masks: {a: 1.0, b: 1.0}
+          combiner: {class_path: WarmStartAverage, init_args: {t: {a: 1.0, b: 0.9}}}
+    """
+    gone = "{masks: {b: null}, combiner: {init_args: {t: {b: null}}}}"
+    arguments = compose(tmp_path, base, f"model: {{combiner: {{init_args: {gone}}}}}").pruned()["model"]["combiner"]
+    assert arguments["init_args"] == {
+        "masks": {"a": 1.0},
+        "combiner": {"class_path": "WarmStartAverage", "init_args": {"t": {"a": 1.0}}},
+    }
+
+
 def test_null_stays_where_it_is_a_value(tmp_path):
     assert compose(tmp_path, "model: {fallback: null}").pruned() == {"model": {"fallback": None}}
 
@@ -99,6 +116,23 @@ def test_a_file_of_prompts_is_relative_to_the_config(tmp_path):
         ),
         ("trainer: {logger: evil.Logger}", r"trainer.logger names evil.Logger"),
         ("data: {x: [{deep: {class_path: evil.X}}]}", r"names evil.X"),
+        (
+            "model: {experts: {a: {class_path: View, init_args: {expert: {class_path: os.system}}}}}",
+            r"model.experts.a.init_args.expert.class_path names os.system.*--trust os",
+        ),
+        (
+            "model: {experts: {a: {class_path: View, init_args: {expert: subprocess.run}}}}",
+            r"model.experts.a.init_args.expert.class_path names subprocess.run",
+        ),
+        (
+            "model: {experts: {a: {class_path: View, init_args: {expert: {class_path: View, "
+            "init_args: {expert: Aufusion}}}}}}",
+            r"0.yaml: .*expert.init_args.expert is 'Aufusion'; registered for NoiseExpert.*Did you mean Auffusion\?",
+        ),
+        (
+            "model: {combiner: {class_path: Regions, init_args: {combiner: DDIM}}}",
+            r"model.combiner.init_args.combiner is 'DDIM'; registered for Combiner.*DDIM is a Scheduler",
+        ),
         (
             "model: {vocoder: {class_path: HiFiGUN}}",
             r"0.yaml: model.vocoder is 'HiFiGUN'.*Did you mean HiFiGAN\?",

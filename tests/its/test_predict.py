@@ -495,6 +495,18 @@ def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
     assert "it has the experts visual (StableDiffusion), but nothing for smell (Auffusion)" in capsys.readouterr().err
 
 
+def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("L", (512, 512)).save(tmp_path / "mask.png")
+    regions = f"{{masks: {{visual: {tmp_path / 'mask.png'}, audio: 1.0}}}}"
+    assert predict(config, "--model.combiner=Regions", f"--model.combiner.init_args={regions}") == 2
+    message = capsys.readouterr().err
+    assert "model.combiner: Regions: mask of visual: " in message
+    assert "has 512 rows and 512 columns, which don't fit the canvas [64, 128]" in message
+    assert "Traceback" not in message
+
+
 def test_an_unknown_fallback_is_refused(config, capsys):
     assert predict(config, "--model.experts.visual.init_args.weights=/nowhere", "--model.fallback=mini2") == 2
     assert "model.fallback is 'mini2'; there are these packs: mini" in capsys.readouterr().err

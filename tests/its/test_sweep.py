@@ -121,3 +121,14 @@ def test_a_scheduler_of_another_class_comes_before_its_arguments():
 def test_a_value_of_no_class():
     with pytest.raises(UserError, match=r"data.sweep: combiner is 3; registered for Combiner"):
         PROCESS.changed({"combiner": 3})
+
+
+def test_a_combiner_within_another_and_its_arguments():
+    regions = {"class_path": "Regions", "init_args": {"masks": {"a": 1.0, "b": 0.5}}}
+    warm = {"class_path": "WarmStartAverage", "init_args": {"t": {"a": 1.0, "b": 0.9}}}
+    chosen = PROCESS.changed({"combiner": regions | {"init_args": regions["init_args"] | {"combiner": warm}}})
+    assert chosen.combiner.weights(0.0) == {"a": 1.0, "b": 0.0}
+    changed = chosen.changed({"combiner.combiner.t.b": 1.0})
+    assert changed.combiner.weights(0.0) == {"a": 0.5, "b": 0.5}
+    assert chosen.combiner.weights(0.0) == {"a": 1.0, "b": 0.0}
+    assert chosen.participants() == {"a", "b"}
