@@ -93,6 +93,9 @@ class View(NoiseExpert):
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return self.back(self.expert.predict_noise(self.through(latents), timestep, text))
 
+    def compile_network(self) -> bool:
+        return self.expert.compile_network()
+
     def through(self, canvas: Tensor) -> Tensor:
         """v: the canvas (b, c, h, w) as the expert sees it.
 

@@ -187,8 +187,9 @@ class MultimodalDenoising(Method):
         self._run = SideBySide() if self.streams else in_turn
         if self.cuda_graph:
             self._run = Graphed(self._run)
+        idle = self.idle()
         for name, expert in self.named_experts():
-            if self.compile_networks and not expert.compile_network():
+            if self.compile_networks and f"experts.{name}" not in idle and not expert.compile_network():
                 kind = type(expert).__name__
                 warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 

@@ -98,6 +98,18 @@ def test_everything_else_is_the_wrapped_experts():
     assert isinstance(view.codec(), IdentityCodec)
 
 
+def test_what_is_compiled_is_the_wrapped_experts_network():
+    class Compiled(Ramp):
+        def compile_network(self):
+            self.slope = 0
+            return True
+
+    view = View(expert=Compiled(), flips=["time"])
+    assert view.compile_network()
+    assert view.expert.slope == 0
+    assert not View(expert=Ramp()).compile_network()
+
+
 def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
     view = View(expert=Ramp(slope=2), flips=["time"])
     expected = {"class": "View", "flips": ["time"], "blocks": (1, 1), "order": None}

@@ -54,15 +54,16 @@ def make(model, *rows):
 
 @torch.inference_mode()
 def plain_ddim(expert, prompt):
-    """Latents of one expert by diffusers' scheduler, guidance written out."""
-    from diffusers import DDIMScheduler
+    """Latents of one expert by diffusers' UNet and scheduler, guidance written out."""
+    from diffusers import DDIMScheduler, UNet2DConditionModel
 
+    unet = UNet2DConditionModel.from_pretrained(expert.weights, subfolder="unet")
     scheduler = DDIMScheduler.from_config(SCHEDULER)
     scheduler.set_timesteps(STEPS)
     z = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(3))
-    text, null = expert.encode_text([prompt]), expert.encode_text([""])
+    text, null = expert.hidden_states([prompt]), expert.hidden_states([""])
     for t in scheduler.timesteps:
-        eps_text, eps_null = (expert.unet(z, t, states).sample for states in (text, null))
+        eps_text, eps_null = (unet(z, t, states).sample for states in (text, null))
         z = scheduler.step(eps_null + 7.5 * (eps_text - eps_null), t, z, eta=0).prev_sample
     return z[0]
 
