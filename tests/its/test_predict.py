@@ -179,7 +179,7 @@ class Overflowing(StableDiffusion):
 
     def predict_noise(self, latents, timestep, text):
         noise = super().predict_noise(latents, timestep, text)
-        return noise if self.unet.conv_in.weight.dtype == torch.float32 else noise * torch.inf
+        return noise if self.unet.dtype == torch.float32 else noise * torch.inf
 
 
 @register
