@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,7 +36,7 @@ class Cycle:
         shape_db: the mean absolute difference that is left when the levels are made equal, in dB.
         correlation: of the two log-mel spectrograms, in [-1, 1]; 0 where one of them is constant.
         delay: samples by which the sound was late, at most one hop; it was moved back before comparing.
-        picture: (h, 2 w + gap) gray in [0, 1]: the one that was played, and the one that came back.
+        picture: (h, 2 w + gap) in [0, 1]: the one that was played, and the one that came back; in stereo (3, h, ...).
     """
 
     error_db: float
@@ -64,11 +65,12 @@ def go_round(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> 
     nothing about the vocoder. So the sound is compared at delays of a quarter hop each, and the best one counts.
 
     Args:
-        spectrogram: (h, w) gray in [0, 1], row 0 the highest band, as it was played.
-        waveform: (n,) its sound, w * hop_length samples.
+        spectrogram: (h, w) gray in [0, 1], row 0 the highest band, as it was played; in stereo (3, h, w).
+        waveform: (n,) its sound, w * hop_length samples; in stereo (2, n).
         form: maps one to the other.
     """
-    played = form.to_log_mel(spectrogram[None, None])[0]
+    drawn = rearrange(spectrogram, "h w -> 1 1 h w" if form.channels == 1 else "c h w -> 1 c h w")
+    played = form.to_log_mel(drawn)[0]
     heard = {delay: form.log_mel(moved[None])[0] for delay, moved in _delays(waveform.float(), form.hop_length)}
     best = min(heard, key=lambda delay: (shape_db(heard[delay], played), abs(delay)))
     back = heard[best]
@@ -78,12 +80,12 @@ def go_round(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> 
         shape_db=shape_db(back, played),
         correlation=correlation(inner(back), inner(played)),
         delay=best,
-        picture=side_by_side(spectrogram, form.to_picture(back[None])[0, 0].clamp(0, 1)),
+        picture=side_by_side(spectrogram, form.to_picture(back[None]).reshape(spectrogram.shape).clamp(0, 1)),
     )
 
 
 def error_db(one: Tensor, other: Tensor) -> float:
-    """Mean absolute difference of two log-mel spectrograms (f, t), natural logarithms, in dB; without the edges."""
+    """Mean absolute difference of two log-mel spectrograms (..., f, t), natural logs, in dB; without the edges."""
     return float((inner(one) - inner(other)).abs().mean()) * DECIBELS
 
 
@@ -105,13 +107,13 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 
 def inner(columns: Tensor) -> Tensor:
-    """(f, t) without `EDGE` columns at either end, where any would be left."""
-    return columns[:, EDGE:-EDGE] if columns.shape[1] > 2 * EDGE else columns
+    """(..., f, t) without `EDGE` columns at either end, where any would be left."""
+    return columns[..., EDGE:-EDGE] if columns.shape[-1] > 2 * EDGE else columns
 
 
 def side_by_side(left: Tensor, right: Tensor) -> Tensor:
-    """Two pictures (h, w) of one height, with a white gap."""
-    return torch.cat([left, left.new_ones(len(left), GAP), right], 1)
+    """Two pictures (..., h, w) of one height, with a white gap."""
+    return torch.cat([left, left.new_ones(*left.shape[:-1], GAP), right], -1)
 
 
 def _delays(waveform: Tensor, hop: int) -> Iterator[tuple[int, Tensor]]:
@@ -119,4 +121,4 @@ def _delays(waveform: Tensor, hop: int) -> Iterator[tuple[int, Tensor]]:
     padded = functional.pad(waveform, (hop, hop))
     for quarter in range(-4, 5):
         delay = quarter * hop // 4
-        yield delay, padded[hop + delay : hop + delay + len(waveform)]
+        yield delay, padded[..., hop + delay : hop + delay + waveform.shape[-1]]

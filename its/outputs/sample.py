@@ -136,19 +136,21 @@ _FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "colo
 
 def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
     import soundfile
-    from PIL import Image
     from safetensors.torch import save_file
 
-    Image.fromarray(_pixels(result.spectrogram)).save(folder / "spectrogram.png", compress_level=1)
+    _write_picture(folder / "spectrogram.png", result.spectrogram)
     pcm = rearrange((result.waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
     for extra, rgb in (("image", result.picture), ("color", result.color)):
         if extra in extras and rgb is not None:
-            Image.fromarray(_pixels(rgb)).save(folder / _FILES[extra], compress_level=1)
+            _write_picture(folder / _FILES[extra], rgb)
     if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 
 
-def _pixels(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
-    return rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
+def _write_picture(path: Path, picture: Tensor) -> None:
+    """(h, w) or (3, h, w) in [0, 1] -> 8 bit, rounded and not truncated."""
+    from PIL import Image
+
+    pixels = rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
+    Image.fromarray(pixels).save(path, compress_level=1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,23 @@ def test_correlation_is_numpys_and_0_where_nothing_varies():
     expected = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
     assert correlation(one, other) == pytest.approx(expected, abs=1e-6)
     assert correlation(one, torch.ones(5, 7)) == 0
+
+
+def test_stereo_comes_back_in_both_channels():
+    form = replace(AUFFUSION, channels=2)
+    both = torch.stack([sound(1), sound(2)])
+    picture = form.to_picture(form.log_mel(both[None]))[0]
+    cycle = go_round(picture, both, form)
+    assert (cycle.delay, cycle.picture.shape) == (0, (3, 256, 2 * COLUMNS + GAP))
+    assert cycle.error_db == pytest.approx(0, abs=1e-3)
+    assert go_round(picture, both.flip(0), form).correlation < 0.99
+
+
+def test_dark_is_loud_and_other_curves_make_no_difference():
+    form = replace(AUFFUSION, silence=1, power=0.25)
+    picture = form.to_picture(form.log_mel(sound()[None]))[0, 0]
+    cycle = go_round(picture, 0.5 * sound(), form)
+    assert cycle.level_db == pytest.approx(-6.02, abs=0.1)
 
 
 def test_pictures_side_by_side():
