@@ -1,0 +1,66 @@
+"""The committed results: one JSON file for each script, with machine and versions, its parts each measured alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import Figure, machine, versions
+
+FOLDER = Path(__file__).parent / "results"
+
+
+class Results:
+    """What a script has measured so far, written after each part.
+
+    Parts that are measured again replace their old figures; the others stay, if machine and versions are the same.
+    """
+
+    def __init__(self, path: Path | None, *, device: torch.device, settings: dict[str, Any]) -> None:
+        """Args:
+        path: of the JSON file; None to print only.
+        device: that is measured.
+        settings: of the run; figures of other settings don't mix with these.
+        """
+        self.path = path
+        self.content: dict[str, Any] = {"machine": machine(device), "versions": versions(), "settings": settings}
+        self.content["parts"] = self._old_parts()
+
+    def add(self, part: str, figures: dict[str, Figure | str], *, seconds: float) -> None:
+        """Keep and print what one part measured. A text in place of a figure says why there is none."""
+        self.content["parts"][part] = {"took_s": round(seconds, 1), "figures": figures}
+        for name, found in figures.items():
+            print(f"  {name:58} {show(found)}", flush=True)
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(self.content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _old_parts(self) -> dict[str, Any]:
+        if self.path is None or not self.path.is_file():
+            return {}
+        old = json.loads(self.path.read_text(encoding="utf-8"))
+        changed = [key for key in self.content if old.get(key) != self.content[key]]
+        if changed:
+            print(f"{self.path} was measured on other {', '.join(changed)}: beginning anew", file=sys.stderr)
+            return {}
+        return old["parts"]
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """The committed results of a script; None if there are none."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def show(found: Figure | str | None) -> str:
+    """A figure with its spread, or the reason why there is none."""
+    if found is None:
+        return "not measured"
+    if isinstance(found, str):
+        return found
+    value, unit = found["value"], found["unit"]
+    spread = "" if found["low"] == found["high"] else f" ({found['low']:g} to {found['high']:g})"
+    return f"{value:g}{'' if unit in ('', 'x') else ' '}{unit}{spread}"
