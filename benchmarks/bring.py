@@ -1,4 +1,4 @@
-"""Packages that a machine lacks, brought along as wheels, and this project where it isn't installed."""
+"""What a benchmark needs before it begins: packages brought along as wheels, this project, silence."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def wheels(folder: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(target)
     sys.path.insert(0, target)
+
+
+def quiet() -> None:
+    """Neither bars nor hints between the figures."""
+    import logging
+    import warnings
+
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
+        warnings.filterwarnings("ignore", message=pattern)
 
 
 def project() -> None:

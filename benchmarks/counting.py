@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from ours import samples
@@ -38,16 +38,16 @@ def _seconds(call: Callable[[], object], device: torch.device, repeats: int) -> 
     return (time.perf_counter() - begin) / repeats
 
 
-def flop_of_a_sample(method: MultimodalDenoising, steps: int) -> float:
-    """FLOP of products and convolutions in one sample, counted in two short runs.
+def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[int, float]:
+    """Numbers of steps -> FLOP of products and convolutions in one sample of so many, counted in two short runs.
 
     Args:
         method: any, not compiled: the counter sees what torch dispatches.
-        steps: of the sample that is asked for.
+        steps: of the samples that are asked for.
     """
-    few, more = (_counted(method, n) for n in (10, 20))
-    a_pass = (more - few) / (_passes(method, 20) - _passes(method, 10))
-    return few + a_pass * (_passes(method, steps) - _passes(method, 10))
+    few, more = (_counted(method, n) for n in (5, 10))
+    a_pass = (more - few) / (_passes(method, 10) - _passes(method, 5))
+    return {n: few + a_pass * (_passes(method, n) - _passes(method, 5)) for n in steps}
 
 
 def _counted(method: MultimodalDenoising, steps: int) -> int:

@@ -34,7 +34,7 @@ def main() -> int:
     if unknown := [name for name in options.parts if name not in PARTS]:
         print(f"gpu.py: there is no part {unknown[0]}; there are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    _quiet()
+    bring.quiet()
     out = options.out or (None if options.tiny else FOLDER / "gpu.json")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = {"tiny": options.tiny, "dtype": options.dtype, "rounds": options.rounds, "compile": options.compile}
@@ -59,18 +59,6 @@ def main() -> int:
     for failure in failures:
         print(f"gpu.py: WRONG: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def _quiet() -> None:
-    """Neither bars nor hints between the figures."""
-    import logging
-
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def _options() -> argparse.Namespace:

@@ -203,4 +203,4 @@ def _counts(name: str, variant: Variant, bench: Bench) -> Figures:
 
 def _flop(bench: Bench) -> dict[int, float]:
     method = bench.method(Levers())
-    return {steps: flop_of_a_sample(method, steps) for steps in (bench.steps, bench.fast_steps)}
+    return flop_of_a_sample(method, (bench.steps, bench.fast_steps))

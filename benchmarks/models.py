@@ -83,9 +83,7 @@ def write(folder: Path, shape: Shape, *, device: torch.device, dtype: torch.dtyp
 
 def unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
     """A UNet whose estimates have about the variance of noise, so that an error in them is seen in the latents."""
-    from diffusers import UNet2DConditionModel
-
-    model = _built(lambda: UNet2DConditionModel(**shape.unet), device, dtype)
+    model = plain_unet(shape, device=device, dtype=dtype)
     rows, columns = latent_size(shape)
     z = torch.randn(1, 4, rows, columns, device=device, dtype=dtype)
     text = torch.randn(1, 77, shape.unet["cross_attention_dim"], device=device, dtype=dtype)
@@ -94,6 +92,13 @@ def unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
     for parameter in model.conv_out.parameters():
         parameter.data.div_(noise.float().std())
     return model
+
+
+def plain_unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """A UNet as diffusers draws it."""
+    from diffusers import UNet2DConditionModel
+
+    return _built(lambda: UNet2DConditionModel(**shape.unet), device, dtype)
 
 
 def latent_size(shape: Shape) -> tuple[int, int]:
