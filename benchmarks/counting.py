@@ -53,7 +53,7 @@ def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[
 def _counted(method: MultimodalDenoising, steps: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    method._texts.clear()  # texts are part of a sample's work
+    method.forget_texts()  # texts are part of a sample's work
     with FlopCounterMode(display=False) as counter:
         samples(method, [1], steps=steps)
     return counter.get_total_flops()

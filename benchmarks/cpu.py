@@ -23,7 +23,8 @@ def main() -> int:
     from cpu_loop import batch, lightning, loop
     from cpu_processes import processes
     from cpu_unet import unet
-    from results_file import FOLDER, Results
+    from results_file import Results
+    from table import FOLDER
 
     parts = {part.__name__: part for part in (loop, lightning, batch, processes, unet, start_up, writing)}
     if unknown := [name for name in options.parts if name not in parts]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ours import Levers
 
 import its
 from its.data import PromptGrid, Row
+from its.interfaces import Part
 from its.methods.base import Method
 from its.noise import generators
 from its.outputs.sample import Sample
@@ -94,7 +95,7 @@ class TinyLoop:
         method = ours.build(folder, canvas=canvas, steps=steps, device=CPU, dtype=torch.float32, levers=Levers())
         self.experts: dict[str, Any] = dict(method.experts.items())
         self.process = method.process
-        self.shape = method.sound_codec.latent_shape(canvas)
+        self.shape = method.decoding.sound.latent_shape(canvas)
         self.text = {name: expert.encode_text(["castle", ""]) for name, expert in self.experts.items()}
 
     @torch.inference_mode()
@@ -189,18 +190,20 @@ class Idle(Method):
     """Makes nothing, and notes when it was asked to."""
 
     def __init__(self) -> None:
-        super().__init__(fallback=None)
+        super().__init__(experts={}, fallback=None)
         self.asked: list[float] = []
 
-    @property
-    def expert_names(self) -> list[str]:
-        return ["visual", "audio"]
+    def parts(self) -> list[tuple[str, Part]]:
+        return []
 
-    def prepare(self) -> None:
+    def check(self) -> None:
         pass
 
-    def definition(self, row: Row) -> dict[str, Any]:
-        return {"settings": {}}
+    def settings(self, row: Row) -> dict[str, Any]:
+        return {}
+
+    def make(self, rows: Sequence[Row]) -> list[Sample]:
+        return []
 
     def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
         self.asked.append(time.perf_counter())

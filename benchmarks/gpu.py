@@ -26,7 +26,8 @@ def main() -> int:
     import torch  # only now: these may have come along as wheels
     from bench import Bench
     from gpu_parts import PARTS
-    from results_file import FOLDER, Results
+    from results_file import Results
+    from table import FOLDER
 
     if not torch.cuda.is_available() and not options.tiny:
         print("gpu.py: there is no CUDA device; `--tiny` tries the script out on the CPU", file=sys.stderr)
@@ -35,6 +36,7 @@ def main() -> int:
         print(f"gpu.py: there is no part {unknown[0]}; there are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
     bring.quiet()
+    torch._dynamo.config.recompile_limit = 64  # all variants share the code of one UNet; beyond it they'd run eagerly
     out = options.out or (None if options.tiny else FOLDER / "gpu.json")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = {"tiny": options.tiny, "dtype": options.dtype, "rounds": options.rounds, "compile": options.compile}

@@ -15,8 +15,6 @@ from torch import Tensor
 from variants import Variant, of_authors, of_ours
 from writing import predict
 
-from its.methods.denoising import MultimodalDenoising
-
 Figures = dict[str, Figure | str]
 
 
@@ -118,23 +116,18 @@ class Clocked:
 
 
 def _compared(bench: Bench) -> dict[str, Callable[[], Variant]]:
-    made: dict[bool, MultimodalDenoising] = {}
-
     def our(batch: int, *, fast: bool = False) -> Variant:
-        if fast not in made:
-            made[fast] = bench.method(bench.best, fast=fast)
-        return of_ours(made[fast], batch=batch, steps=bench.fast_steps if fast else bench.steps)
+        # Each batch size has a method of its own: a compiled one fills smaller batches up to the size that it knows.
+        method = bench.method(bench.best, fast=fast)
+        return of_ours(method, batch=batch, steps=bench.fast_steps if fast else bench.steps)
 
-    return {
+    compared = {
         "authors": lambda: of_authors(bench.authors()),
         "informed user": lambda: of_authors(bench.authors(informed=True)),
-        # The largest first: later graphs find room in its memory.
-        **{f"ours, batch {b}": lambda b=b: our(b) for b in reversed(bench.batches)},
-        **{
-            f"ours, {bench.fast_steps} steps, batch {b}": lambda b=b: our(b, fast=True)
-            for b in reversed(bench.fast_batches)
-        },
     }
+    compared |= {f"ours, batch {b}": lambda b=b: our(b) for b in bench.batches}
+    fast = f"ours, {bench.fast_steps} steps"
+    return compared | {f"{fast}, batch {b}": lambda b=b: our(b, fast=True) for b in bench.fast_batches}
 
 
 def _maker(bench: Bench, choice: Levers) -> Callable[[], Variant]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from measuring import Figure, machine, versions
-
-FOLDER = Path(__file__).parent / "results"
+from table import show
 
 
 class Results:
@@ -47,20 +46,3 @@ class Results:
             print(f"{self.path} was measured on other {', '.join(changed)}: beginning anew", file=sys.stderr)
             return {}
         return old["parts"]
-
-
-def read(name: str) -> dict[str, Any] | None:
-    """The committed results of a script; None if there are none."""
-    path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def show(found: Figure | str | None) -> str:
-    """A figure with its spread, or the reason why there is none."""
-    if found is None:
-        return "not measured"
-    if isinstance(found, str):
-        return found
-    value, unit = found["value"], found["unit"]
-    spread = "" if found["low"] == found["high"] else f" ({found['low']:g} to {found['high']:g})"
-    return f"{value:g}{'' if unit in ('', 'x') else ' '}{unit}{spread}"

@@ -9,59 +9,16 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from goals import GOALS
 
 FOLDER = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 NOT_MEASURED = "not measured"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A line of the table of goals.
-
-    Attributes:
-        what: is measured.
-        goal, stretch: as people read them.
-        script: `cpu` or `gpu`.
-        part: of the script.
-        figure: its key in the results; several are joined by a slash.
-    """
-
-    what: str
-    goal: str
-    stretch: str
-    script: str
-    part: str
-    figure: str | tuple[str, ...]
-
-
-GPU = {"script": "gpu", "part": "compare"}
-CPU = {"script": "cpu"}
-GOALS = [
-    Goal(what="batch 1, over the authors' program", goal="2.0x", stretch="2.8x", figure="ours, batch 1 | over the authors'", **GPU),
-    Goal(what="batch 1, over the informed user's", goal="1.15x", stretch="1.3x", figure="ours, batch 1 | over the informed user's", **GPU),
-    Goal(what="best batch, over the authors' program", goal="4x", stretch="5x", figure="BEST | over the authors'", **GPU),
-    Goal(what="share of the floor, best batch", goal="45 %", stretch="55 %", figure="BEST | share of the floor", **GPU),
-    Goal(what="share of the floor, batch 1", goal="22 %", stretch="30 %", figure="ours, batch 1 | share of the floor", **GPU),
-    Goal(what="25 steps, batch 16, over the authors' 100", goal="12x", stretch="16x", figure="ours, 25 steps, batch 16 | over the authors'", **GPU),
-    Goal(what="peak memory at batch 16", goal="24 GiB", stretch="16 GiB", figure="ours, batch 16 | memory", **GPU),
-    Goal(what="host waits in the loop", goal="0", stretch="", figure="ours, batch 1 | host waits in the loop", **GPU),
-    Goal(what="recompilations after warm-up", goal="0", stretch="", figure="recompilations after warm-up", **GPU),
-    Goal(what="writing PNG and WAV adds", goal="5 %", stretch="2 %", script="gpu", part="files", figure="writing adds"),
-    Goal(what="writing PNG and WAV adds", goal="5 %", stretch="2 %", part="writing", figure="writing adds", **CPU),
-    Goal(what="our loop over the UNet forwards in it, tiny UNets", goal="1 %", stretch="0.3 %", part="loop", figure="loop over its UNet forwards, counted within one run", **CPU),
-    Goal(what="Lightning around it, a batch", goal="0.5 ms", stretch="", part="lightning", figure="Lightning, a batch", **CPU),
-    Goal(what="Lightning around it, start-up", goal="20 ms", stretch="", part="lightning", figure="Lightning, start-up: from making a Trainer to the first batch", **CPU),
-    Goal(what="tiny UNets, samples/s, batch 16 over batch 1, canvas 64 x 128", goal="1.6x", stretch="", part="batch", figure="batch 16 over batch 1, canvas 64 x 128", **CPU),
-    Goal(what="the same, canvas 64 x 512", goal="", stretch="", part="batch", figure="batch 16 over batch 1, canvas 64 x 512", **CPU),
-    Goal(what="UNet of real size in bf16, share of the measured GEMM rate", goal="60 %", stretch="75 %", part="unet", figure=("bf16, contiguous | share of the GEMM rate", "bf16, channels_last | share of the GEMM rate"), **CPU),
-    Goal(what="two processes on two cores, share of the ideal", goal="0.90", stretch="0.95", part="processes", figure="two processes on two cores, share of the ideal", **CPU),
-    Goal(what="`its --help`", goal="0.2 s", stretch="0.12 s", part="start_up", figure="its --help", **CPU),
-    Goal(what="`its predict`, tiny, start to first file, less the imports", goal="1.5 s", stretch="0.7 s", part="start_up", figure="its predict, tiny, from start to first file, less the imports", **CPU),
-]  # fmt: skip
 METRICS = (
     "samples/s", "ms a step", "over the authors'", "over the informed user's", "over eager", "over the line before",
     "share of the floor", "memory", "first batch", "host waits in the loop", "launches a step", "error",
@@ -126,17 +83,19 @@ def _figures(results: dict[str, Any] | None, part: str) -> dict[str, Any]:
 def _goals(results: dict[str, dict[str, Any] | None]) -> str:
     lines = []
     for goal in GOALS:
-        figures = _figures(results[goal.script], goal.part)
-        keys = goal.figure if isinstance(goal.figure, tuple) else (_best(goal.figure, figures),)
-        measured = " / ".join(show(figures.get(key)) for key in keys) if figures else NOT_MEASURED
-        columns = (measured, "") if goal.script == "cpu" else ("", measured)
-        lines.append((goal.what, goal.goal, goal.stretch, *columns, f"`{goal.script}.py {goal.part}`"))
+        script, part = goal.where.split()
+        figures = _figures(results[script], part)
+        measured = [show(figures.get(_best(key, figures))) for key in goal.figures]
+        columns = (" / ".join(measured), "") if script == "cpu" else ("", " / ".join(measured))
+        lines.append((goal.what, goal.goal, goal.stretch, *columns, f"`{script}.py {part}`"))
     return _markdown(("figure", "goal", "stretch", "CPU", "GPU", "measured by"), lines)
 
 
 def _best(key: str, figures: dict[str, Any]) -> str:
     """In place of BEST, the batch that makes most samples a second."""
-    speeds = {n.partition(" | ")[0]: f["value"] for n, f in figures.items() if re.match(r"ours, batch \d+ \| samples/s", n)}
+    speeds = {
+        n.partition(" | ")[0]: f["value"] for n, f in figures.items() if re.match(r"ours, batch \d+ \| samples/s", n)
+    }
     return key.replace("BEST", max(speeds, key=speeds.__getitem__)) if speeds else key
 
 

@@ -219,13 +219,13 @@ class Combiner(Plugin, ABC):
 
         The default is the weighted sum of Eq. 5. Override it for combinations that are not linear.
         """
-        total = torch.zeros_like(latents)
+        total: Tensor | None = None
         for name, estimate in estimates.items():
             weight = step.weights[name]
             if isinstance(weight, Tensor):
                 weight = weight.to(latents).reshape(-1, 1, 1, 1)
-            total = total + weight * estimate
-        return total
+            total = weight * estimate if total is None else total + weight * estimate
+        return torch.zeros_like(latents) if total is None else total
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:

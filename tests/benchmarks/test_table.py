@@ -1,0 +1,71 @@
+"""The document says what the committed results say."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def table(root, *options):
+    command = [sys.executable, "benchmarks/table.py", *options]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "performance.md", tmp_path / "docs")
+    return tmp_path
+
+
+def test_the_document_is_what_the_script_makes_of_the_results():
+    done = table(ROOT, "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_result_is_another_document(copy):
+    path = copy / "benchmarks" / "results" / "cpu.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    figure = results["parts"]["lightning"]["figures"]["Lightning, a batch"]
+    figure |= {"value": 123.25, "low": 123.25, "high": 123.25}
+    path.write_text(json.dumps(results), encoding="utf-8")
+    checked = table(copy, "--check")
+    assert checked.returncode == 1
+    assert "differs from the results: python benchmarks/table.py" in checked.stderr
+    assert table(copy).returncode == 0
+    assert "123.25 ms" in (copy / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert table(copy, "--check").returncode == 0
+
+
+def test_what_nobody_measured_is_said_to_be_not_measured(copy):
+    for path in (copy / "benchmarks" / "results").glob("[cg]pu.json"):
+        path.unlink()
+    assert table(copy).returncode == 0
+    document = (copy / "docs" / "performance.md").read_text(encoding="utf-8")
+    goals = document.partition("## Goals")[2].partition("Empty cells")[0]
+    lines = [line for line in goals.splitlines() if "`gpu.py" in line or "`cpu.py" in line]
+    assert len(lines) > 15
+    assert all("not measured" in line for line in lines)
+
+
+def test_the_goals_name_figures_that_the_scripts_measure():
+    """A goal whose figure has another name in the results would stay "not measured" for ever."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from goals import GOALS
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    for script in ("cpu", "gpu"):
+        path = ROOT / "benchmarks" / "results" / f"{script}.json"
+        parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.is_file() else {}
+        for goal in GOALS:
+            of, part = goal.where.split()
+            if of == script and part in parts:
+                keys = [key for key in goal.figures if not key.startswith("BEST")]
+                assert [key for key in keys if key not in parts[part]["figures"]] == []
