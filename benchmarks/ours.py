@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from its.data import Row
-from its.interfaces import Plugin, Scheduler
+from its.interfaces import Scheduler
 from its.methods.denoising import MultimodalDenoising
 from its.outputs.sample import Sample
 from its_plugins.auffusion import Auffusion
@@ -23,7 +22,7 @@ from its_plugins.warm_start_average import WarmStartAverage
 
 
 class NotThere(Exception):
-    """A lever that this version, or this device, doesn't have."""
+    """A lever that this device doesn't have, or that was left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,20 +72,15 @@ def build(
     """The method on weights of `models.write`, loaded as Lightning loads it: in the run's dtype, on the device.
 
     Raises:
-        NotThere: a lever is not in this version.
+        NotThere: a lever needs a GPU, and there is none.
     """
     if device.type != "cuda" and levers != for_device(levers, device):
         raise NotThere("needs a GPU")
-    on = {field.name: getattr(levers, field.name) for field in fields(Levers)}
-    on = {name: value for name, value in on.items() if value != getattr(Levers(), name)}
-    of_method = {name: on[name] for name in ("compile", "cuda_graph", "streams") if name in on}
-    of_expert = {name: on[name] for name in ("channels_last", "attention") if name in on}
-    method = _made(
-        MultimodalDenoising,
-        of_method,
+    of_expert: dict[str, Any] = {"channels_last": levers.channels_last, "attention": levers.attention}
+    method = MultimodalDenoising(
         experts={
-            "visual": _made(StableDiffusion, of_expert, weights=str(folder / "sd")),
-            "audio": _made(Auffusion, of_expert, weights=str(folder / "auffusion")),
+            "visual": StableDiffusion(weights=str(folder / "sd"), **of_expert),
+            "audio": Auffusion(weights=str(folder / "auffusion"), **of_expert),
         },
         combiner=WarmStartAverage(t={"visual": 0.9, "audio": 1.0}),
         scheduler=scheduler or DDIM(),
@@ -95,6 +89,9 @@ def build(
         canvas=canvas,
         trim=0,  # what the authors' program is compared in is the whole canvas
         noise_dtype="float16",
+        compile=levers.compile,
+        cuda_graph=levers.cuda_graph,
+        streams=levers.streams,
     )
     method.prepare()
     before = torch.get_default_dtype()
@@ -141,10 +138,3 @@ def samples(method: MultimodalDenoising, seeds: Sequence[int], *, steps: int | N
         if sample.precision is not None or sample.timings["batch_size"] != len(seeds):
             raise RuntimeError(f"asked for a batch of {len(seeds)}, got {dict(sample.timings)}, {sample.precision}")
     return made
-
-
-def _made(cls: type[Plugin] | Callable[..., Any], levers: dict[str, Any], **arguments: Any) -> Any:
-    known = inspect.signature(cls).parameters
-    if missing := [name for name in levers if name not in known]:
-        raise NotThere(f"this version has no {missing[0]}")
-    return cls(**arguments, **levers)
