@@ -85,8 +85,9 @@ def _goals(results: dict[str, dict[str, Any] | None]) -> str:
     for goal in GOALS:
         script, part = goal.where.split()
         figures = _figures(results[script], part)
-        measured = [show(figures.get(_best(key, figures))) for key in goal.figures]
-        columns = (" / ".join(measured), "") if script == "cpu" else ("", " / ".join(measured))
+        found = [show(figures.get(_best(key, figures))) for key in goal.figures]
+        measured = " / ".join(dict.fromkeys(found))
+        columns = (measured, "") if script == "cpu" else ("", measured)
         lines.append((goal.what, goal.goal, goal.stretch, *columns, f"`{script}.py {part}`"))
     return _markdown(("figure", "goal", "stretch", "CPU", "GPU", "measured by"), lines)
 
@@ -100,6 +101,8 @@ def _best(key: str, figures: dict[str, Any]) -> str:
 
 
 def _pivot(figures: dict[str, Any], names: tuple[str, ...], metrics: tuple[str, ...]) -> str:
+    if not figures:
+        return _markdown(("", "all figures"), [(name, NOT_MEASURED) for name in names])
     lines = [(name, *(show(figures.get(f"{name} | {metric}"), spread=False) for metric in metrics)) for name in names]
     return _markdown(("", *metrics), lines)
 

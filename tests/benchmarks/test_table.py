@@ -30,16 +30,21 @@ def test_the_document_is_what_the_script_makes_of_the_results():
 
 
 def test_another_result_is_another_document(copy):
-    path = copy / "benchmarks" / "results" / "cpu.json"
-    results = json.loads(path.read_text(encoding="utf-8"))
-    figure = results["parts"]["lightning"]["figures"]["Lightning, a batch"]
-    figure |= {"value": 123.25, "low": 123.25, "high": 123.25}
-    path.write_text(json.dumps(results), encoding="utf-8")
+    figures = {"Lightning, a batch": {"value": 123.25, "low": 99.5, "high": 150.0, "unit": "ms"}}
+    results = {
+        "machine": {"cpu": "abacus"},
+        "versions": {"python": "3"},
+        "settings": {"rounds": 7},
+        "parts": {"lightning": {"took_s": 120.0, "figures": figures}},
+    }
+    (copy / "benchmarks" / "results" / "cpu.json").write_text(json.dumps(results), encoding="utf-8")
     checked = table(copy, "--check")
     assert checked.returncode == 1
     assert "differs from the results: python benchmarks/table.py" in checked.stderr
     assert table(copy).returncode == 0
-    assert "123.25 ms" in (copy / "docs" / "performance.md").read_text(encoding="utf-8")
+    document = (copy / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert "| 0.5 ms |  | 123.25 ms (99.5 to 150) |  | `cpu.py lightning` |" in document
+    assert "cpu abacus | python 3 | 2 min, 7 rounds |" in document
     assert table(copy, "--check").returncode == 0
 
 
