@@ -65,7 +65,7 @@ def batch(rounds: int) -> dict[str, Figure]:
     """Samples a second of tiny UNets at batch 16 over batch 1, on all cores."""
     found: dict[str, Figure] = {}
     for canvas in ((64, 128), (64, 512)):
-        with tiny_loop(canvas, steps=10) as denoise:
+        with tiny_loop(canvas, steps=4) as denoise:
             one = {"1": lambda d=denoise: d(1), "16": lambda d=denoise: d(16)}
             seconds = interleaved(one, rounds=rounds)
         gains = [16 * ratio for ratio in ratios(seconds["1"], seconds["16"])]

@@ -11,7 +11,7 @@ from cpu_loop import tiny_loop
 from measuring import Figure, figure, interleaved, ratios
 
 CANVAS = (64, 512)
-STEPS = 20
+STEPS = 10
 
 
 def processes(rounds: int) -> dict[str, Figure]:
