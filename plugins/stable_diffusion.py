@@ -24,6 +24,8 @@ from its_plugins.pipeline_folder import DIFFUSERS_STEM, TRANSFORMERS_STEM, locat
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
+RECOMPILE_LIMIT = 64
+
 
 @register
 class StableDiffusion(NoiseExpert):
@@ -149,6 +151,10 @@ class StableDiffusion(NoiseExpert):
 
     def compile_network(self) -> bool:
         """Compile the inner UNet; two experts of one layout share one compilation."""
+        import torch._dynamo.config as dynamo
+
+        # Each batch size is a compilation, of code that all UNets share; beyond the limit torch goes on uncompiled.
+        dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
         self.unet.unet.compile(dynamic=False)
         return True
 
