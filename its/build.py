@@ -29,9 +29,11 @@ from its.errors import UserError
 from its.methods import method_class
 from its.methods.base import Method
 from its.outputs.progress import Progress
-from its.outputs.sample import is_done, sample_id
+from its.outputs.resume import named
 from its.outputs.writer import SampleWriter
 from its.parse_errors import plain_message
+from its.peers import Peers
+from its.trainer import check_trainer
 from its.weights import WeightsNotFound
 
 TRAINER_DEFAULTS = {
@@ -54,13 +56,17 @@ class PredictCLI(LightningCLI):
 
     Attributes:
         work: every row with the id of its sample, equal rows once.
-        open_rows: how many of them are not there yet.
+        save: extras that are written with every sample.
+        progress: counts them.
+        peers: the other processes.
     """
 
     model: Method
     datamodule: PromptGrid
     work: list[tuple[Row, str]]
-    open_rows: int
+    save: list[str]
+    progress: Progress
+    peers: Peers
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the command itself."""
@@ -72,6 +78,12 @@ class PredictCLI(LightningCLI):
             default=[],
             help="What to write besides the spectrogram and the sound.",
         )
+        parser.add_argument(
+            "--retry_failed", type=bool, default=False, help="Make rows again that failed in an earlier run."
+        )
+        parser.add_argument(
+            "--mixed", type=bool, default=False, help="Put samples of other settings into a folder that holds some."
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what was composed."""
@@ -79,21 +91,21 @@ class PredictCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Check everything that can be checked; only then make a trainer, which may start processes."""
+        settings = self.config_init["trainer"]
+        check_trainer(settings)
         self.model.prepare()
-        save = self._extras()
-        samples = self.output / "samples"
-        named: dict[str, Row] = {}
-        for row in self.datamodule.expand(self.model.expert_names):
-            named.setdefault(sample_id(row, self.model.definition(row)), row)
-        self.work = [(row, name) for name, row in named.items()]
-        finished = {id(row): name for row, name in self.work}
+        self.save = self._extras()
+        self.work = named(self.datamodule.expand(self.model.expert_names), self.model.definition)
         self.datamodule.rows = [row for row, _ in self.work]
-        self.datamodule.finished = lambda row: is_done(samples / finished[id(row)], save)
-        self.open_rows = sum(not self.datamodule.finished(row) for row, _ in self.work)
-        callbacks = self.config_init["trainer"].get("callbacks") or []
-        ours = [SampleWriter(self.output, save), Progress(self.open_rows)]
+        self.progress, self.peers = Progress(), Peers()
+        callbacks = [
+            *(settings.get("callbacks") or []),
+            SampleWriter(self.output, self.save),
+            self.progress,
+            self.peers,
+        ]
         # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
-        return super().instantiate_trainer(callbacks=[*callbacks, *ours], use_distributed_sampler=False, **kwargs)
+        return super().instantiate_trainer(callbacks=callbacks, use_distributed_sampler=False, **kwargs)
 
     @property
     def output(self) -> Path:
@@ -257,7 +269,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         message = plain_message(str(error), stage.keys)
         raise UserError(f"{source}: {message}" if source else message) from None
     except (ValueError, ImportError, MisconfigurationException) as error:  # a part or the trainer refuses its arguments
-        raise UserError(str(error)) from None
+        raise UserError(" ".join(str(error).split())) from None
 
 
 _ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat", "its.SpectrogramFormat")

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
         return int(import_module(COMMANDS[name][0]).main(arguments[1:]))
     except UserError as error:
-        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # once, not by every process
+        ranks = [os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ]
+        if ranks[:1] in ([], ["0"]):  # once, not by every process
             print(f"its: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

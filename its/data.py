@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ class PromptGrid(LightningDataModule):
         self.sweep = sweep or {}
         self.batch_size = batch_size
         self.rows: list[Row] | None = None
-        self.finished: Callable[[Row], bool] = lambda row: False
-        """Rows that need not be made again."""
+        self.open_rows: Sequence[int] | None = None
+        """Which of the rows are to be made, by index; None for all. What rank 0 says of it holds for every rank."""
 
     def expand(self, experts: Sequence[str]) -> list[Row]:
         """All rows, in the order of the sweep's points, then prompts, then seeds.
@@ -127,10 +127,18 @@ class PromptGrid(LightningDataModule):
             self.rows = self.expand(self.trainer.lightning_module.expert_names)  # type: ignore[arg-type]  # a Method's
 
     def predict_dataloader(self) -> DataLoader[Row]:
-        """Batches of this rank's rows. Every row is on one rank; a rank may have none."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        # Shared out before any is left out: ranks that look at different times still agree about whose a row is.
-        mine = [row for row in (self.rows or [])[rank::ranks] if not self.finished(row)]
+        """Batches of this rank's rows. Every row is on one rank; a rank may have none.
+
+        Ranks that looked into the run folder at different times would share it out differently: rank 0 alone has
+        looked, and tells the others. What is left of a run that was stopped is shared out evenly again.
+        """
+        rows = self.rows or []
+        chosen: Sequence[int] = range(len(rows)) if self.open_rows is None else self.open_rows
+        rank, ranks = 0, 1
+        if self.trainer is not None:
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+            chosen = self.trainer.strategy.broadcast(chosen)
+        mine = [rows[index] for index in chosen[rank::ranks]]
         return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from its import registry
 from its.build import PredictCLI, build
 from its.config import split_arguments
-from its.outputs.run import check_writable, mention_others, report, save_config
+from its.outputs.resume import Standing, check_same_settings, look
+from its.outputs.run import check_writable, report, resolved, save_config
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,18 +28,25 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_plugins()
     registry.load_modules(modules)
     cli = build(files, rest, modules)
-    check_writable(cli.output)
     first = cli.trainer.is_global_zero
-    if first:
-        mention_others(cli.output, cli.work)
+    before = Standing()
+    tried: list[int] = []
+    if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
+        config = resolved(cli)
+        before = look(cli.output / "samples", [name for _, name in cli.work], cli.save)
+        check_same_settings(cli.output, config, before, mixed=cli.config.mixed)
+        tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
+        cli.datamodule.open_rows = tried
+        cli.progress.expect(len(tried), earlier=len(cli.work) - len(tried), config=config)
+    check_writable(cli.output)
     status = 0
-    if cli.open_rows or _has_started_peers(cli):
+    if tried or _has_started_peers(cli):
         if first:
-            save_config(cli, cli.output)
+            save_config(config, cli.output)
         status = _run(cli)
     if not first:
         return status
-    reported = report(cli.output, cli.work, made=cli.open_rows)
+    reported = report(cli.output, cli.work, before=before, tried=tried)
     return status or reported
 
 
@@ -55,7 +63,7 @@ def _run(cli: PredictCLI) -> int:
     except SystemExit:  # what Lightning makes of Ctrl-C
         print("its: interrupted; the same command goes on where this stopped", file=sys.stderr)
         return 130
-    cli.trainer.strategy.barrier("all samples are written")
+    cli.peers.wait()
     if cli.model.stopped is not None:
         print(f"its: stopped: {cli.model.stopped}", file=sys.stderr)
         return 1

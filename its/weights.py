@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from its import registry
+from its.digests import file_digest
 
 NETWORK_PATIENCE = 4.0
 """Seconds after which a hub that has not answered counts as out of reach."""
@@ -134,6 +134,5 @@ def _digest(folder: Path, files: tuple[str, ...]) -> str:
     """sha256 over the names and contents of files."""
     total = hashlib.sha256()
     for name in files:
-        with open(os.path.join(folder, name), "rb") as file:
-            total.update(f"{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{name}\0{file_digest(folder / name)}\n".encode())
     return total.hexdigest()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import yaml
 
 from its.data import Row
 from its.errors import UserError
+from its.outputs.resume import CONFIG, Standing
 from its.outputs.sample import read_record
 from its.outputs.writer import versions
 
-CONFIG = "its_config.yaml"
+NAMED = 20
+"""Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
+
 _SECRET = re.compile(r"(?i)(api_?key|token|secret|password|credential)")
 
 
@@ -34,47 +38,72 @@ def check_writable(output: Path) -> None:
         raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
 
 
-def mention_others(output: Path, work: Sequence[tuple[Row, str]]) -> None:
-    """Say how many samples of other settings lie in the run folder, and that nothing happens to them."""
-    ours = {name for _, name in work}
-    others = [path for path in (output / "samples").glob("*/sample.json") if path.parent.name not in ours]
-    if others:
-        print(f"its: {len(others)} samples of other settings in {output / 'samples'} stay as they are", file=sys.stderr)
+def resolved(cli: Any) -> dict[str, Any]:
+    """The config of a run as it was resolved, without secrets."""
+    config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+    for key in ("config", "mixed", "retry_failed"):  # of the command, not of what it makes
+        config.pop(key, None)
+    return dict(_without_secrets(config))
 
 
-def save_config(cli: Any, output: Path) -> None:
-    """Write the resolved config with the versions it ran on; secrets never.
+def save_config(config: Mapping[str, Any], output: Path) -> None:
+    """Write a resolved config with the versions it ran on, atomically: others may read it meanwhile.
 
     Raises:
         UserError: it can't be written.
     """
-    config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
-    config.pop("config", None)
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
-    text = header + yaml.safe_dump(_without_secrets(config), sort_keys=False, allow_unicode=True)
+    text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     try:
-        (output / CONFIG).write_text(text, encoding="utf-8")
+        with tempfile.NamedTemporaryFile("w", dir=output, encoding="utf-8", delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, output / CONFIG)
     except OSError as error:
         raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
 
 
-def report(output: Path, work: Sequence[tuple[Row, str]], *, made: int) -> int:
-    """Say in one line what there is now, and name every row that failed.
+def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, tried: Sequence[int]) -> int:
+    """Say in one line what there is now; before it, name every row that failed.
+
+    Args:
+        output: the run folder.
+        work: all rows with the ids of their samples.
+        before: how far the folder was when the run began.
+        tried: indices of the rows that it was to make; the folder is asked about these alone.
 
     Returns:
         0 when every sample is there, 1 when some are not.
     """
-    failed = []
-    for row, name in work:
-        record = read_record(output / "samples" / name) or {"error": "it was not written"}
-        if record.get("status") != "ok":
-            failed.append(f"its: failed: {row.source}, seed {row.seed} ({name}): {record.get('error')}")
-    for line in failed:
-        print(line, file=sys.stderr)
-    whole = len(work) - len(failed)
-    earlier = f", {len(work) - made} of them from an earlier run" if made < len(work) else ""
-    print(f"its: {whole} of {len(work)} images that sound are in {output / 'samples'}{earlier}", flush=True)
-    return 1 if failed else 0
+    left_failed = sorted({*before.failed}.difference(tried))
+    samples = output / "samples"
+    lost, unwritten = 0, []
+    for index in sorted((*tried, *left_failed)):
+        row, name = work[index]
+        record = read_record(samples / name)
+        if record is None:
+            unwritten.append(index)
+        elif record.get("status") != "ok":
+            lost += 1
+            print(f"its: failed: {_described(row, name)}: {record.get('error')}", file=sys.stderr)
+    for index in unwritten[:NAMED]:
+        print(f"its: failed: {_described(*work[index])}: it was not written", file=sys.stderr)
+    if len(unwritten) > NAMED:
+        print(f"its: and {len(unwritten) - NAMED} more were not written", file=sys.stderr)
+    whole = len(work) - lost - len(unwritten)
+    earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
+    print(f"its: {whole} of {len(work)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
+    sys.stdout.flush()
+    return 0 if whole == len(work) else 1
+
+
+def _described(row: Row, name: str) -> str:
+    return f"{row.source}, seed {row.seed} ({name})"
+
+
+def _what_to_do(failed: int, unwritten: int) -> str:
+    missing = f"; {unwritten} are missing: the same command again makes them" if unwritten else ""
+    return missing + (f"; {failed} failed: --retry_failed true makes them again" if failed else "")
 
 
 def _without_secrets(value: Any, key: str = "") -> Any:

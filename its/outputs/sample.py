@@ -101,9 +101,9 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def is_done(folder: Path, extras: Sequence[str] = ()) -> bool:
-    """Whether a sample is whole, with everything that is asked for."""
-    record = read_record(folder)
+def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
+    """Whether a sample is whole, with everything that is asked for. Its record is read unless it is at hand."""
+    record = record or read_record(folder)
     return record is not None and record.get("status") == "ok" and all((folder / _FILES[e]).exists() for e in extras)
 
 

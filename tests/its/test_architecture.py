@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    {"errors", "interfaces"},
+    {"errors", "interfaces", "digests"},
     {"registry", "spectrogram", "noise", "sampling"},
     {"weights", "guidance", "graphs", "sweep", "stand_in", "contract", "contract_sampling", "testing"},
-    {"data", "methods", "outputs", "list_plugins"},
+    {"data", "methods", "outputs", "peers", "trainer", "list_plugins"},
     {"config", "parse_errors", "build"},
     {"predict"},
     {"cli", "__main__"},

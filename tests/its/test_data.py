@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -100,16 +101,34 @@ def test_settings_for_an_unknown_expert_are_refused(key):
         expand(**{key: {"visuel": 1.0}})
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 5])
-def test_ranks_share_the_rows_without_repeat_or_loss(ranks):
+def shared_out(ranks, *, chosen):
+    """Seeds of each rank's rows, of 1, 2... 7; rank 0 alone knows which are chosen."""
+
+    class Strategy:
+        def broadcast(self, chosen):
+            self.told = chosen if rank == 0 else self.told
+            return self.told
+
     class Rank:
         world_size = ranks
+        strategy = Strategy()
 
     seen = []
     for rank in range(ranks):
-        data = PromptGrid(prompts=[ROW], seeds=[1, 2, 3], batch_size=2)
+        data = PromptGrid(prompts=[ROW], seeds=list(range(1, 8)), batch_size=2)
         data.rows = data.expand(EXPERTS)
+        data.open_rows = chosen if rank == 0 else None
         data.trainer = Rank()
         data.trainer.global_rank = rank
-        seen += [row.seed for batch in data.predict_dataloader() for row in batch]
-    assert sorted(seen) == [1, 2, 3]
+        seen.append([row.seed for batch in data.predict_dataloader() for row in batch])
+    return seen
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5, 9])
+def test_ranks_share_the_rows_without_repeat_or_loss(ranks):
+    assert sorted(itertools.chain(*shared_out(ranks, chosen=None))) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_is_left_is_shared_out_evenly():
+    assert shared_out(2, chosen=[0, 2, 4, 6]) == [[1, 5], [3, 7]]  # by place, rank 0 would have all four
+    assert shared_out(2, chosen=[]) == [[], []]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,22 +11,21 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
-COMMON = ["--save=[latents]", "--data.batch_size=1"]
+from its import noise
+from its.cli import main
+from its.methods.denoising import MultimodalDenoising
+
+COMMON = ["--save=[latents]", "--data.batch_size=2"]
+SEEDS = "--data.seeds=[1,2,3,4,5]"
 
 
-def command(config, output, *arguments):
-    return [sys.executable, "-m", "its", "predict", f"--config={config}", f"--output={output}", *COMMON, *arguments]
-
-
-def run(*words, **environment):
-    done = subprocess.run(
-        [str(w) for w in words], capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def arguments_of(config, output, *arguments):
+    return ["predict", f"--config={config}", f"--output={output}", *COMMON, SEEDS, *map(str, arguments)]
 
 
 def latents(output):
@@ -40,52 +40,182 @@ def assert_same(one, other):
         torch.testing.assert_close(one[name] / one[name].std(), other[name] / one[name].std(), rtol=0, atol=1e-5)
 
 
-@pytest.fixture
-def whole(config, tmp_path):
-    """An undisturbed run of three rows in one process."""
-    run(*command(config, tmp_path / "whole", "--data.seeds=[1,2,3]"))
-    return latents(tmp_path / "whole")
+class Forks:
+    """Starts commands by `forks.py`, as many processes at a time as there are sets of environment variables."""
+
+    def __init__(self, folder):
+        self.log = folder / "log"
+        self._server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("forks.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def _ask(self, **job):
+        self._server.stdin.write(json.dumps(job) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def start(self, arguments, *environments):
+        self.log.unlink(missing_ok=True)
+        return [self._ask(start=arguments, env=env, log=str(self.log)) for env in environments or [{}]]
+
+    def wait(self, pids):
+        return [self._ask(wait=pid) for pid in pids]
+
+    def run(self, arguments, *environments):
+        statuses = self.wait(self.start(arguments, *environments))
+        printed = self.log.read_text()
+        assert set(statuses) == {0}, printed
+        return printed
+
+    def kill_after(self, pids, seconds):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and any(running(pid) for pid in pids):
+            time.sleep(0.005)
+        for pid in pids:
+            os.killpg(pid, signal.SIGKILL)
+        return self.wait(pids)
+
+    def close(self):
+        self._server.stdin.close()
+        self._server.wait(30)
 
 
-def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole):
-    out = run(*command(config, tmp_path / "two", "--data.seeds=[1,2,3]", "--trainer.devices=2"))
-    assert out.count("its: 3 of 3 images that sound") == 1  # rank 0 alone reports
-    assert_same(whole, latents(tmp_path / "two"))
+def running(pid):
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
+
+def free_port():
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    # A node each, as torchrun or SLURM would start them; the fourth row's rank has nothing else to do.
-    arguments = command(config, tmp_path / "nodes", "--data.seeds=[1,2,3]", "--trainer.num_nodes=2")
+        return str(free.getsockname()[1])
+
+
+def ranks(size):
+    """The environment that torchrun gives each of its processes."""
+    port = free_port()
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), "TORCHELASTIC_RUN_ID": "x"}
+    common |= {"LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def tasks(size):
+    """The environment that SLURM gives each task of a job on nodes of one task each."""
+    common = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "its", "SLURM_NTASKS": str(size), "SLURM_NNODES": str(size)}
+    common |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [{**common, "SLURM_PROCID": str(n), "SLURM_NODEID": str(n), "SLURM_LOCALID": "0"} for n in range(size)]
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def whole(config, tmp_path, forks):
+    """Latents of an undisturbed run of five rows in one process, and the seconds that it took."""
+    began = time.monotonic()
+    forks.run(arguments_of(config, tmp_path / "whole"))
+    return latents(tmp_path / "whole"), time.monotonic() - began
+
+
+def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole, forks):
+    command = [sys.executable, "-m", "its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.count("its: 5 of 5 images that sound") == 1  # rank 0 alone reports
+    assert_same(whole[0], latents(tmp_path / "two"))
+
+    port = free_port()
+    # A node each, as torchrun or SLURM would start them; five rows in batches of two make uneven last batches.
+    arguments = arguments_of(config, tmp_path / "nodes", "--trainer.num_nodes=2", "--trainer.devices=1")
     nodes = [
         subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}",
-             "--master-addr=127.0.0.1", f"--master-port={port}", "-m", *arguments[2:], "--trainer.devices=1"],
+             "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "its", *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(2)
     ]  # fmt: skip
     ends = [node.communicate(timeout=300) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], ends
-    assert_same(whole, latents(tmp_path / "nodes"))
+    assert_same(whole[0], latents(tmp_path / "nodes"))
 
 
-def test_fewer_rows_than_processes(config, tmp_path):
-    run(*command(config, tmp_path / "one", "--data.seeds=[1]", "--trainer.devices=2"))
+def test_tasks_of_slurm_share_the_rows(config, tmp_path, whole, forks):
+    arguments = arguments_of(config, tmp_path / "slurm", "--trainer.num_nodes=2", "--trainer.devices=1")
+    assert forks.run(arguments, *tasks(2)).count("its: 5 of 5 images that sound") == 1
+    assert_same(whole[0], latents(tmp_path / "slurm"))
+
+
+def test_fewer_rows_than_processes(config, tmp_path, forks):
+    forks.run(arguments_of(config, tmp_path / "one", "--data.seeds=[1]", "--trainer.devices=2"), *ranks(2))
     assert len(latents(tmp_path / "one")) == 1
 
 
-def test_a_killed_run_goes_on_where_it_stopped(config, tmp_path, whole):
-    output = tmp_path / "killed"
-    slow = command(config, output, "--data.seeds=[1,2,3]")
-    for already in (1, 2):
-        process = subprocess.Popen([str(w) for w in slow], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while len(list(output.glob("samples/*/sample.json"))) < already and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    run(*slow)
-    assert_same(whole, latents(output))
-    leftovers = [path.name for path in output.rglob("*.partial")]
-    assert leftovers == []
+def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch):
+    """In one process that is a process group of one: what the loop asks of torch.distributed, and in which order."""
+    events, drawn = [], []
+    for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
+        real = getattr(dist, name)
+        monkeypatch.setattr(dist, name, lambda *a, _n=name, _r=real, **k: (events.append(_n), _r(*a, **k))[1])
+    step = MultimodalDenoising.predict_step
+    draw = noise.initial_noise
+    monkeypatch.setattr(
+        MultimodalDenoising,
+        "predict_step",
+        lambda *a, **k: (events.append("step"), step(*a, **k), events.append("step"))[1],
+    )
+    monkeypatch.setattr(
+        "its.methods.denoising.initial_noise", lambda *a, **k: (drawn.append(draw(*a, **k)), drawn[-1])[1]
+    )
+    for key, value in ranks(1)[0].items():
+        monkeypatch.setenv(key, value)
+    try:
+        assert main(arguments_of(config, tmp_path / "group", "--trainer.strategy=ddp", "--trainer.devices=1")) == 0
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    assert "barrier" in events  # Lightning's, before the loop
+    first, last = events.index("step"), len(events) - 1 - events[::-1].index("step")
+    assert set(events[first:last]) == {"step"}
+    expected = [torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(1, 6)]
+    torch.testing.assert_close(torch.cat(drawn), torch.cat(expected), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp_path, whole, forks, processes):
+    made, seconds = whole
+    output, moments = tmp_path / "killed", random.Random()
+    arguments = arguments_of(config, output, "--data.batch_size=1", f"--trainer.devices={processes}")
+    environments = ranks(processes) if processes > 1 else [{}]
+    killed = 0
+    for attempt in range(5):
+        moment = moments.uniform(0.2, 0.9 if attempt == 0 else 1.3) * seconds
+        environments = ranks(processes) if processes > 1 else [{}]
+        statuses = forks.kill_after(forks.start(arguments, *environments), moment)
+        killed += -signal.SIGKILL in statuses
+        for record in output.glob("samples/*/sample.json"):  # what says that it is whole is whole
+            assert json.loads(record.read_text())["status"] == "ok"
+            assert soundfile.info(record.with_name("audio.wav")).frames > 0
+            load_file(record.with_name("latents.safetensors"))
+    assert killed > 0, f"a run of {seconds:.1f} s was never killed"
+    forks.run(arguments, *environments)
+    assert_same(made, latents(output))
+    assert list(output.rglob("*.partial")) == []
+
+
+def test_sigterm_ends_after_the_batch(config, tmp_path, forks, whole):
+    output = tmp_path / "told"
+    arguments = arguments_of(config, output, "--data.batch_size=1")
+    (pid,) = forks.start(arguments)
+    while not list(output.glob("samples/*/sample.json")) and running(pid):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGTERM)
+    assert forks.wait([pid]) == [1]
+    printed = forks.log.read_text()
+    assert "its: stopped: SIGTERM; the same command goes on where this stopped" in printed
+    assert "are missing: the same command again makes them" in printed.splitlines()[-1]
+    forks.run(arguments)
+    assert_same(whole[0], latents(output))

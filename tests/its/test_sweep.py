@@ -40,6 +40,7 @@ def test_a_sweep_makes_the_samples_of_separate_runs_under_the_same_ids(config, t
             for steps in (2, 3):
                 point = [f"--data.guidance_scale.visual={scale}", f"--model.steps={steps}"]
                 point += [f"--model.combiner.init_args.t.visual={start}", f"--output={tmp_path / 'points'}"]
+                point += ["--mixed=true"]
                 assert predict(config, *point) == 0
     alone = latents(tmp_path / "points")
     assert grid.keys() == alone.keys()

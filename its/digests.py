@@ -1,0 +1,56 @@
+"""sha256 of weights, remembered between runs: gigabytes that every process would read again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+WORTH_IT = 64 * 2**20
+"""Bytes from which on a file's digest is remembered; the embedded pack and smaller files are read each time."""
+
+SETTLED = 60.0
+"""Seconds since its last change after which a file counts as settled: clocks of file systems are coarse and shared."""
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, as hex digits.
+
+    It is remembered in the user's cache folder under the file's path, size, inode and times. The time of the last
+    change of the inode is among them: it can't be set back, so content that was exchanged is read again even where
+    size and modification time are those of before.
+    """
+    status = os.stat(path)
+    remembered = None
+    if status.st_size >= WORTH_IT and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED:
+        identity = (os.path.realpath(path), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+        remembered = _folder() / hashlib.sha256(repr(identity).encode()).hexdigest()
+        try:
+            digest = remembered.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            digest = ""
+        if len(digest) == 64:  # else somebody else's, or damaged
+            return digest
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    after = os.stat(path)
+    if remembered is not None and (after.st_mtime_ns, after.st_ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns):
+        _remember(remembered, digest)
+    return digest
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "its" / "digests"
+
+
+def _remember(path: Path, digest: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii", delete=False) as file:
+            file.write(digest)
+        os.replace(file.name, path)
+    except OSError:  # a home that can't be written to: the file is read again next time
+        return
