@@ -25,7 +25,8 @@ class Peers(Callback):
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._handler: Any = None
+        self._before: Any = None
+        self._ours: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Meet the others: a group of its own, since the usual one gives up after half an hour."""
@@ -44,13 +45,13 @@ class Peers(Callback):
                 launcher.kill(number)
 
         if threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGTERM, stop)
+            self._before, self._ours = signal.signal(signal.SIGTERM, stop), stop
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the signal as it was."""
-        if self._handler is not None:
-            signal.signal(signal.SIGTERM, self._handler)
-            self._handler = None
+        """Leave the signal as it was, unless Lightning has done so."""
+        if self._ours is not None and signal.getsignal(signal.SIGTERM) is self._ours:
+            signal.signal(signal.SIGTERM, self._before)
+        self._ours = None
 
     def wait(self) -> None:
         """Until all of them have written their samples."""

@@ -4,6 +4,7 @@ A line of JSON in, one out: {"start": argv, "env": {...}, "log": path} -> pid; {
 Each process leads a group of its own, so that it can be killed with all that it started.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -23,9 +24,10 @@ registry.load_plugins()
 
 def start(argv, env, log):
     pid = os.fork()
+    with contextlib.suppress(OSError):  # whichever comes first, the parent or the child
+        os.setpgid(pid, pid)
     if pid:
         return pid
-    os.setsid()
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(out, stream)
@@ -39,6 +41,7 @@ def start(argv, env, log):
         os._exit(status)
 
 
+os.write(1, b"0\n")  # ready
 for line in sys.stdin:
     job = json.loads(line)
     if "start" in job:

@@ -51,6 +51,8 @@ class Forks:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
+        assert self._server.stdout.readline() == "0\n"
+
     def _ask(self, **job):
         self._server.stdin.write(json.dumps(job) + "\n")
         self._server.stdin.flush()
@@ -69,10 +71,10 @@ class Forks:
         assert set(statuses) == {0}, printed
         return printed
 
-    def kill_after(self, pids, seconds):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and any(running(pid) for pid in pids):
-            time.sleep(0.005)
+    def kill(self, pids, when):
+        """Whole process groups, as soon as `when()` holds; exit statuses."""
+        while not when() and any(running(pid) for pid in pids):
+            time.sleep(0.002)
         for pid in pids:
             os.killpg(pid, signal.SIGKILL)
         return self.wait(pids)
@@ -189,19 +191,24 @@ def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp
     made, seconds = whole
     output, moments = tmp_path / "killed", random.Random()
     arguments = arguments_of(config, output, "--data.batch_size=1", f"--trainer.devices={processes}")
-    environments = ranks(processes) if processes > 1 else [{}]
     killed = 0
     for attempt in range(5):
-        moment = moments.uniform(0.2, 0.9 if attempt == 0 else 1.3) * seconds
+        began, moment = time.monotonic(), moments.uniform(0, 1.3) * seconds
+        there = len(list(output.glob("samples/*/sample.json")))
+
+        def when(began=began, moment=moment, first=attempt == 0, there=there):
+            if first:  # surely in the midst of it
+                return len(list(output.glob("samples/*/sample.json"))) > there
+            return time.monotonic() - began > moment
+
         environments = ranks(processes) if processes > 1 else [{}]
-        statuses = forks.kill_after(forks.start(arguments, *environments), moment)
-        killed += -signal.SIGKILL in statuses
+        killed += -signal.SIGKILL in forks.kill(forks.start(arguments, *environments), when)
         for record in output.glob("samples/*/sample.json"):  # what says that it is whole is whole
             assert json.loads(record.read_text())["status"] == "ok"
             assert soundfile.info(record.with_name("audio.wav")).frames > 0
             load_file(record.with_name("latents.safetensors"))
-    assert killed > 0, f"a run of {seconds:.1f} s was never killed"
-    forks.run(arguments, *environments)
+    assert killed > 0
+    forks.run(arguments, *(ranks(processes) if processes > 1 else [{}]))
     assert_same(made, latents(output))
     assert list(output.rglob("*.partial")) == []
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,9 @@ def test_a_disk_that_is_full_stops_the_run_and_damages_nothing(config, monkeypat
     assert predict(config) == 0
 
 
+MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -274,6 +278,15 @@ def test_a_disk_that_is_full_stops_the_run_and_damages_nothing(config, monkeypat
         (["--save", "[color]"], r"save asks for color, but model.colorizer is null"),
         (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
         (["--trainer.accelerator", "abacus"], r"abacus"),
+        (["--trainer.devices", "4096"], r"trainer.devices is 4096, but no GPU is in use here"),
+        (["--trainer.strategy", "fsdp"], r"trainer.strategy is fsdp; expected auto, ddp, single_device: nothing is"),
+        (["--trainer.strategy", "ddp_spawn"], r"trainer.strategy is ddp_spawn; expected auto"),
+        (["--trainer.strategy", "deepspeed"], r"trainer.strategy is deepspeed; expected auto"),
+        (["--trainer.precision", "16-mixed"], r"trainer.precision is 16-mixed, which a CPU lacks; it has 32-true"),
+        (
+            ["--trainer.precision", "bf16-true", "--trainer.plugins", "MixedPrecision", *MIXED],
+            r"trainer.precision is bf16-true, and trainer.plugins sets another by MixedPrecision: leave one out",
+        ),
         (["--model.experts.visual.init_args.weights", "/nowhere"], r"model.experts.visual: /nowhere is not a folder"),
         (["--output", "/proc/nowhere"], r"output is /proc/nowhere: it can't be written to"),
     ],
@@ -353,12 +366,78 @@ def test_damaged_weights_are_one_message(config, tiny, tmp_path, damage, message
     assert (tmp_path / "run").exists() == ("vocoder.pt" in message)  # all others are seen before anything is made
 
 
-def test_samples_of_other_settings_stay(config, capsys):
+def test_another_config_in_the_same_folder_is_refused_with_the_keys_that_differ(config, capsys, tmp_path):
+    assert predict(config) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    capsys.readouterr()
+    changes = ["--model.steps=2", "--data.guidance_scale.audio=3", "--data.batch_size=1", "--trainer.precision=32"]
+    assert predict(config, *changes) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run holds 2 samples of another config: " in line
+    assert "data.guidance_scale.audio is 7.5 there, 3.0 here; model.steps is 6 there, 2 here. Choose another" in line
+    assert "--mixed true" in line
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_samples_of_other_settings_stay_where_both_are_wanted(config, capsys):
     assert predict(config) == 0
     capsys.readouterr()
-    assert predict(config, "--model.steps=2") == 0
-    assert "its: 2 samples of other settings in" in capsys.readouterr().err
+    assert predict(config, "--model.steps=2", "--mixed=true") == 0
+    assert "its: 2 samples of other rows or settings in" in capsys.readouterr().err
     assert len(samples(config)) == 4
+    assert predict(config) == 0  # the first ones again: they are there, so this is their folder too
+
+
+def test_more_seeds_prompts_and_points_are_no_other_config(config, tiny, tmp_path):
+    assert predict(config, "--model.steps=1") == 0
+    assert predict(config, "--model.steps=1", "--data.seeds=[7]", "--data.batch_size=1") == 0
+    assert predict(config, "--model.steps=1", "--data.sweep={guidance_scale.audio: [7.5, 2.0]}") == 0
+    shutil.copytree(tiny, moved := tmp_path / "moved")  # the same weights from another place
+    places = [f"--model.experts.visual.init_args.weights={moved / 'sd'}", "--data.seeds=[1,2,3]"]
+    assert predict(config, "--model.steps=1", *places) == 0
+    assert len(samples(config)) == 6
+
+
+def test_a_failed_row_is_made_again_on_request_alone(config, monkeypatch, capsys):
+    from its.methods.denoising import MultimodalDenoising as Method
+
+    make = Method.predict_step
+
+    def spoiled(self, batch, batch_idx=0):
+        return [
+            replace(made, result=None, error="spoiled") if made.row.seed == 2 else made
+            for made in make(self, batch, batch_idx)
+        ]
+
+    monkeypatch.setattr(Method, "predict_step", spoiled)
+    assert predict(config, "--model.steps=1") == 1
+    assert "1 failed: --retry_failed true makes them again" in capsys.readouterr().out.splitlines()[-1]
+    monkeypatch.setattr(Method, "predict_step", make)
+    assert predict(config, "--model.steps=1") == 1
+    printed = capsys.readouterr()
+    assert re.search(r"its: failed: data.prompts, row 1, seed 2 \([\w-]+\): spoiled", printed.err)
+    assert "its: 1 of 2 images that sound" in printed.out
+    assert predict(config, "--model.steps=1", "--retry_failed=true") == 0
+    assert "its: 2 of 2 images that sound" in capsys.readouterr().out
+    saved = (samples(config)[0].parent.parent / "its_config.yaml").read_text()
+    assert "retry_failed" not in saved
+
+
+def test_a_folder_made_read_only_stops_the_run_and_damages_nothing(config, monkeypatch, capsys):
+    make = Path.mkdir
+
+    def read_only(self, *rest, **options):
+        if "ringing-2-" in str(self):
+            raise PermissionError(13, "Permission denied", str(self))
+        make(self, *rest, **options)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert predict(config, "--data.batch_size=1", "--model.steps=1") == 1
+    printed = capsys.readouterr()
+    assert re.search(r"its: stopped: .*ringing-2-\S+ can't be written: Permission denied", printed.err)
+    assert printed.out.splitlines()[-1].endswith("1 are missing: the same command again makes them")
+    monkeypatch.undo()
+    assert predict(config, "--model.steps=1") == 0
 
 
 def test_print_config_shows_what_was_composed(config, capsys):
@@ -515,3 +594,34 @@ def test_an_unknown_fallback_is_refused(config, capsys):
 def test_the_fallback_is_not_taken_where_all_weights_are_there(config, pack, capsys):
     assert predict(config, f"--model.fallback={pack}") == 0
     assert "NOT THE WEIGHTS" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_an_accelerator_that_is_not_there_is_one_message(config, capsys):
+    assert predict(config, "--trainer.accelerator=gpu", "--trainer.devices=4") == 2
+    assert "trainer.accelerator is gpu, but torch" in (err := capsys.readouterr().err)
+    assert "finds no GPU here. Leave it out, or take cpu" in err
+
+
+@pytest.mark.parametrize(
+    ("devices", "wrong"),
+    [
+        (4, True),
+        ("4", True),
+        ("0,3", True),
+        ([0, 2], True),
+        ([0, 1], False),
+        (2, False),
+        ("auto", False),
+        ("-1", False),
+    ],
+)
+def test_more_gpus_than_there_are(monkeypatch, devices, wrong):
+    from its.errors import UserError
+    from its.trainer import check_trainer
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if not wrong:
+        return check_trainer({"accelerator": "gpu", "devices": devices})
+    with pytest.raises(UserError, match=r"trainer.devices is .*, but this machine has 2 GPUs"):
+        check_trainer({"accelerator": "gpu", "devices": devices})

@@ -1,0 +1,31 @@
+#!/bin/bash
+# sbatch configs/slurm/predict.sh --config configs/paper/table1.yaml
+#
+# Two nodes of four GPUs, a task for each GPU. Adapt the #SBATCH lines to the cluster; --nodes and --gpus-per-node are
+# told to Lightning below. The same command again, after a time limit too, makes what is missing.
+
+#SBATCH --job-name=its
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=8
+#SBATCH --mem-per-cpu=4G
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=its-%j.log
+
+set -euo pipefail
+
+export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+export HF_HUB_OFFLINE=1 # compute nodes rarely have a network: download once on the login node
+
+if [ -f .venv/bin/activate ]; then
+    source .venv/bin/activate
+fi
+
+# A task that fails takes the others with it, instead of leaving them to wait for it.
+srun --kill-on-bad-exit=1 its predict "$@" \
+    --trainer.accelerator gpu \
+    --trainer.devices "${SLURM_NTASKS_PER_NODE:-1}" \
+    --trainer.num_nodes "${SLURM_JOB_NUM_NODES:-1}"
