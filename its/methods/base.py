@@ -31,7 +31,7 @@ class Method(LightningModule, ABC):
         fallback: pack of weights to take as a whole where the named ones can't be had; None for an error.
         fallback_taken: why the fallback stands in for the weights that the config names; None if it doesn't.
         provenance: which weights each part runs on, by its key. Filled by `prepare`.
-        stopped: why no more samples are to be made, since they can't be written; None as long as they can.
+        stopped: why no more samples are to be made: they can't be written, or somebody said so; None to go on.
         on_step: called after each step with the number of samples in the batch, for progress.
         fixed_shapes: whether a batch has to be of the size of those before it, filled up where it is smaller.
     """

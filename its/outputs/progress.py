@@ -85,7 +85,7 @@ class Progress(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count what is done."""
-        self.made += len(batch) * trainer.world_size
+        self.made += len(outputs) * trainer.world_size  # none, of batches after the run was stopped
         if trainer.is_global_zero:
             self._show()
 

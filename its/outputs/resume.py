@@ -22,7 +22,7 @@ READERS = 16
 """Threads that read records: on a shared file system the time goes into waiting for each."""
 
 _OTHER_ROWS = ("data.prompts", "data.seeds", "data.batch_size")
-_EXECUTION = ("fallback", "channels_last", "compile")
+_EXECUTION = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
 """Last part of keys that say how a sample is made, and not which."""
 
 

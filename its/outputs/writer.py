@@ -52,7 +52,7 @@ class SampleWriter(BasePredictionWriter):
     ) -> None:
         """Hand over the samples of one batch. If an earlier one can't be written, the method is told to stop."""
         method = method_of(pl_module)
-        if self._thread is None or method.stopped is not None:
+        if self._thread is None:
             return
         records = [_record(sample, method, precision=str(trainer.precision)) for sample in prediction]
         self._waiting.append(self._thread.submit(self._write, prediction, records))
@@ -85,7 +85,8 @@ class SampleWriter(BasePredictionWriter):
                 self._waiting.popleft().result()
             except OSError as error:
                 # No exception in the midst of a run: other ranks would wait for this one.
-                method.stopped = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
+                reason = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
+                method.stopped = method.stopped or reason
 
 
 def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:

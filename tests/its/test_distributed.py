@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from its import noise
 from its.cli import main
-from its.methods.denoising import MultimodalDenoising
+from its.methods.base import Method
 
 COMMON = ["--save=[latents]", "--data.batch_size=2"]
 SEEDS = "--data.seeds=[1,2,3,4,5]"
@@ -162,10 +162,10 @@ def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_
     for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
         real = getattr(dist, name)
         monkeypatch.setattr(dist, name, lambda *a, _n=name, _r=real, **k: (events.append(_n), _r(*a, **k))[1])
-    step = MultimodalDenoising.predict_step
+    step = Method.predict_step
     draw = noise.initial_noise
     monkeypatch.setattr(
-        MultimodalDenoising,
+        Method,
         "predict_step",
         lambda *a, **k: (events.append("step"), step(*a, **k), events.append("step"))[1],
     )

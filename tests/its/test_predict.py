@@ -399,7 +399,7 @@ def test_more_seeds_prompts_and_points_are_no_other_config(config, tiny, tmp_pat
 
 
 def test_a_failed_row_is_made_again_on_request_alone(config, monkeypatch, capsys):
-    from its.methods.denoising import MultimodalDenoising as Method
+    from its.methods.base import Method
 
     make = Method.predict_step
 

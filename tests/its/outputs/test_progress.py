@@ -82,7 +82,7 @@ def test_lines_where_there_is_no_terminal(monkeypatch, clock, capsys):
     bar, module, trainer = begun(monkeypatch, rows=10, earlier=20)
     for index, seconds in enumerate((12.0, 2.0)):  # two ranks; never more than there are
         clock[0] += seconds
-        bar.on_predict_batch_end(trainer, module, None, [1, 2, 3], index)
+        bar.on_predict_batch_end(trainer, module, [1, 2, 3], [1, 2, 3], index)
     bar.on_predict_end(trainer, module)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" ")[1] for line in lines] == ["26/30", "30/30"]
@@ -104,7 +104,7 @@ def test_a_long_run_says_little(monkeypatch, clock, capsys):
     gaps, last = [], clock[0]
     for index in range(40000):  # of one second each
         clock[0] += 1.0
-        bar.on_predict_batch_end(trainer, module, None, [1], index)
+        bar.on_predict_batch_end(trainer, module, [1], [1], index)
         if capsys.readouterr().err:
             gaps.append(clock[0] - last)
             last = clock[0]
@@ -116,7 +116,7 @@ def test_loggers_get_the_config_and_the_speed(monkeypatch, clock):
     logger = Logger()
     bar, module, trainer = begun(monkeypatch, rows=8, earlier=2, loggers=[logger])
     clock[0] += 16.0
-    bar.on_predict_batch_end(trainer, module, None, [1] * 4, 0)
+    bar.on_predict_batch_end(trainer, module, [1] * 4, [1] * 4, 0)
     assert logger.params == {"model": {"steps": 3}}
     assert logger.metrics == [(10, {"samples": 10, "samples_per_second": 0.5})]
 
