@@ -4,6 +4,7 @@ A line of JSON in, one out: {"start": argv, "env": {...}, "log": path} -> pid; {
 Each process leads a group of its own, so that it can be killed with all that it started.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -36,6 +37,7 @@ def start(argv, env, log):
     try:
         status = main(argv)
     finally:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

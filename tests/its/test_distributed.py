@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -40,81 +39,6 @@ def assert_same(one, other):
         torch.testing.assert_close(one[name] / one[name].std(), other[name] / one[name].std(), rtol=0, atol=1e-5)
 
 
-class Forks:
-    """Starts commands by `forks.py`, as many processes at a time as there are sets of environment variables."""
-
-    def __init__(self, folder):
-        self.log = folder / "log"
-        self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forks.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-        assert self._server.stdout.readline() == "0\n"
-
-    def _ask(self, **job):
-        self._server.stdin.write(json.dumps(job) + "\n")
-        self._server.stdin.flush()
-        return int(self._server.stdout.readline())
-
-    def start(self, arguments, *environments):
-        self.log.unlink(missing_ok=True)
-        return [self._ask(start=arguments, env=env, log=str(self.log)) for env in environments or [{}]]
-
-    def wait(self, pids):
-        return [self._ask(wait=pid) for pid in pids]
-
-    def run(self, arguments, *environments):
-        statuses = self.wait(self.start(arguments, *environments))
-        printed = self.log.read_text()
-        assert set(statuses) == {0}, printed
-        return printed
-
-    def kill(self, pids, when):
-        """Whole process groups, as soon as `when()` holds; exit statuses."""
-        while not when() and any(running(pid) for pid in pids):
-            time.sleep(0.002)
-        for pid in pids:
-            os.killpg(pid, signal.SIGKILL)
-        return self.wait(pids)
-
-    def close(self):
-        self._server.stdin.close()
-        self._server.wait(30)
-
-
-def running(pid):
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
-
-
-def ranks(size):
-    """The environment that torchrun gives each of its processes."""
-    port = free_port()
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), "TORCHELASTIC_RUN_ID": "x"}
-    common |= {"LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
-    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
-
-
-def tasks(size):
-    """The environment that SLURM gives each task of a job on nodes of one task each."""
-    common = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "its", "SLURM_NTASKS": str(size), "SLURM_NNODES": str(size)}
-    common |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": free_port()}
-    return [{**common, "SLURM_PROCID": str(n), "SLURM_NODEID": str(n), "SLURM_LOCALID": "0"} for n in range(size)]
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    server = Forks(tmp_path_factory.mktemp("forks"))
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def whole(config, tmp_path, forks):
     """Latents of an undisturbed run of five rows in one process, and the seconds that it took."""
@@ -129,7 +53,7 @@ def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_pat
     assert done.stdout.count("its: 5 of 5 images that sound") == 1  # rank 0 alone reports
     assert_same(whole[0], latents(tmp_path / "two"))
 
-    port = free_port()
+    port = forks.port()
     # A node each, as torchrun or SLURM would start them; five rows in batches of two make uneven last batches.
     arguments = arguments_of(config, tmp_path / "nodes", "--trainer.num_nodes=2", "--trainer.devices=1")
     nodes = [
@@ -147,16 +71,16 @@ def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_pat
 
 def test_tasks_of_slurm_share_the_rows(config, tmp_path, whole, forks):
     arguments = arguments_of(config, tmp_path / "slurm", "--trainer.num_nodes=2", "--trainer.devices=1")
-    assert forks.run(arguments, *tasks(2)).count("its: 5 of 5 images that sound") == 1
+    assert forks.run(arguments, *forks.tasks(2)).count("its: 5 of 5 images that sound") == 1
     assert_same(whole[0], latents(tmp_path / "slurm"))
 
 
 def test_fewer_rows_than_processes(config, tmp_path, forks):
-    forks.run(arguments_of(config, tmp_path / "one", "--data.seeds=[1]", "--trainer.devices=2"), *ranks(2))
+    forks.run(arguments_of(config, tmp_path / "one", "--data.seeds=[1]", "--trainer.devices=2"), *forks.ranks(2))
     assert len(latents(tmp_path / "one")) == 1
 
 
-def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch):
+def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch, forks):
     """In one process that is a process group of one: what the loop asks of torch.distributed, and in which order."""
     events, drawn = [], []
     for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
@@ -172,7 +96,7 @@ def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_
     monkeypatch.setattr(
         "its.methods.denoising.initial_noise", lambda *a, **k: (drawn.append(draw(*a, **k)), drawn[-1])[1]
     )
-    for key, value in ranks(1)[0].items():
+    for key, value in forks.ranks(1)[0].items():
         monkeypatch.setenv(key, value)
     try:
         assert main(arguments_of(config, tmp_path / "group", "--trainer.strategy=ddp", "--trainer.devices=1")) == 0
@@ -201,14 +125,14 @@ def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp
                 return len(list(output.glob("samples/*/sample.json"))) > there
             return time.monotonic() - began > moment
 
-        environments = ranks(processes) if processes > 1 else [{}]
+        environments = forks.ranks(processes) if processes > 1 else [{}]
         killed += -signal.SIGKILL in forks.kill(forks.start(arguments, *environments), when)
         for record in output.glob("samples/*/sample.json"):  # what says that it is whole is whole
             assert json.loads(record.read_text())["status"] == "ok"
             assert soundfile.info(record.with_name("audio.wav")).frames > 0
             load_file(record.with_name("latents.safetensors"))
     assert killed > 0
-    forks.run(arguments, *(ranks(processes) if processes > 1 else [{}]))
+    forks.run(arguments, *(forks.ranks(processes) if processes > 1 else [{}]))
     assert_same(made, latents(output))
     assert list(output.rglob("*.partial")) == []
 
@@ -217,7 +141,7 @@ def test_sigterm_ends_after_the_batch(config, tmp_path, forks, whole):
     output = tmp_path / "told"
     arguments = arguments_of(config, output, "--data.batch_size=1")
     (pid,) = forks.start(arguments)
-    while not list(output.glob("samples/*/sample.json")) and running(pid):
+    while not list(output.glob("samples/*/sample.json")) and forks.running(pid):
         time.sleep(0.001)
     os.kill(pid, signal.SIGTERM)
     assert forks.wait([pid]) == [1]

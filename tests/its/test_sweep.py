@@ -34,6 +34,9 @@ def test_a_sweep_makes_the_samples_of_separate_runs_under_the_same_ids(config, t
     assert predict(config, "--config", overlay, "--output", tmp_path / "grid") == 0
     grid = latents(tmp_path / "grid")
     assert len(grid) == 16  # 2 x 2 x 2 points, 2 seeds
+    records = [json.loads(path.read_text()) for path in (tmp_path / "grid" / "samples").glob("*/sample.json")]
+    # Eight rows of each number of steps, in batches of five: the second batch is of both kinds, and goes in two parts.
+    assert sorted(r["timings"]["batch_size"] for r in records) == [1] + [2] * 2 + [3] * 3 + [5] * 10
     alone = {}
     for scale in (1.0, 4.0):
         for start in (0.5, 1.0):

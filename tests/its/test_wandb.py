@@ -2,14 +2,7 @@
 
 import itertools
 import shlex
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-import wandb
-
-from its.cli import main
 
 SWEEP = Path(__file__).parents[2] / "configs" / "sweeps" / "guidance.yaml"
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -25,38 +18,33 @@ def agent_command(sweep, point):
     return list(itertools.chain(*(macros.get(str(word).strip("${}"), [word]) for word in command)))
 
 
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "WANDB_SILENT": "true"}.items():
-        monkeypatch.setenv(name, value)
-    return tmp_path
+ENVIRONMENT = {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "WANDB_SILENT": "true"}
 
 
-def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, offline):
+def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, tmp_path, forks):
     from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
     sweep = load_sweep_config(str(SWEEP))
     points = [dict(zip(sweep["parameters"], values, strict=True)) for values in ((5.0, 7.5, 0.8), (5.0, 10.0, 1.0))]
     assert all(value in sweep["parameters"][key]["values"] for point in points for key, value in point.items())
+    where = ["--trainer.logger.save_dir", tmp_path, "--output", tmp_path / "run", "--model.steps=1", "--data.seeds=[1]"]
     for point in points:
         command = agent_command(sweep, point)
         assert command[:3] == ["/usr/bin/env", "its", "predict"], shlex.join(command)
-        words = [str(config) if word == "configs/castle_bell.yaml" else word for word in command[2:]]
-        assert main([*words, "--model.steps=1", "--data.seeds=[1]"]) == 0
-        wandb.teardown()  # as the end of a process does
-    records = list((offline / "runs/sweep_guidance/samples").iterdir())
-    assert len(records) == 2  # both points, in one folder
-    runs = list(offline.rglob("run-*.wandb"))
+        words = [config if word == "configs/castle_bell.yaml" else word for word in command[2:]]
+        forks.run([str(word) for word in (*words, *where)], ENVIRONMENT)
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2  # both points, in one folder
+    runs = list(tmp_path.rglob("run-*.wandb"))
     assert len(runs) == 2
-    assert any(b"samples_per_second" in run.read_bytes() for run in runs)
-    for path in offline.rglob("*"):
+    for run in runs:
+        assert b"samples_per_second" in run.read_bytes()
+        assert b"guidance_scale" in run.read_bytes()
+    for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-def test_rank_0_alone_keeps_a_run(config, offline):
-    command = [sys.executable, "-m", "its", "predict", f"--config={config}", "--trainer.devices=2"]
-    command += ["--trainer.logger=WandbLogger", "--model.steps=1", "--data.batch_size=1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(list(offline.rglob("run-*.wandb"))) == 1
+def test_rank_0_alone_keeps_a_run(config, tmp_path, forks):
+    command = ["predict", f"--config={config}", "--trainer.devices=2", "--model.steps=1", "--data.batch_size=1"]
+    command += ["--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path}"]
+    forks.run(command, *({**rank, **ENVIRONMENT} for rank in forks.ranks(2)))
+    assert len(list(tmp_path.rglob("run-*.wandb"))) == 1

@@ -75,6 +75,6 @@ def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
     check_same_settings(tmp_path, {"model": {"steps": 6}}, strangers, mixed=False)
     (tmp_path / CONFIG).write_text("{")
     check_same_settings(tmp_path, config, strangers, mixed=False)
-    assert capsys.readouterr().err.count("3 samples of other rows or settings") == 5
+    assert capsys.readouterr().err.count("3 samples of other rows or settings") == 4
     check_same_settings(tmp_path, config, Standing(missing=[0]), mixed=False)
     assert capsys.readouterr().err == ""
