@@ -33,6 +33,11 @@ class PixelExpert(NoiseExpert):
     def sampler(self) -> DDPMScheduler:
         """The model's noise schedule and ancestral sampler, a new one each time. Valid after `prepare`."""
 
+    def alphas(self) -> Tensor:
+        """The sampler's."""
+        alphas: Tensor = self.sampler().alphas_cumprod
+        return alphas
+
     @abstractmethod
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """What `sampler` steps by: noise (b, 3, h, w), or noise and a learned variance (b, 6, h, w).
