@@ -81,7 +81,7 @@ class PredictCLI(LightningCLI):
         """Check everything that can be checked; only then make a trainer, which may start processes."""
         self.model.prepare()
         save = self._extras()
-        samples = self.output / "samples"
+        samples = self.model.samples = self.output / "samples"
         named: dict[str, Row] = {}
         for row in self.datamodule.expand(self.model.expert_names):
             named.setdefault(sample_id(row, self.model.definition(row)), row)
@@ -92,6 +92,8 @@ class PredictCLI(LightningCLI):
         self.open_rows = sum(not self.datamodule.finished(row) for row, _ in self.work)
         callbacks = self.config_init["trainer"].get("callbacks") or []
         ours = [SampleWriter(self.output, save), Progress(self.open_rows)]
+        if self.model.needs_gradients:
+            kwargs["inference_mode"] = False
         # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
         return super().instantiate_trainer(callbacks=[*callbacks, *ours], use_distributed_sampler=False, **kwargs)
 
@@ -108,6 +110,8 @@ class PredictCLI(LightningCLI):
 
     def _extras(self) -> list[str]:
         save = list(self.config.save)
+        if "latents" in save and not self.model.has_latents:
+            raise UserError(f"save asks for latents, but {type(self.model).__name__} has none: leave latents out")
         if "colorizer" in dict(self.model.parts()):
             return [*save, "color"]
         if "color" in save:
@@ -166,10 +170,9 @@ def _build_on_pack(
 def _loud(reason: str, pack: registry.Pack, cli: PredictCLI) -> str:
     row = cli.work[0][0]
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
-    steps = cli.model.settings(row)["steps"]
     return (
         f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {pack.name} instead "
-        f"({pack.summary}), with its own settings ({steps} steps, guidance {scales}). "
+        f"({pack.summary}), with its own settings ({cli.model.length(row)}, guidance {scales}). "
         "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
         "at local folders; --model.fallback null makes this an error."
     )
@@ -191,7 +194,8 @@ def parse(
     for file in files:
         composed.overlay(file)
     if pack is not None:
-        composed.replace_weights(pack.config)
+        own = pack.methods.get(composed.method)
+        composed.replace_weights(pack.config, *([] if own is None else [own]))
     if chosen := [a.partition("=")[2] for a in arguments if a.startswith("--method=")]:
         composed.change_method(chosen[-1])
     choices, rest = class_choices(without_key(arguments, "method"))
@@ -260,7 +264,13 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         raise UserError(str(error)) from None
 
 
-_ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat", "its.SpectrogramFormat")
+_ARGUMENT_TYPES = (
+    "its.data.SeedRange",
+    "its.distillation.Guide",
+    "its.implicit_image.Network",
+    "its.spectrogram.SpectrogramFormat",
+    "its.SpectrogramFormat",
+)
 """Plain data in arguments, which jsonargparse names by itself."""
 
 

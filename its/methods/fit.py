@@ -28,6 +28,25 @@ def check_experts(experts: Mapping[str, NoiseExpert]) -> None:
         raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
 
 
+def check_pair(experts: Mapping[str, NoiseExpert]) -> None:
+    """There is one that draws pictures and one that draws spectrograms. They need not share a latent space."""
+    kinds = {name: "spectrograms" if expert.format is not None else "pictures" for name, expert in experts.items()}
+    if sorted(kinds.values()) != ["pictures", "spectrograms"]:
+        listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items()) or "none"
+        raise UserError(
+            f"model.experts: expected one that draws pictures and one that draws spectrograms, got {listed}"
+        )
+
+
+def check_names(key: str, given: Mapping[str, object], experts: Mapping[str, NoiseExpert]) -> None:
+    """Something is said of every expert and of nobody else."""
+    for name in given:
+        if name not in experts:
+            raise UserError(f"{key} names {name}, but the experts are {', '.join(experts)}.{nearest(name, experts)}")
+    if missing := [name for name in experts if name not in given]:
+        raise UserError(f"{key} says nothing of {', '.join(missing)}")
+
+
 def check_canvas(canvas: tuple[int, int], trim: int) -> None:
     """The canvas has a sane size, and something is left of it after the trim."""
     rows, columns = canvas
@@ -79,6 +98,11 @@ def check_canvas_for(canvas: tuple[int, int], codec: LatentCodec, vocoder: Vocod
         codec.latent_shape(canvas)
     except ValueError as error:
         raise UserError(f"model.canvas: {error}") from None
+    check_bands(canvas, vocoder)
+
+
+def check_bands(canvas: tuple[int, int], vocoder: Vocoder) -> None:
+    """The canvas's rows are the vocoder's bands."""
     bands, name = vocoder.format.n_mels, type(vocoder).__name__
     if bands != canvas[0]:
         raise UserError(
