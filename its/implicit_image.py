@@ -79,6 +79,6 @@ def _convolution(into: int, out: int, generator: torch.Generator) -> nn.Conv2d:
     layer = nn.Conv2d(into, out, kernel_size=1, device="meta", dtype=torch.float32).to_empty(device="cpu")
     bound = into**-0.5
     with torch.no_grad():
-        for parameter in (layer.weight, layer.bias):
+        for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return layer

@@ -102,9 +102,9 @@ def read_picture(file: OwnFile, canvas: tuple[int, int]) -> Tensor:
 
 
 def read_sound(file: OwnFile, format: SpectrogramFormat, columns: int) -> Tensor:
-    """-> (1, H, columns) gray in [0, 1], float32 on the CPU: its spectrogram, as one channel, at its own level.
+    """-> (3, H, columns) in [0, 1], float32 on the CPU: the picture of its sound, at its own level.
 
-    What is longer is cut, what is shorter is followed by silence.
+    It is gray unless the format is stereo. What is longer is cut, what is shorter is followed by silence.
 
     Raises:
         ValueError: it is not what it was when the rows were read.
@@ -117,9 +117,11 @@ def read_sound(file: OwnFile, format: SpectrogramFormat, columns: int) -> Tensor
         needed = ceil(length * rate / format.sample_rate)
         waveform = torch.from_numpy(sound.read(needed, dtype="float32", always_2d=True))
     mono = reduce(waveform, "n c -> 1 n", "mean")
-    heard = resample(mono, rate, format.sample_rate)[:, :length]
+    channels = mono if format.channels == 1 else waveform.mT[:2].expand(2, -1)
+    heard = resample(channels, rate, format.sample_rate)[:, :length]
     heard = functional.pad(heard, (0, length - heard.shape[1]))
-    return format.to_picture(format.log_mel(heard))[0].clamp(0, 1)
+    picture = format.to_picture(format.log_mel(heard if format.channels == 1 else heard[None]))
+    return picture[0].clamp(0, 1).expand(3, -1, -1)
 
 
 def _content(file: OwnFile) -> bytes:

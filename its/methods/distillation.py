@@ -122,8 +122,8 @@ class ScoreDistillation(Method):
                 codec.latent_shape(self.process.guides[name].view(self.canvas))
             except ValueError as error:
                 raise UserError(f"model.guides.{name}: {error}") from None
-        fit.check_bands(self.canvas, self.finishing.vocoder)
         fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
+        fit.check_bands(self.canvas, self.finishing.vocoder)
         known: list[tuple[dict[str, Any], LatentCodec]] = []
         for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
             record = codec.provenance()
@@ -188,13 +188,13 @@ class ScoreDistillation(Method):
                 image, measured = self._optimise(row, self._teller(number, rows))
                 images.append(image)
                 scores.append(measured)
-        x = torch.cat(images)
+        x = torch.cat(images).expand(-1, 3, -1, -1)
         seen = first_expert(dict(self.named_experts()), of_sound=False)
         samples = self.finishing(
             rows,
             latents=None,
-            picture=x.expand(-1, 3, -1, -1),
-            spectrogram=x,
+            picture=x,
+            spectrogram=self.finishing.vocoder.format.sounding(x),
             prompts=[row.prompts[seen] for row in rows],
             sources=generators([row.seed for row in rows]),
             clock=clock,

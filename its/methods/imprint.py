@@ -133,9 +133,9 @@ class Imprint(Method):
 
     def check(self) -> None:
         """The canvas suits the codecs and the vocoder, and the vocoder plays what the expert draws."""
+        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
         for codec in (self.decoding.picture, self.decoding.sound):
             fit.check_canvas_for(self.canvas, codec, self.finishing.vocoder)
-        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
         self.decoding.join()
 
     def configure_model(self) -> None:
@@ -180,12 +180,12 @@ class Imprint(Method):
             x_img = self._draw(seen, rows, sources)
         with clock("spectrogram"):
             x_spec = self._draw(self.decoding.sound_expert, rows, sources)
-        x = imprint(x_spec, x_img, rho=rearrange(rho, "b -> b 1 1 1"), silence=0)
+        x = imprint(x_spec, x_img, rho=rearrange(rho, "b -> b 1 1 1"), silence=self.decoding.format.silence)
         return self.finishing(
             rows,
             latents=None,
             picture=x,
-            spectrogram=x.mean(1, keepdim=True),
+            spectrogram=self.decoding.format.sounding(x),
             prompts=[row.prompts[seen] for row in rows],
             sources=sources,
             clock=clock,
@@ -214,7 +214,7 @@ class Imprint(Method):
         file = row.files[name]
         if file.kind == "image":
             return read_picture(file, self.canvas)
-        return read_sound(file, self.finishing.vocoder.format, self.canvas[1]).expand(3, -1, -1)
+        return read_sound(file, self.finishing.vocoder.format, self.canvas[1])
 
     def _reporter(self, name: str, rows: Sequence[Row]) -> Callable[[Step], None] | None:
         """Both processes are one to the progress bar."""
