@@ -91,6 +91,10 @@ class Composed:
 
         The config keeps its experts' names and views, and a combiner of another class than the pack's.
 
+        Args:
+            path: the overlay.
+            *more: overlays of the pack over that one, such as its settings for the method.
+
         Raises:
             UserError: as `overlay`; or the pack has nothing for an expert.
         """

@@ -117,12 +117,16 @@ class ScoreDistillation(Method):
 
     def check(self) -> None:
         """Every expert's view suits its codec, and the vocoder plays what is drawn."""
+        experts, iterations = dict(self.named_experts()), self.process.iterations
         for name, codec in self._named_codecs():
+            view = self.process.guides[name].view(self.canvas)
             try:
-                codec.latent_shape(self.process.guides[name].view(self.canvas))
+                codec.latent_shape(view)
             except ValueError as error:
                 raise UserError(f"model.guides.{name}: {error}") from None
-        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
+            fit.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
+        fit.check_parts(self.finishing.parts(), canvas=self.canvas, steps=iterations)
+        fit.check_formats(experts=experts, vocoder=self.finishing.vocoder)
         fit.check_bands(self.canvas, self.finishing.vocoder)
         known: list[tuple[dict[str, Any], LatentCodec]] = []
         for name, codec in self._named_codecs():  # one is loaded where several are of the same weights

@@ -136,6 +136,7 @@ class Imprint(Method):
         fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
         for codec in (self.decoding.picture, self.decoding.sound):
             fit.check_canvas_for(self.canvas, codec, self.finishing.vocoder)
+        fit.check_parts(self.parts(), canvas=self.canvas, steps=max(self.process.steps.values()))
         self.decoding.join()
 
     def configure_model(self) -> None:

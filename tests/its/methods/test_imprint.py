@@ -12,6 +12,7 @@ from PIL import Image
 from its.cli import main
 from its.data import PromptGrid, Row
 from its.errors import UserError
+from its.interfaces import Colorizer
 from its.methods.imprint import Imprint, imprint
 from its.spectrogram import AUFFUSION
 from its_plugins.auffusion import Auffusion
@@ -155,6 +156,20 @@ def test_progress_counts_both_processes_as_one(tiny):
     model.on_step = lambda step, samples: told.append((step.index, step.steps, samples))
     make(model, row(seed=1), row(seed=2))
     assert told == [(index, 8, 2) for index in range(8)]
+
+
+def test_a_colorizer_gets_the_imprint_and_the_pictures_prompt(tiny, own):
+    class Tint(Colorizer):
+        def forward(self, gray, prompts, generators):
+            assert {*prompts} < {"a colorful photo of a wall", "a colorful photo of castle towers"}
+            return gray + torch.tensor([-0.1, 0.0, 0.1]).reshape(1, 3, 1, 1)
+
+    model = method(tiny, colorizer=Tint())
+    (wall,) = rows_of({"visual": {"image": str(own / "half.png"), "prompt": "a wall"}, "audio": "bell ringing"})
+    samples = model.predict_step([wall, row()])
+    assert [sample.error for sample in samples] == [None, None], [sample.traceback for sample in samples]
+    for sample in samples:
+        torch.testing.assert_close(sample.result.color.mean(0), sample.result.spectrogram, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from its.data import Row
 from its.distillation import Guide
 from its.errors import UserError
 from its.implicit_image import Network
+from its.interfaces import Colorizer
 from its.methods.distillation import ScoreDistillation
 from its.outputs.sample import CHECKPOINT
 from its_plugins.auffusion import Auffusion
@@ -101,6 +102,16 @@ def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     ):
         with pytest.raises(UserError, match=message):
             method(tiny).definition(row(settings=settings))
+
+
+def test_a_colorizer_gets_the_image(tiny):
+    class Tint(Colorizer):
+        def forward(self, gray, prompts, generators):
+            assert prompts == ["a colorful photo of castle towers"]
+            return gray + torch.tensor([-0.1, 0.0, 0.1]).reshape(1, 3, 1, 1)
+
+    (sample,) = make(method(tiny, colorizer=Tint()), row())
+    torch.testing.assert_close(sample.result.color.mean(0), sample.result.spectrogram, rtol=0, atol=1e-5)
 
 
 def test_equal_codecs_are_loaded_once(tiny):
@@ -192,7 +203,7 @@ def test_the_papers_config_makes_a_run_folder_like_any_other(config, floyd, tmp_
     assert set(record["weights"]) == {"experts.visual", "experts.audio", "codecs.audio", "vocoder"}
     before = (folder / "sample.json").stat().st_mtime_ns
     capsys.readouterr()
-    assert main(sds(config, floyd, "--save=[image]")) == 0
+    assert main(["predict", f"--config={tmp_path / 'run' / 'its_config.yaml'}"]) == 0
     assert "1 of them from an earlier run" in capsys.readouterr().out
     assert (folder / "sample.json").stat().st_mtime_ns == before
 
