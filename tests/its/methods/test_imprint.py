@@ -105,8 +105,10 @@ def authors_program(tiny, *, seed, steps, scale, rho, dtype):
     return mask * gray["auffusion"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("steps", [{"sd": 50, "auffusion": 100}, {"sd": 4, "auffusion": 3}])
+@pytest.mark.parametrize(
+    ("steps", "dtype"),
+    [({"sd": 50, "auffusion": 100}, torch.float32), ({"sd": 4, "auffusion": 3}, torch.float16)],
+)
 def test_equals_the_authors_program(tiny, steps, dtype):
     model = method(
         tiny,

@@ -52,7 +52,7 @@ def method(tiny, *, load=True, **changes) -> ScoreDistillation:
             "audio": Auffusion(weights=str(tiny / "auffusion")),
         },
         "vocoder": HiFiGAN(weights=str(tiny / "auffusion")),
-        "iterations": 4,
+        "iterations": 2,
         "network": SMALL,
         "probes": 2,
         "canvas": (64, 64),
@@ -267,7 +267,7 @@ def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, t
 
 
 def test_a_damaged_checkpoint_is_said_and_begun_anew(tiny, tmp_path):
-    model = method(tiny, checkpoint_every=2)
+    model = method(tiny, checkpoint_every=1)
     model.samples = tmp_path
     (first,) = make(model, row())
     (checkpoint,) = tmp_path.rglob(CHECKPOINT)
