@@ -94,7 +94,7 @@ def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     model = method(tiny, guides={"visual": Guide(weight=0.25)}, learning_rate=1e-2)
     assert method(tiny).definition(swept) == model.definition(row())
     assert torch.equal(make(method(tiny), swept)[0].result.spectrogram, make(model, row())[0].result.spectrogram)
-    assert method(tiny).batch_key(row(settings={"iterations": 2})) != method(tiny).batch_key(row())
+    assert method(tiny).batch_key(row(settings={"iterations": 3})) != method(tiny).batch_key(row())
     for settings, message in (
         ({"steps": 3}, "no setting steps"),
         ({"guides": 3}, "no setting guides to sweep over, but visual.weight"),
@@ -206,6 +206,13 @@ def test_the_papers_config_makes_a_run_folder_like_any_other(config, floyd, tmp_
     assert main(["predict", f"--config={tmp_path / 'run' / 'its_config.yaml'}"]) == 0
     assert "1 of them from an earlier run" in capsys.readouterr().out
     assert (folder / "sample.json").stat().st_mtime_ns == before
+
+
+def test_the_small_config_runs_tiny_too(config, tmp_path):
+    small = ["--model.iterations=1", "--model.canvas=[64, 64]", "--model.network={features: 4, width: 8, layers: 1}"]
+    files = [f"--config={config}", f"--config={ROOT / 'configs/methods/sds_small.yaml'}"]
+    assert main(["predict", *files, *small, "--model.probes=1", "--data.seeds=[1]"]) == 0
+    assert len(folders(tmp_path / "run")) == 1
 
 
 def test_half_precision_goes_backwards_too(config, floyd, tmp_path):
