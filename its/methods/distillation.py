@@ -145,18 +145,7 @@ class ScoreDistillation(Method):
         """
         for name, codec in self._named_codecs():
             view = self.process.guides[name].view(self.canvas)
-            with torch.inference_mode(False), torch.enable_grad():
-                gray = torch.full((1, 3, *view), 0.5, device=self.device, requires_grad=True)
-                try:
-                    torch.autograd.grad(codec.encode(gray).sum(), gray)
-                except torch.OutOfMemoryError:
-                    raise
-                except (NotImplementedError, RuntimeError) as error:
-                    reason = str(error).partition("\n")[0] or type(error).__name__
-                    raise UserError(
-                        f"model.experts.{name}: score distillation goes backwards through an expert's encoder, but "
-                        f"{type(codec).__name__} can't encode with gradients ({reason}): take another expert"
-                    ) from error
+            fit.check_encoder(name, codec, view, self.device)
 
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""

@@ -1,4 +1,4 @@
-"""Whether the parts of a method fit each other: everything that can be said before weights are loaded.
+"""Whether the parts of a method fit each other; all but the encoders can be asked before weights are loaded.
 
 All functions raise UserError, whose message names the key, what it is and what was expected.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import torch
 
 from its import registry
 from its.errors import UserError, nearest
@@ -143,3 +145,19 @@ def _remedy(vocoder: Vocoder) -> str:
     found = registry.classes("Vocoder").items()
     any_format = [name for name, cls in found if issubclass(cls, Vocoder) and cls.adopt is not Vocoder.adopt]
     return f"set model.vocoder to {' or '.join(any_format) or 'one for that'}, which plays any format"
+
+
+def check_encoder(name: str, codec: LatentCodec, view: tuple[int, int], device: torch.device) -> None:
+    """An expert's codec, which is loaded, encodes a picture of this size with gradients."""
+    with torch.inference_mode(False), torch.enable_grad():
+        gray = torch.full((1, 3, *view), 0.5, dtype=torch.float32, device=device, requires_grad=True)
+        try:
+            torch.autograd.grad(codec.encode(gray).sum(), gray)
+        except torch.OutOfMemoryError:
+            raise
+        except (NotImplementedError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(
+                f"model.experts.{name}: score distillation goes backwards through an expert's encoder, but "
+                f"{type(codec).__name__} can't encode with gradients ({reason}): take another expert"
+            ) from error
