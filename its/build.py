@@ -104,6 +104,9 @@ class PredictCLI(LightningCLI):
             self.progress,
             self.peers,
         ]
+        self.model.samples = self.output / "samples"
+        if self.model.needs_gradients:
+            kwargs["inference_mode"] = False
         # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
         return super().instantiate_trainer(callbacks=callbacks, use_distributed_sampler=False, **kwargs)
 
@@ -120,6 +123,8 @@ class PredictCLI(LightningCLI):
 
     def _extras(self) -> list[str]:
         save = list(self.config.save)
+        if "latents" in save and not self.model.has_latents:
+            raise UserError(f"save asks for latents, but {type(self.model).__name__} has none: leave latents out")
         if "colorizer" in dict(self.model.parts()):
             return [*save, "color"]
         if "color" in save:
@@ -178,10 +183,9 @@ def _build_on_pack(
 def _loud(reason: str, pack: registry.Pack, cli: PredictCLI) -> str:
     row = cli.work[0][0]
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
-    steps = cli.model.settings(row)["steps"]
     return (
         f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {pack.name} instead "
-        f"({pack.summary}), with its own settings ({steps} steps, guidance {scales}). "
+        f"({pack.summary}), with its own settings ({cli.model.length(row)}, guidance {scales}). "
         "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
         "at local folders; --model.fallback null makes this an error."
     )
@@ -203,7 +207,8 @@ def parse(
     for file in files:
         composed.overlay(file)
     if pack is not None:
-        composed.replace_weights(pack.config)
+        own = pack.methods.get(composed.method)
+        composed.replace_weights(pack.config, *([] if own is None else [own]))
     if chosen := [a.partition("=")[2] for a in arguments if a.startswith("--method=")]:
         composed.change_method(chosen[-1])
     choices, rest = class_choices(without_key(arguments, "method"))
@@ -272,7 +277,13 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         raise UserError(" ".join(str(error).split())) from None
 
 
-_ARGUMENT_TYPES = ("its.data.SeedRange", "its.spectrogram.SpectrogramFormat", "its.SpectrogramFormat")
+_ARGUMENT_TYPES = (
+    "its.data.SeedRange",
+    "its.distillation.Guide",
+    "its.implicit_image.Network",
+    "its.spectrogram.SpectrogramFormat",
+    "its.SpectrogramFormat",
+)
 """Plain data in arguments, which jsonargparse names by itself."""
 
 

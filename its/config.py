@@ -48,7 +48,7 @@ RISKY_MODULES = (
 """Of those, what runs or reads code that a config could choose."""
 
 _ENTRIES = re.compile(
-    r"model\.experts\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
+    r"model\.(experts|steps|guides)\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
     r"|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
 _YAML = (".yaml", ".yml")
@@ -86,15 +86,21 @@ class Composed:
         """
         self._add(self._read_whole(path), str(path))
 
-    def replace_weights(self, path: Path) -> None:
+    def replace_weights(self, path: Path, *more: Path) -> None:
         """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
 
         The config keeps its experts' names and views, and a combiner of another class than the pack's.
+
+        Args:
+            path: the overlay.
+            *more: overlays of the pack over that one, such as its settings for the method.
 
         Raises:
             UserError: as `overlay`; or the pack has nothing for an expert.
         """
         pack = self._read_whole(path)
+        for overlay in more:
+            pack = _merge(pack, self._read_whole(overlay))
         takes = methods.settings_of(self.method)
         pack["model"] = {key: value for key, value in pack["model"].items() if key in takes}
         model = self.values.setdefault("model", {})

@@ -17,6 +17,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
+from its.own_files import OwnFile, own_file
 
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""
@@ -32,6 +33,8 @@ class Row:
         guidance_scale: gamma for each expert.
         seed: of the sample's own noise.
         settings: of the process, where a sweep changes them, by key: see `its.sweep`.
+        files: pictures and sounds of the user's own, for experts that have one instead of a prompt. Their prompts
+            only say what is in the file.
         source: where the row was written, for messages.
     """
 
@@ -40,6 +43,7 @@ class Row:
     guidance_scale: Mapping[str, float]
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, OwnFile] = field(default_factory=dict)
     source: str
 
 
@@ -56,13 +60,13 @@ class PromptGrid(LightningDataModule):
 
     A row of prompts is a mapping from experts to their prompts. It may also set `seed` (or `seeds`),
     `negative_prompts` and `guidance_scale` for itself; in a CSV these columns are called `guidance_scale.visual`
-    and so on.
+    and so on. Some methods take `{image: FILE}` or `{audio: FILE}` instead of a prompt: see `its.own_files`.
     """
 
     def __init__(
         self,
         *,
-        prompts: str | list[dict[str, Any]] | dict[str, list[str]],
+        prompts: str | list[dict[str, Any]] | dict[str, list[Any]],
         negative_prompts: dict[str, str] | None = None,
         seeds: list[int] | SeedRange | None = None,
         guidance_scale: dict[str, float] | None = None,
@@ -156,6 +160,13 @@ class PromptGrid(LightningDataModule):
         negative = {**self.negative_prompts, **own["negative_prompts"]}
         scale = {**self.guidance_scale, **own["guidance_scale"]}
         _check_names(entry, experts, source)
+        beside = Path(self.prompts).parent if isinstance(self.prompts, str) else Path()
+        files = {
+            name: own_file(value, beside=beside, source=f"{source}: {name}")
+            for name, value in entry.items()
+            if isinstance(value, Mapping)
+        }
+        entry |= {name: file.words for name, file in files.items()}
         for name in experts:
             if not isinstance(entry.get(name), str):
                 raise UserError(
@@ -172,6 +183,7 @@ class PromptGrid(LightningDataModule):
                 negative_prompts={n: str(negative.get(n) or "") for n in experts},
                 guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
                 seed=seed,
+                files=files,
                 source=source,
             )
 
@@ -195,7 +207,7 @@ def _at_point(row: Row, point: Mapping[str, Any]) -> Row:
 
 
 def _entries(
-    prompts: str | list[dict[str, Any]] | dict[str, list[str]],
+    prompts: str | list[dict[str, Any]] | dict[str, list[Any]],
 ) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts

@@ -182,6 +182,15 @@ class NoiseExpert(Part, ABC):
         """The codec of this expert's latents, not yet prepared. The default is that of pixel space."""
         return IdentityCodec()
 
+    def alphas(self) -> Tensor:
+        """The noise schedule that the expert was trained with: (T,) alpha_t, which falls, float32 on the CPU.
+
+        z_t = sqrt(alpha_t) z_0 + sqrt(1 - alpha_t) eps. The default is that of Stable Diffusion v1 and all that was
+        tuned from it. Valid after `prepare`.
+        """
+        betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32, device="cpu") ** 2
+        return (1 - betas).cumprod(0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:

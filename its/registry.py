@@ -9,8 +9,8 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,12 +37,14 @@ class Pack:
         folder: a diffusers pipeline folder.
         config: a YAML overlay for `its predict` that names these weights and the settings that suit them.
         summary: one line that says what they are, shown when they stand in for others.
+        methods: overlays of settings for one method each, by its name, which come after `config`.
     """
 
     name: str
     folder: Path
     config: Path
     summary: str
+    methods: Mapping[str, Path] = field(default_factory=dict)
 
 
 def register(cls: Class) -> Class:

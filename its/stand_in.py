@@ -28,7 +28,8 @@ def stand_in(pack: Config, experts: Mapping[str, Any], *, combiner: Any) -> Conf
     theirs = pack["model"]["experts"]
     found = {name: _one(name, expert, theirs) for name, expert in (experts or theirs).items()}
     names = {name: other for name, (_, other) in found.items()}
-    model = pack["model"] | {"experts": {name: expert for name, (expert, _) in found.items()}}
+    model = {key: _by_name(value, names) for key, value in pack["model"].items()}
+    model["experts"] = {name: expert for name, (expert, _) in found.items()}
     its_combiner = model.pop("combiner", {})
     same_class = not isinstance(combiner, dict) or combiner.get("class_path") == its_combiner.get("class_path")
     if its_combiner and same_class and set(names.values()) == set(theirs):

@@ -21,7 +21,33 @@ from its.interfaces import Combiner, Plugin, Scheduler, Step
 from its.sampling import participates
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
-"""What a sweep can change besides a row's `guidance_scale` and `negative_prompts`."""
+"""What a sweep of the main method can change besides a row's `guidance_scale` and `negative_prompts`."""
+
+
+def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a method does, with some settings changed.
+
+    Args:
+        parts: by key: plugins, numbers, and numbers by name.
+        settings: by key, such as `steps`, `scheduler.spacing`, `steps.visual`.
+
+    Raises:
+        UserError: a key or a value that makes no sense.
+    """
+    parts = dict(parts)
+    for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
+        name, _, path = key.replace("init_args.", "").partition(".")
+        part: Any = parts.get(name)
+        if name not in parts or (path and not isinstance(part, Plugin | Mapping)):
+            known = ["guidance_scale", "negative_prompts", *parts]
+            raise UserError(f"data.sweep: there is no setting {key} to sweep over.{nearest(key, known)}")
+        if isinstance(part, Plugin):
+            parts[name] = _rebuilt(part, path, value, key) if path else _built(name, value)
+        elif isinstance(part, Mapping) and path:
+            parts[name] = {**part, path: _number(value, key, like=_entry(part, path, key))}
+        else:
+            parts[name] = _number(value, key, like=next(iter(part.values())) if isinstance(part, Mapping) else part)
+    return parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +64,7 @@ class Process:
         Raises:
             UserError: a key or a value that makes no sense.
         """
-        parts: dict[str, Any] = {"combiner": self.combiner, "scheduler": self.scheduler, "steps": self.steps}
-        for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
-            name, _, path = key.replace("init_args.", "").partition(".")
-            if name not in OWN_KEYS or (name == "steps" and path):
-                known = ["guidance_scale", "negative_prompts", *OWN_KEYS]
-                raise UserError(f"data.sweep: there is no setting {key} to sweep over.{nearest(key, known)}")
-            if name == "steps":
-                parts[name] = _steps(value)
-            elif path:
-                parts[name] = _rebuilt(parts[name], path, value, key)
-            else:
-                parts[name] = _built(name, value)
-        return Process(**parts)
+        return Process(**changed({name: getattr(self, name) for name in OWN_KEYS}, settings))
 
     def check(self) -> None:
         """Try the scheduler's timesteps.
@@ -116,10 +130,18 @@ class PerSample(Combiner):
         return super().combine(estimates, latents, step)
 
 
-def _steps(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"data.sweep: steps is {value!r}; expected a number of 1 or more")
-    return value
+def _entry(mapping: Mapping[str, Any], name: str, key: str) -> Any:
+    if name not in mapping:
+        raise UserError(f"data.sweep: {key}: expected one of {', '.join(mapping)}.{nearest(name, mapping)}")
+    return mapping[name]
+
+
+def _number(value: Any, key: str, *, like: float) -> Any:
+    """A count of 1 or more in the place of one; a number in the place of any other."""
+    kind, meant = (int, "a number of 1 or more") if isinstance(like, int) else ((int, float), "a number")
+    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 1):
+        raise UserError(f"data.sweep: {key} is {value!r}; expected {meant}")
+    return type(like)(value)
 
 
 def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:

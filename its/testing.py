@@ -79,6 +79,10 @@ def check_expert(expert: NoiseExpert, *, canvas: tuple[int, int] = (64, 128), pr
     kept = latents.clone()
     timestep = torch.tensor([801, 201])
 
+    alphas = expert.alphas()
+    need(alphas.ndim == 1 and within(alphas, 0, 1), "alphas gives (T,) values in [0, 1]", alphas.shape)
+    need(bool((alphas.diff() < 0).all()), "alphas fall: later timesteps are noisier")
+
     text, null = expert.encode_text(prompts), expert.encode_text([""])
     need(len(text) == len(prompts), "encode_text gives one row a prompt")
     need(null.shape == (1, *text.shape[1:]), "encode_text gives the empty prompt the shape of any other")

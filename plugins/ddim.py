@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from its.interfaces import Scheduler
 from its.registry import register
 
-Betas = Literal["scaled_linear", "linear"]
+Betas = Literal["scaled_linear", "linear", "squaredcos_cap_v2"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
 
@@ -26,7 +27,9 @@ class DDIM(Scheduler):
         train_timesteps: T, the timesteps that the experts were trained with.
         beta_start: variance of the noise that training timestep 0 adds.
         beta_end: the same for the last one.
-        beta_schedule: what grows evenly in between: the square root of beta, or beta.
+        beta_schedule: what grows evenly in between: the square root of beta, or beta. `squaredcos_cap_v2` is the
+            cosine schedule of pixel-space models such as DeepFloyd IF (Nichol, Dhariwal, arXiv 2102.09672, Eq. 17),
+            which knows neither start nor end.
         spacing: which timesteps stand for the T (Lin et al., arXiv 2305.08891, Table 2).
         steps_offset: added to every timestep of the leading spacing; the other spacings don't know it.
         set_alpha_to_one: end at the clean latents, instead of at the noise of training timestep 0.
@@ -59,11 +62,14 @@ class DDIM(Scheduler):
         self.train_timesteps = train_timesteps
         self.spacing = spacing
         self.steps_offset = steps_offset
-        power = 0.5 if beta_schedule == "scaled_linear" else 1.0
-        ends = beta_start**power, beta_end**power
-        # In float32 and in this order, as diffusers does and as the models were trained: float64 differs by 1e-6,
-        # which the networks let grow over a hundred steps.
-        betas = torch.linspace(*ends, train_timesteps, dtype=torch.float32, device="cpu") ** (1 / power)
+        if beta_schedule == "squaredcos_cap_v2":
+            betas = _cosine_betas(train_timesteps)
+        else:
+            power = 0.5 if beta_schedule == "scaled_linear" else 1.0
+            ends = beta_start**power, beta_end**power
+            # In float32 and in this order, as diffusers does and as the models were trained: float64 differs by 1e-6,
+            # which the networks let grow over a hundred steps.
+            betas = torch.linspace(*ends, train_timesteps, dtype=torch.float32, device="cpu") ** (1 / power)
         alphas = torch.cumprod(1 - betas, dim=0)  # alpha_t of the paper, which is alpha-bar elsewhere
         last = torch.ones_like(alphas[:1]) if set_alpha_to_one else alphas[:1]
         self._sqrt_alphas: list[float] = (torch.cat([alphas, last]) ** 0.5).tolist()
@@ -125,3 +131,11 @@ class DDIM(Scheduler):
         # As in diffusers, a step is T // steps long in every spacing, also where the timesteps lie otherwise.
         # Beyond the last timestep lies the table's last entry, the alpha of a clean picture.
         return max(self._timestep(index) - self.train_timesteps // len(self._timesteps), -1)
+
+
+def _cosine_betas(train_timesteps: int) -> Tensor:
+    def signal(time: float) -> float:  # alpha-bar at a share of the whole time
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    shares = [signal((t + 1) / train_timesteps) / signal(t / train_timesteps) for t in range(train_timesteps)]
+    return torch.tensor([min(1 - share, 0.999) for share in shares], dtype=torch.float32, device="cpu")

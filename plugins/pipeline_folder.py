@@ -112,3 +112,16 @@ def read_model(
         )
     layout = torch.channels_last if channels_last else torch.preserve_format
     return model.eval().requires_grad_(False).to(device, memory_format=layout)
+
+
+def read_tokenizer(tokenizer_class: Any, located: Located) -> Any:
+    """Read the tokenizer of a pipeline folder.
+
+    Raises:
+        UserError: it can't be read; a library that it needs may be missing.
+    """
+    try:
+        return tokenizer_class.from_pretrained(str(located.folder / "tokenizer"), local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{located.folder / 'tokenizer'} can't be read: {reason[:300]}") from error

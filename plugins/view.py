@@ -87,6 +87,9 @@ class View(NoiseExpert):
     def codec(self) -> LatentCodec:
         return self.expert.codec()
 
+    def alphas(self) -> Tensor:
+        return self.expert.alphas()
+
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return self.expert.encode_text(prompts)
 

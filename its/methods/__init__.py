@@ -11,7 +11,11 @@ from its.methods.base import Method
 
 DEFAULT = "MultimodalDenoising"
 
-_MODULES = {"MultimodalDenoising": "its.methods.denoising"}
+_MODULES = {
+    "MultimodalDenoising": "its.methods.denoising",
+    "Imprint": "its.methods.imprint",
+    "ScoreDistillation": "its.methods.distillation",
+}
 """Of this package's own methods."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,9 +35,16 @@ class Method(LightningModule, ABC):
         stopped: why no more samples are to be made: they can't be written, or somebody said so; None to go on.
         on_step: called after each step with the number of samples in the batch, for progress.
         fixed_shapes: whether a batch has to be of the size of those before it, filled up where it is smaller.
+        needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
+        has_latents: whether samples have latents that can be saved.
+        takes_files: whether a row may have a picture or sound of the user's own in the place of a prompt.
+        samples: folder of the samples' folders, for what has to outlive the process; None if nothing has to.
     """
 
     fixed_shapes = False
+    needs_gradients = False
+    has_latents = True
+    takes_files = False
 
     def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
@@ -46,6 +54,7 @@ class Method(LightningModule, ABC):
         self.fallback_taken: str | None = None
         self.provenance: dict[str, Any] = {}
         self.stopped: str | None = None
+        self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
         self._careful = Careful(self)
@@ -74,6 +83,10 @@ class Method(LightningModule, ABC):
         Raises:
             its.errors.UserError: the row's settings make no sense.
         """
+
+    @abstractmethod
+    def length(self, row: Row) -> str:
+        """How long making a row's sample takes, for messages, such as `100 steps`."""
 
     @abstractmethod
     def make(self, rows: Sequence[Row]) -> list[Sample]:
@@ -139,8 +152,16 @@ class Method(LightningModule, ABC):
             key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
             for key, record in self.provenance.items()
         }
-        experts = {name: expert.describe(without=WHERE) for name, expert in self.named_experts()}
-        return {"settings": {"experts": experts, **self.settings(row)}, "weights": weights}
+        settings: dict[str, Any] = {n: expert.describe(without=WHERE) for n, expert in self.named_experts()}
+        settings = {"experts": settings, **self.settings(row)}
+        if row.files:
+            settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in row.files.items()}
+        if row.files and not self.takes_files:
+            raise UserError(
+                f"{row.source}: {', '.join(row.files)} is a file, but {type(self).__name__} makes everything from "
+                "prompts: give a prompt, or take method: Imprint"
+            )
+        return {"settings": settings, "weights": weights}
 
     def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""

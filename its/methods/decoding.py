@@ -30,8 +30,8 @@ class Decoding(nn.Module):
         codec: takes the place of them all.
         """
         super().__init__()
-        self.picture_expert = _first(experts, of_sound=False)
-        self.sound_expert = _first(experts, of_sound=True)
+        self.picture_expert = first_expert(experts, of_sound=False)
+        self.sound_expert = first_expert(experts, of_sound=True)
         self.picture = codec or experts[self.picture_expert].codec()
         self.format = experts[self.sound_expert].format or AUFFUSION
         alone = codec is not None or self.sound_expert == self.picture_expert
@@ -63,7 +63,7 @@ class Decoding(nn.Module):
         return seen, self.format.sounding(heard)
 
 
-def _first(experts: Mapping[str, NoiseExpert], *, of_sound: bool) -> str:
+def first_expert(experts: Mapping[str, NoiseExpert], *, of_sound: bool) -> str:
     """Name of the first expert of a kind, or of the first one if there is none of it."""
     kinds = {name: expert.format is not None for name, expert in experts.items()}
     return next((name for name, sounds in kinds.items() if sounds is of_sound), next(iter(experts)))

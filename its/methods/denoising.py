@@ -130,6 +130,10 @@ class MultimodalDenoising(Method):
             **({} if self.guidance_interval is None else {"guidance_interval": list(self.guidance_interval)}),
         }
 
+    def length(self, row: Row) -> str:
+        """Steps of the reverse process."""
+        return f"{self._process_of(row).steps} steps"
+
     def batch_key(self, row: Row) -> str:
         """Rows that differ in the settings of a weighted sum alone go together."""
         return batch_key(self._process_of(row))

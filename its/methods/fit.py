@@ -1,4 +1,4 @@
-"""Whether the parts of a method fit each other: everything that can be said before weights are loaded.
+"""Whether the parts of a method fit each other; all but the encoders can be asked before weights are loaded.
 
 All functions raise UserError, whose message names the key, what it is and what was expected.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import torch
 
 from its import registry
 from its.errors import UserError, nearest
@@ -26,6 +28,25 @@ def check_experts(experts: Mapping[str, NoiseExpert]) -> None:
     if len(set(spaces.values())) > 1:
         listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
         raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
+
+
+def check_pair(experts: Mapping[str, NoiseExpert]) -> None:
+    """There is one that draws pictures and one that draws spectrograms. They need not share a latent space."""
+    kinds = {name: "spectrograms" if expert.format is not None else "pictures" for name, expert in experts.items()}
+    if sorted(kinds.values()) != ["pictures", "spectrograms"]:
+        listed = ", ".join(f"{name}: {kind}" for name, kind in kinds.items()) or "none"
+        raise UserError(
+            f"model.experts: expected one that draws pictures and one that draws spectrograms, got {listed}"
+        )
+
+
+def check_names(key: str, given: Mapping[str, object], experts: Mapping[str, NoiseExpert]) -> None:
+    """Something is said of every expert and of nobody else."""
+    for name in given:
+        if name not in experts:
+            raise UserError(f"{key} names {name}, but the experts are {', '.join(experts)}.{nearest(name, experts)}")
+    if missing := [name for name in experts if name not in given]:
+        raise UserError(f"{key} says nothing of {', '.join(missing)}")
 
 
 def check_canvas(canvas: tuple[int, int], trim: int) -> None:
@@ -79,6 +100,11 @@ def check_canvas_for(canvas: tuple[int, int], codec: LatentCodec, vocoder: Vocod
         codec.latent_shape(canvas)
     except ValueError as error:
         raise UserError(f"model.canvas: {error}") from None
+    check_bands(canvas, vocoder)
+
+
+def check_bands(canvas: tuple[int, int], vocoder: Vocoder) -> None:
+    """The canvas's rows are the vocoder's bands."""
     bands, name = vocoder.format.n_mels, type(vocoder).__name__
     if bands != canvas[0]:
         raise UserError(
@@ -119,3 +145,19 @@ def _remedy(vocoder: Vocoder) -> str:
     found = registry.classes("Vocoder").items()
     any_format = [name for name, cls in found if issubclass(cls, Vocoder) and cls.adopt is not Vocoder.adopt]
     return f"set model.vocoder to {' or '.join(any_format) or 'one for that'}, which plays any format"
+
+
+def check_encoder(name: str, codec: LatentCodec, view: tuple[int, int], device: torch.device) -> None:
+    """An expert's codec, which is loaded, encodes a picture of this size with gradients."""
+    with torch.inference_mode(False), torch.enable_grad():
+        gray = torch.full((1, 3, *view), 0.5, dtype=torch.float32, device=device, requires_grad=True)
+        try:
+            torch.autograd.grad(codec.encode(gray).sum(), gray)
+        except torch.OutOfMemoryError:
+            raise
+        except (NotImplementedError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise UserError(
+                f"model.experts.{name}: score distillation goes backwards through an expert's encoder, but "
+                f"{type(codec).__name__} can't encode with gradients ({reason}): take another expert"
+            ) from error

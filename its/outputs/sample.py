@@ -20,6 +20,8 @@ from its.outputs.cycle import go_round
 from its.spectrogram import SpectrogramFormat
 
 RECORD = "sample.json"
+CHECKPOINT = "checkpoint.safetensors"
+"""Where a method that takes long keeps what it has, until the sample is whole."""
 EXTRAS = ("image", "latents", "color", "cycle")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
@@ -57,6 +59,7 @@ class Sample:
         error: why it failed, in one line.
         traceback: where it failed, for whoever mends it.
         timings: seconds by stage, for the batch that this sample was in.
+        scores: what the method measured of it, JSON-serialisable.
         precision: where it was made at another than the run's.
     """
 
@@ -65,6 +68,7 @@ class Sample:
     error: str | None = None
     traceback: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
     precision: str | None = None
 
 
@@ -129,6 +133,8 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
     partial = folder / f"{RECORD}.partial"
     partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, folder / RECORD)
+    if sample.result is not None:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 _FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png", "cycle": "cycle.png"}

@@ -104,7 +104,7 @@ def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]
         },
         "weights": method.provenance,
         "fallback": method.fallback_taken,
-        "scores": {},
+        "scores": dict(sample.scores),
         "timings": dict(sample.timings),
         "versions": versions(),
     }

@@ -11,6 +11,7 @@ register_pack(
         name="mini",
         folder=_HERE / "weights",
         config=_HERE / "model.yaml",
+        methods={"ScoreDistillation": _HERE / "sds.yaml"},
         summary="tiny experts that know some emoji and synthetic sounds",
     )
 )

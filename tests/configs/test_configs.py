@@ -188,7 +188,7 @@ def commands_of(document):
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/configs.md", "docs/scaling.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/configs.md", "docs/methods.md", "docs/scaling.md"])
 def test_commands_of_the_documents_parse(build, document):
     commands = commands_of(document)
     targets = re.findall(r"^(\w+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)

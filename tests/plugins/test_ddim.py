@@ -153,3 +153,16 @@ def test_any_number_of_steps_gives_as_many_falling_timesteps(spacing: str) -> No
         assert len(timesteps) == steps
         assert ((timesteps >= 0) & (timesteps < 1000)).all()
         assert (timesteps.diff() < 0).all()
+
+
+def test_cosine_schedule_equals_diffusers():
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    ours = DDIM(beta_schedule="squaredcos_cap_v2")
+    theirs.set_timesteps(7)
+    assert ours.timesteps(7).tolist() == theirs.timesteps.tolist()
+    clean, noise = torch.randn(2, 1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    for index, t in enumerate(theirs.timesteps):
+        torch.testing.assert_close(ours.add_noise(clean, noise, index), theirs.add_noise(clean, noise, t))
+        torch.testing.assert_close(ours.step(noise, index, clean), theirs.step(noise, t, clean).prev_sample)

@@ -1,0 +1,140 @@
+import warnings
+
+import pytest
+import torch
+
+from its import GuidedExpert
+from its.errors import UserError
+from its.weights import WeightsNotFound
+from its_plugins import random_weights_if
+from its_plugins.ddim import DDIM
+from its_plugins.deepfloyd_if import DeepFloydIF
+
+PROMPTS = ["A painting of castle towers ", "bell ringing"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return random_weights_if.deepfloyd_if(tmp_path_factory.mktemp("deepfloyd-if"))
+
+
+@pytest.fixture(scope="module")
+def expert(folder):
+    expert = DeepFloydIF(weights=str(folder), variant=None)
+    expert.prepare()
+    expert.load()
+    return expert
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder):
+    from diffusers import DDPMScheduler, IFPipeline, UNet2DConditionModel
+    from transformers import T5EncoderModel, T5Tokenizer
+
+    pipe = IFPipeline(
+        tokenizer=T5Tokenizer.from_pretrained(folder / "tokenizer"),
+        text_encoder=T5EncoderModel.from_pretrained(folder / "text_encoder"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_text_equals_diffusers(expert, pipeline):
+    theirs, null = pipeline.encode_prompt(PROMPTS)
+    assert theirs.shape == (2, 77, 16)
+    torch.testing.assert_close(expert.encode_text(PROMPTS), theirs)
+    torch.testing.assert_close(expert.encode_text([""]), null[:1])
+
+
+def test_padding_is_hidden_from_t5(expert):
+    """Texts of one word differ in it alone; seen padding would mix into its state."""
+    tokens = expert.tokenizer(["bell"], return_tensors="pt").input_ids
+    alone = expert.text_encoder(tokens)[0]
+    torch.testing.assert_close(expert.encode_text(["bell"])[:, : tokens.shape[1]], alone)
+
+
+def test_a_step_without_learned_variance_equals_diffusers_pipeline(expert, pipeline):
+    """Deterministic sampling by our parts: guidance and noise as IFPipeline has them."""
+    from diffusers import DDIMScheduler
+
+    kept, schedule = pipeline.scheduler, {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
+    pipeline.scheduler = DDIMScheduler(**schedule, set_alpha_to_one=False, steps_offset=1)
+    pipeline.scheduler.register_to_config(variance_type="fixed_small")  # so that the pipeline drops the learned one
+    try:
+        generator = torch.Generator().manual_seed(0)
+        theirs = pipeline(PROMPTS, height=16, width=32, generator=generator, num_inference_steps=5, output_type="pt")
+    finally:
+        pipeline.scheduler = kept
+    z = torch.randn(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
+    ours = DDIM(beta_schedule="squaredcos_cap_v2")
+    guided = GuidedExpert(
+        expert, text=expert.encode_text(PROMPTS), null_text=expert.encode_text(["", ""]), scales=[7.0, 7.0]
+    )
+    for index, t in enumerate(ours.timesteps(5)):
+        z = ours.step(guided(z, t.expand(2)), index, z)
+    scale = theirs.images.abs().max()
+    torch.testing.assert_close(z / scale, theirs.images / scale, atol=1e-4, rtol=0)
+
+
+def test_learned_variance_is_dropped_from_the_noise(expert):
+    z, t, text = torch.randn(1, 3, 16, 16), torch.tensor([400]), expert.encode_text(["bell"])
+    whole = expert.predict(z, t, text)
+    assert whole.shape == (1, 6, 16, 16)
+    torch.testing.assert_close(expert.predict_noise(z, t, text), whole[:, :3])
+
+
+def test_pixels_are_their_own_latents(expert):
+    codec = expert.codec()
+    assert codec.latent_shape((64, 256)) == (3, 64, 256)
+    assert expert.latent_space == "pixels"
+    assert expert.multiple == 2  # the tiny UNet has two blocks
+
+
+def test_sampler_is_the_folder_s(expert):
+    config = expert.sampler().config
+    assert config.beta_schedule == "squaredcos_cap_v2"
+    assert config.variance_type == "learned_range"
+    assert config.thresholding
+
+
+def test_variant_and_hub_defaults(tmp_path):
+    folder = random_weights_if.deepfloyd_if(tmp_path, variant="fp16")
+    expert = DeepFloydIF(weights=str(folder))
+    expert.prepare()
+    expert.load()
+    assert DeepFloydIF().weights == "DeepFloyd/IF-I-M-v1.0"
+    assert "sha256" in expert.provenance()
+
+
+def test_a_missing_part_is_named(tmp_path):
+    folder = random_weights_if.deepfloyd_if(tmp_path)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(WeightsNotFound, match="lacks scheduler/scheduler_config.json"):
+        DeepFloydIF(weights=str(folder), variant=None).prepare()
+    with pytest.raises(WeightsNotFound, match=r"lacks .*fp16.safetensors"):
+        DeepFloydIF(weights=str(folder)).prepare()
+
+
+def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
+    folder = random_weights_if.deepfloyd_if(tmp_path)
+    (folder / "tokenizer" / "tokenizer.json").write_text("{")
+    expert = DeepFloydIF(weights=str(folder), variant=None)
+    expert.prepare()
+    with pytest.raises(UserError, match="tokenizer can't be read"):
+        expert.load()
+
+
+def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
+    prompt = "bell " * 90
+    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads 77: its end was cut"):
+        text = expert.encode_text([prompt])
+    assert text.shape[1] == 77
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expert.encode_text([prompt])
