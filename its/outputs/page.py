@@ -72,7 +72,9 @@ def write_page(path: Path, html: str) -> None:
     check_ours(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", errors="replace", newline="\n", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, encoding="utf-8", errors="replace", newline="\n", delete=False
+        ) as file:
             file.write(html)
         os.chmod(file.name, 0o644)
         os.replace(file.name, path)

@@ -15,7 +15,7 @@ LAYERS = (
     {"weights", "guidance", "graphs", "sweep", "stand_in", "contract", "contract_sampling", "testing"},
     {"data", "methods", "outputs", "list_plugins"},
     {"config", "parse_errors", "build"},
-    {"predict"},
+    {"predict", "gallery", "study", "study_results"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
@@ -33,7 +33,7 @@ PUBLIC = {
 }
 """What plugins may import of `its`."""
 
-HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "jsonargparse")
+HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "jsonargparse", "jinja2")
 
 
 def modules(folder, package):
