@@ -33,7 +33,18 @@ PUBLIC = {
 }
 """What plugins may import of `its`."""
 
-HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "jsonargparse", "jinja2")
+HEAVY = (
+    "torch",
+    "lightning",
+    "diffusers",
+    "transformers",
+    "torchaudio",
+    "wandb",
+    "soundfile",
+    "PIL",
+    "jsonargparse",
+    "jinja2",
+)
 
 
 def modules(folder, package):

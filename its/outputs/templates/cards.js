@@ -56,7 +56,7 @@ function picture(card, sample, report) {
   for (const layer of sample.layers) add(layer, FILES[layer]);
   frame.setAttribute("aria-label", `Place in the sound; the picture ${description(sample)}`);
   ticks(card.querySelector(".hertz"), data.pitches[sample.pitch], "bottom", "");
-  ticks(card.querySelector(".seconds"), data.times[sample.time], "left", " s");
+  ticks(card.querySelector(".seconds"), data.times[sample.time] ?? [], "left", " s");
 }
 
 /* Which of the pictures is seen: by itself, colour comes in as the sound goes on. */
@@ -169,7 +169,7 @@ function buildCard(sample) {
   card.surface = null;
   if (sample.size === null || sample.seconds === null) {
     if (sample.size === null) card.querySelector(".stage").remove();
-    else { picture(card, { ...sample, time: null, layers: sample.layers }, report); mute(card); }
+    else { picture(card, sample, report); mute(card); }
     card.querySelector(".controls").remove();
     return card;
   }
