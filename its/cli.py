@@ -12,6 +12,9 @@ from its.errors import UserError, nearest
 
 COMMANDS = {
     "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
+    "gallery": ("its.gallery", "a page that shows and plays the samples of runs"),
+    "study": ("its.study", "a page that asks people which of two runs' samples they find better"),
+    "study-results": ("its.study_results", "win rates of what people answered there"),
     "plugins": (
         "its.list_plugins",
         "list the experts, combiners, schedulers, vocoders... that configs can name",
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  its {name:9} {what}" for name, (_, what) in COMMANDS.items())
+    commands = "\n".join(f"  its {name:13} {what}" for name, (_, what) in COMMANDS.items())
     return (
         "usage: its COMMAND [options]\n\n"
         "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"

@@ -6,10 +6,13 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from its import registry
 from its.build import PredictCLI, build
 from its.config import split_arguments
+from its.errors import UserError
+from its.outputs.gallery import write_gallery
 from its.outputs.resume import Standing, check_same_settings, look
 from its.outputs.run import check_writable, report, resolved, save_config
 
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         status = _run(cli)
     if not first:
         return status
+    _show(cli.output)
     reported = report(cli.output, cli.work, before=before, tried=tried)
     return status or reported
 
@@ -68,6 +72,15 @@ def _run(cli: PredictCLI) -> int:
         print(f"its: stopped: {cli.model.stopped}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show(output: Path) -> None:
+    """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
+    try:
+        page, _ = write_gallery([output], output)
+        print(f"its: look and listen: {page}")
+    except UserError as error:
+        print(f"its: no page that shows the run: {error}", file=sys.stderr)
 
 
 def _quiet() -> None:

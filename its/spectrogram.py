@@ -141,6 +141,15 @@ class SpectrogramFormat:
         """The mel filterbank, (k, f) with k = n_fft / 2 + 1, as librosa's and torchaudio's."""
         return _filterbank(self)
 
+    def height_of(self, hertz: float) -> float:
+        """Where a frequency lies in a picture: 0 at its lower edge, 1 at its upper one; beyond them outside of it.
+
+        Band k, from 0, peaks at step k + 1 of the n_mels + 1 between `f_min` and `f_max`, and its row is k + 1/2 high.
+        """
+        to_mel, _ = _SCALES[self.mel_scale]
+        bottom, top, here = (float(to_mel(torch.tensor(f).double())) for f in (self.f_min, self.f_max, hertz))
+        return ((here - bottom) / (top - bottom) * (self.n_mels + 1) - 0.5) / self.n_mels
+
     @property
     def _direction(self) -> int:
         return 1 - 2 * self.silence

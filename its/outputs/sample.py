@@ -9,15 +9,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from its.data import Row
 from its.outputs.cycle import go_round
 from its.spectrogram import SpectrogramFormat
+
+if TYPE_CHECKING:  # reading a record must not wait for Lightning
+    from its.data import Row
 
 RECORD = "sample.json"
 CHECKPOINT = "checkpoint.safetensors"

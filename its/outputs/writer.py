@@ -6,6 +6,7 @@ import platform
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
 from its.outputs.sample import Sample, sample_id, write_sample
 
@@ -102,12 +104,18 @@ def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]
             "precision": sample.precision or precision,
             "device": method.device.type,
         },
+        "format": _format(method),
         "weights": method.provenance,
         "fallback": method.fallback_taken,
         "scores": dict(sample.scores),
         "timings": dict(sample.timings),
         "versions": versions(),
     }
+
+
+def _format(method: Method) -> dict[str, Any] | None:
+    """How the pictures are heard: the vocoder's format, for axes in Hz and for the way back from sound to picture."""
+    return next((asdict(part.format) for _, part in method.parts() if isinstance(part, Vocoder)), None)
 
 
 @cache
