@@ -16,6 +16,12 @@ COMMANDS = {
         "its.list_plugins",
         "list the experts, combiners, schedulers, vocoders... that configs can name",
     ),
+    "video": ("its.commands.video", "videos of the samples of a run: a line moves in time with the sound"),
+    "rerun": ("its.commands.rerun", "make a sample again from its picture, sound, video or sample.json"),
+    "sonify": ("its.commands.sonify", "play any picture as a spectrogram"),
+    "spectrogram": ("its.commands.spectrogram", "draw the spectrogram of any sound"),
+    "log": ("its.commands.log", "upload a run to Weights & Biases"),
+    "doctor": ("its.commands.doctor", "check this installation and say what to do"),
 }
 """Name -> (module whose `main` runs it, what it does)."""
 
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  its {name:9} {what}" for name, (_, what) in COMMANDS.items())
+    commands = "\n".join(f"  its {name:11} {what}" for name, (_, what) in COMMANDS.items())
     return (
         "usage: its COMMAND [options]\n\n"
         "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"

@@ -23,11 +23,16 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command line, a config or an input is wrong; nothing was made.
     """
-    _quiet()
+    quiet()
     files, modules, rest = split_arguments(arguments)
+    rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
     registry.load_plugins()
     registry.load_modules(modules)
-    cli = build(files, rest, modules)
+    return make(build(files, rest, modules))
+
+
+def make(cli: PredictCLI) -> int:
+    """Make the samples of a run that was built; as `main`."""
     first = cli.trainer.is_global_zero
     before = Standing()
     tried: list[int] = []
@@ -70,7 +75,7 @@ def _run(cli: PredictCLI) -> int:
     return 0
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Warnings as one line each; none of Lightning's hints about things that are meant here."""
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (

@@ -28,7 +28,7 @@ LAYERS = (
     },
     {"data", "methods", "outputs", "peers", "trainer", "list_plugins"},
     {"config", "parse_errors", "build"},
-    {"predict"},
+    {"predict", "commands"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
@@ -46,7 +46,7 @@ PUBLIC = {
 }
 """What plugins may import of `its`."""
 
-HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "jsonargparse")
+HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "av", "jsonargparse")
 
 
 def modules(folder, package):
