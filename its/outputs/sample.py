@@ -164,10 +164,10 @@ def _write_files(
     from safetensors.torch import save_file
 
     shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
-    pictures = {name: _pixels(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
+    pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
     for name, pixels in pictures.items():
         write_png(folder / f"{name}.png", pixels, text)
-    pcm = rearrange((result.waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
+    pcm = sixteen_bit(result.waveform)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
     if text is not None:
         append_comment(folder / "audio.wav", text)
@@ -185,6 +185,11 @@ def _write_files(
         )
 
 
-def _pixels(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
     return rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
+
+
+def sixteen_bit(waveform: Tensor) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """(n,) or (2, n) in [-1, 1] -> (n,) or (n, 2), rounded and not truncated."""
+    return rearrange((waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
