@@ -12,6 +12,7 @@ from its.build import PredictCLI, build
 from its.config import split_arguments
 from its.outputs.resume import Standing, check_same_settings, look
 from its.outputs.run import check_writable, report, resolved, save_config
+from its.outputs.wandb_log import log_samples, stored
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,8 +52,16 @@ def make(cli: PredictCLI) -> int:
         status = _run(cli)
     if not first:
         return status
+    log(cli)
     reported = report(cli.output, cli.work, before=before, tried=tried)
     return status or reported
+
+
+def log(cli: PredictCLI) -> None:
+    """Log the samples of all ranks where the trainer's logger is W&B's; the run folder has them."""
+    for run in runs_of(cli.trainer):
+        log_samples(run, stored(cli.output, [name for _, name in cli.work]))
+        run.finish()
 
 
 def _has_started_peers(cli: PredictCLI) -> bool:

@@ -38,9 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.video:
         check_free(video, overwrite=options.overwrite)
     picture = read_picture(options.image, background=form.silence)
-    heard = as_spectrogram(
-        picture, form, seconds=options.duration, contrast=options.contrast, invert=options.invert
-    )
+    heard = as_spectrogram(picture, form, seconds=options.duration, contrast=options.contrast, invert=options.invert)
     waveform = play(heard, form, iterations=options.iterations)
     _write(sound, video if options.video else None, heard, waveform, form, caption=options.image.name)
     print(f"its: {sound}: {waveform.shape[-1] / form.sample_rate:.2f} s, {form.f_min:g} to {form.f_max:g} Hz")
@@ -65,7 +63,9 @@ def as_spectrogram(
     height, width = picture.shape[-2:]
     per_second = form.sample_rate / form.hop_length
     columns = width * form.n_mels / height if seconds is None else seconds * per_second
-    check_seconds("--duration" if seconds is not None else "the length by the picture's proportions", columns / per_second)
+    check_seconds(
+        "--duration" if seconds is not None else "the length by the picture's proportions", columns / per_second
+    )
     size = (form.n_mels, max(round(columns), 1))
     gray = form.sounding(picture)
     if gray.shape[-2:] != size:
@@ -114,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contrast", type=float, default=1.0, help="above 1 makes silence of what is dim (1)")
     parser.add_argument("--invert", action="store_true", help="what is dark is loud, and what is light silent")
     parser.add_argument("--video", action="store_true", help="also FILE.mp4, with a line that moves over the picture")
-    parser.add_argument("--iterations", type=int, default=32, choices=range(1, 1001), metavar="N", help="of Griffin-Lim (32)")
+    parser.add_argument(
+        "--iterations", type=int, default=32, choices=range(1, 1001), metavar="N", help="of Griffin-Lim (32)"
+    )
     add_options(parser)
     return parser

@@ -46,7 +46,18 @@ PUBLIC = {
 }
 """What plugins may import of `its`."""
 
-HEAVY = ("torch", "lightning", "diffusers", "transformers", "torchaudio", "wandb", "soundfile", "PIL", "av", "jsonargparse")
+HEAVY = (
+    "torch",
+    "lightning",
+    "diffusers",
+    "transformers",
+    "torchaudio",
+    "wandb",
+    "soundfile",
+    "PIL",
+    "av",
+    "jsonargparse",
+)
 
 
 def modules(folder, package):
