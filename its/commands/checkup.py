@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import shutil
@@ -38,24 +39,19 @@ def versions() -> Iterator[Finding]:
     """Python and the packages, against what this one declares; and torch's against torchaudio's."""
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in requires("its") or []]
+    declared = [Requirement(line) for line in requires("its") or []]
+    wanted = [need for need in declared if need.marker is None or need.marker.evaluate({"extra": ""})]
     misfits = 0
-    for requirement in wanted:
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        found = _version(requirement.name)
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
+    for need in wanted:
+        found = _version(need.name)
+        if found is None or not need.specifier.contains(found, prereleases=True):
             misfits += 1
-            remedy = f'pip install "{requirement.name}{requirement.specifier}"'
-            yield Finding(
-                "wrong", f"{requirement.name} is {found or 'missing'}, expected {requirement.specifier}", remedy
-            )
+            remedy = f'pip install "{need.name}{need.specifier}"'
+            yield Finding("wrong", f"{need.name} is {found or 'missing'}, expected {need.specifier or 'any'}", remedy)
     yield from _pair()
     if not misfits:
         python = platform.python_version()
-        yield Finding(
-            "ok", f"Python {python}, its {version('its')}, and the versions of all {len(wanted)} packages fit"
-        )
+        yield Finding("ok", f"Python {python}, its {version('its')}, and {len(wanted)} packages of versions that fit")
 
 
 def _pair() -> Iterator[Finding]:
@@ -141,13 +137,11 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
             yield Finding("ok", f"weights {name} are here")
             continue
         try:
-            cached = any(
-                isinstance(try_to_load_from_cache(name, file), str) for file in ("model_index.json", "config.json")
-            )
+            found = [try_to_load_from_cache(name, file) for file in ("model_index.json", "config.json")]
         except HFValidationError:
             yield Finding("note", f"weights {name} are not a folder that is here", "give the path of the folder")
             continue
-        if cached:
+        if any(isinstance(path, str) for path in found):
             yield Finding("ok", f"weights {name} are in the cache")
         else:
             remedy = f"`hf download {name}`, or give a folder; until then the embedded pack stands in, and says so"
@@ -195,16 +189,15 @@ def plugins() -> Iterator[Finding]:
 
 
 def _named(configs: Sequence[Path]) -> Iterator[str]:
-    """Weights that configs name, wherever they stand; without configs those that the main job needs."""
+    """Weights that configs name, wherever they stand; without configs the defaults of the experts."""
+    from its import registry
+
+    registry.load_plugins()
     if not configs:
-        from its import registry
-
-        registry.load_plugins()
-        from inspect import signature
-
-        for cls in (registry.classes().get(name) for name in ("StableDiffusion", "Auffusion")):
-            if cls is not None:
-                yield str(signature(cls).parameters["weights"].default)
+        for cls in registry.classes("NoiseExpert").values():
+            argument = inspect.signature(cls).parameters.get("weights")
+            if argument is not None and isinstance(argument.default, str):
+                yield argument.default
         return
     from its.config import Composed
 

@@ -35,8 +35,8 @@ def chosen_format(options: argparse.Namespace) -> SpectrogramFormat:
     known = _formats()
     if options.format not in known:
         raise UserError(
-            f"--format is {options.format!r}; experts with a spectrogram: {', '.join(by_nearness(options.format, known))}."
-            f"{nearest(options.format, known)}"
+            f"--format is {options.format!r}; experts with a spectrogram: "
+            f"{', '.join(by_nearness(options.format, known))}.{nearest(options.format, known)}"
         )
     form = known[options.format]
     low = form.f_min if options.f_min is None else options.f_min

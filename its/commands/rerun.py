@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def changed(record: Mapping[str, Any], cli: PredictCLI) -> str:
     """What makes the sample of a run that was built another one than that of a record; empty if it is the same."""
-    ((row, name),) = cli.work
+    ((_, name),) = cli.work
     if name == record["id"]:
         return ""
     before: Any = {"settings": record.get("settings"), "weights": record["weights"]}
@@ -77,8 +78,6 @@ def _settings(cli: PredictCLI) -> dict[str, Any]:
 
 def _comparable(parts: Any) -> Any:
     """Without what an id doesn't tell apart: the machine, and where weights of a known content are."""
-    import json
-
     plain = json.loads(json.dumps(parts))
     if isinstance(plain["settings"], dict):
         plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in ("precision", "device")}
