@@ -139,7 +139,7 @@ def write_sample(
         _write_files(folder, sample.result, extras, record, text)
         if "cycle" in extras and sample.result.format is not None:
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
-            write_png(folder / _FILES["cycle"], _pixels(cycle.picture), text)
+            write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     partial = folder / f"{RECORD}.partial"
     partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
