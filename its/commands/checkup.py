@@ -20,6 +20,10 @@ ROOM = 10 * GIB
 """Bytes that Stable Diffusion and Auffusion take in the cache, with some to spare."""
 
 
+WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""W&B's own, by its older and its newer name."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was looked at.
@@ -85,10 +89,11 @@ def disk(output: Path) -> Iterator[Finding]:
 def wandb_login() -> Iterator[Finding]:
     """Where a W&B key is, if there is one; the key itself is not shown."""
     mode = os.environ.get("WANDB_MODE", "online")
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    own = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
+    hosts = (own,) if own else WANDB_HOSTS
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
-        in_file = file.is_file() and netrc(str(file)).authenticators(host) is not None
+        in_file = file.is_file() and any(netrc(str(file)).authenticators(host) for host in hosts)
     except (NetrcParseError, OSError):
         yield Finding("note", f"{file} can't be read", "mend it, or log in again with `wandb login`")
         return
@@ -96,9 +101,9 @@ def wandb_login() -> Iterator[Finding]:
     if mode != "online":
         yield Finding("ok", f"W&B: WANDB_MODE is {mode}")
     elif place is None:
-        yield Finding("note", f"W&B: no login for {host}", "`wandb login`, or log offline; only for those who use W&B")
+        yield Finding("note", f"W&B: no login for {hosts[0]}", "`wandb login`, or log offline; only for those who use W&B")
     else:
-        yield Finding("ok", f"W&B: a key for {host} is in {place}")
+        yield Finding("ok", f"W&B: a key is in {place}")
 
 
 def video() -> Iterator[Finding]:

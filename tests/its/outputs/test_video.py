@@ -93,7 +93,7 @@ def test_captions_lie_below_and_the_line_does_not_cross_them(tmp_path):
     assert first.shape[0] > plain[0][1].shape[0]
     below = first[64:].astype(int)
     assert below.max() > 200
-    assert abs(below - last[64:]).max() < 40
+    assert abs(below - last[64:]).max() < 100  # white on black would be 219
 
 
 def test_the_line_reaches_both_ends():
