@@ -101,7 +101,9 @@ def wandb_login() -> Iterator[Finding]:
     if mode != "online":
         yield Finding("ok", f"W&B: WANDB_MODE is {mode}")
     elif place is None:
-        yield Finding("note", f"W&B: no login for {hosts[0]}", "`wandb login`, or log offline; only for those who use W&B")
+        yield Finding(
+            "note", f"W&B: no login for {hosts[0]}", "`wandb login`, or log offline; only for those who use W&B"
+        )
     else:
         yield Finding("ok", f"W&B: a key is in {place}")
 
