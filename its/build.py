@@ -30,6 +30,7 @@ from its.methods import method_class
 from its.methods.base import Method
 from its.outputs.progress import Progress
 from its.outputs.resume import named
+from its.outputs.run import resolved
 from its.outputs.writer import SampleWriter
 from its.parse_errors import plain_message
 from its.peers import Peers
@@ -74,7 +75,7 @@ class PredictCLI(LightningCLI):
         parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
         parser.add_argument(
             "--save",
-            type=list[Literal["image", "latents", "color", "cycle"]],
+            type=list[Literal["image", "latents", "color", "cycle", "video"]],
             default=[],
             help="What to write besides the spectrogram and the sound.",
         )
@@ -83,6 +84,9 @@ class PredictCLI(LightningCLI):
         )
         parser.add_argument(
             "--mixed", type=bool, default=False, help="Put samples of other settings into a folder that holds some."
+        )
+        parser.add_argument(
+            "--metadata", type=bool, default=True, help="Whether files say inside how they were made, for its rerun."
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -100,7 +104,7 @@ class PredictCLI(LightningCLI):
         self.progress, self.peers = Progress(), Peers()
         callbacks = [
             *(settings.get("callbacks") or []),
-            SampleWriter(self.output, self.save),
+            SampleWriter(self.output, self.save, config=resolved(self), metadata=self.config.metadata),
             self.progress,
             self.peers,
         ]

@@ -12,13 +12,19 @@ from its.errors import UserError, nearest
 
 COMMANDS = {
     "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
-    "gallery": ("its.gallery", "a page that shows and plays the samples of runs"),
-    "study": ("its.study", "a page that asks people which of two runs' samples they find better"),
-    "study-results": ("its.study_results", "win rates of what people answered there"),
+    "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
+    "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),
+    "study-results": ("its.commands.study_results", "win rates of what people answered there"),
     "plugins": (
-        "its.list_plugins",
+        "its.commands.plugins",
         "list the experts, combiners, schedulers, vocoders... that configs can name",
     ),
+    "video": ("its.commands.video", "videos of the samples of a run: a line moves in time with the sound"),
+    "rerun": ("its.commands.rerun", "make a sample again from its picture, sound, video or sample.json"),
+    "sonify": ("its.commands.sonify", "play any picture as a spectrogram"),
+    "spectrogram": ("its.commands.spectrogram", "draw the spectrogram of any sound"),
+    "log": ("its.commands.log", "upload a run to Weights & Biases"),
+    "doctor": ("its.commands.doctor", "check this installation and say what to do"),
 }
 """Name -> (module whose `main` runs it, what it does)."""
 

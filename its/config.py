@@ -17,6 +17,8 @@ import yaml
 
 from its import methods, registry
 from its.errors import UserError, by_nearness, nearest
+from its.outputs.metadata import KINDS
+from its.outputs.replay import read_config
 from its.stand_in import stand_in
 
 Config = dict[str, Any]
@@ -112,7 +114,7 @@ class Composed:
 
     def _read_whole(self, path: Path) -> Config:
         try:
-            values = _resolve(_read(path), path, "")
+            values = read_config(path) if path.suffix.lower() in KINDS else _resolve(_read(path), path, "")
         except RecursionError:
             raise UserError(f"{path}: it contains itself, by the names of files or by YAML anchors") from None
         for key in values:

@@ -15,6 +15,7 @@ from its.errors import UserError
 from its.outputs.gallery import write_gallery
 from its.outputs.resume import Standing, check_same_settings, look
 from its.outputs.run import check_writable, report, resolved, save_config
+from its.outputs.wandb_log import log_samples, runs_of, stored
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,11 +27,16 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command line, a config or an input is wrong; nothing was made.
     """
-    _quiet()
+    quiet()
     files, modules, rest = split_arguments(arguments)
+    rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
     registry.load_plugins()
     registry.load_modules(modules)
-    cli = build(files, rest, modules)
+    return make(build(files, rest, modules))
+
+
+def make(cli: PredictCLI) -> int:
+    """Make the samples of a run that was built; as `main`."""
     first = cli.trainer.is_global_zero
     before = Standing()
     tried: list[int] = []
@@ -50,8 +56,16 @@ def main(arguments: Sequence[str]) -> int:
     if not first:
         return status
     _show(cli.output)
+    log(cli)
     reported = report(cli.output, cli.work, before=before, tried=tried)
     return status or reported
+
+
+def log(cli: PredictCLI) -> None:
+    """Log the samples of all ranks where the trainer's logger is W&B's; the run folder has them."""
+    for run in runs_of(cli.trainer):
+        log_samples(run, stored(cli.output, [name for _, name in cli.work]))
+        run.finish()
 
 
 def _has_started_peers(cli: PredictCLI) -> bool:
@@ -83,7 +97,7 @@ def _show(output: Path) -> None:
         print(f"its: no page that shows the run: {error}", file=sys.stderr)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Warnings as one line each; none of Lightning's hints about things that are meant here."""
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (

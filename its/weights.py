@@ -97,7 +97,7 @@ def _on_hub(repo: str, files: Sequence[str], revision: str | None) -> Located:
     except HFValidationError:
         raise WeightsNotFound(f"{repo} is neither a folder nor a name on the hub (owner/name)") from None
     except (LocalEntryNotFoundError, WeightsNotFound):
-        if (trouble := _hub_trouble()) is not None:
+        if (trouble := hub_trouble()) is not None:
             raise WeightsNotFound(f"{repo} is not on this machine, and {trouble}") from None
     try:
         return snapshot(local=False)
@@ -107,7 +107,7 @@ def _on_hub(repo: str, files: Sequence[str], revision: str | None) -> Located:
 
 
 @cache
-def _hub_trouble() -> str | None:
+def hub_trouble() -> str | None:
     """Why nothing can be downloaded, decided once and within `NETWORK_PATIENCE`; None if the hub answers."""
     from huggingface_hub import constants, get_session
 

@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 from its.outputs.cycle import go_round
+from its.outputs.metadata import append_comment, text_of, write_png
+from its.outputs.sample_video import write_sample_video
 from its.spectrogram import SpectrogramFormat
 
 if TYPE_CHECKING:  # reading a record must not wait for Lightning
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # reading a record must not wait for Lightning
 RECORD = "sample.json"
 CHECKPOINT = "checkpoint.safetensors"
 """Where a method that takes long keeps what it has, until the sample is whole."""
-EXTRAS = ("image", "latents", "color", "cycle")
+EXTRAS = ("image", "latents", "color", "cycle", "video")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
 
@@ -113,7 +115,14 @@ def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] 
     return record is not None and record.get("status") == "ok" and all((folder / _FILES[e]).exists() for e in extras)
 
 
-def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras: Sequence[str] = ()) -> None:
+def write_sample(
+    folder: Path,
+    sample: Sample,
+    record: Mapping[str, Any],
+    extras: Sequence[str] = (),
+    *,
+    metadata: bool = False,
+) -> None:
     """Write a sample's files, and last of all, atomically, its record.
 
     Args:
@@ -121,16 +130,18 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
         sample: what to write.
         record: the record, complete but for `status` and `error`.
         extras: some of `EXTRAS`.
+        metadata: whether pictures, sound and video say how they were made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
     outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
     if sample.result is not None:
         outcome = {"status": "ok"}
-        _write_files(folder, sample.result, extras)
+        text = text_of(record) if metadata else None
+        _write_files(folder, sample.result, extras, record, text)
         if "cycle" in extras and sample.result.format is not None:
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
-            _write_picture(folder / _FILES["cycle"], cycle.picture)
+            write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     partial = folder / f"{RECORD}.partial"
     partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -139,26 +150,48 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-_FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png", "cycle": "cycle.png"}
+_FILES = {
+    "image": "image.png",
+    "latents": "latents.safetensors",
+    "color": "color.png",
+    "cycle": "cycle.png",
+    "video": "video.mp4",
+}
 
 
-def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
+def _write_files(
+    folder: Path, result: Result, extras: Sequence[str], record: Mapping[str, Any], text: str | None
+) -> None:
     import soundfile
     from safetensors.torch import save_file
 
-    _write_picture(folder / "spectrogram.png", result.spectrogram)
-    pcm = rearrange((result.waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
+    shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
+    pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
+    for name, pixels in pictures.items():
+        write_png(folder / f"{name}.png", pixels, text)
+    pcm = sixteen_bit(result.waveform)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
-    for extra, rgb in (("image", result.picture), ("color", result.color)):
-        if extra in extras and rgb is not None:
-            _write_picture(folder / _FILES[extra], rgb)
+    if text is not None:
+        append_comment(folder / "audio.wav", text)
     if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
+    if "video" in extras:
+        write_sample_video(
+            folder / _FILES["video"],
+            record,
+            spectrogram=pictures["spectrogram"],
+            color=pictures.get("color"),
+            waveform=pcm,
+            sample_rate=result.sample_rate,
+            comment=text,
+        )
 
 
-def _write_picture(path: Path, picture: Tensor) -> None:
-    """(h, w) or (3, h, w) in [0, 1] -> 8 bit, rounded and not truncated."""
-    from PIL import Image
+def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
+    return rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
 
-    pixels = rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
-    Image.fromarray(pixels).save(path, compress_level=1)
+
+def sixteen_bit(waveform: Tensor) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """(n,) or (2, n) in [-1, 1] -> (n,) or (n, 2), rounded and not truncated."""
+    return rearrange((waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)

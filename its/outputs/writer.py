@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
+from its.outputs.replay import config_of
 from its.outputs.sample import Sample, sample_id, write_sample
 
 WAITING = 4
@@ -29,12 +30,16 @@ class SampleWriter(BasePredictionWriter):
     Args:
         output: the run folder.
         save: extras of `its.outputs.sample.EXTRAS` to write beside the spectrogram and the sound.
+        config: of the run, resolved; each record keeps what of it makes the sample again.
+        metadata: whether the files carry that too.
     """
 
-    def __init__(self, output: Path, save: Sequence[str] = ()) -> None:
+    def __init__(self, output: Path, save: Sequence[str], *, config: Mapping[str, Any], metadata: bool) -> None:
         super().__init__(write_interval="batch")
         self.samples = output / "samples"
         self.save = tuple(save)
+        self.config = config
+        self.metadata = metadata
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
 
@@ -56,7 +61,7 @@ class SampleWriter(BasePredictionWriter):
         method = method_of(pl_module)
         if self._thread is None:
             return
-        records = [_record(sample, method, precision=str(trainer.precision)) for sample in prediction]
+        records = [self._record(sample, method, precision=str(trainer.precision)) for sample in prediction]
         self._waiting.append(self._thread.submit(self._write, prediction, records))
         self._wait(method, leave=WAITING)
 
@@ -74,7 +79,30 @@ class SampleWriter(BasePredictionWriter):
 
     def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
         for sample, record in zip(samples, records, strict=True):
-            write_sample(self.samples / record["id"], sample, record, self.save)
+            write_sample(self.samples / record["id"], sample, record, self.save, metadata=self.metadata)
+
+    def _record(self, sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
+        row, definition = sample.row, method.definition(sample.row)
+        precision = sample.precision or precision
+        return {
+            "id": sample_id(row, definition),
+            "prompts": dict(row.prompts),
+            "negative_prompts": dict(row.negative_prompts),
+            "seed": row.seed,
+            "settings": {
+                "guidance_scale": dict(row.guidance_scale),
+                **definition["settings"],
+                "precision": precision,
+                "device": method.device.type,
+            },
+            "config": config_of(row, self.config, precision=precision),
+            "format": _format(method),
+            "weights": method.provenance,
+            "fallback": method.fallback_taken,
+            "scores": dict(sample.scores),
+            "timings": dict(sample.timings),
+            "versions": versions(),
+        }
 
     def _stop(self) -> None:
         if self._thread is not None:
@@ -89,28 +117,6 @@ class SampleWriter(BasePredictionWriter):
                 # No exception in the midst of a run: other ranks would wait for this one.
                 reason = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
                 method.stopped = method.stopped or reason
-
-
-def _record(sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
-    row, definition = sample.row, method.definition(sample.row)
-    return {
-        "id": sample_id(row, definition),
-        "prompts": dict(row.prompts),
-        "negative_prompts": dict(row.negative_prompts),
-        "seed": row.seed,
-        "settings": {
-            "guidance_scale": dict(row.guidance_scale),
-            **definition["settings"],
-            "precision": sample.precision or precision,
-            "device": method.device.type,
-        },
-        "format": _format(method),
-        "weights": method.provenance,
-        "fallback": method.fallback_taken,
-        "scores": dict(sample.scores),
-        "timings": dict(sample.timings),
-        "versions": versions(),
-    }
 
 
 def _format(method: Method) -> dict[str, Any] | None:

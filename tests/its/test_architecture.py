@@ -26,9 +26,9 @@ LAYERS = (
         "distillation",
         "checkpoint",
     },
-    {"data", "methods", "outputs", "peers", "trainer", "list_plugins"},
+    {"data", "methods", "outputs", "peers", "trainer"},
     {"config", "parse_errors", "build"},
-    {"predict", "gallery", "study", "study_results"},
+    {"predict", "commands"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
@@ -55,8 +55,9 @@ HEAVY = (
     "wandb",
     "soundfile",
     "PIL",
-    "jsonargparse",
+    "av",
     "jinja2",
+    "jsonargparse",
 )
 
 

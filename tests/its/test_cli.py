@@ -38,12 +38,12 @@ def test_plugins_lists_interfaces_names_origins_and_summaries(capsys):
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
-    import its.list_plugins
+    import its.commands.plugins
 
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(its.list_plugins, "main", interrupted)
+    monkeypatch.setattr(its.commands.plugins, "main", interrupted)
     assert main(["plugins"]) == 130
     assert "interrupted" in capsys.readouterr().err
 

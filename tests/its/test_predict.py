@@ -274,7 +274,7 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--data.seeds", "[]"], r"there are no seeds"),
         (["--data.batch_size", "0"], r"data.batch_size is 0"),
         (["--data.guidance_scale.visuel", "2"], r"visuel is no expert"),
-        (["--save", "[video]"], r"save: got video; expected one of 'image', 'latents', 'color'"),
+        (["--save", "[movie]"], r"save: got movie; expected one of 'image', 'latents', 'color'"),
         (["--save", "[color]"], r"save asks for color, but model.colorizer is null"),
         (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
         (["--trainer.accelerator", "abacus"], r"abacus"),

@@ -74,9 +74,9 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    weights._hub_trouble.cache_clear()
+    weights.hub_trouble.cache_clear()
     yield monkeypatch
-    weights._hub_trouble.cache_clear()
+    weights.hub_trouble.cache_clear()
     silent.close()
 
 
@@ -87,7 +87,7 @@ def test_a_hub_that_does_not_answer_is_given_up_once_and_for_all(no_network):
     begin = time.monotonic()
     with pytest.raises(WeightsNotFound):
         locate("someone/other", files=FILES)
-    assert weights._hub_trouble.cache_info().hits >= 1
+    assert weights.hub_trouble.cache_info().hits >= 1
     assert time.monotonic() - begin < 60  # not a measurement: it must only not hang
 
 

@@ -1,0 +1,1 @@
+"""Commands beside `its predict`, a module each."""

@@ -1,0 +1,244 @@
+"""What `its doctor` looks at, a function each. None of them raises; heavy packages are imported last."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlparse
+
+GIB = 2**30
+
+ROOM = 10 * GIB
+"""Bytes that Stable Diffusion and Auffusion take in the cache, with some to spare."""
+
+
+WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""W&B's own, by its older and its newer name."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        level: `note` is worth knowing, `wrong` keeps `its predict` from running.
+        what: what was found.
+        remedy: what to do, where there is something.
+    """
+
+    level: Literal["ok", "note", "wrong"]
+    what: str
+    remedy: str = ""
+
+
+def versions() -> Iterator[Finding]:
+    """Python and the packages, against what this one declares; and torch's against torchaudio's."""
+    from packaging.requirements import Requirement
+
+    declared = [Requirement(line) for line in requires("its") or []]
+    wanted = [need for need in declared if need.marker is None or need.marker.evaluate({"extra": ""})]
+    misfits = 0
+    for need in wanted:
+        found = _version(need.name)
+        if found is None or not need.specifier.contains(found, prereleases=True):
+            misfits += 1
+            remedy = f'pip install "{need.name}{need.specifier}"'
+            yield Finding("wrong", f"{need.name} is {found or 'missing'}, expected {need.specifier or 'any'}", remedy)
+    yield from _pair()
+    if not misfits:
+        python = platform.python_version()
+        yield Finding("ok", f"Python {python}, its {version('its')}, and {len(wanted)} packages of versions that fit")
+
+
+def _pair() -> Iterator[Finding]:
+    """Torchaudio is built for one release of torch and one CUDA, and doesn't say so itself."""
+    torch, torchaudio = _version("torch"), _version("torchaudio")
+    if torch is None or torchaudio is None:
+        return
+    builds = [number.partition("+") for number in (torch, torchaudio)]
+    releases, kinds = [b[0].split(".")[:2] for b in builds], [b[2] for b in builds]
+    if releases[0] != releases[1] or (all(kinds) and kinds[0] != kinds[1]):
+        remedy = "install both at once, of one release and one build: pip install torch==2.11.* torchaudio==2.11.*"
+        yield Finding("wrong", f"torch {torch} and torchaudio {torchaudio} don't fit each other", remedy)
+    else:
+        yield Finding("ok", f"torch {torch} and torchaudio {torchaudio} fit each other")
+
+
+def disk(output: Path) -> Iterator[Finding]:
+    """Room for runs and for downloads."""
+    for name, folder, enough in (("runs", output, GIB), ("the Hugging Face cache", _cache(), ROOM)):
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        what = f"{free / GIB:.0f} GiB free for {name} ({folder})"
+        if not os.access(there, os.W_OK):
+            yield Finding("wrong", f"{there} can't be written to, where {name} would go", "choose another folder")
+        elif free < enough:
+            yield Finding("note" if free > GIB / 4 else "wrong", what, f"make room; {enough / GIB:.0f} GiB are enough")
+        else:
+            yield Finding("ok", what)
+
+
+def wandb_login() -> Iterator[Finding]:
+    """Where a W&B key is, if there is one; the key itself is not shown."""
+    mode = os.environ.get("WANDB_MODE", "online")
+    own = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
+    hosts = (own,) if own else WANDB_HOSTS
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        in_file = file.is_file() and any(netrc(str(file)).authenticators(host) for host in hosts)
+    except (NetrcParseError, OSError):
+        yield Finding("note", f"{file} can't be read", "mend it, or log in again with `wandb login`")
+        return
+    place = "WANDB_API_KEY" if os.environ.get("WANDB_API_KEY") else str(file) if in_file else None
+    if mode != "online":
+        yield Finding("ok", f"W&B: WANDB_MODE is {mode}")
+    elif place is None:
+        yield Finding(
+            "note", f"W&B: no login for {hosts[0]}", "`wandb login`, or log offline; only for those who use W&B"
+        )
+    else:
+        yield Finding("ok", f"W&B: a key is in {place}")
+
+
+def video() -> Iterator[Finding]:
+    """Whether PyAV has the encoders."""
+    try:
+        import av
+    except ImportError as error:
+        yield Finding("wrong", f"PyAV can't be imported ({error})", 'pip install --force-reinstall "av>=15,<19"')
+        return
+    if missing := [name for name in ("libx264", "aac") if name not in av.codecs_available]:
+        remedy = "install PyAV's own wheel, not one built on the system's FFmpeg: pip install --force-reinstall av"
+        yield Finding("note", f"PyAV {av.__version__} has no {' and no '.join(missing)}: no videos", remedy)
+    else:
+        yield Finding("ok", f"PyAV {av.__version__} encodes H.264 and AAC")
+
+
+def network() -> Iterator[Finding]:
+    """Whether the hub answers, within a few seconds."""
+    from its.weights import hub_trouble
+
+    trouble = hub_trouble()
+    if trouble is None:
+        yield Finding("ok", "the Hugging Face hub answers")
+    else:
+        remedy = "only what is on this machine can be used: a folder, the cache, or the embedded pack"
+        yield Finding("note", f"no downloads: {trouble}", remedy)
+
+
+def weights(configs: Sequence[Path]) -> Iterator[Finding]:
+    """Whether the weights that configs name, or else the defaults of the experts, are on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in dict.fromkeys(_named(configs)):
+        if name.startswith("pack:") or Path(name).expanduser().is_dir():
+            yield Finding("ok", f"weights {name} are here")
+            continue
+        try:
+            found = [try_to_load_from_cache(name, file) for file in ("model_index.json", "config.json")]
+        except HFValidationError:
+            yield Finding("note", f"weights {name} are not a folder that is here", "give the path of the folder")
+            continue
+        if any(isinstance(path, str) for path in found):
+            yield Finding("ok", f"weights {name} are in the cache")
+        else:
+            remedy = f"`hf download {name}`, or give a folder; until then the embedded pack stands in, and says so"
+            yield Finding("note", f"weights {name} are not on this machine", remedy)
+
+
+def devices() -> Iterator[Finding]:
+    """What can compute, and its memory; whether torch and torchaudio can be imported."""
+    try:
+        import torch
+        import torchaudio.functional  # noqa: F401 - fails where it was built for another torch
+    except (ImportError, OSError) as error:
+        said = str(error).partition("\n")[0]
+        yield Finding("wrong", f"torch and torchaudio can't be imported: {said}", "install both anew, of one release")
+        return
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            yield _gpu(torch, number)
+    elif Path("/proc/driver/nvidia/version").exists():
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "this torch is for CPUs"
+        yield Finding("note", f"there is an NVIDIA driver, but torch can't use it; {built}", "update driver or torch")
+    if torch.backends.mps.is_available():
+        yield Finding("ok", "an Apple GPU (mps)")
+    memory = f", {_memory() / GIB:.0f} GiB of memory" if _memory() else ""
+    yield Finding("ok", f"{os.cpu_count()} CPU cores{memory}")
+
+
+def _gpu(torch: Any, number: int) -> Finding:
+    free, total = torch.cuda.mem_get_info(number)
+    what = f"GPU {number}: {torch.cuda.get_device_name(number)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    if free < 6 * GIB:
+        return Finding("note", what, "the paper's models want 6 GiB: close other programs, or data.batch_size 1")
+    return Finding("ok", what)
+
+
+def plugins() -> Iterator[Finding]:
+    """Plugins that failed to import."""
+    from its import registry
+
+    registry.load_plugins()
+    for name, why in registry.failures().items():
+        yield Finding("wrong", f"plugin {name} failed: {why}", "mend or uninstall it; `its plugins` lists the others")
+    if not registry.failures():
+        yield Finding("ok", f"{len(registry.classes())} plugins, all imported")
+
+
+def _named(configs: Sequence[Path]) -> Iterator[str]:
+    """Weights that configs name, wherever they stand; without configs the defaults of the experts."""
+    from its import registry
+
+    registry.load_plugins()
+    if not configs:
+        for cls in registry.classes("NoiseExpert").values():
+            argument = inspect.signature(cls).parameters.get("weights")
+            if argument is not None and isinstance(argument.default, str):
+                yield argument.default
+        return
+    from its.config import Composed
+
+    composed = Composed()
+    for config in configs:
+        composed.overlay(config)
+    yield from _weights_in(composed.pruned())
+
+
+def _weights_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "weights" and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _weights_in(inner)
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _memory() -> int:
+    """Bytes of the machine; 0 where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,88 @@
+"""`its rerun FILE`: makes a sample again from what one of its files says of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from its import registry
+from its.build import PredictCLI, build
+from its.config import split_arguments
+from its.errors import UserError
+from its.outputs.metadata import read_metadata
+from its.outputs.replay import differences
+from its.predict import make, quiet
+
+OUTPUT = "runs/rerun"
+
+HELP = """usage: its rerun FILE [--output runs/rerun] [--anyway] [--trust MODULE] [any option of its predict]
+
+Make a sample again: FILE is any spectrogram.png, image.png, color.png, audio.wav, video.mp4 or sample.json that its
+wrote, wherever it is now. The sample has the same id as before, which says that everything it depends on is the same;
+if it hasn't, what differs is named and nothing is made, unless --anyway is given.
+
+Weights that have another place on this machine: --model.experts.visual.weights FOLDER, as in its predict."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        As `its predict`.
+
+    Raises:
+        UserError: the file says nothing, or what it names would give another sample; nothing was made.
+    """
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return 0 if arguments else 2
+    quiet()
+    file, options = Path(arguments[0]), [a for a in arguments[1:] if a != "--anyway"]
+    overlays, modules, rest = split_arguments(options)
+    if arguments[0].startswith("--") or overlays:
+        raise UserError("its rerun takes one FILE first, and then options; a FILE can also overlay: its predict --help")
+    record = read_metadata(file)
+    registry.load_plugins()
+    registry.load_modules(modules)
+    if not any(argument.startswith("--output=") for argument in rest):
+        rest = [f"--output={OUTPUT}", *rest]
+    cli = build([file], rest, modules)
+    changes = changed(record, cli)
+    if changes and "--anyway" not in arguments:
+        raise UserError(f"{file}: this would be another sample, so nothing was made. {changes} (--anyway makes it)")
+    if changes:
+        print(f"its: another sample than that of {file}: {changes}", file=sys.stderr)
+    return make(cli)
+
+
+def changed(record: Mapping[str, Any], cli: PredictCLI) -> str:
+    """What makes the sample of a run that was built another one than that of a record; empty if it is the same."""
+    ((_, name),) = cli.work
+    if name == record["id"]:
+        return ""
+    before: Any = {"settings": record.get("settings"), "weights": record["weights"]}
+    now: Any = {"settings": _settings(cli), "weights": cli.model.provenance}
+    named = differences(_comparable(before), _comparable(now))
+    found = "; ".join(named) or "prompts, scales or seed differ, or what the id is made of"
+    return f"{record['id']} -> {name}: {found}."
+
+
+def _settings(cli: PredictCLI) -> dict[str, Any]:
+    row = cli.work[0][0]
+    settings: dict[str, Any] = cli.model.definition(row)["settings"]
+    return {"guidance_scale": dict(row.guidance_scale), **settings}
+
+
+def _comparable(parts: Any) -> Any:
+    """Without what an id doesn't tell apart: the machine, and where weights of a known content are."""
+    plain = json.loads(json.dumps(parts))
+    if isinstance(plain["settings"], dict):
+        plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in ("precision", "device")}
+    if isinstance(plain["weights"], dict):
+        for weights in plain["weights"].values():
+            if isinstance(weights, dict) and "sha256" in weights:
+                weights.pop("name", None)
+    return plain

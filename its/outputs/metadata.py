@@ -1,0 +1,146 @@
+"""What made a sample, inside its files: a PNG's text, a WAV's comment, an MP4's comment.
+
+It is JSON, plain ASCII, and only ever parsed as data.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from its import __version__
+from its.errors import UserError
+
+KEY = "its"
+"""Under this keyword the text stands in a PNG, and this key it has in every file: so it is known as ours."""
+
+LONGEST = 2**18
+"""Characters. Ours have some thousand; a config with more is not written into files, and never read from them."""
+
+KINDS = (".png", ".wav", ".mp4", ".json")
+
+
+def text_of(record: Mapping[str, Any]) -> str | None:
+    """What a sample's files carry of its record: id, config and weights. None where that is too long."""
+    kept = {KEY: __version__, **{key: record.get(key) for key in ("id", "config", "settings", "weights")}}
+    text = json.dumps(kept, separators=(",", ":"))
+    return text if len(text) <= LONGEST else None
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a file of ours says of the sample that it is of, or `sample.json` itself.
+
+    Returns:
+        A mapping with at least `id`, `config` and `weights`, none of them checked.
+
+    Raises:
+        UserError: the file can't be read, or holds nothing of ours, or too much.
+    """
+    readers = {".png": _from_png, ".wav": _from_wav, ".mp4": _from_mp4, ".json": _from_json}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path}: expected a file that its wrote, ending in {', '.join(KINDS)}")
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        text = readers[path.suffix.lower()](path)
+    except (OSError, ValueError, struct.error, SyntaxError) as error:  # PIL calls damaged PNGs a SyntaxError
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} can't be read as {path.suffix[1:].upper()}: {reason}") from None
+    if text is None:
+        raise UserError(f"{path} does not say what made it: its did not write it, or with metadata left out")
+    if len(text) > LONGEST:
+        raise UserError(f"{path}: its metadata has {len(text)} characters; ours have at most {LONGEST}")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not {"id", "config", "weights"} <= content.keys():
+        raise UserError(f"{path}: its metadata is not ours; expected JSON with id, config and weights")
+    return content
+
+
+def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
+    """Write (h, w) or (h, w, 3) of 0 to 255, with a text unless there is none."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    if text is not None:
+        info.add_text(KEY, text)
+    Image.fromarray(pixels).save(path, compress_level=1, pnginfo=info)
+
+
+def append_comment(path: Path, text: str) -> None:
+    """Put a comment at the end of a WAV file: a chunk LIST of the type INFO with one ICMT.
+
+    libsndfile's own comments are read back up to 2 KB only.
+    """
+    body = text.encode("ascii") + b"\0"
+    body += b"\0" * (len(body) % 2)
+    chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(body)) + body
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        file.write(b"\0" * (end % 2) + b"LIST" + struct.pack("<I", len(chunk)) + chunk)
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(struct.pack("<I", size))
+
+
+def _from_png(path: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as picture:  # the pixels, which may be very many, are not read
+        text = picture.info.get(KEY)
+    return text if isinstance(text, str) else None
+
+
+def _from_wav(path: Path) -> str | None:
+    with path.open("rb") as file:
+        riff, _, wave = struct.unpack("<4sI4s", file.read(12))
+        if (riff, wave) != (b"RIFF", b"WAVE"):
+            raise ValueError("it is no RIFF file")
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"LIST" and size <= 2 * LONGEST and (text := _comment(file.read(size))) is not None:
+                return text
+            if name != b"LIST" or size > 2 * LONGEST:
+                file.seek(size, 1)
+            file.seek(size % 2, 1)
+    return None
+
+
+def _comment(chunk: bytes) -> str | None:
+    """The ICMT of an INFO list."""
+    at = 4
+    while chunk[:4] == b"INFO" and at + 8 <= len(chunk):
+        name, size = struct.unpack_from("<4sI", chunk, at)
+        if name == b"ICMT":
+            text = chunk[at + 8 : at + 8 + size].rstrip(b"\0").decode("ascii", errors="replace")
+            return text if f'"{KEY}"' in text[:20] else None
+        at += 8 + size + size % 2
+    return None
+
+
+def _from_mp4(path: Path) -> str | None:
+    import av
+
+    try:
+        with av.open(str(path), format="mp4") as container:
+            text: str = container.metadata.get("comment", "")
+    except av.FFmpegError as error:
+        raise ValueError(error.strerror) from None
+    return text if f'"{KEY}"' in text[:20] else None
+
+
+def _from_json(path: Path) -> str | None:
+    if path.stat().st_size > 4 * LONGEST:
+        raise ValueError(f"it has {path.stat().st_size} bytes")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or "config" not in record:
+        return None
+    return json.dumps({key: record.get(key) for key in ("id", "config", "settings", "weights")})

@@ -1,0 +1,94 @@
+"""`its video` on a run's samples."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from its.cli import main
+
+RECORD = {
+    "status": "ok",
+    "prompts": {"visual": "castle", "audio": "bell"},
+    "seed": 1,
+    "weights": {"codec": {"name": "pack:mini", "embedded": True}, "vocoder": {"name": "/home/me/secret/sd"}},
+    "config": {},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Two samples and a failed one; of the second there is a colour picture, and stereo sound at 44.1 kHz."""
+    for name, rate, channels in (("a", 16_000, 1), ("b", 44_100, 2)):
+        folder = tmp_path / "run/samples" / name
+        folder.mkdir(parents=True)
+        (folder / "sample.json").write_text(json.dumps({**RECORD, "id": name}))
+        Image.new("L", (96, 64), 100).save(folder / "spectrogram.png")
+        soundfile.write(folder / "audio.wav", np.zeros((rate, channels)), rate)
+    Image.new("RGB", (96, 64), (200, 0, 0)).save(tmp_path / "run/samples/b/color.png")
+    (tmp_path / "run/samples/c").mkdir()
+    (tmp_path / "run/samples/c/sample.json").write_text(json.dumps({**RECORD, "id": "c", "status": "failed"}))
+    return tmp_path / "run"
+
+
+def test_every_sample_gets_its_video_once(run, capsys):
+    assert main(["video", str(run)]) == 0
+    assert capsys.readouterr().out == "its: 2 of 2 samples have their video.mp4\n"
+    a, b = (run / "samples" / name / "video.mp4" for name in "ab")
+    made = a.stat().st_mtime_ns
+    b.unlink()
+    assert main(["video", str(run)]) == 0
+    assert "2 of 2 samples have their video.mp4, 1 of them from before" in capsys.readouterr().out
+    assert a.stat().st_mtime_ns == made
+    assert b.exists()
+    assert not (run / "samples/c/video.mp4").exists()
+
+
+def test_colour_is_above_and_stereo_stays_stereo(run):
+    import av
+
+    assert main(["video", str(run)]) == 0
+    heights = {}
+    for name in "ab":
+        with av.open(str(run / "samples" / name / "video.mp4")) as container:
+            heights[name] = container.streams.video[0].height
+            assert container.streams.audio[0].channels == (1 if name == "a" else 2)
+    assert heights["b"] - heights["a"] == 64 * 5
+
+
+def test_videos_say_how_they_were_made_unless_told_not_to(run):
+    from its.errors import UserError
+    from its.outputs.metadata import read_metadata
+
+    assert main(["video", str(run)]) == 0
+    assert read_metadata(run / "samples/a/video.mp4")["id"] == "a"
+    assert main(["video", str(run), "--again", "--no-metadata"]) == 0
+    with pytest.raises(UserError, match="does not say what made it"):
+        read_metadata(run / "samples/a/video.mp4")
+
+
+def test_a_missing_file_is_told_before_anything_is_made(run, capsys):
+    (run / "samples/b/audio.wav").unlink()
+    assert main(["video", str(run)]) == 2
+    assert "b lacks audio.wav, although its sample.json says ok" in capsys.readouterr().err
+    assert not (run / "samples/a/video.mp4").exists()
+
+
+def test_a_damaged_file_stops_no_other(run, capsys):
+    (run / "samples/a/audio.wav").write_bytes(b"no sound")
+    assert main(["video", str(run)]) == 1
+    captured = capsys.readouterr()
+    assert "its: failed: a: LibsndfileError" in captured.err
+    assert "1 of 2 samples" in captured.out
+    assert {p.name for p in (run / "samples/a").iterdir()} == {"sample.json", "spectrogram.png", "audio.wav"}
+
+
+@pytest.mark.parametrize("command", ["video", "log"])
+def test_a_folder_that_is_no_run(command, tmp_path, capsys):
+    assert main([command, str(tmp_path)]) == 2
+    assert "is no run: it has no folder samples" in capsys.readouterr().err
+    (tmp_path / "samples").mkdir()
+    assert main([command, str(tmp_path)]) == 2
+    assert "has no sample yet" in capsys.readouterr().err
