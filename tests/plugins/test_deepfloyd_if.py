@@ -93,7 +93,7 @@ def test_pixels_are_their_own_latents(expert):
     codec = expert.codec()
     assert codec.latent_shape((64, 256)) == (3, 64, 256)
     assert expert.latent_space == "pixels"
-    assert expert.multiple == 2  # the tiny UNet has two blocks
+    assert expert.multiple == 8
 
 
 def test_sampler_is_the_folder_s(expert):
