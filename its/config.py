@@ -86,17 +86,19 @@ class Composed:
         """
         self._add(self._read_whole(path), str(path))
 
-    def replace_weights(self, path: Path, *more: Path) -> None:
+    def replace_weights(self, path: Path, *more: Path, colorizer: Path | None = None) -> None:
         """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
 
-        The config keeps its experts' names and views, and a combiner of another class than the pack's.
+        The config keeps its experts' names and views, and a combiner of another class than the pack's. Where it has a
+        colorizer, the pack's takes its place.
 
         Args:
             path: the overlay.
             *more: overlays of the pack over that one, such as its settings for the method.
+            colorizer: the overlay that names the pack's colorizer; None if it has none.
 
         Raises:
-            UserError: as `overlay`; or the pack has nothing for an expert.
+            UserError: as `overlay`; or the pack has nothing for an expert, or no colorizer.
         """
         pack = self._read_whole(path)
         for overlay in more:
@@ -105,10 +107,27 @@ class Composed:
         pack["model"] = {key: value for key, value in pack["model"].items() if key in takes}
         model = self.values.setdefault("model", {})
         pack = _spelled_out(pack, "")
+        colored = model.get("colorizer") is not None
         for part in ("codec", "colorizer", "vocoder"):
             model.pop(part, None)
         ours = _prune(model.pop("experts", None) or {}, "model.experts")
         self._add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
+        if colored:
+            self.replace_colorizer(colorizer)
+
+    def replace_colorizer(self, path: Path | None) -> None:
+        """Put a pack's colorizer in the place of the one that is there.
+
+        Raises:
+            UserError: as `overlay`; or the pack has none.
+        """
+        if path is None:
+            raise UserError(
+                "the weights can't be had, and the pack can't stand in for them: it has no colorizer. "
+                "Leave model.colorizer out"
+            )
+        self.values.setdefault("model", {}).pop("colorizer", None)
+        self._add(self._read_whole(path), str(path))
 
     def _read_whole(self, path: Path) -> Config:
         try:
@@ -318,9 +337,8 @@ def _check_class(key: str, value: Any, source: str, trusted: Sequence[str]) -> N
         return
     check_class_name(place, value, source)
     module, dot, _ = value.rpartition(".")
-    registered = {f"{c.__module__}.{c.__qualname__}" for c in registry.classes().values()}
     allowed = any(f"{module}.".startswith(f"{name}.") for name in (*TRUSTED_MODULES, *trusted))
-    if dot and not allowed and value not in registered:
+    if dot and not allowed and value not in registry.nameable():
         raise UserError(
             f"{source}: {key} names {value}, which would import code that is no registered plugin. "
             f"If you trust it, say so on the command line: --trust {module}"
