@@ -257,7 +257,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         def before_instantiate_classes(self) -> None:
             stage.fallback = self.config.model.fallback
 
-    _forbid_imports(composed.trusted)
+    forbid_imports(composed.trusted)
     try:
         return Observed(
             method_class(composed.method),
@@ -292,8 +292,8 @@ _ARGUMENT_TYPES = (
 """Plain data in arguments, which jsonargparse names by itself."""
 
 
-def _forbid_imports(trusted: Sequence[str]) -> None:
-    """Let jsonargparse import, for values that name code, nothing but parts that are there, the trusted, Lightning's."""
+def forbid_imports(trusted: Sequence[str]) -> None:
+    """Let jsonargparse import, where values name code, only parts that are there, Lightning's and what is trusted."""
     set_parsing_settings(
         import_path_denylist=["*", *RISKY_MODULES],
         import_path_allowlist=[*TRUSTED_MODULES, *_ARGUMENT_TYPES, *registry.nameable(), *trusted],

@@ -12,6 +12,7 @@ from its.errors import UserError, nearest
 
 COMMANDS = {
     "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
+    "colorize": ("its.colorize", "give the samples of a run their colours, or others"),
     "plugins": (
         "its.list_plugins",
         "list the experts, combiners, schedulers, vocoders... that configs can name",

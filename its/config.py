@@ -84,7 +84,7 @@ class Composed:
         Raises:
             UserError: it can't be read, is no YAML mapping, or names a class that files may not name.
         """
-        self._add(self._read_whole(path), str(path))
+        self.add(self._read_whole(path), str(path))
 
     def replace_weights(self, path: Path, *more: Path, colorizer: Path | None = None) -> None:
         """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
@@ -111,7 +111,7 @@ class Composed:
         for part in ("codec", "colorizer", "vocoder"):
             model.pop(part, None)
         ours = _prune(model.pop("experts", None) or {}, "model.experts")
-        self._add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
+        self.add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
         if colored:
             self.replace_colorizer(colorizer)
 
@@ -127,7 +127,7 @@ class Composed:
                 "Leave model.colorizer out"
             )
         self.values.setdefault("model", {}).pop("colorizer", None)
-        self._add(self._read_whole(path), str(path))
+        self.add(self._read_whole(path), str(path))
 
     def _read_whole(self, path: Path) -> Config:
         try:
@@ -167,7 +167,7 @@ class Composed:
             key = key.replace("model.combiner.", "model.combiner.init_args.", 1)
         for part in reversed(key.split(".")):
             content = {part: content}
-        self._add(content, source)
+        self.add(content, source)
         return True
 
     @property
@@ -186,7 +186,16 @@ class Composed:
         self.values["model"] = {key: value for key, value in model.items() if key in takes}
         self.values["method"] = name
 
-    def _add(self, values: Config, source: str) -> None:
+    def add(self, values: Config, source: str) -> None:
+        """Put values on top.
+
+        Args:
+            values: nested mappings.
+            source: where they come from, for messages.
+
+        Raises:
+            UserError: they name a class that configs may not name.
+        """
         values = _spelled_out(values, "")
         if "method" in values:
             try:

@@ -57,9 +57,7 @@ class DeepFloydIFUpscaler(Part):
         """Find the UNet and its noise schedules; nothing else of the folder is downloaded."""
         if self._located is not None:
             return
-        unet = locate_model(
-            self.weights, "unet", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant
-        )
+        unet = locate_model(self.weights, "unet", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant)
         schedules = [f"{name}/scheduler_config.json" for name in ("scheduler", "image_noising_scheduler")]
         others = locate(self.weights, files=schedules, revision=self.revision)
         self._located = replace(unet, files=unet.files + others.files)

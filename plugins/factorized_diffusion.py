@@ -182,9 +182,7 @@ class FactorizedDiffusion(Colorizer):
         sampler.set_timesteps(self.steps)
         timesteps = sampler.timesteps.tolist()[start:]
         x = noised(gray, timesteps[0], sampler, generators)  # at gain 1; the authors' program began at gain 2
-        return ancestral(
-            x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators, gray=gray
-        )
+        return ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators, gray=gray)
 
     def _padded(self, gray: Tensor) -> Tensor:
         """Repeat the last row and column until every stage can take the picture."""

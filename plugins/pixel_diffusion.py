@@ -47,9 +47,7 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
     def prepare(self) -> None:
         """Find UNet, text encoder, tokenizer and noise schedule."""
         if self._located is None:
-            schedule = locate(
-                self.weights, files=[f"{self.unet_folder}/scheduler_config.json"], revision=self.revision
-            )
+            schedule = locate(self.weights, files=[f"{self.unet_folder}/scheduler_config.json"], revision=self.revision)
             super().prepare()
             self._located = replace(self.located, files=self.located.files + schedule.files)
 

@@ -128,13 +128,18 @@ def write_sample(folder: Path, sample: Sample, record: Mapping[str, Any], extras
         _write_files(folder, sample.result, extras)
         if "cycle" in extras and sample.result.format is not None:
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
-            _write_picture(folder / _FILES["cycle"], cycle.picture)
+            write_picture(folder / _FILES["cycle"], cycle.picture)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    write_record(folder, {**record, **outcome})
     if sample.result is not None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a sample's record, atomically."""
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, folder / RECORD)
 
 
 _FILES = {"image": "image.png", "latents": "latents.safetensors", "color": "color.png", "cycle": "cycle.png"}
@@ -144,19 +149,19 @@ def _write_files(folder: Path, result: Result, extras: Sequence[str]) -> None:
     import soundfile
     from safetensors.torch import save_file
 
-    _write_picture(folder / "spectrogram.png", result.spectrogram)
+    write_picture(folder / "spectrogram.png", result.spectrogram)
     pcm = rearrange((result.waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
     soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
     for extra, rgb in (("image", result.picture), ("color", result.color)):
         if extra in extras and rgb is not None:
-            _write_picture(folder / _FILES[extra], rgb)
+            write_picture(folder / _FILES[extra], rgb)
     if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
 
 
-def _write_picture(path: Path, picture: Tensor) -> None:
-    """(h, w) or (3, h, w) in [0, 1] -> 8 bit, rounded and not truncated."""
+def write_picture(path: Path, picture: Tensor) -> None:
+    """Write (h, w) or (3, h, w) in [0, 1] as a PNG of 8 bits, rounded and not truncated."""
     from PIL import Image
 
     pixels = rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
-    Image.fromarray(pixels).save(path, compress_level=1)
+    Image.fromarray(pixels).save(path, format="PNG", compress_level=1)

@@ -26,9 +26,9 @@ LAYERS = (
         "distillation",
         "checkpoint",
     },
-    {"data", "methods", "outputs", "peers", "trainer", "list_plugins"},
+    {"data", "color_prompt", "methods", "outputs", "peers", "trainer", "list_plugins"},
     {"config", "parse_errors", "build"},
-    {"predict"},
+    {"predict", "colorize"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""

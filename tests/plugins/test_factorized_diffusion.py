@@ -218,9 +218,7 @@ def test_an_all_knowing_model_gives_the_colours_back(monkeypatch):
 
     sources = [source(0)]
     x = noised(gray * 2 - 1, timesteps[0], sampler, sources)
-    x = ancestral(
-        x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1
-    )
+    x = ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1)
     torch.testing.assert_close(x, clean, atol=1e-3, rtol=0)
 
 
