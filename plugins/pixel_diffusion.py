@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -46,10 +45,8 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
 
     def prepare(self) -> None:
         """Find UNet, text encoder, tokenizer and noise schedule."""
-        if self._located is None:
-            schedule = locate(self.weights, files=[f"{self.unet_folder}/scheduler_config.json"], revision=self.revision)
-            super().prepare()
-            self._located = replace(self.located, files=self.located.files + schedule.files)
+        locate(self.weights, files=[f"{self.unet_folder}/scheduler_config.json"], revision=self.revision)
+        super().prepare()  # the UNet's files include the schedule
 
     @property
     def latent_space(self) -> str:
