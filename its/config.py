@@ -30,6 +30,7 @@ PARTS = {
     "vocoder": "Vocoder",
     "codec": "LatentCodec",
     "colorizer": "Colorizer",
+    "colorizer.init_args.expert": "NoiseExpert",
 }
 """Keys under `model` that hold a plugin, and the interface of each."""
 
@@ -53,7 +54,8 @@ _ENTRIES = re.compile(
 )
 _YAML = (".yaml", ".yml")
 _PLUGIN = re.compile(
-    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec|colorizer)"
+    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec|"
+    r"colorizer(\.init_args\.expert)?)"
 )
 """Plugins, those within others included: a wrapper's argument `expert` or `combiner` holds what it wraps."""
 _REPLACEABLE = re.compile(
@@ -244,8 +246,9 @@ def check_class_name(key: str, name: str, source: str) -> None:
     Raises:
         UserError: it names those that there are, and the nearest.
     """
-    place = re.sub(r"(\.init_args\.(expert|combiner))+$", "", key.removeprefix("model."))
-    interface = PARTS.get(re.sub(r"^experts\.[^.]+$", "experts.*", place))
+    place = re.sub(r"^experts\.[^.]+", "experts.*", key.removeprefix("model."))
+    wrapped = re.sub(r"(\.init_args\.(expert|combiner))+$", "", place)  # which is of its wrapper's interface
+    interface = PARTS.get(place) or PARTS.get(wrapped)
     if interface is None or "." in name:
         return
     known = registry.classes(interface)

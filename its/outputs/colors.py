@@ -52,7 +52,7 @@ class Colors:
         return [n for n in range(1, self.count + 1) if not (same and self.path(n).exists())]
 
     def gray(self) -> Tensor:
-        """The spectrogram: (1, h, w) in [0, 1].
+        """The spectrogram, of both channels where it is in stereo: (1, h, w) in [0, 1].
 
         Raises:
             UserError: it can't be read, or is not of the size that the record says.
@@ -62,9 +62,11 @@ class Colors:
         path = self.folder / "spectrogram.png"
         try:
             with Image.open(path) as picture:
-                pixels = np.asarray(picture.convert("L"), dtype=np.float32)
+                pixels = np.asarray(picture, dtype=np.float32)
         except OSError as error:
             raise UserError(f"{path} can't be read: {error}") from None
+        if pixels.ndim == 3:  # stereo
+            pixels = pixels.mean(-1)
         if pixels.shape != self.size:
             raise UserError(
                 f"{path} has {pixels.shape[0]} rows and {pixels.shape[1]} columns; expected {self.size[0]} and "
