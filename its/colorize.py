@@ -20,7 +20,7 @@ from its.errors import UserError
 from its.interfaces import Colorizer
 from its.methods.base import WHERE
 from its.outputs.colors import Colors, colors_of
-from its.outputs.run import CONFIG
+from its.outputs.resume import CONFIG
 from its.parse_errors import plain_message
 from its.weights import WeightsNotFound
 

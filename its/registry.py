@@ -116,11 +116,13 @@ def classes(interface: str | None = None) -> dict[str, type]:
 
 def nameable() -> list[str]:
     """Full names of all parts that are imported, registered or not: naming one of them runs no new code."""
-    found, queue = [], [Plugin]
+    found: list[str] = []
+    queue: list[type] = [Plugin]
     while queue:
         cls = queue.pop()
-        found.append(f"{cls.__module__}.{cls.__qualname__}")
         queue += cls.__subclasses__()
+        if "<locals>" not in cls.__qualname__:  # no path leads to those
+            found.append(f"{cls.__module__}.{cls.__qualname__}")
     return found
 
 

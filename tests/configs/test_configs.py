@@ -34,7 +34,13 @@ PAIRS = (
 """Table 5's, in its order."""
 
 
-ELSEWHERE = ("sbatch configs/slurm/predict.sh ", "wandb sweep configs/sweeps/", "wandb agent ", "torchrun ")
+ELSEWHERE = (
+    "sbatch configs/slurm/predict.sh ",
+    "wandb sweep configs/sweeps/",
+    "wandb agent ",
+    "torchrun ",
+    "its colorize runs/",
+)
 """Commands of the documents that are tested where what they run is."""
 
 
@@ -188,7 +194,9 @@ def commands_of(document):
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/configs.md", "docs/methods.md", "docs/scaling.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{name}.md" for name in ("configs", "methods", "scaling", "colorization"))]
+)
 def test_commands_of_the_documents_parse(build, document):
     commands = commands_of(document)
     targets = re.findall(r"^(\w+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,5 +1,8 @@
 import json
+import re
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +213,15 @@ def test_the_pack_s_colorizer_takes_its_place_where_one_is_asked_for(run, capsys
     assert main([*command, *steps]) == 0
     assert "NOT THE WEIGHTS THAT THE CONFIG NAMES" in capsys.readouterr().err
     assert read_record(folders(run)[0])["weights"]["colorizer"]["embedded"] is True
+
+
+def test_the_document_s_commands_are_understood(run, overlay, capsys):
+    """Those of docs/colorization.md, on this run and with tiny weights."""
+    text = (Path(__file__).parents[2] / "docs" / "colorization.md").read_text(encoding="utf-8")
+    commands = re.findall(
+        r"^its colorize runs/castle_bell --config configs/colorize.yaml *(.*?) *(?:#.*)?$", text, re.M
+    )
+    assert len(commands) == 2
+    for command in commands:
+        assert main(["colorize", str(run), "--config", str(overlay), *shlex.split(command)]) == 0
+    assert (folders(run)[0] / "color_4.png").exists()

@@ -130,6 +130,16 @@ def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
         expert.load()
 
 
+def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch):
+    folder = random_weights_if.deepfloyd_if(tmp_path)
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # what the hub has
+    monkeypatch.setattr("its_plugins.pipeline_folder.find_spec", lambda name: None)
+    expert = DeepFloydIF(weights=str(folder), variant=None)
+    expert.prepare()
+    with pytest.raises(UserError, match="spiece.model needs the library sentencepiece: pip install sentencepiece"):
+        expert.load()
+
+
 def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
     prompt = "bell " * 90
     with pytest.warns(UserWarning, match="has 91 tokens, but .* reads 77: its end was cut"):
