@@ -168,9 +168,14 @@ def _build_on_pack(
     pack: registry.Pack, files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str]
 ) -> PredictCLI:
     """The pack takes the place of all weights; what the command line says of anything else stays."""
+    chosen, _ = class_choices(arguments)
+    colorizer = dict(chosen).get("model.colorizer", "")
     for part in ("experts", "codec", "colorizer"):
         arguments = without_key(arguments, f"model.{part}")
-    chosen, _ = class_choices(arguments)
+    if colorizer is None:
+        arguments = [*arguments, "--model.colorizer=null"]
+    elif colorizer and pack.colorizer:  # as if a file had named it: the pack's takes its place
+        files = [*files, pack.colorizer]
     if not any(key == "model.vocoder" for key, _ in chosen):  # else these are arguments of the config's vocoder
         arguments = without_key(arguments, "model.vocoder")
     try:
@@ -212,7 +217,7 @@ def parse(
         composed.overlay(file)
     if pack is not None:
         own = pack.methods.get(composed.method)
-        composed.replace_weights(pack.config, *([] if own is None else [own]))
+        composed.replace_weights(pack.config, *([] if own is None else [own]), colorizer=pack.colorizer)
     if chosen := [a.partition("=")[2] for a in arguments if a.startswith("--method=")]:
         composed.change_method(chosen[-1])
     choices, rest = class_choices(without_key(arguments, "method"))
@@ -256,7 +261,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
         def before_instantiate_classes(self) -> None:
             stage.fallback = self.config.model.fallback
 
-    _forbid_imports(composed.trusted)
+    forbid_imports(composed.trusted)
     try:
         return Observed(
             method_class(composed.method),
@@ -291,11 +296,10 @@ _ARGUMENT_TYPES = (
 """Plain data in arguments, which jsonargparse names by itself."""
 
 
-def _forbid_imports(trusted: Sequence[str]) -> None:
-    """Let jsonargparse import, for values that name code, nothing but what is registered, trusted, or Lightning's."""
-    registered = [f"{cls.__module__}.{cls.__qualname__}" for cls in registry.classes().values()]
+def forbid_imports(trusted: Sequence[str]) -> None:
+    """Let jsonargparse import, where values name code, only parts that are there, Lightning's and what is trusted."""
     set_parsing_settings(
         import_path_denylist=["*", *RISKY_MODULES],
-        import_path_allowlist=[*TRUSTED_MODULES, *_ARGUMENT_TYPES, *registered, *trusted],
+        import_path_allowlist=[*TRUSTED_MODULES, *_ARGUMENT_TYPES, *registry.nameable(), *trusted],
         instantiate_subclass_spec_in_any=False,
     )

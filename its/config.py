@@ -32,6 +32,7 @@ PARTS = {
     "vocoder": "Vocoder",
     "codec": "LatentCodec",
     "colorizer": "Colorizer",
+    "colorizer.init_args.expert": "NoiseExpert",
 }
 """Keys under `model` that hold a plugin, and the interface of each."""
 
@@ -55,7 +56,8 @@ _ENTRIES = re.compile(
 )
 _YAML = (".yaml", ".yml")
 _PLUGIN = re.compile(
-    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec|colorizer)"
+    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec|"
+    r"colorizer(\.init_args\.expert)?)"
 )
 """Plugins, those within others included: a wrapper's argument `expert` or `combiner` holds what it wraps."""
 _REPLACEABLE = re.compile(
@@ -86,19 +88,21 @@ class Composed:
         Raises:
             UserError: it can't be read, is no YAML mapping, or names a class that files may not name.
         """
-        self._add(self._read_whole(path), str(path))
+        self.add(self._read_whole(path), str(path))
 
-    def replace_weights(self, path: Path, *more: Path) -> None:
+    def replace_weights(self, path: Path, *more: Path, colorizer: Path | None = None) -> None:
         """Put a pack's overlay on top, with its parts instead of those that are there, never among them.
 
-        The config keeps its experts' names and views, and a combiner of another class than the pack's.
+        The config keeps its experts' names and views, and a combiner of another class than the pack's. Where it has a
+        colorizer, the pack's takes its place.
 
         Args:
             path: the overlay.
             *more: overlays of the pack over that one, such as its settings for the method.
+            colorizer: the overlay that names the pack's colorizer; None if it has none.
 
         Raises:
-            UserError: as `overlay`; or the pack has nothing for an expert.
+            UserError: as `overlay`; or the pack has nothing for an expert, or no colorizer.
         """
         pack = self._read_whole(path)
         for overlay in more:
@@ -107,10 +111,27 @@ class Composed:
         pack["model"] = {key: value for key, value in pack["model"].items() if key in takes}
         model = self.values.setdefault("model", {})
         pack = _spelled_out(pack, "")
+        colored = model.get("colorizer") is not None
         for part in ("codec", "colorizer", "vocoder"):
             model.pop(part, None)
         ours = _prune(model.pop("experts", None) or {}, "model.experts")
-        self._add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
+        self.add(stand_in(pack, ours, combiner=model.get("combiner")), str(path))
+        if colored:
+            self.replace_colorizer(colorizer)
+
+    def replace_colorizer(self, path: Path | None) -> None:
+        """Put a pack's colorizer in the place of the one that is there.
+
+        Raises:
+            UserError: as `overlay`; or the pack has none.
+        """
+        if path is None:
+            raise UserError(
+                "the weights can't be had, and the pack can't stand in for them: it has no colorizer. "
+                "Leave model.colorizer out"
+            )
+        self.values.setdefault("model", {}).pop("colorizer", None)
+        self.add(self._read_whole(path), str(path))
 
     def _read_whole(self, path: Path) -> Config:
         try:
@@ -150,7 +171,7 @@ class Composed:
             key = key.replace("model.combiner.", "model.combiner.init_args.", 1)
         for part in reversed(key.split(".")):
             content = {part: content}
-        self._add(content, source)
+        self.add(content, source)
         return True
 
     @property
@@ -169,7 +190,16 @@ class Composed:
         self.values["model"] = {key: value for key, value in model.items() if key in takes}
         self.values["method"] = name
 
-    def _add(self, values: Config, source: str) -> None:
+    def add(self, values: Config, source: str) -> None:
+        """Put values on top.
+
+        Args:
+            values: nested mappings.
+            source: where they come from, for messages.
+
+        Raises:
+            UserError: they name a class that configs may not name.
+        """
         values = _spelled_out(values, "")
         if "method" in values:
             try:
@@ -218,8 +248,9 @@ def check_class_name(key: str, name: str, source: str) -> None:
     Raises:
         UserError: it names those that there are, and the nearest.
     """
-    place = re.sub(r"(\.init_args\.(expert|combiner))+$", "", key.removeprefix("model."))
-    interface = PARTS.get(re.sub(r"^experts\.[^.]+$", "experts.*", place))
+    place = re.sub(r"^experts\.[^.]+", "experts.*", key.removeprefix("model."))
+    wrapped = re.sub(r"(\.init_args\.(expert|combiner))+$", "", place)  # which is of its wrapper's interface
+    interface = PARTS.get(place) or PARTS.get(wrapped)
     if interface is None or "." in name:
         return
     known = registry.classes(interface)
@@ -320,9 +351,8 @@ def _check_class(key: str, value: Any, source: str, trusted: Sequence[str]) -> N
         return
     check_class_name(place, value, source)
     module, dot, _ = value.rpartition(".")
-    registered = {f"{c.__module__}.{c.__qualname__}" for c in registry.classes().values()}
     allowed = any(f"{module}.".startswith(f"{name}.") for name in (*TRUSTED_MODULES, *trusted))
-    if dot and not allowed and value not in registered:
+    if dot and not allowed and value not in registry.nameable():
         raise UserError(
             f"{source}: {key} names {value}, which would import code that is no registered plugin. "
             f"If you trust it, say so on the command line: --trust {module}"

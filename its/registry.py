@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from its.errors import UserError
-from its.interfaces import INTERFACES
+from its.interfaces import INTERFACES, Plugin
 
 ENTRY_POINT_GROUP = "its.plugins"
 
@@ -38,6 +38,7 @@ class Pack:
         config: a YAML overlay for `its predict` that names these weights and the settings that suit them.
         summary: one line that says what they are, shown when they stand in for others.
         methods: overlays of settings for one method each, by its name, which come after `config`.
+        colorizer: a YAML overlay that names the pack's own colorizer, for configs that have one; None if it has none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Pack:
     config: Path
     summary: str
     methods: Mapping[str, Path] = field(default_factory=dict)
+    colorizer: Path | None = None
 
 
 def register(cls: Class) -> Class:
@@ -110,6 +112,18 @@ def classes(interface: str | None = None) -> dict[str, type]:
     order = list(INTERFACES)
     chosen = [c for c in _classes.values() if interface in (None, interface_of(c))]
     return {c.__name__: c for c in sorted(chosen, key=lambda c: (order.index(str(interface_of(c))), c.__name__))}
+
+
+def nameable() -> list[str]:
+    """Full names of all parts that are imported, registered or not: naming one of them runs no new code."""
+    found: list[str] = []
+    queue: list[type] = [Plugin]
+    while queue:
+        cls = queue.pop()
+        queue += cls.__subclasses__()
+        if "<locals>" not in cls.__qualname__:  # no path leads to those
+            found.append(f"{cls.__module__}.{cls.__qualname__}")
+    return found
 
 
 def packs() -> dict[str, Pack]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from its.weights import Located, WeightsNotFound, locate
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
+_SPIECE = "sentencepiece"
 
 
 def locate_model(
@@ -118,10 +120,13 @@ def read_tokenizer(tokenizer_class: Any, located: Located) -> Any:
     """Read the tokenizer of a pipeline folder.
 
     Raises:
-        UserError: it can't be read; a library that it needs may be missing.
+        UserError: it can't be read, or a library that it needs is missing.
     """
+    folder = located.folder / "tokenizer"
+    if not (folder / "tokenizer.json").exists() and (folder / "spiece.model").exists() and not find_spec(_SPIECE):
+        raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")
     try:
-        return tokenizer_class.from_pretrained(str(located.folder / "tokenizer"), local_files_only=True)
+        return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{located.folder / 'tokenizer'} can't be read: {reason[:300]}") from error
+        raise UserError(f"{folder} can't be read: {reason[:300]}") from error

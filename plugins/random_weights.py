@@ -34,6 +34,7 @@ def stable_diffusion(
     variant: str | None = None,
     max_tokens: int = 77,
     max_shard_size: str = "5GB",
+    channels: int = 4,
 ) -> Path:
     """Write a diffusers folder of Stable Diffusion v1's kind: 4 latent channels, 8 x 8 pixels a latent.
 
@@ -44,6 +45,7 @@ def stable_diffusion(
         variant: word that the weights files carry in their names.
         max_tokens: length of the text that the encoder reads.
         max_shard_size: UNets larger than this are split into several files.
+        channels: of the UNets; 3 for models of pixels.
 
     Returns:
         The folder.
@@ -58,9 +60,12 @@ def stable_diffusion(
         for unet in unets:
             UNet2DConditionModel(
                 sample_size=8,
+                in_channels=channels,
+                out_channels=channels,
                 block_out_channels=(16, 32),
-                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+                # Attention on the larger level, as in the real one, but not on pixels: there are too many.
+                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:: 1 if channels == 4 else -1],
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[:: 1 if channels == 4 else -1],
                 layers_per_block=1,
                 cross_attention_dim=16,
                 attention_head_dim=2,

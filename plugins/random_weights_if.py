@@ -39,10 +39,10 @@ UNET: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 6,  # noise and variance
     "layers_per_block": 1,
-    "block_out_channels": (8, 16),
-    "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+    "block_out_channels": (8, 8, 8, 16),  # attention on the smallest level alone, since pictures may be large
+    "down_block_types": (*("ResnetDownsampleBlock2D",) * 3, "SimpleCrossAttnDownBlock2D"),
     "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-    "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    "up_block_types": ("SimpleCrossAttnUpBlock2D", *("ResnetUpsampleBlock2D",) * 3),
     "addition_embed_type": "text",
     "addition_embed_type_num_heads": 2,
     "cross_attention_dim": 32,  # group norm of its own with 32 groups

@@ -94,6 +94,7 @@ class MultimodalDenoising(Method):
         fit.check_formats(experts=dict(self.named_experts()), vocoder=vocoder)
         fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
         fit.check_parts(self.parts(), canvas=self.canvas, steps=self.process.steps)
+        fit.check_color(colorizer=self.finishing.colorizer, experts=dict(self.named_experts()))
         self.decoding.join()
 
     def idle(self) -> set[str]:
@@ -116,13 +117,12 @@ class MultimodalDenoising(Method):
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self._process_of(row), self.finishing
-        colorizer = finishing.colorizer
         return {
             "method": "multimodal denoising",
             "combiner": process.combiner.describe(),
             "scheduler": process.scheduler.describe(),
             "vocoder": finishing.vocoder.describe(without=WHERE),
-            "colorizer": None if colorizer is None else colorizer.describe(without=WHERE),
+            "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
             "steps": process.steps,
             "canvas": list(self.canvas),
             "trim": finishing.trim,

@@ -128,6 +128,7 @@ class ScoreDistillation(Method):
         fit.check_parts(self.finishing.parts(), canvas=self.canvas, steps=iterations)
         fit.check_formats(experts=experts, vocoder=self.finishing.vocoder)
         fit.check_bands(self.canvas, self.finishing.vocoder)
+        fit.check_color(colorizer=self.finishing.colorizer, experts=experts)
         known: list[tuple[dict[str, Any], LatentCodec]] = []
         for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
             record = codec.provenance()
@@ -150,7 +151,7 @@ class ScoreDistillation(Method):
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self._process_of(row), self.finishing
-        colorizer = finishing.colorizer
+        seen = first_expert(dict(self.named_experts()), of_sound=False)
         return {
             "method": "score distillation",
             "guides": {name: asdict(guide) for name, guide in process.guides.items()},
@@ -160,7 +161,7 @@ class ScoreDistillation(Method):
             "timesteps": list(self.timesteps),
             "network": asdict(self.network),
             "vocoder": finishing.vocoder.describe(without=WHERE),
-            "colorizer": None if colorizer is None else colorizer.describe(without=WHERE),
+            "colorizer": finishing.coloring(row, row.prompts[seen]),
             "canvas": list(self.canvas),
             "trim": finishing.trim,
         }

@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from its.color_prompt import color_prompt
 from its.data import Row
+from its.errors import UserError
 from its.interfaces import Colorizer, Part, Vocoder
+from its.methods.base import WHERE
 from its.outputs.sample import Result, Sample
 
 
@@ -62,6 +65,19 @@ class Finishing(nn.Module):
         parts: list[tuple[str, Part]] = [("vocoder", self.vocoder)]
         return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
 
+    def coloring(self, row: Row, prompt: str) -> dict[str, Any] | None:
+        """What `sample.json` says of a row's colours: the colorizer and its prompt; None without one.
+
+        Raises:
+            UserError: no colour prompt can be made of the picture's.
+        """
+        if self.colorizer is None:
+            return None
+        try:
+            return self.colorizer.describe(without=WHERE) | {"prompt": color_prompt(prompt)}
+        except UserError as error:
+            raise UserError(f"{row.source}: {error}") from None
+
     def forward(
         self,
         rows: Sequence[Row],
@@ -80,7 +96,7 @@ class Finishing(nn.Module):
             latents: (b, c, h, w) clean; None where the method has none.
             picture: (b, 3, H, W) in [0, 1].
             spectrogram: (b, 1, H, W) gray in [0, 1]; in stereo (b, 3, H, W).
-            prompts: of the picture, for the colorizer.
+            prompts: of the picture, of which the colorizer's are made.
             sources: the samples' own generators, for the colorizer's noise.
             clock: begun by the method.
         """
@@ -118,10 +134,10 @@ class Finishing(nn.Module):
         return waveform[..., : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
 
     def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
-        """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU, with the prompt that the paper gives its colorizer."""
+        """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU."""
         if self.colorizer is None:
             return None
-        colored: Tensor = self.colorizer(gray, [f"a colorful photo of {prompt}" for prompt in prompts], sources)
+        colored: Tensor = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources)
         return colored.float().cpu()
 
     def _cut(self, picture: Tensor) -> Tensor:

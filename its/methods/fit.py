@@ -12,7 +12,7 @@ import torch
 
 from its import registry
 from its.errors import UserError, nearest
-from its.interfaces import LatentCodec, NoiseExpert, Part, Vocoder
+from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Vocoder
 from its.spectrogram import SpectrogramFormat
 from its.sweep import Process
 
@@ -161,3 +161,13 @@ def check_encoder(name: str, codec: LatentCodec, view: tuple[int, int], device: 
                 f"model.experts.{name}: score distillation goes backwards through an expert's encoder, but "
                 f"{type(codec).__name__} can't encode with gradients ({reason}): take another expert"
             ) from error
+
+
+def check_color(*, colorizer: Colorizer | None, experts: Mapping[str, NoiseExpert]) -> None:
+    """A colorizer has the prompt of a picture to go by."""
+    if colorizer is not None and all(expert.format is not None for expert in experts.values()):
+        raise UserError(
+            f"model.colorizer {type(colorizer).__name__} has no prompt to go by, since no expert draws pictures "
+            f"({', '.join(experts)} make sound): set model.colorizer to null, or colour the run afterwards with "
+            "its colorize RUN --prompt TEXT"
+        )

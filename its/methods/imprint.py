@@ -134,6 +134,7 @@ class Imprint(Method):
     def check(self) -> None:
         """The canvas suits the codecs and the vocoder, and the vocoder plays what the expert draws."""
         fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
+        fit.check_color(colorizer=self.finishing.colorizer, experts=dict(self.named_experts()))
         for codec in (self.decoding.picture, self.decoding.sound):
             fit.check_canvas_for(self.canvas, codec, self.finishing.vocoder)
         fit.check_parts(self.parts(), canvas=self.canvas, steps=max(self.process.steps.values()))
@@ -147,7 +148,6 @@ class Imprint(Method):
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self._process_of(row), self.finishing
-        colorizer = finishing.colorizer
         for name, file in row.files.items():
             if file.kind != (kind := "image" if name == self.decoding.picture_expert else "audio"):
                 raise UserError(f"{row.source}: in the place of {name} goes {{{kind}: FILE}}, got {{{file.kind}: ...}}")
@@ -156,7 +156,7 @@ class Imprint(Method):
             "rho": process.rho,
             "scheduler": process.scheduler.describe(),
             "vocoder": finishing.vocoder.describe(without=WHERE),
-            "colorizer": None if colorizer is None else colorizer.describe(without=WHERE),
+            "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
             "steps": dict(process.steps),
             "canvas": list(self.canvas),
             "trim": finishing.trim,

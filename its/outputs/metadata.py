@@ -72,7 +72,7 @@ def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None)
     info = PngInfo()
     if text is not None:
         info.add_text(KEY, text)
-    Image.fromarray(pixels).save(path, compress_level=1, pnginfo=info)
+    Image.fromarray(pixels).save(path, format="PNG", compress_level=1, pnginfo=info)
 
 
 def append_comment(path: Path, text: str) -> None:

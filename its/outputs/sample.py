@@ -143,11 +143,16 @@ def write_sample(
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
             write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(json.dumps({**record, **outcome}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    write_record(folder, {**record, **outcome})
     if sample.result is not None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a sample's record, atomically."""
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, folder / RECORD)
 
 
 _FILES = {

@@ -13,5 +13,6 @@ register_pack(
         config=_HERE / "model.yaml",
         methods={"ScoreDistillation": _HERE / "sds.yaml"},
         summary="tiny experts that know some emoji and synthetic sounds",
+        colorizer=_HERE / "colorizer.yaml",
     )
 )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -101,6 +102,16 @@ AUDIO = Plan(
 PLANS = {"joint": JOINT, "visual": VISUAL, "audio": AUDIO}
 
 
+class Source(Protocol):
+    """Where training draws from."""
+
+    def refresh(self) -> None:
+        """Take in what has appeared meanwhile."""
+
+    def batches(self, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+        """Endless (clean latents (b, c, h, w), embeddings (b, l, c))."""
+
+
 class Latents:
     """Cached latents in shards that another process may still be adding to, with the captions' embeddings.
 
@@ -155,21 +166,24 @@ class Latents:
 
 def train(
     model: UNet2DConditionModel,
-    latents: Latents,
+    latents: Source,
     plan: Plan,
     *,
     seconds: float,
     name: str,
     log: Callable[[dict], None],
     checkpoint: Path,
+    noising: DDPMScheduler | None = None,
 ) -> UNet2DConditionModel:
     """Train for `seconds` of wall time and return the average of the weights (EMA).
+
+    `noising` is Stable Diffusion's if none is given.
 
     Every few minutes all state goes to `checkpoint`, from which a killed run goes on where it was.
     """
     # Plain attention: for the few positions here it is a third faster on a CPU than the fused kernel.
     model.set_attn_processor(AttnProcessor())
-    alphas = scheduler().alphas_cumprod
+    alphas = (noising or scheduler()).alphas_cumprod
     snr = alphas / (1 - alphas)
     weights = snr.clamp(max=SNR_CAP) / snr
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.peak, betas=(0.9, 0.99), weight_decay=1e-2)

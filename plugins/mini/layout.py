@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from its_plugins.mini import text
+from its_plugins.mini import colors, text
 from its_plugins.mini.captions import words
 
 SCHEDULER = {
@@ -52,6 +52,9 @@ def export(work: Path, out: Path) -> None:
         prefer_pictures(model, work / "latents")
         model.half().save_pretrained(out / folder)
         _write(out / folder / "known_words.json", words(name))
+    UNet2DConditionModel.from_pretrained(work / "color").half().save_pretrained(out / "unet_color")
+    _write(out / "unet_color" / "known_words.json", words("visual"))
+    _write(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
     for config in out.glob("*/config.json"):  # diffusers writes where the weights came from, a path of this machine
         content = json.loads(config.read_text())
         content.pop("_name_or_path", None)

@@ -10,6 +10,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +46,11 @@ SPRITES: dict[str, tuple[int, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """Art cropped to what it covers: `gray` and coverage `alpha`, both (h, w) in [0, 1]."""
+    """Art cropped to what it covers: `gray` and coverage `alpha` (h, w), its own colours `rgb` (h, w, 3), in [0, 1]."""
 
     gray: NDArray[np.float32]
     alpha: NDArray[np.float32]
+    rgb: NDArray[np.float32]
 
 
 # How bright the darkest parts stay: enough that roofs, ears and leaves don't sink into the ground, but dark
@@ -105,7 +107,7 @@ def _rasterise(icons: dict, name: str, *, lift: float, size: int = 512) -> Sprit
     gray, alpha = rgba[..., :3] @ np.float32([0.299, 0.587, 0.114]), rgba[..., 3]
     rows, columns = np.where(alpha.max(1) > 0.1)[0], np.where(alpha.max(0) > 0.1)[0]
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Sprite(_bold(gray[box], alpha[box], lift), alpha[box])
+    return Sprite(_bold(gray[box], alpha[box], lift), alpha[box], rgba[box][..., :3])
 
 
 def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) -> NDArray[np.float32]:
@@ -120,11 +122,43 @@ def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) ->
 
 def picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> NDArray[np.float32]:
     """A (256, 1024) canvas of class `name`: one sprite in each slot, standing near the bottom row."""
-    from PIL import Image
+    canvas = np.zeros((HEIGHT, WIDTH), np.float32)
+    for part, box in _placed(name, sprites, rng):
+        gray, alpha = (_cut(layer, box) for layer in (part.gray, part.alpha))
+        view = canvas[box.rows, box.columns]
+        view[:] = view * (1 - alpha) + gray * alpha
+    return canvas
 
+
+def colored_picture(
+    name: str, sprites: dict[str, Sprite], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """The canvas that `picture` draws by the same generator: gray (256, 1024), colours (256, 1024, 3), coverage."""
+    gray, cover = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    for part, box in _placed(name, sprites, rng):
+        alpha = _cut(part.alpha, box)
+        channels = [_cut(np.ascontiguousarray(part.rgb[..., i]), box) for i in range(3)]
+        layers = ((gray, _cut(part.gray, box)), (rgb, np.stack(channels, -1)), (cover, np.ones_like(alpha)))
+        for canvas, layer in layers:
+            view, mask = canvas[box.rows, box.columns], alpha[..., None] if canvas.ndim == 3 else alpha
+            view[:] = view * (1 - mask) + layer * mask
+    return gray, rgb, cover
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a sprite goes: its size in (columns, rows), the part of the canvas, and the columns of it that are seen."""
+
+    size: tuple[int, int]
+    rows: slice
+    columns: slice
+    seen: slice
+
+
+def _placed(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> Iterator[tuple[Sprite, _Box]]:
     slots, shares = SPRITES[name]
     names, weights = list(shares), np.array(list(shares.values()))
-    canvas = np.zeros((HEIGHT, WIDTH), np.float32)
     step = WIDTH // slots
     for slot in range(slots):
         sprite = sprites[str(rng.choice(names, p=weights / weights.sum()))]
@@ -133,18 +167,17 @@ def picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> 
         # A squat sprite is stretched upwards: sound has its energy in the low rows, but needs the rest too.
         stretch = min(1.25, max(1.0, 0.88 * HEIGHT / (rows * scale)))
         size = (max(1, round(columns * scale)), min(HEIGHT, round(rows * scale * stretch)))
-        gray, alpha = (
-            np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
-            for part in (sprite.gray, sprite.alpha)
-        )
         left = round(slot * step + (step - size[0]) / 2 + rng.uniform(-0.03, 0.03) * step)
-        top = HEIGHT - size[1] - int(rng.integers(0, 5))
+        top = max(HEIGHT - size[1] - int(rng.integers(0, 5)), 0)
         first, last = max(left, 0), min(left + size[0], WIDTH)
-        top = max(top, 0)
-        part = np.s_[:, first - left : last - left]
-        view = canvas[top : top + size[1], first:last]
-        view[:] = view * (1 - alpha[part]) + gray[part] * alpha[part]
-    return canvas
+        yield sprite, _Box(size, slice(top, top + size[1]), slice(first, last), slice(first - left, last - left))
+
+
+def _cut(layer: NDArray[np.float32], box: _Box) -> NDArray[np.float32]:
+    from PIL import Image
+
+    resized = Image.fromarray(layer).resize(box.size, Image.Resampling.BILINEAR)
+    return np.asarray(resized).clip(0, 1)[:, box.seen]
 
 
 def draw(kind_shares: dict[str, float], rng: np.random.Generator) -> str:

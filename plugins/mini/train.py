@@ -1,8 +1,8 @@
 """Train the embedded pack from nothing: `python -m its_plugins.mini.train --work DIR --out DIR --minutes N`.
 
 Stages, each skipped if its result is already in the work folder, so that a killed run goes on: text encoder,
-sounds, autoencoder, latents, one network for both kinds, the two experts side by side, the decoder once more,
-export.
+sounds, autoencoder, latents, one network for both kinds, the two experts side by side, the decoder once more, the
+colour expert, export.
 Needs the extra `pack` (cairosvg, scipy) and npm. On a machine of C cores the text encoder, the sounds and the
 latents take about 12 minutes of one core together, outside of `--minutes`.
 """
@@ -21,11 +21,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from its_plugins.mini import autoencoder, canvases, experts, layout, pictures, text
+from its_plugins.mini import autoencoder, canvases, colors, experts, layout, pictures, text
 from its_plugins.mini.captions import CONCEPTS, captions
 
 SHARDS = 4
-SPLIT = {"vae": 0.12, "joint": 0.27, "experts": 0.53, "decoder": 0.08}  # of the minutes
+SPLIT = {"vae": 0.11, "joint": 0.25, "experts": 0.48, "decoder": 0.08, "color": 0.08}  # of the minutes
 
 
 def logger(path: Path) -> Callable[[dict], None]:
@@ -165,6 +165,27 @@ def train_experts(work: Path, seconds: float, cores: int) -> None:
         raise RuntimeError(f"an expert's training ended with status {failed[0]}: see what it printed above")
 
 
+def train_color(work: Path, seconds: float) -> None:
+    """The colour expert, in one thread: its tensors are too small for more."""
+    if (work / "color").exists():
+        return
+    if not (pool := work / "colors.safetensors").exists():
+        colors.build_pool(source(work, seed=11), pool, count=1500)
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    trained = experts.train(
+        colors.build(),
+        colors.Pictures(pool, embeddings=embeddings(work), seed=5),
+        colors.PLAN,
+        seconds=seconds,
+        name="color",
+        log=logger(work / "log_color.jsonl"),
+        checkpoint=work / "color.pt",
+        noising=colors.noising(),
+    )
+    trained.save_pretrained(work / "color")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the embedded pack and write it as a pipeline folder.")
@@ -181,6 +202,7 @@ def main() -> None:
     train_expert(options.work, "joint", seconds["joint"], cores)
     train_experts(options.work, seconds["experts"], cores)
     polish_decoder(options.work, seconds["decoder"])
+    train_color(options.work, seconds["color"])
     layout.export(options.work, options.out)
 
 

@@ -34,7 +34,13 @@ PAIRS = (
 """Table 5's, in its order."""
 
 
-ELSEWHERE = ("sbatch configs/slurm/predict.sh ", "wandb sweep configs/sweeps/", "wandb agent ", "torchrun ")
+ELSEWHERE = (
+    "sbatch configs/slurm/predict.sh ",
+    "wandb sweep configs/sweeps/",
+    "wandb agent ",
+    "torchrun ",
+    "its colorize runs/",
+)
 """Commands of the documents that are tested where what they run is."""
 
 
@@ -188,7 +194,9 @@ def commands_of(document):
     return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/configs.md", "docs/methods.md", "docs/scaling.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{name}.md" for name in ("configs", "methods", "scaling", "colorization"))]
+)
 def test_commands_of_the_documents_parse(build, document):
     commands = commands_of(document)
     targets = re.findall(r"^(\w+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -204,3 +212,39 @@ def test_commands_of_the_documents_parse(build, document):
                 build(command)
         else:
             assert build(command).rows, command
+
+
+def test_mini_color_has_the_settings_that_the_pack_brings():
+    ours, packs = Path("configs/models/mini_color.yaml"), registry.packs()["mini"].colorizer
+    assert yaml.safe_load(ours.read_text(encoding="utf-8")) == yaml.safe_load(packs.read_text(encoding="utf-8"))
+
+
+COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "stands_in"),
+    [
+        (COLORED, [], True),
+        (COLORED, ["--model.colorizer=null"], False),
+        (COLORED, ["--model.colorizer.init_args.steps=9"], True),  # of the colorizer that it takes the place of
+        (COLORED[:1], [], False),
+        (COLORED[:1], ["--model.colorizer=FactorizedDiffusion"], True),
+    ],
+)
+def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
+    pack = registry.packs()["mini"]
+    cli = building._build_on_pack(pack, [Path(file) for file in files], arguments, ())
+    colorizer = dict(cli.model.parts()).get("colorizer")
+    assert (colorizer is not None) == stands_in
+    if colorizer is not None:
+        assert colorizer.expert.weights == "pack:mini"
+        assert colorizer.steps == 30
+
+
+def test_a_pack_without_a_colorizer_can_not_stand_in_for_one():
+    composed = config.Composed()
+    for file in COLORED:
+        composed.overlay(Path(file))
+    with pytest.raises(UserError, match="it has no colorizer"):
+        composed.replace_weights(registry.packs()["mini"].config)

@@ -26,7 +26,7 @@ LAYERS = (
         "distillation",
         "checkpoint",
     },
-    {"data", "methods", "outputs", "peers", "trainer"},
+    {"data", "color_prompt", "methods", "outputs", "peers", "trainer"},
     {"config", "parse_errors", "build"},
     {"predict", "commands"},
     {"cli", "__main__"},

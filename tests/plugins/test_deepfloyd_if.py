@@ -93,7 +93,7 @@ def test_pixels_are_their_own_latents(expert):
     codec = expert.codec()
     assert codec.latent_shape((64, 256)) == (3, 64, 256)
     assert expert.latent_space == "pixels"
-    assert expert.multiple == 2  # the tiny UNet has two blocks
+    assert expert.multiple == 8
 
 
 def test_sampler_is_the_folder_s(expert):
@@ -127,6 +127,16 @@ def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
     expert = DeepFloydIF(weights=str(folder), variant=None)
     expert.prepare()
     with pytest.raises(UserError, match="tokenizer can't be read"):
+        expert.load()
+
+
+def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch):
+    folder = random_weights_if.deepfloyd_if(tmp_path)
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # what the hub has
+    monkeypatch.setattr("its_plugins.pipeline_folder.find_spec", lambda name: None)
+    expert = DeepFloydIF(weights=str(folder), variant=None)
+    expert.prepare()
+    with pytest.raises(UserError, match="spiece.model needs the library sentencepiece: pip install sentencepiece"):
         expert.load()
 
 

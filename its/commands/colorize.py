@@ -1,0 +1,199 @@
+"""`its colorize`: colour pictures for the samples of a run, without making the samples again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from its import registry
+from its.build import forbid_imports
+from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
+from its.errors import UserError
+from its.interfaces import Colorizer
+from its.methods.base import WHERE
+from its.outputs.colors import Colors, colors_of
+from its.outputs.resume import CONFIG
+from its.parse_errors import plain_message
+from its.weights import WeightsNotFound
+
+TAKEN = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
+"""Keys of configs that matter here; the others are passed over, so that any config of a run serves as an overlay."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0 when every sample has its colours, 1 when some could not be made.
+
+    Raises:
+        UserError: the command line, a config or the run folder is wrong; nothing was made.
+    """
+    files, modules, rest = split_arguments(arguments)
+    options, keys = _parser().parse_known_args(rest)
+    if options.count < 1 or options.batch_size < 1:
+        raise UserError(f"--count is {options.count} and --batch_size {options.batch_size}; expected 1 or more")
+    registry.load_plugins()
+    registry.load_modules(modules)
+    wanted = colors_of(options.run, prompt=options.prompt, count=options.count)
+    for colors in wanted:
+        colors.gray()  # all are looked at before any is made
+    composed = _compose(options.run, files, keys, modules)
+    colorizer = _prepared(composed)
+    failed = _make(colorizer, wanted, composed.values.get("trainer") or {}, options.batch_size)
+    print(f"its: {len(wanted) - failed} of {len(wanted)} samples in {options.run / 'samples'} have their colours")
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="its colorize",
+        description="Give the samples of a run their colours: color.png, color_2.png... in each sample's folder.",
+        epilog="--config FILE names the colorizer, as in its predict: configs/colorize.yaml, say. Without one, the "
+        "run's own is taken. --model.colorizer.init_args.KEY VALUE changes it, --trust MODULE imports a plugin.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a folder that its predict wrote")
+    parser.add_argument("--prompt", help='for all samples; by default "a colorful photo of" what each one shows')
+    parser.add_argument("--count", type=int, default=1, help="pictures for each sample (default: 1)")
+    parser.add_argument("--batch_size", type=int, default=1, help="pictures that are made at once (default: 1)")
+    return parser
+
+
+def _compose(run: Path, files: Sequence[Path], keys: Sequence[str], trusted: Sequence[str]) -> Composed:
+    """The run's own config, then the overlays, then the command line; only what matters here."""
+    composed = Composed(trusted=trusted)
+    if (run / CONFIG).is_file():  # which may name plugins that only making the run needed
+        composed.add(_taken(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))), str(run / CONFIG))
+    for file in files:
+        whole = Composed(trusted=trusted)
+        whole.overlay(file)
+        composed.add(_taken(whole.values), str(file))
+    choices, rest = class_choices(keys)
+    for key, name in choices:
+        composed.choose(key, name)
+    for argument in rest:
+        key, equals, value = argument.removeprefix("--").partition("=")
+        parts = key.split(".")
+        if not equals or len(parts) < 2 or parts[1] not in TAKEN.get(parts[0], ()):
+            raise UserError(f"there is no option --{key}; its colorize --help names them")
+        content = yaml.safe_load(value)
+        for part in reversed(parts):
+            content = {part: content}
+        composed.add(content, COMMAND_LINE)
+    return composed
+
+
+def _taken(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        section: {key: value for key, value in (values.get(section) or {}).items() if key in keys}
+        for section, keys in TAKEN.items()
+    }
+
+
+def _prepared(composed: Composed) -> Colorizer:
+    """The colorizer that the config names, or where its weights can't be had the fallback's, with a loud line.
+
+    Raises:
+        UserError: there is none, or its weights can't be had.
+    """
+    colorizer = _instantiated(composed)
+    try:
+        colorizer.prepare()
+        return colorizer
+    except WeightsNotFound as missing:
+        name = composed.values["model"].get("fallback")
+        pack = registry.packs().get(name or "")
+        if pack is None:
+            raise UserError(
+                f"model.colorizer: {missing}. Give a folder or a hub id, or allow the embedded pack with "
+                "--model.fallback mini"
+            ) from None
+        reason = str(missing)
+    composed.replace_colorizer(pack.colorizer)
+    colorizer = _instantiated(composed)
+    colorizer.prepare()
+    print(
+        f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: model.colorizer: {reason}. Taking that of the pack "
+        f"{pack.name} instead ({pack.summary}), with its own settings. --model.fallback null makes this an error.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return colorizer
+
+
+def _instantiated(composed: Composed) -> Colorizer:
+    if (composed.values.get("model") or {}).get("colorizer") is None:
+        raise UserError("this run has no colorizer: name one, such as --config configs/colorize.yaml")
+    forbid_imports(composed.trusted)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model.colorizer", type=Colorizer)
+    try:
+        config = parser.parse_object({"model": {"colorizer": composed.values["model"]["colorizer"]}})
+        colorizer: Colorizer = parser.instantiate_classes(config).model.colorizer
+    except ArgumentError as error:
+        source = composed.source_of(str(error))
+        message = plain_message(str(error), ["model.colorizer"])
+        raise UserError(f"{source}: {message}" if source else message) from None
+    except ValueError as error:  # the part refuses its arguments
+        raise UserError(f"model.colorizer: {error}") from None
+    return colorizer
+
+
+def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> int:
+    """Make what is missing, and say of each sample that fails why. Returns how many do."""
+    coloring, weights = colorizer.describe(without=WHERE), colorizer.provenance()
+    jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
+    if not jobs:
+        return 0
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(
+        accelerator=trainer.get("accelerator") or "auto", devices=1, precision=trainer.get("precision") or "32-true"
+    )
+    with fabric.init_module():
+        colorizer.load()
+    colorizer.to(fabric.device).eval().requires_grad_(False)
+    left = {id(colors): sum(other is colors for other, _ in jobs) for colors, _ in jobs}
+    failed: dict[int, str] = {}
+    for batch in _batches(jobs, batch_size):
+        try:
+            with torch.inference_mode():
+                rgb = _color(colorizer, batch, fabric.device)
+            for (colors, number), picture in zip(batch, rgb, strict=True):
+                colors.write(number, picture)
+                left[id(colors)] -= 1
+                if left[id(colors)] == 0:
+                    colors.finish(coloring, weights)
+                    print(f"its: {colors.folder.name}: {colors.prompt}", file=sys.stderr, flush=True)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
+            failed |= {id(colors): f"{type(error).__name__}: {error}" for colors, _ in batch}
+    for colors in wanted:
+        if id(colors) in failed:
+            print(f"its: failed: {colors.folder.name}: {failed[id(colors)]}", file=sys.stderr)
+    return len(failed)
+
+
+def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: torch.device) -> torch.Tensor:
+    gray = torch.stack([colors.gray() for colors, _ in batch]).to(device)
+    sources = [colors.source(number) for colors, number in batch]
+    rgb: torch.Tensor = colorizer(gray, [colors.prompt for colors, _ in batch], sources).float().cpu()
+    if not rgb.isfinite().all():
+        raise ValueError("not finite: the colours")
+    return rgb
+
+
+def _batches(jobs: Iterable[tuple[Colors, int]], size: int) -> Iterator[list[tuple[Colors, int]]]:
+    """Jobs whose pictures are of one size, some at once."""
+    for _, alike in groupby(jobs, key=lambda job: job[0].size):
+        same = list(alike)
+        for first in range(0, len(same), size):
+            yield same[first : first + size]
