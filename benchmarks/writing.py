@@ -42,7 +42,8 @@ def predict(method: MultimodalDenoising, *, batches: int, batch: int, writes: bo
     grid = PromptGrid(prompts=[], batch_size=batch)
     grid.rows = rows(range((batches + 1) * batch))
     with tempfile.TemporaryDirectory() as output:
-        writer = [SampleWriter(Path(output), save=("image",))] if writes else []
+        config = {"method": "MultimodalDenoising", "model": {}, "save": ["image"]}
+        writer = [SampleWriter(Path(output), ["image"], config=config, metadata=True)] if writes else []
         trainer = Trainer(
             callbacks=[*writer, clock],
             logger=False,
