@@ -13,6 +13,7 @@ from its.build import PredictCLI, build
 from its.config import split_arguments
 from its.errors import UserError
 from its.outputs.gallery import write_gallery
+from its.outputs.page import PAGE
 from its.outputs.resume import Standing, check_same_settings, look
 from its.outputs.run import check_writable, report, resolved, save_config
 from its.outputs.wandb_log import log_samples, runs_of, stored
@@ -55,7 +56,8 @@ def make(cli: PredictCLI) -> int:
         status = _run(cli)
     if not first:
         return status
-    _show(cli.output)
+    if tried or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
+        _show(cli.output)
     log(cli)
     reported = report(cli.output, cli.work, before=before, tried=tried)
     return status or reported

@@ -28,6 +28,27 @@ def latents(config):
     return {folder.name: load_file(folder / "latents.safetensors")["latents"] for folder in samples(config)}
 
 
+def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
+    assert predict(config, "--save", "[image]") == 0
+    run = samples(config)[0].parent.parent
+    assert f"its: look and listen: {run / 'index.html'}" in capsys.readouterr().out
+    text = (run / "index.html").read_text()
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
+    assert [sample["id"] for sample in shown["samples"]] == [folder.name for folder in samples(config)]
+    assert shown["samples"][0]["layers"] == ["image"]
+    assert shown["pitches"][0][0]["label"] == "8k"
+    assert shown["setups"][0]["settings"]["vocoder"]["class"] == "HiFiGAN"
+
+
+def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
+    page = Path(yaml.safe_load(config.read_text())["output"]) / "index.html"
+    page.parent.mkdir()
+    page.write_text("mine")
+    assert predict(config) == 0
+    assert "no page that shows the run" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+
+
 def test_a_run_folder_holds_what_the_contract_says(config, capsys):
     assert predict(config, "--save", "[image, latents]") == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
