@@ -120,8 +120,8 @@ def test_predict_logs_config_progress_and_samples(config, tmp_path, monkeypatch)
     assert main(["predict", "--config", str(config), "--save", "[video]"]) == 0
     found, summary, history, rows, _ = written(tmp_path / "wandb_home")
 
-    assert found["its"]["model"]["steps"] == 6
-    assert [row["progress/samples"] for row in history if "progress/samples" in row] == [1, 2]
+    assert found["model"]["steps"] == 6
+    assert [row["samples"] for row in history if "samples" in row][-1] == 2
     assert summary["samples"] == 2
     assert summary["seconds_per_sample"] > 0
     assert all(row["video"]["_type"] == "video-file" for row in rows)
