@@ -199,6 +199,9 @@ class Idle(Method):
     def check(self) -> None:
         pass
 
+    def length(self, row):
+        return "nothing"
+
     def settings(self, row: Row) -> dict[str, Any]:
         return {}
 
