@@ -92,6 +92,14 @@ class Method(LightningModule, ABC):
     def make(self, rows: Sequence[Row]) -> list[Sample]:
         """Rows that can share a batch -> a sample each. May raise anything: `predict_step` looks after the rows."""
 
+    def roles(self) -> dict[str, str]:
+        """Whose prompt says how a sample looks, "visual", and whose how it sounds, "audio"; the first of each kind.
+
+        Experts with a format are sound's. A kind that has no expert has no role.
+        """
+        kinds = [("visual" if expert.format is None else "audio", name) for name, expert in self.named_experts()]
+        return dict(reversed(kinds))
+
     def batch_key(self, row: Row) -> str:
         """Equal for rows that can share a batch."""
         return ""

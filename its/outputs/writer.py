@@ -89,6 +89,7 @@ class SampleWriter(BasePredictionWriter):
             "prompts": dict(row.prompts),
             "negative_prompts": dict(row.negative_prompts),
             "seed": row.seed,
+            "roles": method.roles(),
             "settings": {
                 "guidance_scale": dict(row.guidance_scale),
                 **definition["settings"],

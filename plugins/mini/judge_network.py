@@ -60,5 +60,12 @@ def load(kind: Kind, folder: Path) -> Classifier:
 
     tensors = load_file(folder / FILES[kind])
     model = Classifier(len(CLASSES[kind]))
-    model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
+    model.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    )
     return model.eval().requires_grad_(False)
+
+
+def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Those that are numbers in another precision; counts stay counts."""
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}

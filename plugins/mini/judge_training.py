@@ -1,4 +1,4 @@
-"""Train the embedded judge: `python -m its_plugins.mini.judge_training --kind visual --work DIR --out DIR --minutes 12`.
+"""Train the embedded judge: `python -m its_plugins.mini.judge_training --kind visual --work DIR --out DIR`.
 
 Its data are the pack's, other draws of them: pictures alone, sounds alone, and products of both, drawn as it trains.
 Needs the extra `pack` (cairosvg, scipy) and npm.
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from its_plugins.mini import canvases, pictures
 from its_plugins.mini.captions import Kind
-from its_plugins.mini.judge_network import CLASSES, FILES, NONE, Classifier, loud, shrink
+from its_plugins.mini.judge_network import CLASSES, FILES, NONE, Classifier, cast, loud, shrink
 
 COUNTS = {"train": 80, "held_out": 20}
 """Canvases of each class of pictures and of sounds that products are made from."""
@@ -131,9 +131,12 @@ def train(kind: Kind, work: Path, out: Path, seconds: float) -> None:
         step += 1
         smooth += max(0.02, 1 / step) * (objective.item() - smooth)
         if step % 50 == 0:
-            print(json.dumps({"step": step, "loss": round(smooth, 4), "seconds": round(time.monotonic() - start)}), flush=True)
-    half = {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}
-    model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in half.items()})
+            print(
+                json.dumps({"step": step, "loss": round(smooth, 4), "seconds": round(time.monotonic() - start)}),
+                flush=True,
+            )
+    half = cast(model.state_dict(), torch.float16)
+    model.load_state_dict(cast(half, torch.float32))  # what ships is what is measured
     path = out / FILES[kind]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(half, path)

@@ -27,8 +27,9 @@ LAYERS = (
         "checkpoint",
     },
     {"data", "color_prompt", "methods", "outputs", "peers", "trainer"},
+    {"evaluation"},
     {"config", "parse_errors", "build"},
-    {"predict", "commands"},
+    {"predict", "commands", "reproduce"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
