@@ -248,6 +248,9 @@ class Scheduler(Plugin, ABC):
     It may keep state from step to step; `timesteps` starts afresh.
     """
 
+    stateless: bool = False
+    """Whether each step depends on its index and its arguments alone, so that a process can be walked in parts."""
+
     @abstractmethod
     def timesteps(self, steps: int) -> Tensor:
         """Begin a reverse process of this many steps -> (steps,) training timesteps, int64 on the CPU, falling."""

@@ -20,6 +20,25 @@ CSV = "ranking.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prune:
+    """Successive halving: which samples of a prompt pair go on, by the scores of what they seem to become.
+
+    Attributes:
+        at: shares of the reverse process at which they are looked at, rising.
+        leave: share of them that goes on each time; never fewer than are kept in the end.
+    """
+
+    at: list[float] = field(default_factory=lambda: [1 / 3])
+    leave: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.at or sorted(set(self.at)) != self.at or not 0 < self.at[0] <= self.at[-1] < 1:
+            raise UserError(f"keep: prune.at is {self.at}; expected shares of the process above 0 and below 1, rising")
+        if not 0 < self.leave < 1:
+            raise UserError(f"keep: prune.leave is {self.leave}; expected a share above 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keep:
     """What to keep of the samples of each prompt pair.
 
@@ -30,10 +49,12 @@ class Keep:
     Attributes:
         best: how many.
         by: criteria: `visual` or `audio`, which is every scorer that judges it, or a scorer's name.
+        prune: whether samples that look bad early are stopped; null for none.
     """
 
     best: int
     by: list[str] = field(default_factory=lambda: ["visual", "audio"])
+    prune: Prune | None = None
 
     def __post_init__(self) -> None:
         if self.best < 1:
@@ -90,23 +111,33 @@ def ranked(samples: Sequence[Found], criteria: Sequence[str], best: int) -> list
     """Samples of one prompt pair, in order."""
     scores = {name: [score_of(found, name) for found in samples] for name in criteria}
     ranks = {name: ranks_of(column) for name, column in scores.items()}
-
-    def place(index: int) -> tuple[Any, ...]:
-        own = [ranks[name][index] for name in criteria]
-        total = sum(scores[name][index] or 0.0 for name in criteria)
-        return sum(own) / len(own), max(own), -total, samples[index].record.get("seed", 0), samples[index].folder.name
-
-    said = [any(scores[name][index] is not None for name in criteria) for index in range(len(samples))]
-    order = sorted(range(len(samples)), key=lambda index: (not said[index], place(index)))
+    order = best_first(scores, [(found.record.get("seed", 0), found.folder.name) for found in samples])
     return [
         Ranked(
             found=samples[index],
             rank=rank,
             ranks={name: ranks[name][index] for name in criteria},
-            kept=rank <= best and said[index],
+            kept=rank <= best and any(column[index] is not None for column in scores.values()),
         )
         for rank, index in enumerate(order, start=1)
     ]
+
+
+def best_first(scores: Mapping[str, Sequence[float | None]], last_resort: Sequence[Any]) -> list[int]:
+    """Indices of samples by the rule of `Keep`, from their scores by criterion.
+
+    Args:
+        scores: by criterion, of each sample.
+        last_resort: what decides between samples that are equal in everything, the lower first.
+    """
+    ranks = {name: ranks_of(column) for name, column in scores.items()}
+
+    def place(index: int) -> tuple[Any, ...]:
+        own = [column[index] for column in ranks.values()]
+        said = [column[index] for column in scores.values() if column[index] is not None]
+        return not said, sum(own) / len(own), max(own), -sum(s for s in said if s is not None), last_resort[index]
+
+    return sorted(range(len(last_resort)), key=place)
 
 
 def ranks_of(scores: Sequence[float | None]) -> list[float]:

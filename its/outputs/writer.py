@@ -102,6 +102,7 @@ class SampleWriter(BasePredictionWriter):
             "fallback": method.fallback_taken,
             "scores": dict(sample.scores),
             "timings": dict(sample.timings),
+            **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
             "versions": versions(),
         }
 
