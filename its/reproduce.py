@@ -67,7 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("experiment", choices=EXPERIMENTS, help="what to reproduce")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="only say what would be run")
     parser.add_argument("--rows", nargs="+", metavar="RUN", help="only these, by their run's folder, such as imprint")
-    parser.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="goes over the others")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="goes over the experiment's, below a method's",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/paper"), help="folder of runs (default: runs/paper)")
     parser.add_argument("--configs", type=Path, metavar="FOLDER", help="default: configs here, or of the checkout")
     parser.add_argument("--table", choices=FORMATS, default="md", help="how the table is written (default: md)")
@@ -97,13 +104,13 @@ def _configs(given: Path | None, makings: Sequence[Making]) -> Path:
     )
 
 
-def _predict(
-    making: Making, configs: Path, overlays: Sequence[Path], output: Path, passed_on: Sequence[str]
-) -> list[str]:
-    files = [configs / name for name in making.configs] + list(overlays)
-    options = [argument for file in files for argument in ("--config", str(file))]
-    fixed = [f"--output={output / making.folder}", "--model.fallback=null"]  # the paper's weights, or none
-    return [*options, *making.options, *fixed, *passed_on]
+def _predict(making: Making, configs: Path, options: argparse.Namespace, passed_on: Sequence[str]) -> list[str]:
+    """Arguments of the `its predict` that makes a run."""
+    base, *methods = [configs / name for name in making.configs]
+    files = [base, *options.config, *methods]  # other weights come with a combiner, which a method's own replaces
+    named = [argument for file in files for argument in ("--config", str(file))]
+    fixed = [f"--output={options.output / making.folder}", "--model.fallback=null"]  # the paper's weights, or none
+    return [*named, *making.options, *fixed, *passed_on]
 
 
 def _sample(arguments: Sequence[str]) -> int:

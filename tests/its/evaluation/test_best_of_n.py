@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_the_worse_half_is_stopped_and_the_others_are_what_they_would_have_been(
 
 
 def method_of(job, **keys):
-    cli = build([job(**keys)[2]], [])
+    cli = build([Path(job(**keys)[2])], [])
     cli.model.configure_model()
     return cli.model, cli.datamodule.rows
 
