@@ -158,9 +158,8 @@ def _benchmark() -> tuple[float, str] | None:
     if not speeds or max(speeds) <= 0:
         return None
     name = machine.get("gpu", machine) if isinstance(machine, Mapping) else machine
-    return 1 / max(
-        speeds
-    ), f"the benchmark's figure (benchmarks/results/gpu.json, {name}); score distillation the paper's"
+    source = f"the benchmark's figure (benchmarks/results/gpu.json, {name}); score distillation the paper's"
+    return 1 / max(speeds), source
 
 
 def _duration(seconds: float) -> str:

@@ -81,7 +81,8 @@ class CLIPScorer(Scorer):
         crops = [crops_of(sample.picture) for sample in samples]
         if not crops:
             return []
-        seen = torch.cat([self._see(part) for part in _in_parts(crops, self.batch_size)]).split([*map(len, crops)])
+        together = torch.cat([self._see(part) for part in _in_parts(crops, self.batch_size)])
+        seen = torch.split(together, [len(some) for some in crops])  # type: ignore[no-untyped-call]  # torch's
         cosines = [(one @ self._read(sample.prompt)).mean() for one, sample in zip(seen, samples, strict=True)]
         return [max(float(value), 0.0) for value in cosines]
 

@@ -107,7 +107,7 @@ def _entry(column: _Column) -> dict[str, Any]:
 
 def _score(found: Found, column: _Column) -> float | None:
     name, identity = column
-    entry = found.scores.get(name)
+    entry = found.scores.get(name) or {}
     return score_of(found, name) if _is_score(entry) and _identity(entry) == identity else None
 
 

@@ -65,8 +65,8 @@ class Draws:
         sound, audio = self._draw("audio")
         name = visual if self.kind == "visual" else audio
         if source == "noise":
-            canvas = self.rng.uniform(0, 0.6) + self.rng.uniform(0, 0.3) * self.rng.standard_normal(picture.shape)
-            return self._disturb(canvas.clip(0, 1).astype(np.float32)), CLASSES[self.kind].index(NONE)
+            noise = self.rng.uniform(0, 0.6) + self.rng.uniform(0, 0.3) * self.rng.standard_normal(picture.shape)
+            return self._disturb(noise.clip(0, 1).astype(np.float32)), CLASSES[self.kind].index(NONE)
         if source == "product":
             canvas = canvases.product(picture * np.float32(self.rng.uniform(0.8, 1)), sound, self.rng)
         else:

@@ -120,7 +120,7 @@ def test_evaluations_are_what_networks_were_really_asked(job, monkeypatch):
         monkeypatch.setattr(expert, "predict_noise", counted)
     for scale, interval in ((7.5, None), (1.0, None), (7.5, (0.3, 0.8))):
         method.guidance_interval = interval
-        some = [row for row in rows[:2]]
+        some = list(rows[:2])
         for row in some:
             row.guidance_scale = {"visual": scale, "audio": 7.5}
         asked |= dict.fromkeys(asked, 0)
