@@ -82,7 +82,7 @@ class CLIPScorer(Scorer):
         if not crops:
             return []
         together = torch.cat([self._see(part) for part in _in_parts(crops, self.batch_size)])
-        seen = torch.split(together, [len(some) for some in crops])  # type: ignore[no-untyped-call]  # torch's
+        seen = torch.split(together, [len(some) for some in crops])
         cosines = [(one @ self._read(sample.prompt)).mean() for one, sample in zip(seen, samples, strict=True)]
         return [max(float(value), 0.0) for value in cosines]
 
