@@ -60,7 +60,8 @@ def make(cli: PredictCLI) -> int:
     if cli.judging is not None and not status:
         names = [name for _, name in cli.work]
         cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
-    if tried or cli.judging is not None or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
+    changed = tried or cli.judging is not None
+    if changed or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
         _show(cli.output)
     log(cli)
     reported = report(cli.output, cli.work, before=before, tried=tried)

@@ -29,7 +29,7 @@ LAYERS = (
     {"data", "color_prompt", "methods", "outputs", "peers", "trainer"},
     {"evaluation"},
     {"config", "parse_errors", "build"},
-    {"predict", "commands", "reproduce"},
+    {"predict", "commands"},
     {"cli", "__main__"},
 )
 """Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""

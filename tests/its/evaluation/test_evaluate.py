@@ -159,7 +159,7 @@ def test_a_picture_bomb_is_refused(run, towers, capsys, monkeypatch):
 
 def test_weights_that_cannot_be_had_say_what_to_do(run, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(weights, "_hub_trouble", lambda: "HF_HUB_OFFLINE is set")
+    monkeypatch.setattr(weights, "hub_trouble", lambda: "HF_HUB_OFFLINE is set")
     before = everything(run)
     assert main(["evaluate", str(run), "--set", "CLIPScorer.weights=nobody/nothing"]) == 2
     error = capsys.readouterr().err

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from its import registry
+from its.commands.evaluate import add_scorers
 from its.errors import UserError
 from its.evaluation.choosing import chosen, prepared
-from its.evaluation.command import add_scorers
 from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
 from its.evaluation.runs import Found, read_runs
 from its.evaluation.scoring import evaluate, write_csv
 from its.evaluation.tables import FORMATS, Table, flat, labelled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 """Of a checkout; an installed package has neither configs nor benchmarks there."""
 
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from its import registry
+from its.commands.table import add_table
 from its.evaluation.choosing import DEFAULT, chosen, prepared
 from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.runs import read_runs
 from its.evaluation.scoring import CSV, evaluate, write_csv
-from its.evaluation.show import add_table
 from its.evaluation.tables import FORMATS, tabulate
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from its import reproduce
 from its.cli import main
+from its.commands import reproduce
 from its.evaluation.paper import EXPERIMENTS
 from its_plugins import random_towers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = ["--rows", "visual_only", "audio_only", "multimodal_denoising"]
 
 
