@@ -26,6 +26,8 @@ from its.config import (
 )
 from its.data import PromptGrid, Row
 from its.errors import UserError
+from its.evaluation.judging import Judging, judging_of
+from its.evaluation.ranking import Keep
 from its.methods import method_class
 from its.methods.base import Method
 from its.outputs.progress import Progress
@@ -60,6 +62,7 @@ class PredictCLI(LightningCLI):
         save: extras that are written with every sample.
         progress: counts them.
         peers: the other processes.
+        judging: scorers and what is done with what they say; None without.
     """
 
     model: Method
@@ -68,6 +71,7 @@ class PredictCLI(LightningCLI):
     save: list[str]
     progress: Progress
     peers: Peers
+    judging: Judging | None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the command itself."""
@@ -88,6 +92,8 @@ class PredictCLI(LightningCLI):
         parser.add_argument(
             "--metadata", type=bool, default=True, help="Whether files say inside how they were made, for its rerun."
         )
+        parser.add_argument("--scorers", type=list[Any], default=[], help="Who scores the samples: names, or a pack's.")
+        parser.add_argument("--keep", type=Keep | None, default=None, help="What to keep of each prompt pair.")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse what was composed."""
@@ -98,6 +104,11 @@ class PredictCLI(LightningCLI):
         settings = self.config_init["trainer"]
         check_trainer(settings)
         self.model.prepare()
+        keys = self.config_init
+        self.judging = judging_of(keys.scorers, keys.keep, fallback=self.model.fallback)
+        if self.judging is not None:
+            self.judging.prune(self.model, batch_size=self.datamodule.batch_size)
+            self.datamodule.by_pair = self.judging.prunes
         self.save = self._extras()
         self.work = named(self.datamodule.expand(self.model.expert_names), self.model.definition)
         self.datamodule.rows = [row for row, _ in self.work]
@@ -292,6 +303,8 @@ _ARGUMENT_TYPES = (
     "its.implicit_image.Network",
     "its.spectrogram.SpectrogramFormat",
     "its.SpectrogramFormat",
+    "its.evaluation.ranking.Keep",
+    "its.evaluation.ranking.Prune",
 )
 """Plain data in arguments, which jsonargparse names by itself."""
 

@@ -16,6 +16,9 @@ COMMANDS = {
     "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
     "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),
     "study-results": ("its.commands.study_results", "win rates of what people answered there"),
+    "evaluate": ("its.commands.evaluate", "score the samples of runs: CLIP and CLAP, or the embedded judge"),
+    "table": ("its.commands.table", "a table of the scores that samples have"),
+    "reproduce": ("its.commands.reproduce", "run the paper's experiments, and print our scores beside the paper's"),
     "plugins": (
         "its.commands.plugins",
         "list the experts, combiners, schedulers, vocoders... that configs can name",

@@ -96,6 +96,8 @@ class PromptGrid(LightningDataModule):
         self.rows: list[Row] | None = None
         self.open_rows: Sequence[int] | None = None
         """Which of the rows are to be made, by index; None for all. What rank 0 says of it holds for every rank."""
+        self.by_pair = False
+        """Whether a batch is all that this rank makes of one pair of prompts; who asked for it looks after its size."""
 
     def expand(self, experts: Sequence[str]) -> list[Row]:
         """All rows, in the order of the sweep's points, then prompts, then seeds.
@@ -143,6 +145,11 @@ class PromptGrid(LightningDataModule):
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
             chosen = self.trainer.strategy.broadcast(chosen)
         mine = [rows[index] for index in chosen[rank::ranks]]
+        if self.by_pair:
+            groups: dict[str, list[Row]] = {}
+            for row in mine:
+                groups.setdefault(repr(replace(row, seed=0, source="")), []).append(row)
+            return DataLoader(list(groups.values()), batch_size=1, collate_fn=_only)  # type: ignore[arg-type]
         return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -186,6 +193,12 @@ class PromptGrid(LightningDataModule):
                 files=files,
                 source=source,
             )
+
+
+def _only(batch: list[list[Row]]) -> list[Row]:
+    """The one group of a batch of groups."""
+    (group,) = batch
+    return group
 
 
 _ROW_SETTINGS = ("guidance_scale", "negative_prompts")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -248,6 +248,9 @@ class Scheduler(Plugin, ABC):
     It may keep state from step to step; `timesteps` starts afresh.
     """
 
+    stateless: bool = False
+    """Whether each step depends on its index and its arguments alone, so that a process can be walked in parts."""
+
     @abstractmethod
     def timesteps(self, steps: int) -> Tensor:
         """Begin a reverse process of this many steps -> (steps,) training timesteps, int64 on the CPU, falling."""
@@ -298,6 +301,41 @@ class Colorizer(Part, ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a scorer is shown of a sample: what its files hold, as they hold it.
+
+    Attributes:
+        picture: (h, w) gray in [0, 1], row 0 the highest band, float32 on the CPU; multiples of 1/255.
+        waveform: (n,) in [-1, 1], float32 on the CPU; the mean of the channels.
+        sample_rate: in Hz.
+        prompt: what the picture should show, or what the sound should be of, as the scorer judges.
+    """
+
+    picture: Tensor
+    waveform: Tensor
+    sample_rate: int
+    prompt: str
+
+
+class Scorer(Part, ABC):
+    """Says how well a sample's picture, or its sound, fits its prompt. The higher the better."""
+
+    @property
+    @abstractmethod
+    def judges(self) -> Literal["visual", "audio"]:
+        """Whether it looks or listens: whose prompt it is given."""
+
+    @abstractmethod
+    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+        """A score in [0, 1] for each sample, which is shown in percent.
+
+        None where it can't say, such as of a prompt that it doesn't know. A sample's score doesn't depend on the
+        others. The scorer is loaded, on its device, and no gradients are kept.
+        """
+
+
 INTERFACES: dict[str, type] = {
-    interface.__name__: interface for interface in (NoiseExpert, Combiner, Scheduler, Vocoder, Colorizer, LatentCodec)
+    interface.__name__: interface
+    for interface in (NoiseExpert, Combiner, Scheduler, Vocoder, Colorizer, LatentCodec, Scorer)
 }

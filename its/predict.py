@@ -43,7 +43,7 @@ def make(cli: PredictCLI) -> int:
     tried: list[int] = []
     if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
         config = resolved(cli)
-        before = look(cli.output / "samples", [name for _, name in cli.work], cli.save)
+        before = look(cli.output / "samples", [name for _, name in cli.work], cli.save, prunes=cli.datamodule.by_pair)
         check_same_settings(cli.output, config, before, mixed=cli.config.mixed)
         tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
@@ -57,7 +57,11 @@ def make(cli: PredictCLI) -> int:
         status = _run(cli)
     if not first:
         return status
-    if tried or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
+    if cli.judging is not None and not status:
+        names = [name for _, name in cli.work]
+        cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
+    changed = tried or cli.judging is not None
+    if changed or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
         _show(cli.output)
     log(cli)
     reported = report(cli.output, cli.work, before=before, tried=tried)

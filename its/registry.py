@@ -39,6 +39,7 @@ class Pack:
         summary: one line that says what they are, shown when they stand in for others.
         methods: overlays of settings for one method each, by its name, which come after `config`.
         colorizer: a YAML overlay that names the pack's own colorizer, for configs that have one; None if it has none.
+        scorers: names of the scorers that it brings, which judge what it knows.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Pack:
     summary: str
     methods: Mapping[str, Path] = field(default_factory=dict)
     colorizer: Path | None = None
+    scorers: tuple[str, ...] = ()
 
 
 def register(cls: Class) -> Class:

@@ -57,6 +57,7 @@ def denoise(
     steps: int,
     run: Runner = in_turn,
     on_step: Callable[[Step], None] | None = None,
+    part: range | None = None,
 ) -> Tensor:
     """From noise z_T to clean latents z_0, both (b, c, h, w).
 
@@ -68,19 +69,55 @@ def denoise(
         steps: length of the reverse process.
         run: how the experts of a step are run; `its.graphs` has faster ways for GPUs.
         on_step: called after each step, for progress.
+        part: the steps to walk, if not all of them, from latents as they are before the first of these. A scheduler
+            that keeps state from step to step can't walk in parts.
     """
     z = latents
     timesteps = scheduler.timesteps(steps)
     weights = [combiner.weights(index / steps) for index in range(steps)]
     present = [_present(experts, lambdas, index / steps) for index, lambdas in enumerate(weights)]
     t_device, weights = timesteps.to(z.device), _on_device(weights, z)  # once: the loop never waits for the device
-    for index, t in enumerate(timesteps.tolist()):
-        step = Step(index=index, steps=steps, timestep=t, weights=weights[index])
+    for index in range(steps) if part is None else part:
+        step = Step(index=index, steps=steps, timestep=int(timesteps[index]), weights=weights[index])
         eps = run(present[index], z, t_device[index].expand(len(z)))
         z = scheduler.step(combiner.combine(eps, z, step), index, z)
         if on_step is not None:
             on_step(step)
     return z
+
+
+class Watched(Combiner):
+    """A combiner that remembers its last estimate, for the clean latents that it points to.
+
+    Args:
+        combiner: whose estimates they are.
+    """
+
+    def __init__(self, combiner: Combiner) -> None:
+        self.combiner = combiner
+        self._last: tuple[int, Tensor, Tensor] | None = None
+
+    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+        """The combiner's."""
+        return self.combiner.weights(progress)
+
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
+        """The combiner's."""
+        eps = self.combiner.combine(estimates, latents, step)
+        self._last = step.index, latents, eps
+        return eps
+
+    def clean(self, scheduler: Scheduler) -> Tensor:
+        """What z_0 would be if the last estimate were right, (b, c, h, w).
+
+        z_t is linear in z_0 and the noise, so the scheduler's own `add_noise` says how much of each there is in it.
+        """
+        if self._last is None:
+            raise RuntimeError("nothing was estimated yet")
+        index, z, eps = self._last
+        one, zero = torch.ones_like(z[:1, :1, :1, :1]), torch.zeros_like(z[:1, :1, :1, :1])
+        signal, sigma = scheduler.add_noise(one, zero, index), scheduler.add_noise(zero, one, index)
+        return (z - sigma * eps) / signal
 
 
 def participates(weight: float | Tensor) -> bool:

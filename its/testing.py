@@ -21,7 +21,7 @@ from torch import Tensor
 
 from its.contract import Contract, check_part, close, generator, noise_of, within
 from its.contract_sampling import check_combiner, check_scheduler
-from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Vocoder
+from its.interfaces import Colorizer, Judged, LatentCodec, NoiseExpert, Scorer, Vocoder
 from its.registry import interface_of
 from its.spectrogram import SpectrogramFormat
 
@@ -32,6 +32,7 @@ __all__ = [
     "check_expert",
     "check_plugin",
     "check_scheduler",
+    "check_scorer",
     "check_vocoder",
 ]
 
@@ -56,6 +57,7 @@ def check_plugin(cls: type, folder: Path) -> None:
         "Vocoder": lambda: check_vocoder(_example(cls, folder)),
         "Colorizer": lambda: check_colorizer(_example(cls, folder)),
         "LatentCodec": lambda: check_codec(_example(cls, folder)),
+        "Scorer": lambda: check_scorer(_example(cls, folder)),
     }
     interface = interface_of(cls)
     if interface is None:
@@ -209,6 +211,33 @@ def check_colorizer(colorizer: Colorizer, *, canvas: tuple[int, int] = (64, 128)
         need(torch.equal(rgb, color([0, 1])), "random numbers come from the sample's own generator alone")
     singles = torch.cat([color([0]), color([1])])
     need(close(rgb, singles), "colour of b samples equals that of each alone, with its own generator")
+
+
+def check_scorer(scorer: Scorer, *, prompts: Sequence[str] = PROMPTS) -> None:
+    """Check a `Scorer`, with two prompts, the second of which is known to it if it judges sounds, else the first."""
+    need = Contract(scorer, Scorer)
+    check_part(scorer, need)
+    need(scorer.judges in NAMES, f"judges is one of {', '.join(NAMES)}", scorer.judges)
+    known = prompts[NAMES.index(scorer.judges)]
+    samples = [_judged(seed, known) for seed in range(3)]
+    with torch.inference_mode():
+        scores = scorer.score(samples)
+        need(len(scores) == 3, "score gives one score a sample", len(scores))
+        numbers = [score for score in scores if score is not None]
+        need(len(numbers) == 3, f"it can say something of the prompt {known!r}", scores)
+        need(all(isinstance(score, float) and 0 <= score <= 1 for score in numbers), "scores lie in [0, 1]", scores)
+        singles = [scorer.score([sample])[0] for sample in samples]
+        alike = all(one is not None and abs(one - score) < 1e-3 for one, score in zip(singles, numbers, strict=True))
+        need(alike, "scores of b samples equal those of each alone", (scores, singles))
+        need(scorer.score(samples) == scores, "score has no randomness")
+        need(scorer.score([]) == [], "score of no samples is empty")
+
+
+def _judged(seed: int, prompt: str) -> Judged:
+    """Noise of no particular length, at a rate that nobody works in."""
+    picture = (torch.rand(64, 96 + 32 * seed, generator=generator(seed)) * 255).round() / 255
+    waveform = noise_of(22_050 + 10_000 * seed, seed=seed).clamp(-3, 3) / 4
+    return Judged(picture=picture, waveform=waveform, sample_rate=22_050, prompt=prompt)
 
 
 def _example(cls: type, source: Path | Sequence[str]) -> Any:  # of the interface it implements

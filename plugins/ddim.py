@@ -38,6 +38,8 @@ class DDIM(Scheduler):
         ValueError: an argument is out of range.
     """
 
+    stateless = True
+
     def __init__(
         self,
         *,

@@ -43,7 +43,7 @@ def locate_model(
         except WeightsNotFound:
             raise not_whole from None
     for name in located.files:
-        _check_file(located.folder / name)
+        check_file(located.folder / name)
     return located
 
 
@@ -62,7 +62,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Look at the beginning of a file, which tells most damage long before the whole is read."""
     if path.name == "config.json":
         read_config(path)

@@ -34,6 +34,7 @@ class Method(LightningModule, ABC):
         provenance: which weights each part runs on, by its key. Filled by `prepare`.
         stopped: why no more samples are to be made: they can't be written, or somebody said so; None to go on.
         on_step: called after each step with the number of samples in the batch, for progress.
+        make_carefully: rows -> a sample each, whatever happens; what prunes samples early takes its place.
         fixed_shapes: whether a batch has to be of the size of those before it, filled up where it is smaller.
         needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
         has_latents: whether samples have latents that can be saved.
@@ -57,7 +58,7 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
-        self._careful = Careful(self)
+        self.make_carefully: Callable[[list[Row]], list[Sample]] = Careful(self)
 
     @property
     def expert_names(self) -> list[str]:
@@ -91,6 +92,14 @@ class Method(LightningModule, ABC):
     @abstractmethod
     def make(self, rows: Sequence[Row]) -> list[Sample]:
         """Rows that can share a batch -> a sample each. May raise anything: `predict_step` looks after the rows."""
+
+    def roles(self) -> dict[str, str]:
+        """Whose prompt says how a sample looks, "visual", and whose how it sounds, "audio"; the first of each kind.
+
+        Experts with a format are sound's. A kind that has no expert has no role.
+        """
+        kinds = [("visual" if expert.format is None else "audio", name) for name, expert in self.named_experts()]
+        return dict(reversed(kinds))
 
     def batch_key(self, row: Row) -> str:
         """Equal for rows that can share a batch."""
@@ -165,7 +174,7 @@ class Method(LightningModule, ABC):
 
     def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""
-        return [] if self.stopped is not None else self._careful(batch)
+        return [] if self.stopped is not None else self.make_carefully(batch)
 
     @property
     def target(self) -> torch.device:

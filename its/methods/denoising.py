@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from its.data import Row
 from its.errors import UserError
@@ -20,7 +21,7 @@ from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
 from its.noise import generators, initial_noise
 from its.outputs.sample import Sample
-from its.sampling import Interval, Runner, denoise, in_turn
+from its.sampling import ROUNDING, Interval, Runner, denoise, in_turn, participates
 from its.sweep import Process, batch_key, joined
 
 
@@ -116,7 +117,7 @@ class MultimodalDenoising(Method):
 
     def settings(self, row: Row) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
-        process, finishing = self._process_of(row), self.finishing
+        process, finishing = self.process_of(row), self.finishing
         return {
             "method": "multimodal denoising",
             "combiner": process.combiner.describe(),
@@ -132,34 +133,22 @@ class MultimodalDenoising(Method):
 
     def length(self, row: Row) -> str:
         """Steps of the reverse process."""
-        return f"{self._process_of(row).steps} steps"
+        return f"{self.process_of(row).steps} steps"
 
     def batch_key(self, row: Row) -> str:
         """Rows that differ in the settings of a weighted sum alone go together."""
-        return batch_key(self._process_of(row))
+        return batch_key(self.process_of(row))
 
     def make(self, rows: Sequence[Row]) -> list[Sample]:
-        """Text, noise, joint denoising, decoding, and the rest of it."""
+        """Noise, texts, joint denoising, decoding, and the rest of it."""
         clock = Clock(self.device)
-        process = joined([self._process_of(row) for row in rows])
-        with clock("text"):
-            needed = process.participants()
-            experts = {
-                name: self._estimator(name, expert, rows) for name, expert in self.named_experts() if name in needed
-            }
-        with clock("denoise"):
-            sources = generators([row.seed for row in rows])
-            shape = self.decoding.sound.latent_shape(self.canvas)
-            noise = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
-            latents = denoise(
-                noise.to(self.device),
-                experts=experts,
-                combiner=process.combiner,
-                scheduler=process.scheduler,
-                steps=process.steps,
-                run=self._run,
-                on_step=self.report(len(rows)),
-            )
+        sources, noise = self.noise(rows)
+        return self.finish(rows, self.walk(rows, noise, clock=clock), sources=sources, clock=clock)
+
+    def finish(
+        self, rows: Sequence[Row], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
+    ) -> list[Sample]:
+        """Clean latents (b, c, h, w) -> whole samples."""
         with clock("decode"):
             picture, spectrogram = self.decoding(latents)
         return self.finishing(
@@ -171,6 +160,62 @@ class MultimodalDenoising(Method):
             sources=sources,
             clock=clock,
         )
+
+    def noise(self, rows: Sequence[Row]) -> tuple[list[torch.Generator], Tensor]:
+        """Each row's own generator, and z_T drawn from it, (b, c, h, w)."""
+        sources = generators([row.seed for row in rows])
+        shape = self.decoding.sound.latent_shape(self.canvas)
+        drawn = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
+        return sources, drawn.to(self.device)
+
+    def walk(
+        self,
+        rows: Sequence[Row],
+        latents: Tensor,
+        *,
+        clock: Clock,
+        part: range | None = None,
+        watch: Callable[[Combiner], Combiner] | None = None,
+    ) -> Tensor:
+        """Latents of rows that share a batch -> as they are after the process, or after a part of it.
+
+        Args:
+            rows: whose prompts and settings.
+            latents: (b, c, h, w), as they are before it.
+            clock: times it.
+            part: steps of it.
+            watch: wraps the combiner, to look at its estimates.
+        """
+        process = joined([self.process_of(row) for row in rows])
+        with clock("text"):
+            needed = process.participants()
+            experts = {
+                name: self._estimator(name, expert, rows) for name, expert in self.named_experts() if name in needed
+            }
+        with clock("denoise"):
+            return denoise(
+                latents,
+                experts=experts,
+                combiner=process.combiner if watch is None else watch(process.combiner),
+                scheduler=process.scheduler,
+                steps=process.steps,
+                run=self._run,
+                on_step=self.report(len(rows)),
+                part=part,
+            )
+
+    def evaluations(self, row: Row, part: range) -> int:
+        """How often networks are run for a row in some steps: twice for each expert that is guided, else once."""
+        process = self.process_of(row)
+        begin, end = self.guidance_interval or (0.0, 1.0)
+        count = 0
+        for index in part:
+            progress = index / process.steps
+            guided = begin <= progress + ROUNDING < end or self.guidance_interval is None
+            for name, weight in process.combiner.weights(progress).items():
+                if participates(weight):
+                    count += 2 if guided and row.guidance_scale[name] != 1 else 1
+        return count
 
     def _estimator(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert | Interval:
         guided = self.guided(name, expert, rows)
@@ -197,7 +242,7 @@ class MultimodalDenoising(Method):
                 kind = type(expert).__name__
                 warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 
-    def _process_of(self, row: Row) -> Process:
+    def process_of(self, row: Row) -> Process:
         """The process with the row's settings, always the same object for the same settings."""
         if not row.settings:
             return self.process

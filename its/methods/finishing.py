@@ -101,14 +101,14 @@ class Finishing(nn.Module):
             clock: begun by the method.
         """
         with clock("vocode"):
-            sound = self._play(spectrogram).cpu()
-        spectrogram = self._cut(spectrogram)
+            sound = self.play(spectrogram).cpu()
+        spectrogram = self.cut(spectrogram)
         with clock("color"):
             color = self._color(spectrogram.mean(1, keepdim=True), prompts, sources)
         keep = {
             "latents": None if latents is None else latents.float().cpu(),
             "spectrogram": spectrogram.squeeze(1).float().cpu(),
-            "picture": self._cut(picture).float().cpu(),
+            "picture": self.cut(picture).float().cpu(),
             "waveform": sound,
             "color": color,
         }
@@ -123,7 +123,7 @@ class Finishing(nn.Module):
             samples.append(Sample(row=row, result=result, timings=timings))
         return samples
 
-    def _play(self, spectrogram: Tensor) -> Tensor:
+    def play(self, spectrogram: Tensor) -> Tensor:
         """(b, 1 or 3, h, w) -> (b, n) or (b, 2, n) sound, trimmed; in float32 also where Lightning casts all else."""
         with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
             waveform: Tensor = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
@@ -140,7 +140,8 @@ class Finishing(nn.Module):
         colored: Tensor = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources)
         return colored.float().cpu()
 
-    def _cut(self, picture: Tensor) -> Tensor:
+    def cut(self, picture: Tensor) -> Tensor:
+        """Without the columns that are padding."""
         return picture[..., : self.canvas[1] - self.trim]
 
 

@@ -33,12 +33,14 @@ class Standing:
     Attributes:
         done: whole, with everything that is asked for.
         failed: tried before, in vain.
+        stopped: stopped early, in favour of others of their prompts.
         missing: the others.
         others: how many samples of other rows the folder holds.
     """
 
     done: Sequence[int] = ()
     failed: Sequence[int] = ()
+    stopped: Sequence[int] = ()
     missing: Sequence[int] = ()
     others: int = 0
 
@@ -60,26 +62,28 @@ def named(rows: Sequence[Row], definition: Callable[[Row], Mapping[str, Any]]) -
     return [(row, name) for name, row in work.items()]
 
 
-def look(samples: Path, names: Sequence[str], extras: Sequence[str] = ()) -> Standing:
+def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> Standing:
     """See which samples are there. Only folders that exist are looked into.
 
     Args:
         samples: the folder that holds them.
         names: ids of the rows' samples.
         extras: some of `its.outputs.sample.EXTRAS` that a whole sample has.
+        prunes: whether samples that were stopped early stay so; else they are missing.
     """
     try:
         with os.scandir(samples) as entries:
             there = {entry.name for entry in entries}
     except FileNotFoundError:
         there = set()
-    found: dict[str, list[int]] = {"done": [], "failed": [], "missing": []}
+    found: dict[str, list[int]] = {"done": [], "failed": [], "stopped": [], "missing": []}
     present = [index for index, name in enumerate(names) if name in there]
     with ThreadPoolExecutor(READERS) as pool:
         outcomes = pool.map(lambda index: _outcome(samples / names[index], extras), present)
         known = dict(zip(present, outcomes, strict=True))
     for index in range(len(names)):
-        found[known.get(index, "missing")].append(index)
+        outcome = known.get(index, "missing")
+        found["missing" if outcome == "stopped" and not prunes else outcome].append(index)
     return Standing(**found, others=len(there.difference(names)))
 
 
@@ -100,7 +104,7 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: Stand
     """
     if not standing.others:
         return
-    ours = len(standing.done) + len(standing.failed)
+    ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
     differing = [] if mixed or ours else list(differences(_saved(output / CONFIG), config))
     if differing:
         raise UserError(
@@ -121,8 +125,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 
 def _outcome(folder: Path, extras: Sequence[str]) -> str:
     record = read_record(folder)
-    if record is not None and record.get("status") == "failed":
-        return "failed"
+    if record is not None and record.get("status") in ("failed", "stopped"):
+        return str(record["status"])
     return "done" if is_done(folder, extras, record) else "missing"
 
 

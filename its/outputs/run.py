@@ -77,12 +77,14 @@ def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, t
     """
     left_failed = sorted({*before.failed}.difference(tried))
     samples = output / "samples"
-    lost, unwritten = 0, []
+    lost, stopped, unwritten = 0, len(before.stopped), []
     for index in sorted((*tried, *left_failed)):
         row, name = work[index]
         record = read_record(samples / name)
         if record is None:
             unwritten.append(index)
+        elif record.get("status") == "stopped":
+            stopped += 1
         elif record.get("status") != "ok":
             lost += 1
             print(f"its: failed: {_described(row, name)}: {record.get('error')}", file=sys.stderr)
@@ -90,11 +92,12 @@ def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, t
         print(f"its: failed: {_described(*work[index])}: it was not written", file=sys.stderr)
     if len(unwritten) > NAMED:
         print(f"its: and {len(unwritten) - NAMED} more were not written", file=sys.stderr)
-    whole = len(work) - lost - len(unwritten)
+    whole = len(work) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
+    earlier += f"; {stopped} were stopped early" if stopped else ""
     print(f"its: {whole} of {len(work)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
     sys.stdout.flush()
-    return 0 if whole == len(work) else 1
+    return 0 if whole + stopped == len(work) else 1
 
 
 def _described(row: Row, name: str) -> str:

@@ -65,6 +65,8 @@ class Sample:
         timings: seconds by stage, for the batch that this sample was in.
         scores: what the method measured of it, JSON-serialisable.
         precision: where it was made at another than the run's.
+        stopped: what was known of it when it was stopped early, since others of its prompts were better.
+        evaluations: how often networks were run for it, `made`, and how often for a whole one, `whole`, where counted.
     """
 
     row: Row
@@ -74,6 +76,8 @@ class Sample:
     timings: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     precision: str | None = None
+    stopped: Mapping[str, Any] | None = None
+    evaluations: Mapping[str, int] | None = None
 
 
 def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
@@ -135,6 +139,8 @@ def write_sample(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
     outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
+    if sample.stopped is not None:
+        outcome = {"status": "stopped", "stopped": dict(sample.stopped)}
     if sample.result is not None:
         outcome = {"status": "ok"}
         text = text_of(record) if metadata else None

@@ -89,6 +89,7 @@ class SampleWriter(BasePredictionWriter):
             "prompts": dict(row.prompts),
             "negative_prompts": dict(row.negative_prompts),
             "seed": row.seed,
+            "roles": method.roles(),
             "settings": {
                 "guidance_scale": dict(row.guidance_scale),
                 **definition["settings"],
@@ -101,6 +102,7 @@ class SampleWriter(BasePredictionWriter):
             "fallback": method.fallback_taken,
             "scores": dict(sample.scores),
             "timings": dict(sample.timings),
+            **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
             "versions": versions(),
         }
 

@@ -14,5 +14,6 @@ register_pack(
         methods={"ScoreDistillation": _HERE / "sds.yaml"},
         summary="tiny experts that know some emoji and synthetic sounds",
         colorizer=_HERE / "colorizer.yaml",
+        scorers=("MiniPictureJudge", "MiniSoundJudge"),
     )
 )

@@ -27,6 +27,7 @@ LAYERS = (
         "checkpoint",
     },
     {"data", "color_prompt", "methods", "outputs", "peers", "trainer"},
+    {"evaluation"},
     {"config", "parse_errors", "build"},
     {"predict", "commands"},
     {"cli", "__main__"},

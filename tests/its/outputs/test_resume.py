@@ -26,9 +26,11 @@ def test_looking_tells_whole_failed_missing_and_others(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "sample.json").write_text('{"status": "o')
     names = ["a", "b", "c", "d", "e", "f"]
-    assert look(tmp_path, names) == Standing(done=[0, 4], failed=[1], missing=[2, 3, 5], others=2)
+    assert look(tmp_path, names) == Standing(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
     assert look(tmp_path, names, ["latents"]).done == [4]
-    assert look(tmp_path / "nowhere", names) == Standing(done=[], failed=[], missing=[0, 1, 2, 3, 4, 5], others=0)
+    assert look(tmp_path / "nowhere", names) == Standing(
+        done=[], failed=[], stopped=[], missing=[0, 1, 2, 3, 4, 5], others=0
+    )
 
 
 def test_equal_rows_are_one_and_points_are_described_once():

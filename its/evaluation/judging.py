@@ -1,0 +1,88 @@
+"""What `its predict` does with scores: its keys `scorers` and `keep`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from its.evaluation.choosing import DEFAULT, chosen, prepared
+from its.evaluation.pruning import Pruned, check_prunes
+from its.evaluation.ranking import Keep, rank_run
+from its.evaluation.runs import read_runs
+from its.evaluation.scoring import evaluate, write_csv
+from its.interfaces import Scorer
+from its.methods.base import Method
+from its.outputs.sample import read_record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Scorers that are there, and what is done with what they say.
+
+    Attributes:
+        scorers: prepared.
+        keep: what to keep of each prompt pair; None to score only.
+    """
+
+    scorers: Sequence[Scorer]
+    keep: Keep | None
+
+    @property
+    def prunes(self) -> bool:
+        """Whether samples are stopped early."""
+        return self.keep is not None and self.keep.prune is not None
+
+    def prune(self, method: Method, *, batch_size: int) -> None:
+        """Have the method stop samples early, if that is asked for.
+
+        Raises:
+            UserError: it can't.
+        """
+        if self.keep is not None and self.keep.prune is not None:
+            prunable = check_prunes(method)
+            method.make_carefully = Pruned(prunable, self.keep, self.scorers, batch_size)
+
+    def judge(self, run: Path, names: Collection[str], *, device: str) -> None:
+        """Score and rank those samples of a run that are whole.
+
+        Raises:
+            UserError: as `evaluate`.
+        """
+        records = {name: read_record(run / "samples" / name) or {} for name in names}
+        if not any(record.get("status") == "ok" for record in records.values()):
+            return
+        samples = evaluate(self.scorers, [f for f in read_runs([run]) if f.folder.name in records], device=device)
+        write_csv(samples, run)
+        if self.keep is not None:
+            rank_run(samples, run, self.keep, self.scorers)
+        counts = [record["evaluations"] for record in records.values() if "evaluations" in record]
+        if made := sum(count["made"] for count in counts):
+            whole = sum(count["whole"] for count in counts)
+            stopped = sum(record.get("status") == "stopped" for record in records.values())
+            print(
+                f"its: {stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
+                f"were made, {1 - made / whole:.0%} were spared",
+                file=sys.stderr,
+            )
+
+
+def judging_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | None) -> Judging | None:
+    """What the keys ask for, with the scorers' weights found; None if they ask for nothing.
+
+    Args:
+        scorers: names, or mappings of `class_path` and `init_args`; the paper's if there are none, but a `keep`.
+        keep: the key `keep`.
+        fallback: whose scorers to take where these can't be had; None for an error.
+
+    Raises:
+        UserError: there is no such scorer, it can't be had, or nobody judges what `keep` goes by.
+    """
+    if not scorers and keep is None:
+        return None
+    asked = prepared(chosen(scorers or DEFAULT), fallback=fallback)
+    if keep is not None:
+        keep.check(asked)
+    return Judging(scorers=asked, keep=keep)

@@ -1,0 +1,124 @@
+"""Asks scorers about the samples of runs, and writes down what they say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from its.errors import UserError
+from its.evaluation.runs import Found, write_text
+from its.interfaces import Scorer
+
+TOGETHER = 16
+"""Samples that are read and scored before their records are written."""
+CSV = "scores.csv"
+NO_SETTINGS = ("weights", "revision", "batch_size")
+"""Arguments that say where weights are, which the provenance says better, or change scores by rounding alone."""
+
+
+def identity(scorer: Scorer) -> dict[str, Any]:
+    """What a score depends on besides the sample: settings and weights. Scores of equal identity are comparable."""
+    described = scorer.describe(without=NO_SETTINGS)
+    settings = {key: value for key, value in described.items() if key != "class"}
+    return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
+
+
+def is_scored(found: Found, name: str, asked: Mapping[str, Any]) -> bool:
+    """Whether a sample has been scored by this scorer with these weights, prompt included."""
+    entry = found.scores.get(name)
+    return isinstance(entry, Mapping) and {key: entry.get(key) for key in asked} == dict(asked)
+
+
+def evaluate(scorers: Sequence[Scorer], samples: Sequence[Found], *, device: str = "auto") -> list[Found]:
+    """Score what isn't scored yet, and keep each score in its sample's record as soon as it is there.
+
+    Args:
+        scorers: prepared.
+        samples: of any runs.
+        device: such as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
+
+    Returns:
+        The samples with their records as they are now.
+
+    Raises:
+        UserError: a file can't be read, a record can't be written, or a scorer says what no scorer may say.
+    """
+    by_folder = {found.folder: found for found in samples}
+    where = _device(device)
+    wanted = [(scorer, type(scorer).__name__, identity(scorer)) for scorer in scorers]
+    for found in samples:
+        if not all(is_scored(found, name, asked) for _, name, asked in wanted):
+            found.judged("visual")  # all files are looked at before anything is changed
+    for scorer, name, asked in wanted:
+        todo = [found for found in by_folder.values() if not is_scored(found, name, asked)]
+        if not todo:
+            continue
+        scorer.load()
+        scorer.to(where).eval().requires_grad_(False)
+        begin = time.perf_counter()
+        for first in range(0, len(todo), TOGETHER):
+            for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.judges, **asked}):
+                by_folder[found.folder] = found
+        rate = len(todo) / (time.perf_counter() - begin)
+        print(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", file=sys.stderr, flush=True)
+        scorer.to("cpu")
+    return list(by_folder.values())
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"device is {name!r}, which can't be used here: {reason}") from None
+    return device
+
+
+def _score(scorer: Scorer, some: Sequence[Found], entry: Mapping[str, Any]) -> list[Found]:
+    """Score some samples and write it down. One without a prompt is not asked about, and has no score."""
+    name, numbers = type(scorer).__name__, dict.fromkeys(found.folder for found in some)
+    asked = [found for found in some if found.prompt(scorer.judges).strip()]
+    with torch.inference_mode():
+        said = scorer.score([found.judged(scorer.judges) for found in asked])
+    for found, score in zip(asked, said, strict=True):
+        if score is not None and not (math.isfinite(score) and -1e-6 <= score <= 1 + 1e-6):
+            raise UserError(f"{name} scored {found.folder} {score}; expected a number in [0, 1], or nothing")
+        numbers[found.folder] = score
+    return [found.updated({"scores": {name: {"score": numbers[found.folder], **entry}}}) for found in some]
+
+
+def score_of(found: Found, name: str) -> float | None:
+    """What a scorer gave a sample; None if it gave none."""
+    entry = found.scores.get(name)
+    value = entry.get("score") if isinstance(entry, Mapping) else entry
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def write_csv(samples: Sequence[Found], run: Path) -> None:
+    """RUN/scores.csv: a row for each sample, a column for each scorer; what has no score is empty.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    mine = [found for found in samples if found.run == run]
+    prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
+    scorers = sorted({name for found in mine for name in found.scores})
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers])
+    for found in mine:
+        said = [score_of(found, name) for name in scorers]
+        worded = [(found.record.get("prompts") or {}).get(name, "") for name in prompts]
+        rows.writerow([found.folder.name, found.record.get("seed"), *worded, *("" if s is None else s for s in said)])
+    write_text(run / CSV, text.getvalue())

@@ -1,0 +1,98 @@
+"""The embedded judge: says whether the pack's pictures and sounds are of what their prompts name, without any download.
+
+It is not CLIP and not CLAP. It tells the pack's own classes from each other, and knows nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from its.interfaces import Judged, Scorer
+from its.registry import register
+from its.spectrogram import AUFFUSION
+from its.weights import Located, locate
+from its_plugins.mini.captions import Kind, classes
+from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, load, loud, shrink
+
+PACK = "pack:mini"
+
+
+class _Judge(Scorer):
+    """What both judges share: the probability of what a prompt names, among the pack's classes and none of them."""
+
+    kind: Kind
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._located: Located | None = None
+        self.network: Classifier | None = None
+
+    def prepare(self) -> None:
+        if self._located is None:
+            self._located = locate(PACK, files=[FILES[self.kind]])
+
+    def load(self) -> None:
+        if self.network is None:
+            if self._located is None:
+                raise RuntimeError("call prepare() first")
+            with torch.device("cpu"):
+                self.network = load(self.kind, self._located.folder)
+            self.network.to(torch.get_default_device())
+
+    def provenance(self) -> dict[str, Any] | None:
+        return None if self._located is None else self._located.provenance()
+
+    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+        """A prompt that names several classes is judged by all of them; one that names none has no score."""
+        return [self._score(sample) for sample in samples]
+
+    def _score(self, sample: Judged) -> float | None:
+        named = classes(self.kind, sample.prompt)
+        if not named:
+            return None
+        assert self.network is not None
+        device = next(self.network.parameters()).device
+        logits = self.network(self.look(sample).to(device))[0].float()
+        chosen = logits.softmax(0).cpu()[[CLASSES[self.kind].index(name) for name in named]]
+        return min(float(chosen.sum()), 1.0)
+
+    def look(self, sample: Judged) -> Tensor:
+        """What the network sees of a sample, (1, 128, r)."""
+        raise NotImplementedError
+
+
+@register
+class MiniPictureJudge(_Judge):
+    """Embedded judge of pictures (not CLIP): probability that it is what the prompt names, of the pack's classes."""
+
+    kind: Kind = "visual"
+
+    @property
+    def judges(self) -> Literal["visual", "audio"]:
+        return "visual"
+
+    def look(self, sample: Judged) -> Tensor:
+        return shrink(sample.picture[None])
+
+
+@register
+class MiniSoundJudge(_Judge):
+    """Embedded judge of sounds (not CLAP): probability that it is what the prompt names, of the pack's classes."""
+
+    kind: Kind = "audio"
+
+    @property
+    def judges(self) -> Literal["visual", "audio"]:
+        return "audio"
+
+    def look(self, sample: Judged) -> Tensor:
+        """The sound's spectrogram, in the format that the pack was trained on, as loud as it can be drawn."""
+        import torchaudio
+
+        sound = torchaudio.functional.resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
+        gray = AUFFUSION.to_picture(AUFFUSION.log_mel(sound[None]))[:, 0]
+        return shrink(loud(gray))

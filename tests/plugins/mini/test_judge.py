@@ -1,0 +1,110 @@
+"""The embedded judge: what it knows, on sounds made anew and on the pack's own samples."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from its.interfaces import Judged
+from its_plugins.mini import sounds
+from its_plugins.mini.captions import AUDIO, VISUAL
+from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
+from its_plugins.mini.judge_network import CLASSES, Classifier, loud, shrink
+
+ROOT = Path(__file__).parents[3]
+SHEET = ROOT / "docs/images/pack_sheet.png"
+
+
+def ready(judge):
+    judge.prepare()
+    judge.load()
+    return judge
+
+
+@pytest.fixture(scope="module")
+def looks():
+    return ready(MiniPictureJudge())
+
+
+@pytest.fixture(scope="module")
+def listens():
+    return ready(MiniSoundJudge())
+
+
+def judged(prompt, *, picture=None, waveform=None, rate=16_000):
+    nothing = torch.zeros(256, 992), torch.zeros(158_720)
+    return Judged(
+        picture=nothing[0] if picture is None else picture,
+        waveform=nothing[1] if waveform is None else waveform,
+        sample_rate=rate,
+        prompt=prompt,
+    )
+
+
+def test_sounds_that_nobody_trained_on_are_known_by_their_class(listens):
+    right = 0
+    for name, concept in AUDIO.items():
+        clip = torch.from_numpy(sounds.clip(name, np.random.default_rng([777, *name.encode()])).astype(np.float32))
+        scores = [listens.score([judged(other.phrases[0], waveform=clip)])[0] for other in AUDIO.values()]
+        right += scores[list(AUDIO).index(name)] == max(scores)
+        if name == "bell":
+            assert listens.score([judged(concept.phrases[0], waveform=clip * 0.01)])[0] > 0.5  # however quiet
+    assert right >= 10, f"{right} of {len(AUDIO)}"
+
+
+def test_the_packs_composed_pictures_in_the_documentation_are_known():
+    judge, sheet = ready(MiniPictureJudge()), np.asarray(Image.open(SHEET).convert("L"), dtype=np.float32) / 255
+    right = 0
+    for pair, name in enumerate(("castle", "tiger", "train", "kitten", "dog")):
+        for top in (282 * pair + 20, 282 * pair + 151):  # 128 rows each, below the pair's caption
+            for left in (0, 502):
+                picture = torch.from_numpy(sheet[top : top + 128, left : left + 496])
+                scores = {
+                    other: judge.score([judged(VISUAL[other].phrases[0], picture=picture)])[0] for other in VISUAL
+                }
+                right += max(scores, key=scores.get) == name
+    assert right >= 18, f"{right} of 20"
+
+
+def test_silence_and_blackness_are_nothing(looks, listens):
+    assert max(looks.score([judged(concept.phrases[0])])[0] for concept in VISUAL.values()) < 0.5
+    assert max(listens.score([judged(concept.phrases[0])])[0] for concept in AUDIO.values()) < 0.5
+
+
+def test_a_prompt_that_names_no_class_has_no_score(looks, listens):
+    assert looks.score([judged("a cathedral of glass"), judged("castle towers")])[0] is None
+    assert listens.score([judged("a theremin")]) == [None]
+
+
+def test_a_prompt_of_two_classes_is_judged_by_both(looks):
+    picture = torch.rand(256, 992, generator=torch.Generator().manual_seed(0))
+    one, other, both = looks.score(
+        [judged(prompt, picture=picture) for prompt in ("tigers", "trains", "tigers on trains")]
+    )
+    assert both == pytest.approx(one + other, abs=1e-6)
+
+
+def test_it_says_that_it_is_neither_clip_nor_clap_and_whose_weights_it_has(looks):
+    assert "not CLIP" in MiniPictureJudge.__doc__
+    assert "not CLAP" in MiniSoundJudge.__doc__
+    assert looks.provenance()["embedded"] is True
+
+
+def test_both_are_small():
+    files = list((ROOT / "plugins/mini/weights/judge").glob("*.safetensors"))
+    assert len(files) == 2
+    assert sum(path.stat().st_size for path in files) < 1_500_000
+
+
+def test_a_canvas_is_seen_at_a_quarter_of_its_columns_whatever_its_size():
+    assert shrink(torch.zeros(2, 256, 992)).shape == (2, 128, 248)
+    assert shrink(torch.zeros(2, 512, 512)).shape == (2, 128, 64)
+    assert Classifier(len(CLASSES["visual"]))(torch.zeros(2, 128, 248)).shape == (2, 13)
+
+
+def test_loudness_is_brought_to_one_level_but_silence_stays():
+    gray = torch.rand(1, 256, 992, generator=torch.Generator().manual_seed(0))
+    assert torch.quantile(loud(gray * 0.5)[:, ::2, ::2].flatten(), 0.999) == pytest.approx(0.94, abs=0.01)
+    assert loud(torch.zeros(1, 256, 992)).max() == 0
