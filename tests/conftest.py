@@ -1,5 +1,10 @@
 """Tiny weights in the real layouts, made once for all tests."""
 
+import os
+
+# One thread for each process: tiny models gain nothing from more, and several processes would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
