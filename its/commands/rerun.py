@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_modules(modules)
     if not any(argument.startswith("--output=") for argument in rest):
         rest = [f"--output={OUTPUT}", *rest]
+    rest = ["--mixed=true", *rest]  # samples of any settings lie side by side there
     cli = build([file], rest, modules)
     changes = changed(record, cli)
     if changes and "--anyway" not in arguments:

@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases: config, progress, a table of samples, summary.
+"""Samples in Weights & Biases: a table with media, and a summary. Config and progress are `its.outputs.progress`'s.
 
 The run folder is the truth; what is logged is read from it, at the end of `its predict` or later by `its log`. Media
 are uploaded from the files that are there. Keys are wandb's business: none is read, shown or written here.
@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from its.errors import UserError
 from its.outputs.stored import Stored
@@ -21,39 +21,6 @@ TABLE = "table"
 
 MEDIA = {"spectrogram": "spectrogram.png", "color": "color.png", "sound": "audio.wav", "video": "video.mp4"}
 """Columns of the table, and the files that they show. A file that no sample has gets no column."""
-
-
-class WandbProgress(Callback):
-    """Logs how far the run is, on rank 0, the only one that has the logger.
-
-    Args:
-        config: of the run, resolved, without secrets.
-    """
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-        self.done = 0
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config into the run."""
-        for run in runs_of(trainer):
-            run.config.update({"its": dict(self.config)}, allow_val_change=True)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the samples that this rank has made, and say how long the stages of the last batch took."""
-        self.done += len(batch)
-        timings = outputs[0].timings if outputs else {}
-        seconds = {f"seconds/{stage}": value for stage, value in timings.items() if stage != "batch_size"}
-        for run in runs_of(trainer):
-            run.log({"progress/samples": self.done * trainer.world_size, **seconds})
 
 
 def runs_of(trainer: Trainer) -> list[Any]:

@@ -94,7 +94,7 @@ def test_a_run_is_logged_from_its_folder(run, tmp_path):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main(["log", str(run), "--mode", "offline", "--project", "p", "--dir", str(tmp_path / "wandb_home")]) == 0
     config, summary, history, (first, second), files = written(tmp_path / "wandb_home")
-    assert config["its"] == {"model": {"steps": 7}}
+    assert config["model"] == {"steps": 7}
     assert summary["samples"] == 2
     assert summary["failed"] == 1
     assert summary["scores/clip"] == 0.25
@@ -120,8 +120,8 @@ def test_predict_logs_config_progress_and_samples(config, tmp_path, monkeypatch)
     assert main(["predict", "--config", str(config), "--save", "[video]"]) == 0
     found, summary, history, rows, _ = written(tmp_path / "wandb_home")
 
-    assert found["its"]["model"]["steps"] == 6
-    assert [row["progress/samples"] for row in history if "progress/samples" in row] == [1, 2]
+    assert found["model"]["steps"] == 6
+    assert [row["samples"] for row in history if "samples" in row][-1] == 2
     assert summary["samples"] == 2
     assert summary["seconds_per_sample"] > 0
     assert all(row["video"]["_type"] == "video-file" for row in rows)
@@ -170,3 +170,12 @@ def test_numbers_of_scores():
 
 def test_the_summary_counts(run):
     assert summary_of(samples_of(run))["scores/clap.mean"] == 0.5
+
+
+def test_the_table_has_the_samples_of_all_ranks(config, tmp_path, forks):
+    command = ["predict", f"--config={config}", "--trainer.devices=2", "--model.steps=1", "--data.batch_size=1"]
+    command += ["--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path / 'wandb_home'}"]
+    forks.run(command, *({**rank, "WANDB_MODE": "offline"} for rank in forks.ranks(2)))
+    _, summary, _, rows, _ = written(tmp_path / "wandb_home")
+    assert summary["samples"] == 2
+    assert [row["seed"] for row in rows] == [1, 2]
