@@ -53,6 +53,7 @@ def make(cli: PredictCLI) -> int:
     status = 0
     if tried or _has_started_peers(cli):
         if first:
+            runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin
             save_config(config, cli.output)
         status = _run(cli)
     if not first:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
                 name=options.name or run.resolve().name,
                 mode=options.mode,
                 dir=str(options.dir),
-                config={"its": config},
+                config=config,
                 job_type="log",
             )
         except Error as error:

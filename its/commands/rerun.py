@@ -49,8 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_modules(modules)
     if not any(argument.startswith("--output=") for argument in rest):
         rest = [f"--output={OUTPUT}", *rest]
-    if not any(argument.startswith("--mixed=") for argument in rest):
-        rest = ["--mixed=true", *rest]  # one folder for whatever is made again
+    rest = ["--mixed=true", *rest]  # samples of any settings lie side by side there
     cli = build([file], rest, modules)
     changes = changed(record, cli)
     if changes and "--anyway" not in arguments:

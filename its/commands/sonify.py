@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     video = sound.with_suffix(".mp4")
     if options.video:
         check_free(video, overwrite=options.overwrite)
-    picture = read_picture(options.image, background=form.silence)
+    picture = read_picture(options.image, background=abs(form.silence - options.invert))  # silent after all
     heard = as_spectrogram(picture, form, seconds=options.duration, contrast=options.contrast, invert=options.invert)
     waveform = play(heard, form, iterations=options.iterations)
     _write(sound, video if options.video else None, heard, waveform, form, caption=options.image.name)

@@ -23,7 +23,8 @@ def config_of(row: Row, resolved: Mapping[str, Any], *, precision: str) -> dict[
         precision: in which the sample was made, as Lightning names it.
     """
     own = {key: dict(getattr(row, key)) for key in ("negative_prompts", "guidance_scale")}
-    data: dict[str, Any] = {"prompts": [{**row.prompts, "seed": row.seed, **own}]}
+    files = {name: {file.kind: file.path, "prompt": file.words} for name, file in row.files.items()}
+    data: dict[str, Any] = {"prompts": [{**row.prompts, **files, "seed": row.seed, **own}]}
     if row.settings:
         data["sweep"] = {key: [value] for key, value in row.settings.items()}
     return {

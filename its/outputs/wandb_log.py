@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases: config, progress, a table of samples, summary.
+"""Samples in Weights & Biases: a table with media, and a summary. Config and progress are `its.outputs.progress`'s.
 
 The run folder is the truth; what is logged is read from it, at the end of `its predict` or later by `its log`. Media
 are uploaded from the files that are there. Keys are wandb's business: none is read, shown or written here.

@@ -94,7 +94,7 @@ def test_a_run_is_logged_from_its_folder(run, tmp_path):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     assert main(["log", str(run), "--mode", "offline", "--project", "p", "--dir", str(tmp_path / "wandb_home")]) == 0
     config, summary, history, (first, second), files = written(tmp_path / "wandb_home")
-    assert config["its"] == {"model": {"steps": 7}}
+    assert config["model"] == {"steps": 7}
     assert summary["samples"] == 2
     assert summary["failed"] == 1
     assert summary["scores/clip"] == 0.25
@@ -170,3 +170,12 @@ def test_numbers_of_scores():
 
 def test_the_summary_counts(run):
     assert summary_of(samples_of(run))["scores/clap.mean"] == 0.5
+
+
+def test_the_table_has_the_samples_of_all_ranks(config, tmp_path, forks):
+    command = ["predict", f"--config={config}", "--trainer.devices=2", "--model.steps=1", "--data.batch_size=1"]
+    command += ["--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path / 'wandb_home'}"]
+    forks.run(command, *({**rank, "WANDB_MODE": "offline"} for rank in forks.ranks(2)))
+    _, summary, _, rows, _ = written(tmp_path / "wandb_home")
+    assert summary["samples"] == 2
+    assert [row["seed"] for row in rows] == [1, 2]

@@ -103,6 +103,13 @@ def test_what_is_transparent_is_background():
     assert read_picture("x.png", background=1).min() == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--invert"], ["--format", "Riffusion"]])
+def test_what_is_transparent_is_silent(options):
+    Image.new("RGBA", (16, 64), (120, 120, 120, 0)).save("x.png")
+    assert main(["sonify", "x.png", "--iterations", "2", *options]) == 0
+    assert abs(soundfile.read("x.wav")[0]).max() < 2e-2
+
+
 def test_an_animation_gives_its_first_frame_and_a_photo_stands_upright():
     first, second = Image.new("L", (4, 6), 255), Image.new("L", (4, 6), 0)
     first.save("x.gif", save_all=True, append_images=[second])
