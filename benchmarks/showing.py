@@ -1,13 +1,15 @@
-"""What showing costs: core-seconds for a video, and the share of wall time that videos add to `its predict`.
+"""What showing costs: core-seconds for a video, and what videos and metadata add to `its predict`.
 
-`python benchmarks/showing.py`, with the embedded pack. Runs with and without videos take turns, so that what else the
-machine does falls on both.
+`python benchmarks/showing.py`, with the embedded pack. Runs with and without take turns. Wall time is only of use on a
+machine that does nothing else; core-seconds nearly anywhere.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
+import resource
 import statistics
 import tempfile
 import time
@@ -18,19 +20,24 @@ from main_job import PREDICT, ROOT, measure
 from its.commands.video import write_video_of
 from its.outputs.stored import samples_of
 
-SAMPLES = 5
-TURNS = 3
+SAMPLES = 4
 
 
-def predict(output: str, *arguments: str) -> float:
-    """Seconds of a whole process that makes `SAMPLES` samples."""
+def predict(output: str, *arguments: str) -> tuple[float, float]:
+    """Wall seconds and core-seconds of a whole process that makes `SAMPLES` samples."""
     seeds = f"{{start: 1, count: {SAMPLES}}}"
-    return measure([*PREDICT, "--data.seeds", seeds, "--data.batch_size", "1", "--output", output, *arguments])[0]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall, _ = measure([*PREDICT, "--data.seeds", seeds, "--data.batch_size", "1", "--output", output, *arguments])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
     plain, shown, cores = [], [], []
-    for _ in range(TURNS):
+    for _ in range(options.turns):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
             plain.append(predict(one, "--no-metadata"))
             shown.append(predict(other, "--save", "[video]"))
@@ -39,12 +46,15 @@ def main() -> None:
                 write_video_of(sample, metadata=True)
                 cores.append(time.process_time() - begin)
     median = statistics.median
-    results = {
-        "a video, core-seconds": round(median(cores), 3),
-        "its predict without videos, s": plain,
-        "its predict with videos, s": shown,
-        "share of wall time": round(median(shown) / median(plain) - 1, 4),
+    runs = {"without": plain, "with": shown}
+    results: dict[str, object] = {"a video, core-seconds": round(median(cores), 3)}
+    for number, unit in enumerate(("wall seconds", "core-seconds")):
+        taken = {name: [round(run[number], 1) for run in of] for name, of in runs.items()}
+        added = median(taken["with"]) / median(taken["without"]) - 1
+        results[f"its predict, {unit}"] = {**taken, "added": round(added, 4)}
+    results |= {
         "samples": SAMPLES,
+        "turns": options.turns,
         "machine": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
     }
     print(json.dumps(results, indent=2))
