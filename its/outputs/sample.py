@@ -198,11 +198,14 @@ def _write_files(
         )
 
 
+# In NumPy: torch would start threads of its own in the writer's thread, against those that make the next batch.
+
+
 def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
-    return rearrange((picture.clamp(0, 1) * 255).round(), "... h w -> h w ...").numpy().astype(np.uint8)
+    return rearrange((picture.numpy().clip(0, 1) * 255).round(), "... h w -> h w ...").astype(np.uint8)
 
 
 def sixteen_bit(waveform: Tensor) -> np.ndarray[Any, np.dtype[np.int16]]:
     """(n,) or (2, n) in [-1, 1] -> (n,) or (n, 2), rounded and not truncated."""
-    return rearrange((waveform.clamp(-1, 1) * 32767).round(), "... n -> n ...").numpy().astype(np.int16)
+    return rearrange((waveform.numpy().clip(-1, 1) * 32767).round(), "... n -> n ...").astype(np.int16)
