@@ -5,6 +5,7 @@ It is not CLIP and not CLAP. It tells the pack's own classes from each other, an
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -60,9 +61,9 @@ class _Judge(Scorer):
         chosen = logits.softmax(0).cpu()[[CLASSES[self.kind].index(name) for name in named]]
         return min(float(chosen.sum()), 1.0)
 
+    @abstractmethod
     def look(self, sample: Judged) -> Tensor:
         """What the network sees of a sample, (1, 128, r)."""
-        raise NotImplementedError
 
 
 @register
