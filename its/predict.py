@@ -48,7 +48,6 @@ def make(cli: PredictCLI) -> int:
         tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
         cli.progress.expect(len(tried), earlier=len(cli.work) - len(tried), config=config)
-        runs_of(cli.trainer)  # whether W&B can begin is known before anything is made
     check_writable(cli.output)
     status = 0
     if tried or _has_started_peers(cli):

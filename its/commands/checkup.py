@@ -151,7 +151,7 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
         if any(isinstance(path, str) for path in found):
             yield Finding("ok", f"weights {name} are in the cache")
         else:
-            remedy = f"`hf download {name}`, or give a folder; until then the embedded pack stands in, and says so"
+            remedy = f"`hf download {name}`, or a folder; until then `fallback: mini` lets the embedded pack stand in"
             yield Finding("note", f"weights {name} are not on this machine", remedy)
 
 
