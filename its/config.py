@@ -285,6 +285,8 @@ def _resolve(value: Any, path: Path, key: str) -> Any:
     """Put YAML files in the place of the values that name them; paths are relative to the file that has them."""
     if isinstance(value, dict):
         return {str(k): _resolve(v, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if key == "model" and isinstance(value, list):
+        return _overlaid([_resolve(item, path, key) for item in value], path, key)
     if not isinstance(value, str):
         return value
     beside = path.parent / value
@@ -306,6 +308,16 @@ def _value_of(key: str, file: Path, named_by: Path) -> Any:
             f"overlay it as a whole with --config {file}"
         )
     return content[key]
+
+
+def _overlaid(layers: Sequence[Any], path: Path, key: str) -> Config:
+    """Merge the items of a list, each over the one before, as `--config` files are merged."""
+    merged: Config = {}
+    for layer in layers:
+        if not isinstance(layer, dict):
+            raise UserError(f"{path}: {key} is a list with the item {layer!r:.80}; expected YAML files and mappings")
+        merged = _merge(merged, _spelled_out(layer, key))
+    return merged
 
 
 def _merge(base: Any, top: Any) -> Any:

@@ -1,8 +1,9 @@
 #!/bin/bash
 # sbatch configs/slurm/predict.sh --config configs/paper/table1.yaml
 #
-# Two nodes of four GPUs, a task for each GPU. Adapt the #SBATCH lines to the cluster; --nodes and --gpus-per-node are
-# told to Lightning below. The same command again, after a time limit too, makes what is missing.
+# Two nodes of four GPUs, one task for each GPU. Adapt the #SBATCH lines to the cluster: the trainer options below are
+# derived from them. Missing weights are an error. To resume, also after a time limit, submit the same command again:
+# it makes the samples that are missing.
 
 #SBATCH --job-name=its
 #SBATCH --nodes=2
@@ -24,8 +25,9 @@ if [ -f .venv/bin/activate ]; then
     source .venv/bin/activate
 fi
 
-# A task that fails takes the others with it, instead of leaving them to wait for it.
+# If one task fails, end the others too: they would wait for it.
 srun --kill-on-bad-exit=1 its predict "$@" \
+    --model.fallback null \
     --trainer.accelerator gpu \
     --trainer.devices "${SLURM_NTASKS_PER_NODE:-1}" \
     --trainer.num_nodes "${SLURM_JOB_NUM_NODES:-1}"

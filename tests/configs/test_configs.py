@@ -33,6 +33,26 @@ PAIRS = (
     "tiger_growl",
 )
 """Table 5's, in its order."""
+DEMOS = (*PAIRS, "three_experts", "backwards")
+"""The only configs that fall back to the embedded pack."""
+REPRODUCTIONS = sorted(
+    path.relative_to(ROOT).as_posix() for name in ("paper", "examples") for path in (ROOT / "configs" / name).iterdir()
+)
+EXAMPLES = {
+    "bell": ("castle_bell", 1234, 100),
+    "dog": ("dog_bark", 1234, 100),
+    "garden": ("garden_birds", 1234, 100),
+    "kitten": ("kitten_meow", 1234, 100),
+    "race": ("race_car", 1234, 100),
+    "train": ("train_whistle", 1234, 100),
+    "tiger": ("tiger_growl", 1234, 100),
+    "corgi": (("a painting of corgis, grayscale, black background", "dog barking"), 2034, 50),
+    "pond": (("a pond full of water lilies, grayscale, lithograph style", "frog croaking"), 2024, 100),
+    "horse": (("a painting of horse heads, grayscale, black background", "horse neighing"), 1234, 1000),
+    "garden-v2": (("a painting of a blooming garden, grayscale", "birds singing sweetly"), 1234, 100),
+    "default": (("a castle with bell towers, grayscale, lithograph style", "bell ringing"), 2024, 50),
+}
+"""The authors' examples: the config of the same pair, or its prompts; first seed; number of samples."""
 
 
 ELSEWHERE = (
@@ -97,12 +117,14 @@ def test_every_value_of_a_sweep_parses(build, file):
     assert sweep["command"][:3] == ["${env}", "${program}", "predict"]
     assert sweep["command"][-1] == "${args}"
     fixed = [str(word) for word in sweep["command"][3:-1]]
+    assert "--model.fallback null" in " ".join(fixed)
     for place in range(max(len(parameter["values"]) for parameter in sweep["parameters"].values())):
         point = {key: (parameter["values"] * 9)[place] for key, parameter in sweep["parameters"].items()}
         command = ["its", "predict", *fixed, *(f"--{key}={value}" for key, value in point.items())]
         cli = build(shlex.join(command))
         assert cli.rows
         assert cli.config.mixed  # points share a folder
+        assert cli.model.fallback is None
 
 
 def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
@@ -115,8 +137,9 @@ def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "2"}
     command = ["bash", script, "--config", "configs/castle_bell.yaml"]
     said = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    expected = "--kill-on-bad-exit=1 its predict --config configs/castle_bell.yaml --trainer.accelerator gpu "
-    assert " ".join(said.split()) == f"{expected}--trainer.devices 4 --trainer.num_nodes 2"
+    expected = "--kill-on-bad-exit=1 its predict --config configs/castle_bell.yaml --model.fallback null "
+    expected += "--trainer.accelerator gpu --trainer.devices 4 --trainer.num_nodes 2"
+    assert " ".join(said.split()) == expected
 
 
 def test_a_misspelt_key_an_unknown_class_and_a_missing_file_do_not_pass(build, tmp_path):
@@ -143,7 +166,8 @@ def test_pair_runs_by_itself(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_pairs_differ_in_prompts_and_folder_alone(name):
     castle, other = overlaid("configs/castle_bell.yaml"), overlaid(f"configs/{name}.yaml")
-    assert castle["model"] == other["model"] == overlaid("configs/models/paper.yaml")["model"]
+    paper = overlaid("configs/models/paper.yaml")["model"]
+    assert castle["model"] == other["model"] == paper | {"fallback": "mini"}
     assert castle["data"] | {"prompts": None} == other["data"] | {"prompts": None}
 
 
@@ -161,10 +185,42 @@ def test_table_4_is_every_picture_with_every_sound():
     assert len({tuple(row.prompts.values()) for row in rows}) == 100
 
 
-def test_table_1_is_a_thousand_samples_and_takes_no_stand_in(build):
-    cli = build(command_of("configs/paper/table1.yaml"))
-    assert len(cli.rows) == 1000
-    assert cli.model.fallback is None
+def test_table_1_is_a_thousand_samples(build):
+    assert len(build(command_of("configs/paper/table1.yaml")).rows) == 1000
+
+
+@pytest.mark.parametrize("file", REPRODUCTIONS)
+def test_reproductions_have_no_fallback_and_draw_the_authors_noise(build, file):
+    command = command_of(file)
+    assert command == f"its predict --config {file}"
+    assert overlaid(file)["model"] | {"fallback": None, "noise_dtype": "float16"} == overlaid(file)["model"]
+    model = build(command).model
+    assert (model.fallback, model.noise_dtype) == (None, "float16")
+
+
+def test_only_demos_fall_back_to_the_pack():
+    falling_back = {file for file in CONFIGS if (overlaid(file).get("model") or {}).get("fallback") is not None}
+    assert falling_back == {f"configs/{name}.yaml" for name in DEMOS}
+    assert {overlaid(file)["model"]["fallback"] for file in falling_back} == {"mini"}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_have_the_authors_prompts_seeds_and_settings(build, name):
+    prompts, first, count = EXAMPLES[name]
+    if isinstance(prompts, str):
+        prompts = tuple(overlaid(f"configs/{prompts}.yaml")["data"]["prompts"][0].values())
+    cli = build(command_of(f"configs/examples/{name}.yaml"))
+    assert [row.seed for row in cli.rows] == list(range(first, first + count))
+    assert {(row.prompts["visual"], row.prompts["audio"]) for row in cli.rows} == {prompts}
+    assert {tuple(row.guidance_scale.values()) for row in cli.rows} == {(10.0, 10.0)}
+    model = cli.config.model
+    assert (model.steps, model.trim) == (100, 0 if name == "default" else 32)
+    assert model.combiner.init_args.t == {"visual": 0.9, "audio": 1.0}
+    assert str(cli.output) == f"runs/examples/{name}"
+
+
+def test_there_are_no_other_examples():
+    assert {path.stem for path in (ROOT / "configs/examples").iterdir()} == set(EXAMPLES)
 
 
 def test_mini_has_the_settings_that_the_pack_brings():

@@ -94,6 +94,24 @@ def test_a_file_in_the_place_of_a_value_is_relative_to_the_file_that_names_it(tm
     assert config["model"]["experts"]["audio"]["init_args"]["weights"] == "g/h"
 
 
+def test_a_model_may_be_a_list_of_files_and_mappings_each_over_the_one_before(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "base.yaml").write_text(BASE.partition("data:")[0])
+    overlay = "{steps: 7, fallback: null, experts: {audio: StableDiffusion, visual: {init_args: {revision: r}}}}"
+    config = compose(tmp_path, f"model: [models/base.yaml, {overlay}]").pruned()["model"]
+    assert config["steps"] == 7
+    assert config["fallback"] is None
+    assert config["experts"]["audio"] == {"class_path": "StableDiffusion"}
+    assert config["experts"]["visual"]["init_args"] == {"weights": "a/b", "revision": "r"}
+    assert config["combiner"]["class_path"] == "WarmStartAverage"
+
+
+@pytest.mark.parametrize("item", ["7", "GriffinLim", "[7]", "null"])
+def test_an_item_of_such_a_list_that_is_neither_is_refused(tmp_path, item):
+    with pytest.raises(UserError, match=r"0\.yaml: model is a list with the item .*; expected YAML files and mappings"):
+        compose(tmp_path, f"model: [{{steps: 7}}, {item}]")
+
+
 def test_a_file_of_prompts_is_relative_to_the_config(tmp_path):
     (tmp_path / "prompts.csv").write_text("visual,audio\n")
     assert compose(tmp_path, "data: {prompts: prompts.csv}").pruned()["data"]["prompts"] == str(
