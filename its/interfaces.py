@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from its.spectrogram import SpectrogramFormat
+    from its.weights import Download
 
 
 class Plugin:
@@ -50,7 +51,7 @@ class Plugin:
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
         """Whether this suits a process of so many steps on a canvas of (rows, columns).
 
-        Asked before anything is loaded, and of parts with weights after `prepare`. The default has no objections.
+        Asked before anything is loaded, and of parts with weights after `find`. The default has no objections.
 
         Raises:
             ValueError: it doesn't suit; the message says why.
@@ -78,25 +79,43 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
 
 
 class Part(Plugin, nn.Module):
-    """What experts, codecs, vocoders and colorizers share: weights that are found first and loaded later.
+    """Base of experts, codecs, vocoders, colorizers and scorers: weights are found first and loaded later.
 
-    A constructor only keeps its arguments. `prepare` and `load` are called in this order, once in each process.
+    A constructor only keeps its arguments. `find`, `prepare` and `load` are called in this order, once in each process.
+    Each also calls the parts within, so that a wrapper has nothing to add. `its.weights.PretrainedComponent` is the
+    base of parts that have weights of their own.
     """
 
-    def prepare(self) -> None:
-        """Find the weights, or download them, without reading them.
+    def find(self) -> list[Download]:
+        """Find the weights and check what they are; nothing but small files is downloaded.
+
+        Returns:
+            What has to be downloaded.
 
         Raises:
-            its.weights.WeightsNotFound: they are neither on this machine nor to be had.
+            its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
+            its.errors.UserError: they are of another kind than this part reads.
         """
+        return [download for part in _parts_within(self) for download in part.find()]
+
+    def prepare(self) -> None:
+        """Find the weights, and download what is missing. Nothing is read.
+
+        Raises:
+            its.weights.WeightsNotFound, its.errors.UserError: as `find`.
+        """
+        for part in _parts_within(self):
+            part.prepare()
 
     def load(self) -> None:
         """Read the weights. Lightning sets torch's default dtype and device around this call: follow them."""
+        for part in _parts_within(self):
+            part.load()
 
     def provenance(self) -> dict[str, Any] | None:
         """Which weights this part runs on, for `sample.json`: name, and revision or sha256. None if it has none.
 
-        Valid after `prepare`.
+        Valid after `find`.
         """
         return None
 
@@ -109,12 +128,21 @@ class Part(Plugin, nn.Module):
         return cls()
 
 
+def _parts_within(module: nn.Module) -> Iterator[Part]:
+    """The nearest parts among a module's descendants."""
+    for child in module.children():
+        if isinstance(child, Part):
+            yield child
+        else:
+            yield from _parts_within(child)
+
+
 class LatentCodec(Part, ABC):
     """Maps pictures to the latents that experts denoise, and back."""
 
     @abstractmethod
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
-        """(rows, columns) of a picture -> (c, h, w) of its latents. Valid after `prepare`.
+        """(rows, columns) of a picture -> (c, h, w) of its latents. Valid after `find`.
 
         Raises:
             ValueError: the canvas is not a multiple of what one latent covers.
@@ -157,7 +185,10 @@ class NoiseExpert(Part, ABC):
     @property
     @abstractmethod
     def latent_space(self) -> str:
-        """Name of the space that the latents live in. Experts compose only where these names are equal."""
+        """Name of the space that the latents live in. Experts compose only where these names are equal.
+
+        Valid after `find`: of a latent diffusion model it follows from the configuration of its autoencoder.
+        """
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
@@ -186,7 +217,7 @@ class NoiseExpert(Part, ABC):
         """The noise schedule that the expert was trained with: (T,) alpha_t, which falls, float32 on the CPU.
 
         z_t = sqrt(alpha_t) z_0 + sqrt(1 - alpha_t) eps. The default is that of Stable Diffusion v1 and all that was
-        tuned from it. Valid after `prepare`.
+        tuned from it. Valid after `find`. A scheduler with another schedule is refused.
         """
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32, device="cpu") ** 2
         return (1 - betas).cumprod(0)
@@ -270,10 +301,10 @@ class Vocoder(Part, ABC):
     @property
     @abstractmethod
     def format(self) -> SpectrogramFormat:
-        """What spectrogram it reads. Valid after `prepare`."""
+        """What spectrogram it reads. Valid after `find`."""
 
     def adopt(self, format: SpectrogramFormat) -> None:
-        """What the experts draw, told before `prepare`: for vocoders that play any format. The others ignore it."""
+        """What the experts draw, told before `find`: for vocoders that play any format. The others ignore it."""
 
     @abstractmethod
     def forward(self, log_mel: Tensor) -> Tensor:

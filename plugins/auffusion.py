@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from its.registry import register
 from its.spectrogram import AUFFUSION
 from its_plugins.attention_backend import Attention
@@ -13,12 +15,14 @@ class Auffusion(StableDiffusion):
     """Auffusion (Xue et al., arXiv 2401.01044): Stable Diffusion v1.5 tuned to draw log-mel spectrograms.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the hub, or `owner/name/file`.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
         attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
     """
 
     format = AUFFUSION
@@ -32,6 +36,7 @@ class Auffusion(StableDiffusion):
         unet_folder: str = "unet",
         channels_last: bool = False,
         attention: Attention = "default",
+        lora: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(
             weights=weights,
@@ -40,4 +45,5 @@ class Auffusion(StableDiffusion):
             unet_folder=unet_folder,
             channels_last=channels_last,
             attention=attention,
+            lora=lora,
         )

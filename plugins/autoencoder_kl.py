@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
 from its.interfaces import LatentCodec
 from its.registry import register
-from its.weights import Located
-from its_plugins.pipeline_folder import DIFFUSERS_STEM, locate_model, read_config, read_model
+from its.weights import PretrainedComponent, Source
+from its.weights.files import read_json, tensors_of
+from its.weights.model_files import DIFFUSERS, ModelFiles, model_files, within
+from its.weights.models import for_inference, read_model
+from its_plugins import single_file
+from its_plugins.stable_diffusion_configs import VAE_DEFAULTS, check_vae
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
 @register
-class AutoencoderKLCodec(LatentCodec):
-    """The `vae` of a diffusers folder: pictures to latents and back (Rombach et al., arXiv 2112.10752).
+class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
+    """The autoencoder of a latent diffusion model: pictures to latents and back (Rombach et al., arXiv 2112.10752).
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        weights: `pack:NAME`, a diffusers folder (or its `vae` alone), a checkpoint file, `owner/name` on the hub, or
+            `owner/name/file`.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
         channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
+    reads_checkpoints = True
     vae: AutoencoderKL
 
     def __init__(
@@ -37,60 +46,50 @@ class AutoencoderKLCodec(LatentCodec):
         variant: str | None = None,
         channels_last: bool = False,
     ) -> None:
-        super().__init__()
-        self.weights = weights
-        self.revision = revision
+        super().__init__(weights=weights, revision=revision)
         self.variant = variant
         self.channels_last = channels_last
-        self._located: Located | None = None
+        self._model: ModelFiles | None = None
         self._config: dict[str, Any] = {}
-        self._loaded = False
 
-    def prepare(self) -> None:
-        """Find `vae/`, and read how it is built."""
-        if self._located is None:
-            self._located = locate_model(
-                self.weights, "vae", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant
-            )
-            self._config = read_config(self._located.folder / "vae" / "config.json")
+    def select(self, source: Source) -> Sequence[str]:
+        """The files of `vae/`, or of the root where that is an autoencoder."""
+        if source.checkpoint is not None:
+            file = source.require(source.checkpoint)
+            if (shapes := source.shapes(file[0])) is not None:
+                single_file.check(shapes, part="vae", where=source.name)
+            self._model, self._config = None, read_json(single_file.CONFIGS / "vae" / "config.json")
+            return file
+        alone = within("vae", "config.json") not in source and source.matching(f"{DIFFUSERS.safetensors}*")
+        self._model = model_files(source, "" if alone else "vae", DIFFUSERS, variant=self.variant)
+        self._config = source.json(self._model.config)
+        check_vae(self._config, where=f"{source.name}: {self._model.config}")
+        return self._model.names
 
-    def load(self) -> None:
-        """Read the weights, once."""
-        if self._loaded:
-            return
+    def read(self) -> None:
+        """Read the autoencoder."""
         from diffusers import AutoencoderKL
 
-        self.vae = read_model(
-            AutoencoderKL,
-            self.located,
-            "vae",
-            variant=self.variant,
-            channels_last=self.channels_last,
-            low_cpu_mem_usage=False,
-        )
-        self._loaded = True
-
-    @property
-    def located(self) -> Located:
-        """Where the weights are.
-
-        Raises:
-            RuntimeError: `prepare` was not called yet.
-        """
-        if self._located is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
-        return self._located
+        if self._model is not None:
+            self.vae = read_model(
+                AutoencoderKL, self.folder, self._model, channels_last=self.channels_last, low_cpu_mem_usage=False
+            )
+            return
+        device, tensors = torch.get_default_device(), tensors_of(self.folder / self.files[0])
+        single_file.check({n: tuple(t.shape) for n, t in tensors.items()}, part="vae", where=self.weights)
+        self.vae = for_inference(single_file.read(tensors, "vae"), device=device, channels_last=self.channels_last)
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(rows, columns) of a picture -> (c, h, w): 8 pixels a latent each way in Stable Diffusion."""
-        located, (rows, columns) = self.located, canvas
-        factor = 2 ** (len(self._config["block_out_channels"]) - 1)  # every block but the last halves the picture
+        name, (rows, columns) = self.source.name, canvas
+        known = {**VAE_DEFAULTS, **self._config}
+        factor = 2 ** (len(known["block_out_channels"]) - 1)  # every block but the last halves the picture
         if rows % factor or columns % factor or rows <= 0 or columns <= 0:
             raise ValueError(
                 f"canvas [{rows}, {columns}]: rows and columns must be multiples of {factor}, "
-                f"since the autoencoder of {located.name} keeps one latent for {factor} x {factor} pixels"
+                f"since the autoencoder of {name} keeps one latent for {factor} x {factor} pixels"
             )
-        return self._config["latent_channels"], rows // factor, columns // factor
+        return known["latent_channels"], rows // factor, columns // factor
 
     def encode(self, picture: Tensor) -> Tensor:
         """(b, 3, H, W) in [0, 1] -> (b, c, h, w): the posterior's mean, scaled to about unit variance."""
@@ -105,8 +104,10 @@ class AutoencoderKLCodec(LatentCodec):
         return (picture.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
 
     def provenance(self) -> dict[str, Any]:
-        """Name, and revision or sha256, of the autoencoder."""
-        return self.located.provenance()
+        """Name, and commit or sha256, of the autoencoder."""
+        record = super().provenance()
+        variant = None if self._model is None else self._model.variant
+        return record if variant == self.variant or self.source.revision is None else record | {"variant": variant}
 
     @classmethod
     def example(cls, folder: Path) -> Self:

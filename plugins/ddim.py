@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
 import torch
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from its.interfaces import Scheduler
 from its.registry import register
+from its_plugins.noise_schedule import Betas, alphas_of
 
-Betas = Literal["scaled_linear", "linear", "squaredcos_cap_v2"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
 
@@ -64,15 +63,7 @@ class DDIM(Scheduler):
         self.train_timesteps = train_timesteps
         self.spacing = spacing
         self.steps_offset = steps_offset
-        if beta_schedule == "squaredcos_cap_v2":
-            betas = _cosine_betas(train_timesteps)
-        else:
-            power = 0.5 if beta_schedule == "scaled_linear" else 1.0
-            ends = beta_start**power, beta_end**power
-            # In float32 and in this order, as diffusers does and as the models were trained: float64 differs by 1e-6,
-            # which the networks let grow over a hundred steps.
-            betas = torch.linspace(*ends, train_timesteps, dtype=torch.float32, device="cpu") ** (1 / power)
-        alphas = torch.cumprod(1 - betas, dim=0)  # alpha_t of the paper, which is alpha-bar elsewhere
+        alphas = alphas_of(beta_schedule, beta_start, beta_end, train_timesteps)
         last = torch.ones_like(alphas[:1]) if set_alpha_to_one else alphas[:1]
         self._sqrt_alphas: list[float] = (torch.cat([alphas, last]) ** 0.5).tolist()
         self._sqrt_betas: list[float] = ((1 - torch.cat([alphas, last])) ** 0.5).tolist()
@@ -134,10 +125,3 @@ class DDIM(Scheduler):
         # Beyond the last timestep lies the table's last entry, the alpha of a clean picture.
         return max(self._timestep(index) - self.train_timesteps // len(self._timesteps), -1)
 
-
-def _cosine_betas(train_timesteps: int) -> Tensor:
-    def signal(time: float) -> float:  # alpha-bar at a share of the whole time
-        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    shares = [signal((t + 1) / train_timesteps) / signal(t / train_timesteps) for t in range(train_timesteps)]
-    return torch.tensor([min(1 - share, 0.999) for share in shares], dtype=torch.float32, device="cpu")

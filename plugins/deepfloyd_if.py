@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
+from its.errors import UserError
 from its.registry import register
-from its.weights import Located, locate
-from its_plugins.pipeline_folder import (
-    DIFFUSERS_STEM,
-    TRANSFORMERS_STEM,
-    locate_model,
-    read_config,
-    read_model,
-    read_tokenizer,
-)
+from its.weights import Pin, PretrainedComponent, Source, pin
+from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, tokenizer_files
+from its.weights.models import read_model, read_tokenizer
 from its_plugins.pixel_expert import PixelExpert
 
 if TYPE_CHECKING:
@@ -29,17 +23,22 @@ if TYPE_CHECKING:
 MAX_TOKENS = 77
 """T5 reads more, but IF was trained with texts of this length."""
 
+# One licence serves all of DeepFloyd's repositories, and is accepted on this page.
+_LICENCE = Pin(licence_page="https://huggingface.co/DeepFloyd/IF-I-XL-v1.0")
+pin({f"DeepFloyd/IF-{stage}-v1.0": _LICENCE for stage in ("I-M", "I-L", "I-XL", "II-M", "II-L")})
+
 
 @register
-class DeepFloydIF(PixelExpert):
-    """DeepFloyd IF, stage I (Stability AI, 2023): 64 x 64 pixels and other sizes, told by T5 what to draw.
+class DeepFloydIF(PretrainedComponent, PixelExpert):
+    """DeepFloyd IF, stage I (Stability AI, 2023): 64 x 64 pixels and other sizes, conditioned by T5.
 
-    Equal to diffusers' `IFPipeline`. The repositories on the hub want their licence accepted first.
+    Equal to diffusers' `IFPipeline`. The repositories on the hub are gated: their licence has to be accepted first.
 
     Args:
         weights: a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
     """
 
     unet: UNet2DConditionModel
@@ -47,64 +46,43 @@ class DeepFloydIF(PixelExpert):
     tokenizer: T5Tokenizer
 
     def __init__(
-        self,
-        *,
-        weights: str = "DeepFloyd/IF-I-M-v1.0",
-        revision: str | None = None,
-        variant: str | None = "fp16",
+        self, *, weights: str = "DeepFloyd/IF-I-M-v1.0", revision: str | None = None, variant: str | None = "fp16"
     ) -> None:
-        super().__init__()
-        self.weights = weights
-        self.revision = revision
+        super().__init__(weights=weights, revision=revision)
         self.variant = variant
-        self._located: Located | None = None
+        self._models: dict[str, ModelFiles] = {}
+        self._unet: Mapping[str, Any] = {}
+        self._schedule: Mapping[str, Any] = {}
         self._seen: set[str] = set()
-        self._loaded = False
 
-    def prepare(self) -> None:
-        """Find UNet, T5, tokenizer and noise schedule; nothing else of the folder is downloaded."""
-        if self._located is not None:
-            return
-        where: dict[str, Any] = {"revision": self.revision, "variant": self.variant}
-        unet = locate_model(self.weights, "unet", stem=DIFFUSERS_STEM, **where)
-        text = locate_model(self.weights, "text_encoder", stem=TRANSFORMERS_STEM, **where)
-        small = ["scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json", "tokenizer/*"]
-        others = locate(self.weights, files=small, revision=self.revision)
-        self._located = replace(unet, files=unet.files + text.files + others.files)
+    def select(self, source: Source) -> Sequence[str]:
+        """UNet, T5, tokenizer and noise schedule; nothing else of the folder is read."""
+        unet = model_files(source, "unet", DIFFUSERS, variant=self.variant)
+        text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
+        scheduler = source.require("scheduler/scheduler_config.json")
+        tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("spiece.model", "tokenizer.json"))
+        self._models = {"unet": unet, "text_encoder": text}
+        self._unet, self._schedule = source.json(unet.config), source.json(scheduler[0])
+        check_pixel_unet(self._unet, where=f"{source.name}: unet", channels=3)
+        return unet.names + text.names + scheduler + tokenizer
 
-    def load(self) -> None:
-        """Read the weights, once."""
-        if self._loaded:
-            return
+    def read(self) -> None:
+        """UNet, T5 and tokenizer."""
         from diffusers import UNet2DConditionModel
         from transformers import T5EncoderModel, T5Tokenizer
 
-        self.unet = read_model(
-            UNet2DConditionModel, self.located, "unet", variant=self.variant, low_cpu_mem_usage=False
-        )
-        self.text_encoder = read_model(T5EncoderModel, self.located, "text_encoder", variant=self.variant)
-        self.tokenizer = read_tokenizer(T5Tokenizer, self.located)
-        self._loaded = True
-
-    @property
-    def located(self) -> Located:
-        """Where the weights are.
-
-        Raises:
-            RuntimeError: `prepare` was not called yet.
-        """
-        if self._located is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
-        return self._located
+        self.unet = read_model(UNet2DConditionModel, self.folder, self._models["unet"], low_cpu_mem_usage=False)
+        self.text_encoder = read_model(T5EncoderModel, self.folder, self._models["text_encoder"])
+        self.tokenizer = read_tokenizer(T5Tokenizer, self.folder / "tokenizer")
 
     @property
     def multiple(self) -> int:
         """8 pixels: every block of the UNet but the last halves the picture."""
-        return unet_multiple(self.located, "unet")
+        return unet_multiple(self._unet)
 
     def sampler(self) -> DDPMScheduler:
         """DDPM on the cosine schedule, with learned variance and dynamic thresholding."""
-        return read_sampler(self.located)
+        return sampler_of(self._schedule)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """b prompts -> (b, 77, c), T5's hidden states; c is 4096. T5 does not look at the padding, the UNet does."""
@@ -128,10 +106,6 @@ class DeepFloydIF(PixelExpert):
         output: Tensor = self.unet(pixels.to(dtype), timestep, text.to(dtype), return_dict=False)[0]
         return output.to(pixels.dtype)
 
-    def provenance(self) -> dict[str, Any]:
-        """Name, and revision or sha256, of what is read."""
-        return self.located.provenance()
-
     @classmethod
     def example(cls, folder: Path) -> Self:
         """With tiny random weights made in `folder`."""
@@ -150,17 +124,29 @@ class DeepFloydIF(PixelExpert):
             )
 
 
-def unet_multiple(located: Located, component: str) -> int:
-    """What the rows and columns that a UNet of diffusers gets must be multiples of."""
-    config = read_config(located.folder / component / "config.json")
+def check_pixel_unet(config: Mapping[str, Any], *, where: str, channels: int) -> None:
+    """Check that a UNet of diffusers reads pixels.
+
+    Args:
+        config: its `config.json`.
+        where: the weights, for the message.
+        channels: 3, or 6 where it also reads a smaller picture.
+
+    Raises:
+        UserError: it reads something else.
+    """
+    if (got := config.get("in_channels", 4)) != channels:
+        raise UserError(f"{where} has {got} input channels, expected {channels}: a model of DeepFloyd IF's kind")
+
+
+def unet_multiple(config: Mapping[str, Any]) -> int:
+    """Pixels that rows and columns must be multiples of, by the configuration of a UNet of diffusers."""
     return int(2 ** (len(config["block_out_channels"]) - 1))
 
 
-def read_sampler(located: Located, component: str = "scheduler") -> DDPMScheduler:
-    """The ancestral sampler that a pipeline folder describes."""
+def sampler_of(config: Mapping[str, Any]) -> DDPMScheduler:
+    """The ancestral sampler that a `scheduler_config.json` describes."""
     from diffusers import DDPMScheduler
 
-    sampler: DDPMScheduler = DDPMScheduler.from_config(
-        read_config(located.folder / component / "scheduler_config.json")
-    )
+    sampler: DDPMScheduler = DDPMScheduler.from_config(dict(config))
     return sampler

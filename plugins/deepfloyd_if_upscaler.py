@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,25 +10,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from its.interfaces import Part
 from its.noise import initial_noise
-from its.weights import Located, locate
-from its_plugins.deepfloyd_if import read_sampler, unet_multiple
-from its_plugins.pipeline_folder import DIFFUSERS_STEM, locate_model, read_model
+from its.weights import PretrainedComponent, Source
+from its.weights.model_files import DIFFUSERS, ModelFiles, model_files
+from its.weights.models import read_model
+from its_plugins.deepfloyd_if import check_pixel_unet, sampler_of, unet_multiple
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
+SCHEDULES = tuple(f"{name}/scheduler_config.json" for name in ("scheduler", "image_noising_scheduler"))
 
-class DeepFloydIFUpscaler(Part):
-    """DeepFloyd IF, stage II: draws a picture again, larger, told by text and by the small picture made a bit noisy.
+
+class DeepFloydIFUpscaler(PretrainedComponent):
+    """DeepFloyd IF, stage II: enlarges a picture, conditioned by text and by the small picture with some noise.
 
     Its texts are stage I's: both were trained on the same T5. Equal to diffusers' `IFSuperResolutionPipeline`.
 
     Args:
         weights: a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
         noise_level: timestep whose noise the small picture gets, so that its flaws aren't copied.
     """
 
@@ -43,55 +45,39 @@ class DeepFloydIFUpscaler(Part):
         variant: str | None = "fp16",
         noise_level: int = 50,
     ) -> None:
-        super().__init__()
+        super().__init__(weights=weights, revision=revision)
         if not 0 <= noise_level < 1000:
             raise ValueError(f"noise_level (={noise_level}) must lie between 0 and 999")
-        self.weights = weights
-        self.revision = revision
         self.variant = variant
         self.noise_level = noise_level
-        self._located: Located | None = None
-        self._loaded = False
+        self._model: ModelFiles | None = None
+        self._unet: Mapping[str, Any] = {}
+        self._schedules: list[Mapping[str, Any]] = []
 
-    def prepare(self) -> None:
-        """Find the UNet and its noise schedules; nothing else of the folder is downloaded."""
-        if self._located is not None:
-            return
-        unet = locate_model(self.weights, "unet", stem=DIFFUSERS_STEM, revision=self.revision, variant=self.variant)
-        schedules = [f"{name}/scheduler_config.json" for name in ("scheduler", "image_noising_scheduler")]
-        others = locate(self.weights, files=schedules, revision=self.revision)
-        self._located = replace(unet, files=unet.files + others.files)
+    def select(self, source: Source) -> Sequence[str]:
+        """The UNet and its noise schedules; nothing else of the folder is read."""
+        self._model = model_files(source, "unet", DIFFUSERS, variant=self.variant)
+        self._unet = source.json(self._model.config)
+        check_pixel_unet(self._unet, where=f"{source.name}: unet", channels=6)
+        schedules = source.require(*SCHEDULES)
+        self._schedules = [source.json(name) for name in schedules]
+        return self._model.names + schedules
 
-    def load(self) -> None:
-        """Read the weights, once."""
-        if self._loaded:
-            return
+    def read(self) -> None:
+        """Read the UNet."""
         from diffusers import UNet2DConditionModel
 
-        self.unet = read_model(
-            UNet2DConditionModel, self.located, "unet", variant=self.variant, low_cpu_mem_usage=False
-        )
-        self._loaded = True
-
-    @property
-    def located(self) -> Located:
-        """Where the weights are.
-
-        Raises:
-            RuntimeError: `prepare` was not called yet.
-        """
-        if self._located is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
-        return self._located
+        assert self._model is not None
+        self.unet = read_model(UNet2DConditionModel, self.folder, self._model, low_cpu_mem_usage=False)
 
     @property
     def multiple(self) -> int:
-        """Rows and columns must be multiples of this. Valid after `prepare`."""
-        return unet_multiple(self.located, "unet")
+        """Rows and columns must be multiples of this. Valid after `find`."""
+        return unet_multiple(self._unet)
 
     def sampler(self) -> DDPMScheduler:
-        """The noise schedule and ancestral sampler, a new one each time. Valid after `prepare`."""
-        return read_sampler(self.located)
+        """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
+        return sampler_of(self._schedules[0])
 
     def told_by(
         self, small: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
@@ -103,7 +89,7 @@ class DeepFloydIFUpscaler(Part):
         large = functional.interpolate(small, size, mode="bilinear", align_corners=True)  # as in its training
         noise = initial_noise(generators, (3, *size)).to(large)
         level = torch.full((len(large),), self.noise_level, device=large.device)
-        large = read_sampler(self.located, "image_noising_scheduler").add_noise(large, noise, level)
+        large = sampler_of(self._schedules[1]).add_noise(large, noise, level)
 
         def predict(pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             dtype, times = self.unet.conv_in.weight.dtype, len(pixels) // len(large)
@@ -114,10 +100,6 @@ class DeepFloydIFUpscaler(Part):
             return output.to(pixels.dtype)
 
         return predict
-
-    def provenance(self) -> dict[str, Any]:
-        """Name, and revision or sha256, of what is read."""
-        return self.located.provenance()
 
     @classmethod
     def example(cls, folder: Path) -> Self:

@@ -134,16 +134,6 @@ class FactorizedDiffusion(Colorizer):
         self.guidance_scale = guidance_scale
         self.shrink = shrink
 
-    def prepare(self) -> None:
-        """Find both stages' weights."""
-        for stage in self._stages():
-            stage.prepare()
-
-    def load(self) -> None:
-        """Read both stages' weights."""
-        for stage in self._stages():
-            stage.load()
-
     def provenance(self) -> dict[str, Any]:
         """Of both stages in one record."""
         records = [stage.provenance() or {} for stage in self._stages()]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -18,20 +17,22 @@ from its.errors import UserError
 from its.interfaces import Vocoder
 from its.registry import register
 from its.spectrogram import AUFFUSION, SpectrogramFormat
-from its.weights import Located, locate
+from its.weights import PretrainedComponent, Source
+from its.weights.files import load_pickle
+from its.weights.model_files import within
 from its_plugins.hifi_gan_generator import Generator
 
 
 @register
-class HiFiGAN(Vocoder):
+class HiFiGAN(PretrainedComponent, Vocoder):
     """HiFi-GAN as Auffusion ships it: `config.json` and `vocoder.pt` in a folder of the pipeline.
 
-    Weight normalisation is folded into the weights. The pickle is read with `weights_only`, so it can't run code.
+    Weight normalisation, of either kind that torch has, is folded into the weights.
 
     Args:
         weights: `pack:NAME`, a local folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        subfolder: where the two files are; a local folder may also hold them itself.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        subfolder: where the two files are; they may also lie beside each other in the folder itself.
     """
 
     def __init__(
@@ -41,23 +42,20 @@ class HiFiGAN(Vocoder):
         revision: str | None = None,
         subfolder: str = "vocoder",
     ) -> None:
-        super().__init__()
-        self.weights = weights
-        self.revision = revision
+        super().__init__(weights=weights, revision=revision)
         self.subfolder = subfolder
         self.generator: Generator | None = None
-        self._located: Located | None = None
         self._config: dict[str, Any] = {}
 
     @property
     def format(self) -> SpectrogramFormat:
-        """What `config.json` says, valid after `prepare`. What it leaves out, and the range, are Auffusion's.
+        """What `config.json` says, valid after `find`. What it leaves out, and the range, are Auffusion's.
 
         Raises:
-            RuntimeError: `prepare` was not called.
+            RuntimeError: `find` was not called.
         """
         if not self._config:
-            raise RuntimeError("the format of HiFiGAN is read from its config.json: call prepare() first")
+            raise RuntimeError("the format of HiFiGAN is read from its config.json: call find() first")
         given = {
             field: self._config[key]
             for field, key in _FORMAT_KEYS.items()
@@ -66,42 +64,31 @@ class HiFiGAN(Vocoder):
         form = replace(AUFFUSION, **given, hop_length=prod(self._config["upsample_rates"]))
         return form if form == AUFFUSION else replace(form, name=self.weights)
 
-    def prepare(self) -> None:
-        """Find both files and read the configuration.
+    def select(self, source: Source) -> Sequence[str]:
+        """Both files; the configuration is read.
 
         Raises:
-            its.weights.WeightsNotFound: one of them is missing.
             UserError: the configuration is not that of a HiFi-GAN.
         """
-        here = Path(self.weights).expanduser()
-        inside = here.is_dir() and not (here / self.subfolder).is_dir()
-        prefix = "" if inside else f"{self.subfolder}/"
-        files = [f"{prefix}config.json", f"{prefix}vocoder.pt"]
-        self._located = locate(self.weights, files=files, revision=self.revision)
-        self._config = _read_config(self._located.folder / files[0])
+        inside = within(self.subfolder, "vocoder.pt") not in source and "vocoder.pt" in source
+        prefix = "" if inside else self.subfolder
+        config, checkpoint = source.require(within(prefix, "config.json"), within(prefix, "vocoder.pt"))
+        self._config = _checked(source.json(config), source.path(config))
+        return config, checkpoint
 
-    def load(self) -> None:
-        """Read the weights.
+    def read(self) -> None:
+        """Read the generator.
 
         Raises:
-            UserError: they are no plain tensors, or don't fit the configuration.
+            UserError: its tensors don't fit the configuration.
         """
-        if self.generator is not None:
-            return
-        if self._located is None:
-            raise RuntimeError("HiFiGAN was not prepared: call prepare() before load()")
-        folder = self._located.folder
-        config, checkpoint = (folder / name for name in self._located.files)
+        config, checkpoint = (self.folder / name for name in self.files)
         with torch.device("meta"):  # nothing is drawn from the global generator, no default dtype gets in
             generator = Generator(self._config)
         state = _read_state(checkpoint)
         _check_fit(state, generator.state_dict(), checkpoint=checkpoint, config=config)
         generator.load_state_dict(state, assign=True)
         self.generator = generator.to(torch.get_default_device()).eval().requires_grad_(False)
-
-    def provenance(self) -> dict[str, Any] | None:
-        """Name and revision or sha256."""
-        return None if self._located is None else self._located.provenance()
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """(b, f, t) natural log of mel magnitudes -> (b, t * hop_length) sound, float32 in [-1, 1].
@@ -168,13 +155,8 @@ _FORMAT_KEYS = {
 }
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds a {type(config).__name__}, expected an object with HiFi-GAN's keys")
+def _checked(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration, if it is one of a HiFi-GAN."""
     if missing := [key for key in _NETWORK_KEYS if key not in config]:
         raise UserError(f"{path} lacks {', '.join(missing)}: expected the configuration of a HiFi-GAN")
     if wrong := [
@@ -196,14 +178,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError):
-        # Without torch's reason, which goes on to advise `weights_only=False`.
-        raise UserError(
-            f"{path} is no checkpoint of plain tensors, or not a whole one. Nothing else is read, since a pickle can "
-            "run code: get the weights again"
-        ) from None
+    checkpoint = load_pickle(path)
     state = checkpoint.get("generator") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"{path} has no entry 'generator': expected the checkpoint of a HiFi-GAN's generator")
@@ -212,16 +187,20 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return _fold_weight_norm(state)
 
 
+_NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+"""Names of length and direction: `torch.nn.utils.weight_norm`'s, and those of `torch.nn.utils.parametrizations`."""
+
+
 def _fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """w = g v / ||v||, the norm over all dimensions but the first."""
-    folded: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        if name.endswith("weight_v") and (g := state.get(f"{name[:-1]}g")) is not None:
-            v = tensor.float()
-            norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-            folded[name.removesuffix("_v")] = g.float() * v / norm
-        elif not name.endswith(("weight_v", "weight_g")):
-            folded[name] = tensor.float()
+    folded = {name: tensor.float() for name, tensor in state.items()}
+    for g_name, v_name in _NORMS:
+        for name in [name for name in folded if name.endswith(v_name)]:
+            layer = name.removesuffix(v_name)
+            if f"{layer}{g_name}" in folded:
+                g, v = folded.pop(f"{layer}{g_name}"), folded.pop(name)
+                norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+                folded[f"{layer}weight"] = g * v / norm
     return folded
 
 

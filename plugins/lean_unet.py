@@ -7,6 +7,7 @@ each. Both depend on the weights alone, so they are computed ahead, by the same 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,12 @@ from its_plugins.attention_backend import BACKENDS, Attention, fastest, require
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-TRAIN_TIMESTEPS = 1000
-"""Stable Diffusion's T."""
-
-
 class LeanUNet(nn.Module):
     """Stable Diffusion's UNet, which it changes and keeps: it can't be used by itself any more.
 
     Args:
         unet: with plain cross-attention and residual blocks, as Stable Diffusion v1's.
-
+        timesteps: T, how many training timesteps there are.
         attention: which kernels compute attention; `auto` is decided in the first forward pass.
 
     Raises:
@@ -38,18 +35,20 @@ class LeanUNet(nn.Module):
         UserError: these kernels can't be had.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, *, attention: Attention = "default") -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default"
+    ) -> None:
         super().__init__()
         require(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
         self.attention: str = attention
-        if reason := _why_not(unet):
+        if reason := unsupported(unet.config):
             raise ValueError(f"this UNet can't be made lean: it has {reason}")
         self.unet = unet
         self._listeners = [layer for layer in _attentions(unet) if layer.is_cross_attention]
         starts = accumulate((2 * layer.to_k.out_features for layer in self._listeners), initial=0)
         for layer, start in zip(self._listeners, starts, strict=False):
             layer.set_processor(_Attend(start, layer.to_k.out_features))
-        _tabulate_time(unet)
+        _tabulate_time(unet, timesteps)
         self.train(unet.training)
 
     @property
@@ -63,7 +62,7 @@ class LeanUNet(nn.Module):
         return torch.cat([to(states) for layer in self._listeners for to in (layer.to_k, layer.to_v)], dim=-1)
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
-        """Noisy latents (b, 4, h, w), timestep (b,) from 0 to 999, text (b, l, c') -> noise (b, 4, h, w)."""
+        """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
 
         def run() -> Tensor:
             noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
@@ -130,10 +129,10 @@ class _Slice(nn.Module):
 
 
 @torch.no_grad()
-def _tabulate_time(unet: UNet2DConditionModel) -> None:
+def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
     weight = unet.conv_in.weight
     blocks = _residual_blocks(unet)
-    sinusoids = unet.time_proj(torch.arange(TRAIN_TIMESTEPS, device=weight.device))
+    sinusoids = unet.time_proj(torch.arange(timesteps, device=weight.device))
     embedding = unet.time_embedding(sinusoids.to(weight.dtype))
     told = [block.time_emb_proj(block.nonlinearity(embedding)) for block in blocks]
     for block, start, part in zip(blocks, accumulate((p.shape[1] for p in told), initial=0), told, strict=False):
@@ -154,15 +153,13 @@ def _residual_blocks(unet: nn.Module) -> list[Any]:
     return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
 
 
-def _why_not(unet: UNet2DConditionModel) -> str | None:
-    """The part that stands in the way; None if there is none."""
-    config = unet.config
+def unsupported(config: Mapping[str, Any]) -> str | None:
+    """The part of a UNet, by its configuration, that would have to be computed at every step; None without one."""
     extras = ("class_embed_type", "addition_embed_type", "encoder_hid_dim", "num_class_embeds", "time_embedding_act_fn",
               "time_cond_proj_dim", "cross_attention_norm")  # fmt: skip
     if found := [name for name in extras if config.get(name) is not None]:
         return found[0]
-    if config.resnet_time_scale_shift not in ("default", "scale_shift"):
-        return f"residual blocks with {config.resnet_time_scale_shift}"
-    if config.dual_cross_attention:
-        return "two cross-attentions in a row"
-    return None
+    shift = config.get("resnet_time_scale_shift", "default")
+    if shift not in ("default", "scale_shift"):
+        return f"residual blocks with {shift}"
+    return "two cross-attentions in a row" if config.get("dual_cross_attention") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from its.interfaces import IdentityCodec, LatentCodec
 from its.registry import register
-from its.weights import locate
-from its_plugins.deepfloyd_if import read_sampler, unet_multiple
+from its.weights import Source
+from its_plugins.deepfloyd_if import sampler_of, unet_multiple
 from its_plugins.pixel_expert import PixelExpert
 from its_plugins.stable_diffusion import StableDiffusion
 
@@ -30,6 +31,9 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
         channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
+    reads_checkpoints = False
+    channels = 3
+
     def __init__(
         self,
         *,
@@ -43,10 +47,15 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
             weights=weights, revision=revision, variant=variant, unet_folder=unet_folder, channels_last=channels_last
         )
 
-    def prepare(self) -> None:
-        """Find UNet, text encoder, tokenizer and noise schedule."""
-        locate(self.weights, files=[f"{self.unet_folder}/scheduler_config.json"], revision=self.revision)
-        super().prepare()  # the UNet's files include the schedule
+    def select(self, source: Source) -> Sequence[str]:
+        """UNet, text encoder and tokenizer, and the noise schedule beside the UNet."""
+        source.require(self.schedule_file)
+        return super().select(source)  # the UNet's JSON files include the schedule
+
+    @property
+    def schedule_file(self) -> str:
+        """Beside the UNet."""
+        return f"{self.unet_folder}/scheduler_config.json"
 
     @property
     def latent_space(self) -> str:
@@ -55,12 +64,12 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
 
     @property
     def multiple(self) -> int:
-        """Rows and columns must be multiples of this. Valid after `prepare`."""
-        return unet_multiple(self.located, self.unet_folder)
+        """Rows and columns must be multiples of this. Valid after `find`."""
+        return unet_multiple(self._configs["unet"])
 
     def sampler(self) -> DDPMScheduler:
-        """The noise schedule and ancestral sampler, a new one each time. Valid after `prepare`."""
-        return read_sampler(self.located, self.unet_folder)
+        """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
+        return sampler_of(self.source.json(self.schedule_file))
 
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """(b, 3, h, w), timestep (b,), text (b, l, c) -> noise, in the picture's dtype."""

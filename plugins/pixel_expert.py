@@ -27,11 +27,11 @@ class PixelExpert(NoiseExpert):
     @property
     @abstractmethod
     def multiple(self) -> int:
-        """Rows and columns must be multiples of this. Valid after `prepare`."""
+        """Rows and columns must be multiples of this. Valid after `find`."""
 
     @abstractmethod
     def sampler(self) -> DDPMScheduler:
-        """The model's noise schedule and ancestral sampler, a new one each time. Valid after `prepare`."""
+        """The model's noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
 
     def alphas(self) -> Tensor:
         """The sampler's."""

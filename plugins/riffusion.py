@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from its.registry import register
 from its.spectrogram import SpectrogramFormat
+from its.weights import Pin, pin
 from its_plugins.attention_backend import Attention
 from its_plugins.stable_diffusion import StableDiffusion
 
@@ -36,6 +38,9 @@ It draws 0 as white; the floor here is 0.05 of 255 grays away from that.
 RIFFUSION_STEREO = replace(RIFFUSION, name="Riffusion in stereo", channels=2)
 """The same, with the left channel in the green of the picture and the right one in its blue."""
 
+# The default branch holds pickles alone; this commit is its conversion to safetensors (refs/pr/11).
+pin({"riffusion/riffusion-model-v1": Pin(revision="ea2085a79829d34f529dbec1906321335c49195b")})
+
 
 @register
 class Riffusion(StableDiffusion):
@@ -44,12 +49,14 @@ class Riffusion(StableDiffusion):
     It was trained on canvases of 512 x 512, 5.12 s; wider ones work.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the hub, or `owner/name/file`.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
         attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
         stereo: the picture keeps its colour, and is heard from the left by its green and from the right by its blue.
     """
 
@@ -62,6 +69,7 @@ class Riffusion(StableDiffusion):
         unet_folder: str = "unet",
         channels_last: bool = False,
         attention: Attention = "default",
+        lora: list[dict[str, Any]] | None = None,
         stereo: bool = False,
     ) -> None:
         super().__init__(
@@ -71,5 +79,6 @@ class Riffusion(StableDiffusion):
             unet_folder=unet_folder,
             channels_last=channels_last,
             attention=attention,
+            lora=lora,
         )
         self.format = RIFFUSION_STEREO if stereo else RIFFUSION

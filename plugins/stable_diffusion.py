@@ -6,39 +6,55 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
-from its.weights import Located, WeightsNotFound, locate
+from its.weights import Download, Pin, PretrainedComponent, Source, pin
+from its.weights.files import read_json, tensors_of
+from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, say_variant, tokenizer_files
+from its.weights.models import for_inference, read_model, read_tokenizer
+from its_plugins import single_file
+from its_plugins import stable_diffusion_configs as configs
 from its_plugins.attention_backend import Attention
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.lean_unet import LeanUNet
-from its_plugins.pipeline_folder import DIFFUSERS_STEM, TRANSFORMERS_STEM, locate_model, read_model
+from its_plugins.lora_file import lora_files
+from its_plugins.noise_schedule import ToEpsilon, read_schedule
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 RECOMPILE_LIMIT = 64
+CHECKPOINT_PARTS = ("unet", "text_encoder", "vae")
+
+pin({"stable-diffusion-v1-5/stable-diffusion-v1-5": Pin(revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14")})
 
 
 @register
-class StableDiffusion(NoiseExpert):
-    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752), from a diffusers folder or the hub.
+class StableDiffusion(PretrainedComponent, NoiseExpert):
+    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752): from a diffusers folder, a checkpoint file, or the hub.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
-        variant: such as `fp16`, for weights files that carry this word in their names.
+        weights: `pack:NAME`, a diffusers folder, a checkpoint file (.safetensors, .ckpt), `owner/name` on the hub, or
+            `owner/name/file`.
+        revision: branch, tag or commit on the hub; null for the pinned one.
+        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
+            else what is there.
         unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
         channels_last: another layout in memory, often faster; results differ by rounding.
         attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
     """
+
+    reads_checkpoints = True
+    channels = 4
+    """Of what the UNet denoises."""
 
     unet: LeanUNet
     text_encoder: CLIPTextModel
@@ -53,74 +69,73 @@ class StableDiffusion(NoiseExpert):
         unet_folder: str = "unet",
         channels_last: bool = False,
         attention: Attention = "default",
+        lora: list[dict[str, Any]] | None = None,
     ) -> None:
-        super().__init__()
-        self.weights = weights
-        self.revision = revision
+        super().__init__(weights=weights, revision=revision)
         self.variant = variant
         self.unet_folder = unet_folder
         self.channels_last = channels_last
         self.attention: Attention = attention
-        self._located: Located | None = None
+        self.loras = lora_files(lora)
+        self._lora_parts = nn.ModuleList(self.loras)  # found and downloaded with the expert
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._models: dict[str, ModelFiles] = {}
         self._known_words: list[str] = []
         self._seen: set[str] = set()
-        self._loaded = False
+
+    def select(self, source: Source) -> Sequence[str]:
+        """UNet, text encoder and tokenizer; nothing else of a folder is read."""
+        if source.checkpoint is not None:
+            return self._select_checkpoint(source)
+        configs.refuse_adapter(source)
+        unet = model_files(source, self.unet_folder, DIFFUSERS, variant=self.variant)
+        text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
+        tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("vocab.json", "tokenizer.json"))
+        self._models = {"unet": unet, "text_encoder": text}
+        self._configs = {name: source.json(files.config) for name, files in self._models.items()}
+        for part, name in (("scheduler", self.schedule_file), ("vae", "vae/config.json")):
+            self._configs[part] = source.json(name) if source.useful(name) else {}
+        self._check_configs(source.name)
+        return unet.names + text.names + tokenizer
+
+    def find(self) -> list[Download]:
+        """Find the model and its LoRA files, which are checked against it."""
+        downloads = super().find()
+        for lora in self.loras:
+            lora.check_against(unet_config=self._configs["unet"], text_config=self._configs["text_encoder"])
+        for files in self._models.values():
+            if files.variant != self.variant:
+                say_variant(self.source.name, str(files.variant))
+        return downloads
+
+    def read(self) -> None:
+        """UNet, text encoder and tokenizer; LoRA files are fused first, since the UNet is changed for speed then."""
+        device = torch.get_default_device()
+        unet, text_encoder = self._read_checkpoint() if self.source.checkpoint else self._read_folder()
+        if self.loras:
+            from its_plugins.lora import fuse
+
+            where = [f"lora: {lora.weights}" for lora in self.loras]
+            fuse(unet, text_encoder, [(lora.tensors(), lora.scale) for lora in self.loras], where=where)
+        unet = for_inference(unet, device=device, channels_last=self.channels_last)
+        self.text_encoder = for_inference(text_encoder, device=device)
+        self.unet = LeanUNet(unet, timesteps=len(self.alphas()), attention=self.attention)
+
+    @property
+    def schedule_file(self) -> str:
+        """File that states the noise schedule and the prediction type."""
+        return "scheduler/scheduler_config.json"
 
     @property
     def latent_space(self) -> str:
-        """Stable Diffusion v1's, shared by all models that were tuned from it."""
-        return "stable-diffusion-v1"
+        """By the configuration of the autoencoder beside the UNet; where there is none, Stable Diffusion v1's."""
+        assert self.source, "raises where nothing was found"
+        return configs.latent_space(self._configs["vae"] or configs.STABLE_DIFFUSION_VAE)
 
-    def prepare(self) -> None:
-        """Find UNet, text encoder and tokenizer; nothing else of the folder is downloaded."""
-        if self._located is not None:
-            return
-        where: dict[str, Any] = {"revision": self.revision, "variant": self.variant}
-        unet = locate_model(self.weights, self.unet_folder, stem=DIFFUSERS_STEM, **where)
-        text = locate_model(self.weights, "text_encoder", stem=TRANSFORMERS_STEM, **where)
-        tokenizer = locate(
-            self.weights, files=["tokenizer/tokenizer_config.json", "tokenizer/*"], revision=self.revision
-        )
-        if not {"tokenizer/tokenizer.json", "tokenizer/vocab.json"} & set(tokenizer.files):
-            raise WeightsNotFound(f"{self.weights} lacks tokenizer/vocab.json and tokenizer/merges.txt")
-        self._located = replace(unet, files=unet.files + text.files + tokenizer.files)
-
-    def load(self) -> None:
-        """Read the weights, once."""
-        if self._loaded:
-            return
-        from diffusers import UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        folder = self.located.folder
-        unet = read_model(
-            UNet2DConditionModel,
-            self.located,
-            self.unet_folder,
-            variant=self.variant,
-            channels_last=self.channels_last,
-            low_cpu_mem_usage=False,
-        )
-        try:
-            self.unet = LeanUNet(unet, attention=self.attention)
-        except ValueError as error:
-            raise UserError(f"{self.weights}: {self.unet_folder} is no UNet of Stable Diffusion v1: {error}") from None
-        self.text_encoder = read_model(CLIPTextModel, self.located, "text_encoder", variant=self.variant)
-        self.tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
-        if (words := folder / self.unet_folder / "known_words.json").is_file():
-            self._known_words = json.loads(words.read_text())
-        self._loaded = True
-
-    @property
-    def located(self) -> Located:
-        """Where the weights are.
-
-        Raises:
-            RuntimeError: `prepare` was not called yet.
-        """
-        if self._located is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
-        return self._located
+    def alphas(self) -> Tensor:
+        """(T,), as `scheduler/scheduler_config.json` states it."""
+        assert self.source, "raises where nothing was found"
+        return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """b prompts -> (b, 77, c), what cross-attention asks of their hidden states: keys and values."""
@@ -146,8 +161,8 @@ class StableDiffusion(NoiseExpert):
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, c) -> noise, in the latents' dtype."""
         dtype = self.unet.dtype
-        noise: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
-        return noise.to(latents.dtype)
+        output: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
+        return self.to_epsilon(output.to(latents.dtype), latents, timestep)
 
     def compile_network(self) -> bool:
         """Compile the inner UNet; two experts of one layout share one compilation."""
@@ -159,14 +174,22 @@ class StableDiffusion(NoiseExpert):
         return True
 
     def codec(self) -> LatentCodec:
-        """The autoencoder beside the UNet, not yet prepared."""
+        """The autoencoder beside the UNet, not yet found."""
         return AutoencoderKLCodec(
             weights=self.weights, revision=self.revision, variant=self.variant, channels_last=self.channels_last
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Name, and revision or sha256, of what is read."""
-        return self.located.provenance()
+        """Name, and commit or sha256, of what is read; what else defines it, where it isn't as usual."""
+        record = super().provenance()
+        variants = {files.variant for files in self._models.values()} - {self.variant}
+        if variants and self.source.revision is not None:
+            record["variant"] = ", ".join(sorted(map(str, variants)))
+        if self.to_epsilon.prediction != "epsilon":
+            record["prediction_type"] = self.to_epsilon.prediction
+        if self.loras:
+            record["lora"] = [lora.provenance() for lora in self.loras]
+        return record
 
     @classmethod
     def example(cls, folder: Path) -> Self:
@@ -174,6 +197,47 @@ class StableDiffusion(NoiseExpert):
         from its_plugins import random_weights
 
         return cls(weights=str(random_weights.stable_diffusion(folder)))
+
+    def _check_configs(self, name: str) -> None:
+        """Check what was found against each other, and against what this class can run."""
+        unet, text, vae = (self._configs[part] for part in ("unet", "text_encoder", "vae"))
+        configs.check_unet(unet, where=f"{name}: {self.unet_folder}", channels=self.channels)
+        configs.check_text_encoder(text, unet, where=f"{name}: text_encoder")
+        if vae:
+            configs.check_vae(vae, where=f"{name}: vae")
+        self.to_epsilon = ToEpsilon(*read_schedule(self._configs["scheduler"], where=name))
+
+    def _select_checkpoint(self, source: Source) -> Sequence[str]:
+        file = source.require(str(source.checkpoint))
+        shapes = source.shapes(file[0])
+        if shapes is not None:  # else a pickle on the hub, which tells nothing before it is whole
+            for part in ("unet", "text_encoder"):
+                single_file.check(shapes, part=part, where=source.name)
+        self._configs = {part: read_json(single_file.CONFIGS / part / "config.json") for part in CHECKPOINT_PARTS}
+        self._configs["scheduler"] = single_file.scheduler_config(shapes or {})
+        self._check_configs(source.name)
+        return file
+
+    def _read_folder(self) -> tuple[Any, Any]:
+        """UNet and text encoder on the CPU, and the tokenizer."""
+        from diffusers import UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        unet = read_model(UNet2DConditionModel, self.folder, self._models["unet"], low_cpu_mem_usage=False)
+        text_encoder = read_model(CLIPTextModel, self.folder, self._models["text_encoder"])
+        self.tokenizer = read_tokenizer(CLIPTokenizer, self.folder / "tokenizer")
+        if (words := f"{self.unet_folder}/known_words.json") in self.source:
+            self._known_words = json.loads(self.source.path(words).read_text(encoding="utf-8"))
+        return unet, text_encoder
+
+    def _read_checkpoint(self) -> tuple[Any, Any]:
+        """The same from one file."""
+        tensors = tensors_of(self.folder / self.files[0])
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for part in ("unet", "text_encoder"):
+            single_file.check(shapes, part=part, where=self.weights)
+        self.tokenizer = single_file.tokenizer()
+        return single_file.read(tensors, "unet"), single_file.read(tensors, "text_encoder")
 
     @property
     def _max_tokens(self) -> int:

@@ -64,9 +64,6 @@ class View(NoiseExpert):
     def latent_space(self) -> str:
         return self.expert.latent_space
 
-    def prepare(self) -> None:
-        self.expert.prepare()
-
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
         """The latents can be cut into these blocks.
 
@@ -75,11 +72,8 @@ class View(NoiseExpert):
         """
         self.expert.check(canvas=canvas, steps=steps)
         codec = self.codec()
-        codec.prepare()
+        codec.find()
         self._check_size(*codec.latent_shape(canvas)[1:])
-
-    def load(self) -> None:
-        self.expert.load()
 
     def provenance(self) -> dict[str, Any] | None:
         return self.expert.provenance()

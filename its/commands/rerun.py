@@ -15,6 +15,7 @@ from its.errors import UserError
 from its.outputs.metadata import read_metadata
 from its.outputs.replay import differences
 from its.predict import make, quiet
+from its.weights.source import content_of
 
 OUTPUT = "runs/rerun"
 
@@ -82,8 +83,5 @@ def _comparable(parts: Any) -> Any:
     plain = json.loads(json.dumps(parts))
     if isinstance(plain["settings"], dict):
         plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in ("precision", "device")}
-    if isinstance(plain["weights"], dict):
-        for weights in plain["weights"].values():
-            if isinstance(weights, dict) and "sha256" in weights:
-                weights.pop("name", None)
+    plain["weights"] = content_of(plain["weights"])
     return plain

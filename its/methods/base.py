@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from its.interfaces import NoiseExpert, Part, Step, Vocoder
 from its.methods.careful import Careful
 from its.methods.sharing import shared
 from its.outputs.sample import Sample
-from its.weights import WeightsNotFound
+from its.weights import Download, WeightsNotFound, download
+from its.weights.source import content_of
 
-WHERE = ("weights", "revision", "channels_last", "attention")
+WHERE = ("weights", "revision", "channels_last", "attention", "lora")
 """Arguments that say where weights are and how the machine runs them; what they are is in the provenance."""
 
 
@@ -71,7 +73,7 @@ class Method(LightningModule, ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Check that the parts fit each other; they are prepared.
+        """Check that the components fit each other; they are found, and not yet downloaded.
 
         Raises:
             its.errors.UserError: they don't; the message names the key.
@@ -112,24 +114,36 @@ class Method(LightningModule, ABC):
     def release(self) -> None:
         """Let go of device memory that is only kept for speed."""
 
-    def prepare(self) -> None:
-        """Find or download all weights and check that the parts fit each other, before anything is loaded.
+    def find(self) -> list[Download]:
+        """Find all weights and check that the components fit each other, before anything large is downloaded.
+
+        Returns:
+            What has to be downloaded.
 
         Raises:
-            its.weights.WeightsNotFound: with the part's key in front.
-            its.errors.UserError: parts that don't fit.
+            its.weights.WeightsNotFound: with the component's key in front.
+            its.errors.UserError: components that don't fit, or weights of the wrong kind.
         """
         drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
+        downloads = []
         for key, part in self.parts():
             if isinstance(part, Vocoder) and drawn is not None:
                 part.adopt(drawn)
-            try:
-                part.prepare()
-            except WeightsNotFound as missing:
-                raise WeightsNotFound(f"model.{key}: {missing}") from None
-            except UserError as error:
-                raise UserError(f"model.{key}: {error}") from None
+            with _keyed(key):
+                downloads += part.find()
         self.check()
+        return downloads
+
+    def prepare(self) -> None:
+        """Find all weights, then download together what is missing. Nothing is loaded.
+
+        Raises:
+            its.weights.WeightsNotFound, its.errors.UserError: as `find`; or the disk has too little room.
+        """
+        download(self.find())
+        for key, part in self.parts():
+            with _keyed(key):
+                part.prepare()
         records = {key: part.provenance() for key, part in self.parts()}
         self.provenance = {key: record for key, record in records.items() if record is not None}
 
@@ -157,10 +171,7 @@ class Method(LightningModule, ABC):
         Raises:
             its.errors.UserError: the row's settings make no sense.
         """
-        weights = {
-            key: {k: v for k, v in record.items() if k != "name" or "sha256" not in record}
-            for key, record in self.provenance.items()
-        }
+        weights = {key: content_of(record) for key, record in self.provenance.items()}
         settings: dict[str, Any] = {n: expert.describe(without=WHERE) for n, expert in self.named_experts()}
         settings = {"experts": settings, **self.settings(row)}
         if row.files:
@@ -206,6 +217,17 @@ class Method(LightningModule, ABC):
         """What tells the progress bar of each step of a batch of so many samples."""
         on_step = self.on_step
         return None if on_step is None else lambda step: on_step(step, samples)
+
+
+@contextmanager
+def _keyed(key: str) -> Iterator[None]:
+    """Put a component's key in front of what is wrong with it."""
+    try:
+        yield
+    except WeightsNotFound as missing:
+        raise missing.prefixed(f"model.{key}") from None
+    except UserError as error:
+        raise UserError(f"model.{key}: {error}") from None
 
 
 def method_of(module: LightningModule) -> Method:

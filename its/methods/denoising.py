@@ -65,7 +65,7 @@ class MultimodalDenoising(Method):
         streams: run the experts of a step side by side on a GPU, with equal results.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
-        fit.check_experts(experts)
+        fit.check_some(experts)
         fit.check_canvas(canvas, trim)
         fit.check_interval(guidance_interval)
         super().__init__(experts=experts, fallback=fallback)
@@ -90,12 +90,14 @@ class MultimodalDenoising(Method):
         return [*experts, *self.decoding.parts(), *self.finishing.parts()]
 
     def check(self) -> None:
-        """The canvas suits the codec and the vocoder, and the vocoder plays what the experts draw."""
-        vocoder = self.finishing.vocoder
-        fit.check_formats(experts=dict(self.named_experts()), vocoder=vocoder)
+        """Latent spaces, noise schedules, canvas, codec and vocoder fit each other."""
+        vocoder, experts = self.finishing.vocoder, dict(self.named_experts())
+        fit.check_latent_spaces(experts)
+        fit.check_schedule(experts, self.process.scheduler, dict.fromkeys(experts, self.process.steps))
+        fit.check_formats(experts=experts, vocoder=vocoder)
         fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
         fit.check_parts(self.parts(), canvas=self.canvas, steps=self.process.steps)
-        fit.check_color(colorizer=self.finishing.colorizer, experts=dict(self.named_experts()))
+        fit.check_color(colorizer=self.finishing.colorizer, experts=experts)
         self.decoding.join()
 
     def idle(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""Whether the parts of a method fit each other; all but the encoders can be asked before weights are loaded.
+"""Whether the components of a method fit each other; all but the encoders are checked before weights are loaded.
 
 All functions raise UserError, whose message names the key, what it is and what was expected.
 """
@@ -12,22 +12,49 @@ import torch
 
 from its import registry
 from its.errors import UserError, nearest
-from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Vocoder
+from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
 from its.spectrogram import SpectrogramFormat
 from its.sweep import Process
 
+SCHEDULE_TOLERANCE = 0.01
+"""Of the signal's share, sqrt(alpha_t): a timestep that is rounded changes it by less than 0.002."""
 LARGEST_CANVAS = 2**24
 """Pixels: eleven minutes of sound at 256 bands. More is a slip of the keyboard, and would fill the memory."""
 
 
-def check_experts(experts: Mapping[str, NoiseExpert]) -> None:
-    """There are some, and they share a latent space."""
+def check_some(experts: Mapping[str, NoiseExpert]) -> None:
+    """There is an expert."""
     if not experts:
         raise UserError("model.experts is empty; name at least one")
+
+
+def check_latent_spaces(experts: Mapping[str, NoiseExpert]) -> None:
+    """The experts share a latent space; they are found."""
     spaces = {name: expert.latent_space for name, expert in experts.items()}
     if len(set(spaces.values())) > 1:
         listed = ", ".join(f"{name}: {space}" for name, space in spaces.items())
-        raise UserError(f"model.experts live in different latent spaces ({listed}); they can't share a canvas")
+        raise UserError(f"model.experts have different latent spaces ({listed}), so they can't share a canvas")
+
+
+def check_schedule(experts: Mapping[str, NoiseExpert], scheduler: Scheduler, steps: Mapping[str, int]) -> None:
+    """The scheduler has the noise schedule that each expert was trained with; they are found.
+
+    z_t is linear in z_0 and the noise, so the scheduler's own `add_noise` gives the share of each at every step.
+    """
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    for name, expert in experts.items():
+        alphas = expert.alphas()
+        for index, timestep in enumerate(scheduler.timesteps(steps[name]).tolist()):
+            known = timestep < len(alphas)
+            trained = float(alphas[timestep]) ** 0.5 if known else float("nan")
+            signal, sigma = (float(scheduler.add_noise(*x, index)) for x in ((one, zero), (zero, one)))
+            if not abs(signal - trained) < SCHEDULE_TOLERANCE or abs(signal**2 + sigma**2 - 1) > SCHEDULE_TOLERANCE:
+                raise UserError(
+                    f"model.scheduler {type(scheduler).__name__} has another noise schedule than model.experts.{name} "
+                    f"was trained with: at timestep {timestep} the signal's share is {signal:.3f}, expected "
+                    f"{trained:.3f} of {len(alphas)} timesteps. Give the scheduler the beta_schedule, beta_start, "
+                    "beta_end and train_timesteps of the expert's scheduler_config.json, or take another expert"
+                )
 
 
 def check_pair(experts: Mapping[str, NoiseExpert]) -> None:

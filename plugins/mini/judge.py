@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,37 +15,29 @@ from torch import Tensor
 from its.interfaces import Judged, Scorer
 from its.registry import register
 from its.spectrogram import AUFFUSION
-from its.weights import Located, locate
+from its.weights import PretrainedComponent, Source
 from its_plugins.mini.captions import Kind, classes
 from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, load, loud, shrink
 
 PACK = "pack:mini"
 
 
-class _Judge(Scorer):
+class _Judge(PretrainedComponent, Scorer):
     """What both judges share: the probability of what a prompt names, among the pack's classes and none of them."""
 
     kind: Kind
 
     def __init__(self) -> None:
-        super().__init__()
-        self._located: Located | None = None
+        super().__init__(weights=PACK)
         self.network: Classifier | None = None
 
-    def prepare(self) -> None:
-        if self._located is None:
-            self._located = locate(PACK, files=[FILES[self.kind]])
+    def select(self, source: Source) -> Sequence[str]:
+        return source.require(FILES[self.kind])
 
-    def load(self) -> None:
-        if self.network is None:
-            if self._located is None:
-                raise RuntimeError("call prepare() first")
-            with torch.device("cpu"):
-                self.network = load(self.kind, self._located.folder)
-            self.network.to(torch.get_default_device())
-
-    def provenance(self) -> dict[str, Any] | None:
-        return None if self._located is None else self._located.provenance()
+    def read(self) -> None:
+        with torch.device("cpu"):
+            self.network = load(self.kind, self.folder)
+        self.network.to(torch.get_default_device())
 
     def score(self, samples: Sequence[Judged]) -> list[float | None]:
         """A prompt that names several classes is judged by all of them; one that names none has no score."""

@@ -1,0 +1,91 @@
+"""Downloads of all components together: said with their sizes, checked against the free disk, shown with progress."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from its.errors import UserError
+from its.weights.source import Source
+
+MARGIN = 64 * 2**20
+"""Bytes that stay free beside a download."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Files of one source that are not on this machine.
+
+    Attributes:
+        source: where they come from.
+        sizes: their bytes, by name.
+    """
+
+    source: Source
+    sizes: Mapping[str, int]
+
+
+def joined(downloads: Iterable[Download]) -> list[Download]:
+    """One download for each source: several components read one repository."""
+    sizes: dict[tuple[Path, str], dict[str, int]] = {}
+    sources: dict[tuple[Path, str], Source] = {}
+    for download in downloads:
+        key = download.source.folder, str(download.source.revision)
+        sources.setdefault(key, download.source)
+        sizes.setdefault(key, {}).update(download.sizes)
+    return [Download(source=source, sizes=sizes[key]) for key, source in sources.items()]
+
+
+def download(downloads: Sequence[Download]) -> None:
+    """Download everything: first say what, and make sure that it fits.
+
+    Raises:
+        UserError: the disk has too little room; nothing was downloaded.
+        its.weights.WeightsNotFound: a download failed.
+    """
+    wanted = joined(downloads)
+    if not wanted:
+        return
+    total = sum(sum(one.sizes.values()) for one in wanted)
+    _check_room(wanted[0].source.folder, total)
+    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # once on each machine
+        for one in wanted:
+            print(f"its: downloading {described(one)}", file=sys.stderr)
+        print(f"its: {size(total)} in all, to {_cache()}", file=sys.stderr, flush=True)
+    for one in wanted:
+        one.source.fetch(list(one.sizes))
+
+
+def described(download: Download) -> str:
+    """A download in a line: from where, how many files, how large."""
+    count, total = len(download.sizes), sum(download.sizes.values())
+    commit = str(download.source.revision)[:7]
+    return f"{download.source.name} at {commit}: {count} file{'s' * (count > 1)}, {size(total)}"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, in decimal units."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {unit}"
+    return f"{count} bytes"
+
+
+def _check_room(folder: Path, total: int) -> None:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if total + MARGIN > free:
+        raise UserError(
+            f"the weights to download take {size(total)}, but {_cache()} has {size(free)} free: make room, set HF_HOME "
+            "to a folder on another disk, or name local folders"
+        )
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

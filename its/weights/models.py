@@ -1,0 +1,83 @@
+"""Read models and tokenizers of diffusers and transformers from folders of this machine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from its.errors import UserError
+from its.weights.files import check_file
+from its.weights.model_files import ModelFiles
+
+_SPIECE = "sentencepiece"
+
+
+def read_model(
+    model_class: Any,  # neither library types from_pretrained
+    folder: Path,
+    files: ModelFiles,
+    *,
+    channels_last: bool = False,
+    **options: bool,
+) -> Any:
+    """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
+
+    Raises:
+        UserError: the files lack tensors that the model needs.
+    """
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
+    device = torch.get_default_device()
+    if files.pickled:  # diffusers and transformers give other reasons for a pickle that is refused
+        for name in files.weights:
+            if not name.endswith(".json"):
+                check_file(folder / name)
+    # On the host first: within a device context transformers asks for accelerate.
+    with torch.device("cpu"):
+        model, report = model_class.from_pretrained(
+            str(folder),
+            subfolder=files.component,
+            variant=files.variant,
+            use_safetensors=not files.pickled,
+            local_files_only=True,
+            dtype=torch.get_default_dtype(),
+            output_loading_info=True,
+            **options,
+        )
+    # Both libraries only log this, and leave whatever is in memory as the model's weights.
+    if missing := sorted(report["missing_keys"]):
+        raise incomplete(folder / files.component, model_class, missing)
+    return for_inference(model, device=device, channels_last=channels_last)
+
+
+def for_inference(model: Any, *, device: torch.device, channels_last: bool = False) -> Any:
+    """The model on a device, in evaluation mode and without gradients."""
+    layout = torch.channels_last if channels_last else torch.preserve_format
+    return model.eval().requires_grad_(False).to(device, memory_format=layout)
+
+
+def incomplete(where: Path | str, model_class: type, missing: list[str]) -> UserError:
+    """The error for tensors that a model needs and a file lacks."""
+    return UserError(
+        f"{where} is no whole {model_class.__name__}: it lacks {len(missing)} tensors, such as {missing[0]}; "
+        "get the weights again"
+    )
+
+
+def read_tokenizer(tokenizer_class: Any, folder: Path) -> Any:
+    """Read a tokenizer from its folder.
+
+    Raises:
+        UserError: it can't be read, or a library that it needs is missing.
+    """
+    if not (folder / "tokenizer.json").exists() and (folder / "spiece.model").exists() and not find_spec(_SPIECE):
+        raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")
+    try:
+        return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder} can't be read: {reason[:300]}") from error

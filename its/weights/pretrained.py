@@ -1,0 +1,121 @@
+"""The base class of components with pretrained weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from its.errors import UserError
+from its.interfaces import Part
+from its.weights.downloads import Download
+from its.weights.files import check_file
+from its.weights.source import Source, resolve
+
+
+class PretrainedComponent(Part, ABC):
+    """A component whose weights are found and checked before a byte of them is downloaded, and loaded once.
+
+    A subclass writes `select` and `read`; finding, downloading, checking and provenance are done here.
+
+    Args:
+        weights: `pack:NAME`, a local folder, or `owner/name` on the hub; where `reads_checkpoints` is set also a file.
+        revision: branch, tag or commit on the hub; None for the one that is pinned (`its.weights.pin`).
+    """
+
+    reads_checkpoints = False
+    """Whether one checkpoint file can be read in the place of a folder."""
+
+    def __init__(self, *, weights: str, revision: str | None = None) -> None:
+        super().__init__()
+        self.weights = weights
+        self.revision = revision
+        self._found: tuple[Source, tuple[str, ...]] | None = None
+        self._ready = False
+        self._loaded = False
+
+    @abstractmethod
+    def select(self, source: Source) -> Sequence[str]:
+        """Names of the files to read from a source, after a check of its configs. May be called more than once.
+
+        Raises:
+            its.weights.WeightsNotFound: a file is missing.
+            its.errors.UserError: this is another kind of model; the message says what was expected.
+        """
+
+    @abstractmethod
+    def read(self) -> None:
+        """Read the files of `self.folder`, in torch's default dtype and device."""
+
+    def find(self) -> list[Download]:
+        """Find all files; of a repository of the hub only the small ones are downloaded.
+
+        Returns:
+            What has to be downloaded.
+        """
+        if self._found is None:
+            self._found = resolve(self.weights, self.revision, self._selected)
+        source, names = self._found
+        missing = source.missing(names)
+        self._check([name for name in names if name not in missing])
+        own = [Download(source=source, sizes=missing)] if missing else []
+        return own + super().find()
+
+    def prepare(self) -> None:
+        """Find all files, download those that are missing, and check that they are whole."""
+        if self._ready:
+            return
+        self.find()
+        super().prepare()
+        assert self._found is not None
+        source, names = self._found
+        missing = list(source.missing(names))
+        source.fetch(missing)
+        self._check(missing)
+        self._ready = True
+
+    def load(self) -> None:
+        """Read the weights, once."""
+        if not self._loaded:
+            super().load()
+            self.read()
+            self._loaded = True
+
+    @property
+    def source(self) -> Source:
+        """Where the files come from. Valid after `find`.
+
+        Raises:
+            RuntimeError: `find` was not called.
+        """
+        if self._found is None:
+            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
+        return self._found[0]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the files. Valid after `find`."""
+        return self.source.folder
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that are read, relative to `folder`. Valid after `find`."""
+        assert self.source, "raises where nothing was found"
+        return () if self._found is None else self._found[1]
+
+    def provenance(self) -> dict[str, Any]:
+        """Name, and the hub's commit or a sha256 of the files. Valid after `find`; a folder's files are read."""
+        return self.source.provenance(self.files)
+
+    def _selected(self, source: Source) -> Sequence[str]:
+        if source.checkpoint is not None and not self.reads_checkpoints:
+            raise UserError(
+                f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: name the folder, or "
+                "owner/name on the hub"
+            )
+        return self.select(source)
+
+    def _check(self, names: Sequence[str]) -> None:
+        for name in names:
+            check_file(self.folder / name)

@@ -1,0 +1,249 @@
+"""The files behind a name of weights: a pack, a local folder, a single file, or a repository of the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from its import registry
+from its.errors import UserError
+from its.weights.digests import file_digest
+from its.weights.files import Shapes, read_json, shapes_of
+
+CHECKPOINTS = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
+"""Endings of files that hold tensors. All but safetensors are pickles, read with `weights_only=True`."""
+
+DEPTH = 2
+"""Levels of subfolders that a local folder is listed to: models lie one below it."""
+
+
+class WeightsNotFound(Exception):
+    """Weights are missing: not on this machine, and not downloadable.
+
+    Attributes:
+        reason: what is missing, and why it can't be downloaded.
+        remedy: what to do: connect, log in, add a file.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}. {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+    def prefixed(self, key: str) -> WeightsNotFound:
+        """The same for a key of the config."""
+        return WeightsNotFound(f"{key}: {self.reason}", self.remedy)
+
+
+@dataclass(kw_only=True)
+class Source:
+    """Files of one name of weights that are on this machine: a pack, a folder, a file, or a cached snapshot.
+
+    Attributes:
+        name: the weights as the config names them.
+        folder: where the files are.
+        sizes: bytes of each file, by its path relative to `folder`, with forward slashes.
+        revision: commit of the hub's repository; None for folders and packs.
+        embedded: whether they came with a plugin.
+        checkpoint: the file that `name` names, if it names one file instead of a folder.
+        strict: whether a file that is only useful, such as a scheduler's config, counts as required. Set for cached
+            snapshots, which may be partial, while the hub can still be asked.
+    """
+
+    name: str
+    folder: Path
+    sizes: Mapping[str, int]
+    revision: str | None = None
+    embedded: bool = False
+    checkpoint: str | None = None
+    strict: bool = False
+    _json: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.sizes
+
+    def require(self, *names: str) -> tuple[str, ...]:
+        """The same names.
+
+        Raises:
+            WeightsNotFound: a file is missing.
+        """
+        if missing := [name for name in names if name not in self]:
+            raise self.lacks(missing[0])
+        return names
+
+    def useful(self, name: str) -> bool:
+        """Whether a file is there that can be replaced by a default.
+
+        Raises:
+            WeightsNotFound: it isn't, and the listing may be partial.
+        """
+        if self.strict:
+            self.require(name)
+        return name in self
+
+    def matching(self, pattern: str) -> tuple[str, ...]:
+        """Names that match a glob pattern, sorted; `*` does not match a slash."""
+        depth = pattern.count("/")
+        return tuple(sorted(name for name in self.sizes if name.count("/") == depth and fnmatch(name, pattern)))
+
+    def lacks(self, what: str) -> WeightsNotFound:
+        """The error for a missing file."""
+        return WeightsNotFound(f"{self.name} lacks {what}", "Add the file, or name other weights")
+
+    def path(self, name: str) -> Path:
+        """Where a small file is on this machine; of a repository of the hub, it is downloaded now."""
+        return self.folder / name
+
+    def json(self, name: str) -> dict[str, Any]:
+        """Content of a JSON file.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if name not in self._json:
+            self._json[name] = read_json(self.path(name))
+        return self._json[name]
+
+    def shapes(self, name: str) -> Shapes | None:
+        """Names and shapes of a file's tensors, before the file is downloaded; None where only the whole file tells.
+
+        Raises:
+            UserError: it is damaged, or holds more than tensors.
+        """
+        return shapes_of(self.folder / name)
+
+    def missing(self, names: Sequence[str]) -> dict[str, int]:
+        """Bytes of the files that have to be downloaded, by name."""
+        return {}
+
+    def fetch(self, names: Sequence[str]) -> None:
+        """Download files that are not on this machine yet."""
+
+    def provenance(self, names: Sequence[str]) -> dict[str, Any]:
+        """What `sample.json` says of these files: the hub's commit, or a digest of their names and contents."""
+        if self.revision is not None:
+            return {"name": self.name, "revision": self.revision}
+        record: dict[str, Any] = {"name": self.name, "sha256": _digest(self.folder, tuple(names))}
+        return record | {"embedded": True} if self.embedded else record
+
+
+def resolve(
+    weights: str, revision: str | None, select: Callable[[Source], Sequence[str]]
+) -> tuple[Source, tuple[str, ...]]:
+    """Find a source that has every file that is needed. Nothing but small files is downloaded.
+
+    A snapshot in the hub's cache is taken before the hub is asked. Where the hub can't be asked, a snapshot that lacks
+    files which are only useful is taken too.
+
+    Args:
+        weights: `pack:NAME`, a local folder or file, `owner/name` on the hub, or `owner/name/file`.
+        revision: branch, tag or commit on the hub; None for the pinned one, or else the default branch.
+        select: names of the files that are needed from a source; raises WeightsNotFound where one is missing.
+
+    Returns:
+        The source, and the names.
+
+    Raises:
+        WeightsNotFound: something is missing, or can't be downloaded.
+        UserError: the weights are of the wrong kind, or damaged.
+    """
+    if (local := _local(weights)) is not None:
+        return local, tuple(select(local))
+    from its.weights import hub
+
+    repository, checkpoint = _on_hub(weights)
+    revision = revision or hub.pinned(repository)
+    cached = hub.cached(repository, revision, name=weights, checkpoint=checkpoint)
+    if cached is not None:
+        cached.strict = True
+        try:
+            return cached, tuple(select(cached))
+        except WeightsNotFound:
+            cached.strict = False
+    try:
+        listed = hub.listed(repository, revision, name=weights, checkpoint=checkpoint)
+    except WeightsNotFound as unreachable:
+        if cached is None:
+            raise
+        try:
+            return cached, tuple(select(cached))
+        except WeightsNotFound as partial:
+            reason = f"{partial.reason} in the cache ({cached.folder}), and {unreachable.reason}"
+            raise WeightsNotFound(reason, unreachable.remedy) from None
+    return listed, tuple(select(listed))
+
+
+def content_of(record: Any) -> Any:
+    """A provenance without the names of weights whose content is known: a sample's identity is by content."""
+    if isinstance(record, list):
+        return [content_of(entry) for entry in record]
+    if not isinstance(record, dict):
+        return record
+    return {k: content_of(value) for k, value in record.items() if k != "name" or "sha256" not in record}
+
+
+def folder_source(
+    name: str, folder: Path, *, revision: str | None = None, embedded: bool = False, checkpoint: str | None = None
+) -> Source:
+    """List the files of a folder, or the one file of it that is named."""
+    names = [checkpoint] if checkpoint is not None else list(_listed(folder, DEPTH))
+    sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
+    return Source(
+        name=name, folder=folder, sizes=sizes, revision=revision, embedded=embedded, checkpoint=checkpoint
+    )
+
+
+def _local(weights: str) -> Source | None:
+    """Weights that are no repository of the hub; None for those that are one by their name."""
+    if weights.startswith("pack:"):
+        name = weights.removeprefix("pack:")
+        if name not in registry.packs():
+            known = ", ".join(registry.packs()) or "none"
+            raise WeightsNotFound(f"no pack is called {name}", f"There are: {known}")
+        return folder_source(weights, registry.packs()[name].folder, embedded=True)
+    expected = "Expected a diffusers folder, a checkpoint file, or owner/name on the hub"
+    if not weights.strip():
+        raise WeightsNotFound("no weights are named", expected)
+    path = Path(weights).expanduser()
+    if path.is_dir():
+        return folder_source(weights, path)
+    if path.is_file():
+        if path.suffix.lower() not in CHECKPOINTS:
+            raise UserError(f"weights: {weights} is a file that is not {', '.join(CHECKPOINTS)}. {expected}")
+        return folder_source(weights, path.parent, checkpoint=path.name)
+    slashes = weights.count("/")
+    is_file = path.suffix.lower() in CHECKPOINTS
+    if path.is_absolute() or weights.startswith((".", "~")) or slashes < 1 or (slashes > 1 and not is_file):
+        raise WeightsNotFound(f"{weights} is neither a folder nor a file on this machine", expected)
+    return None
+
+
+def _on_hub(weights: str) -> tuple[str, str | None]:
+    """`owner/name` and the file in it that is named; None if none is."""
+    parts = weights.split("/", 2)
+    return "/".join(parts[:2]), parts[2] if len(parts) > 2 else None
+
+
+def _listed(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if not entry.is_dir():
+                yield f"{prefix}{entry.name}"
+            elif depth > 0 and not entry.name.startswith("."):
+                yield from _listed(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
+
+
+@cache
+def _digest(folder: Path, files: tuple[str, ...]) -> str:
+    """sha256 over the names and contents of files."""
+    total = hashlib.sha256()
+    for name in files:
+        total.update(f"{name}\0{file_digest(folder / name)}\n".encode())
+    return total.hexdigest()

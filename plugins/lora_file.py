@@ -1,0 +1,83 @@
+"""LoRA files as experts name them: found and checked before the model that they change is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from its.errors import UserError
+from its.weights import PretrainedComponent, Source, WeightsNotFound
+from its.weights.files import tensors_of
+from its_plugins import lora
+
+USUAL = ("pytorch_lora_weights", "adapter_model")
+"""Stems that diffusers and PEFT write."""
+
+
+class LoRAFile(PretrainedComponent):
+    """A LoRA (Hu et al., arXiv 2106.09685) in diffusers, PEFT or kohya naming.
+
+    Args:
+        weights: a file, a folder that holds one, `owner/name` on the hub, or `owner/name/file`.
+        scale: of what it changes; 1 is as it was trained.
+        revision: branch, tag or commit on the hub.
+    """
+
+    reads_checkpoints = True
+
+    def __init__(self, *, weights: str, scale: float = 1.0, revision: str | None = None) -> None:
+        super().__init__(weights=weights, revision=revision)
+        self.scale = scale
+
+    def select(self, source: Source) -> Sequence[str]:
+        if source.checkpoint is not None:
+            return source.require(source.checkpoint)
+        for ending in ("safetensors", "bin"):
+            usual = [name for stem in USUAL if (name := f"{stem}.{ending}") in source]
+            found = usual or source.matching(f"*.{ending}")
+            if len(found) > 1 and not usual:
+                raise UserError(
+                    f"{source.name} holds the files {', '.join(found)}: name one, such as {source.name}/{found[0]}"
+                )
+            if found:
+                return found[:1]
+        raise WeightsNotFound(f"{source.name} lacks {USUAL[0]}.safetensors", "Name the LoRA's file")
+
+    def read(self) -> None:
+        """Nothing is kept: `tensors` reads the file when it is fused."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The file's tensors, by name."""
+        return tensors_of(self.folder / self.files[0])
+
+    def check_against(self, *, unet_config: Mapping[str, Any], text_config: Mapping[str, Any]) -> None:
+        """Check that this is a LoRA for a model of these configurations. Valid after `find`.
+
+        Raises:
+            UserError: it is no LoRA, or one for another model.
+        """
+        shapes = self.source.shapes(self.files[0])
+        if shapes is not None:  # else a pickle on the hub, which is checked when it is fused
+            lora.check(shapes, unet_config=unet_config, text_config=text_config, where=f"lora: {self.weights}")
+
+    def provenance(self) -> dict[str, Any]:
+        file = {"file": self.files[0]} if self.source.revision is not None else {}
+        return {**super().provenance(), **file, "scale": self.scale}
+
+
+def lora_files(entries: Sequence[Mapping[str, Any]] | None) -> list[LoRAFile]:
+    """The argument `lora` of an expert -> its files.
+
+    Raises:
+        ValueError: an entry has other keys than `weights`, `scale` and `revision`.
+    """
+    files = []
+    for entry in entries or ():
+        unknown = set(entry) - {"weights", "scale", "revision"}
+        scale = entry.get("scale", 1.0)
+        if unknown or not isinstance(entry.get("weights"), str) or not isinstance(scale, int | float):
+            raise ValueError(f"lora: got {dict(entry)!r:.120}; expected {{weights: FILE_OR_HUB_ID, scale: 0.8}}")
+        files.append(LoRAFile(weights=entry["weights"], scale=float(scale), revision=entry.get("revision")))
+    return files
