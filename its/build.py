@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from its import registry
+from its import registry, stand_in
 from its.config import (
     COMMAND_LINE,
     RISKY_MODULES,
@@ -79,7 +79,7 @@ class PredictCLI(LightningCLI):
         parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
         parser.add_argument(
             "--save",
-            type=list[Literal["image", "latents", "color", "cycle", "video"]],
+            type=list[Literal["image", "latents", "color", "colormap", "cycle", "video"]],
             default=[],
             help="What to write besides the spectrogram and the sound.",
         )
@@ -160,18 +160,18 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
     """
     try:
         return parse(files, arguments, trusted=trusted)
-    except _Missing as missing:
-        if missing.fallback is None:
-            raise UserError(
-                f"{missing}. Give a folder or a hub id, or allow the embedded pack with --model.fallback mini"
-            ) from None
-        reason, name = str(missing), missing.fallback
+    except _Missing as error:
+        missing, name = error.weights, error.fallback
+    if name is None:
+        raise stand_in.refused(missing)
     if name not in registry.packs():
         raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(registry.packs())}")
-    cli = _build_on_pack(registry.packs()[name], files, arguments, trusted)
-    cli.model.fallback_taken = reason
+    pack = registry.packs()[name]
+    cli = _build_on_pack(pack, files, arguments, trusted)
+    cli.model.fallback_taken = missing.reason
     if cli.trainer.is_global_zero:
-        print(_loud(reason, registry.packs()[name], cli), file=sys.stderr, flush=True)
+        line = stand_in.warning(missing, pack, instead="demo weights", settings=_settings(cli))
+        print(line, file=sys.stderr, flush=True)
     return cli
 
 
@@ -200,15 +200,10 @@ def _build_on_pack(
         raise UserError(f"the pack {pack.name} can't be used: {missing}") from None
 
 
-def _loud(reason: str, pack: registry.Pack, cli: PredictCLI) -> str:
+def _settings(cli: PredictCLI) -> str:
     row = cli.work[0][0]
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
-    return (
-        f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: {reason}. Taking the whole pack {pack.name} instead "
-        f"({pack.summary}), with its own settings ({cli.model.length(row)}, guidance {scales}). "
-        "For the real ones: run once with a network, or point model.experts.*.weights and model.vocoder.weights "
-        "at local folders; --model.fallback null makes this an error."
-    )
+    return f"Settings are the pack's own: {cli.model.length(row)}, guidance {scales}."
 
 
 def parse(
@@ -247,9 +242,12 @@ def parse(
 
 
 class _Missing(Exception):
-    def __init__(self, message: str, fallback: str | None) -> None:
-        super().__init__(message)
-        self.key = message.partition(":")[0]
+    """Weights that are missing, and the fallback that the config allows."""
+
+    def __init__(self, weights: WeightsNotFound, fallback: str | None) -> None:
+        super().__init__(str(weights))
+        self.weights = weights
+        self.key = weights.reason.partition(":")[0]
         self.fallback = fallback
 
 
@@ -288,7 +286,7 @@ def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
             load_from_checkpoint_support=False,
         )
     except WeightsNotFound as missing:
-        raise _Missing(str(missing), stage.fallback) from None
+        raise _Missing(missing, stage.fallback) from None
     except ArgumentError as error:
         source = composed.source_of(str(error))
         message = plain_message(str(error), stage.keys)

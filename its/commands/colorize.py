@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from its import registry
+from its import registry, stand_in
 from its.build import forbid_imports
 from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
 from its.errors import UserError
@@ -21,8 +23,11 @@ from its.interfaces import Colorizer
 from its.methods.base import WHERE
 from its.outputs.colors import Colors, colors_of
 from its.outputs.resume import CONFIG
+from its.outputs.sample import read_record
+from its.outputs.stored import Stored
+from its.outputs.stored_video import color_video, write_color_video_of
 from its.parse_errors import plain_message
-from its.weights import WeightsNotFound
+from its.weights import WeightsNotFound, prepare
 
 TAKEN = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
 """Keys of configs that matter here; the others are passed over, so that any config of a run serves as an overlay."""
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
     Returns:
-        0 when every sample has its colours, 1 when some could not be made.
+        0 if every sample has its colour pictures, and their videos if asked for; 1 if some could not be made.
 
     Raises:
         UserError: the command line, a config or the run folder is wrong; nothing was made.
@@ -46,10 +51,15 @@ def main(arguments: Sequence[str]) -> int:
     wanted = colors_of(options.run, prompt=options.prompt, count=options.count)
     for colors in wanted:
         colors.gray()  # all are looked at before any is made
-    composed = _compose(options.run, files, keys, modules)
+    saved = _saved(options.run)
+    composed = _compose(saved, options.run, files, keys, modules)
     colorizer = _prepared(composed)
     failed = _make(colorizer, wanted, composed.values.get("trainer") or {}, options.batch_size)
-    print(f"its: {len(wanted) - failed} of {len(wanted)} samples in {options.run / 'samples'} have their colours")
+    what = "their colours"
+    if options.video or "video" in (saved.get("save") or ()):
+        failed |= _make_videos(wanted, metadata=saved.get("metadata", True))
+        what = "their colours and videos"
+    print(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
     return 1 if failed else 0
 
 
@@ -65,14 +75,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt", help='for all samples; by default "a colorful photo of" what each one shows')
     parser.add_argument("--count", type=int, default=1, help="pictures for each sample (default: 1)")
     parser.add_argument("--batch_size", type=int, default=1, help="pictures that are made at once (default: 1)")
+    parser.add_argument(
+        "--video",
+        action="store_true",
+        help="also make a video of each picture: color.mp4, color_2.mp4...; the default if the run has save: [video]",
+    )
     return parser
 
 
-def _compose(run: Path, files: Sequence[Path], keys: Sequence[str], trusted: Sequence[str]) -> Composed:
-    """The run's own config, then the overlays, then the command line; only what matters here."""
+def _saved(run: Path) -> dict[str, Any]:
+    """The run's own config; empty if it has none."""
+    path = run / CONFIG
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+
+
+def _compose(
+    saved: Mapping[str, Any], run: Path, files: Sequence[Path], keys: Sequence[str], trusted: Sequence[str]
+) -> Composed:
+    """Merge the run's own config, the overlays and the command line, reduced to the keys in `TAKEN`."""
     composed = Composed(trusted=trusted)
-    if (run / CONFIG).is_file():  # which may name plugins that only making the run needed
-        composed.add(_taken(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))), str(run / CONFIG))
+    composed.add(_taken(saved), str(run / CONFIG))  # reduced first: it may name plugins that are not needed here
     for file in files:
         whole = Composed(trusted=trusted)
         whole.overlay(file)
@@ -92,7 +114,7 @@ def _compose(run: Path, files: Sequence[Path], keys: Sequence[str], trusted: Seq
     return composed
 
 
-def _taken(values: dict[str, Any]) -> dict[str, Any]:
+def _taken(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         section: {key: value for key, value in (values.get(section) or {}).items() if key in keys}
         for section, keys in TAKEN.items()
@@ -107,26 +129,19 @@ def _prepared(composed: Composed) -> Colorizer:
     """
     colorizer = _instantiated(composed)
     try:
-        colorizer.prepare()
+        prepare([colorizer])
         return colorizer
-    except WeightsNotFound as missing:
-        name = composed.values["model"].get("fallback")
-        pack = registry.packs().get(name or "")
-        if pack is None:
-            raise UserError(
-                f"model.colorizer: {missing}. Give a folder or a hub id, or allow the embedded pack with "
-                "--model.fallback mini"
-            ) from None
-        reason = str(missing)
+    except WeightsNotFound as error:
+        missing = error.prefixed("model.colorizer")
+    pack = registry.packs().get(composed.values["model"].get("fallback") or "")
+    if pack is None:
+        raise stand_in.refused(missing)
     composed.replace_colorizer(pack.colorizer)
     colorizer = _instantiated(composed)
-    colorizer.prepare()
-    print(
-        f"its: {'!' * 8} NOT THE WEIGHTS THAT THE CONFIG NAMES: model.colorizer: {reason}. Taking that of the pack "
-        f"{pack.name} instead ({pack.summary}), with its own settings. --model.fallback null makes this an error.",
-        file=sys.stderr,
-        flush=True,
-    )
+    prepare([colorizer])
+    settings = "Its settings are the pack's own."
+    line = stand_in.warning(missing, pack, instead="demo colorizer", settings=settings)
+    print(line, file=sys.stderr, flush=True)
     return colorizer
 
 
@@ -148,12 +163,12 @@ def _instantiated(composed: Composed) -> Colorizer:
     return colorizer
 
 
-def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> int:
-    """Make what is missing, and say of each sample that fails why. Returns how many do."""
+def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
+    """Make the pictures that are missing. Report the samples that fail, and return their folders."""
     coloring, weights = colorizer.describe(without=WHERE), colorizer.provenance()
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
-        return 0
+        return set()
     from lightning.fabric import Fabric
 
     fabric = Fabric(
@@ -163,7 +178,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
         colorizer.load()
     colorizer.to(fabric.device).eval().requires_grad_(False)
     left = {id(colors): sum(other is colors for other, _ in jobs) for colors, _ in jobs}
-    failed: dict[int, str] = {}
+    failed: dict[Path, str] = {}
     for batch in _batches(jobs, batch_size):
         try:
             with torch.inference_mode():
@@ -175,11 +190,28 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
                     colors.finish(coloring, weights)
                     print(f"its: {colors.folder.name}: {colors.prompt}", file=sys.stderr, flush=True)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
-            failed |= {id(colors): f"{type(error).__name__}: {error}" for colors, _ in batch}
-    for colors in wanted:
-        if id(colors) in failed:
-            print(f"its: failed: {colors.folder.name}: {failed[id(colors)]}", file=sys.stderr)
-    return len(failed)
+            failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
+    for folder in sorted(failed):
+        print(f"its: failed: {folder.name}: {failed[folder]}", file=sys.stderr)
+    return set(failed)
+
+
+def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
+    """Make the videos that the pictures lack. Report the samples that fail, and return their folders."""
+
+    def made(colors: Colors) -> bool:
+        try:
+            sample = Stored(folder=colors.folder, record=read_record(colors.folder) or colors.record)
+            for picture in map(colors.path, range(1, colors.count + 1)):
+                if picture.exists() and not color_video(picture).exists():
+                    write_color_video_of(sample, picture, metadata=metadata)
+        except (OSError, UserError, RuntimeError, KeyError) as error:
+            print(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            return False
+        return True
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
+        return {colors.folder for colors, done in zip(wanted, pool.map(made, wanted), strict=True) if not done}
 
 
 def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: torch.device) -> torch.Tensor:

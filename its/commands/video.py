@@ -1,26 +1,25 @@
-"""`its video RUN...`: videos of samples that are there already."""
+"""`its video RUN...`: make the videos of samples that exist."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from its.errors import UserError
-from its.outputs.metadata import text_of
 from its.outputs.stored import Stored, samples_of
-
-VIDEO = "video.mp4"
+from its.outputs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
 
     Returns:
-        0 when every sample has its video, 1 when some could not be made.
+        0 if every sample has its videos, 1 if some could not be made.
 
     Raises:
         UserError: a folder is no run, or a sample lacks a file; nothing was made.
@@ -28,54 +27,41 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="its video",
         description="Write video.mp4 for every sample of RUN: a line moves over the picture in time with the sound. "
-        "The same command again makes only what is missing.",
+        "Each colour picture also gets a video of its own: color.mp4, color_2.mp4... The same command again makes only "
+        "what is missing.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that its predict wrote")
-    parser.add_argument("--again", action="store_true", help="also where there is a video already")
-    parser.add_argument("--no-metadata", action="store_true", help="videos don't say how they were made")
+    parser.add_argument("--again", action="store_true", help="make videos anew that exist already")
+    parser.add_argument("--no-metadata", action="store_true", help="leave out of the videos how they were made")
     options = parser.parse_args(arguments)
     whole = [sample for run in options.runs for sample in samples_of(run) if sample.whole]
-    missing = [sample for sample in whole if options.again or sample.file(VIDEO) is None]
+    jobs = {sample.folder: _jobs(sample, again=options.again, metadata=not options.no_metadata) for sample in whole}
+    missing = [sample for sample in whole if jobs[sample.folder]]
     for sample in missing:
         for name in ("spectrogram.png", "audio.wav"):
             sample.need(name)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding leaves Python's lock alone
-        failed = list(pool.map(lambda sample: _made(sample, metadata=not options.no_metadata), missing)).count(False)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
+        failed = list(pool.map(lambda sample: _made(sample, jobs[sample.folder]), missing)).count(False)
     earlier = f", {len(whole) - len(missing)} of them from before" if len(missing) < len(whole) else ""
     print(f"its: {len(whole) - failed} of {len(whole)} samples have their {VIDEO}{earlier}")
     return 1 if failed else 0
 
 
-def _made(sample: Stored, *, metadata: bool) -> bool:
+def _jobs(sample: Stored, *, again: bool, metadata: bool) -> list[Callable[[], None]]:
+    """Calls that write the videos which a sample lacks, or all of them."""
+    jobs: list[Callable[[], None]] = []
+    if again or sample.file(VIDEO) is None:
+        jobs.append(partial(write_video_of, sample, metadata=metadata))
+    pictures = [path for path in color_pictures(sample.folder) if again or not color_video(path).exists()]
+    return [*jobs, *(partial(write_color_video_of, sample, path, metadata=metadata) for path in pictures)]
+
+
+def _made(sample: Stored, jobs: Sequence[Callable[[], None]]) -> bool:
+    """Run the jobs of one sample. Report an error and return False if one of them fails."""
     try:
-        write_video_of(sample, metadata=metadata)
+        for job in jobs:
+            job()
     except (OSError, UserError, RuntimeError, KeyError) as error:
         print(f"its: failed: {sample.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
     return True
-
-
-def write_video_of(sample: Stored, *, metadata: bool) -> None:
-    """Write the video of a sample from its files.
-
-    Raises:
-        UserError: one of them is missing.
-        OSError: one can't be read, or the video can't be written.
-    """
-    import numpy as np
-    import soundfile
-    from PIL import Image
-
-    from its.outputs.sample_video import write_sample_video
-
-    waveform, rate = soundfile.read(sample.need("audio.wav"), dtype="int16")
-    color = sample.file("color.png")
-    write_sample_video(
-        sample.folder / VIDEO,
-        sample.record,
-        spectrogram=np.asarray(Image.open(sample.need("spectrogram.png"))),
-        color=None if color is None else np.asarray(Image.open(color).convert("RGB")),
-        waveform=waveform,
-        sample_rate=rate,
-        comment=text_of(sample.record) if metadata else None,
-    )

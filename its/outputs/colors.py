@@ -17,6 +17,7 @@ from its.color_prompt import color_prompt
 from its.errors import UserError
 from its.outputs.metadata import write_png
 from its.outputs.sample import eight_bit, read_record, write_record
+from its.outputs.stored_video import color_pictures, color_video
 from its.registry import classes
 
 
@@ -81,17 +82,19 @@ class Colors:
         return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
 
     def write(self, number: int, rgb: Tensor) -> None:
-        """Write a picture (3, h, w) in [0, 1], atomically."""
+        """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
         partial = self.folder / "color.png.partial"
         write_png(partial, eight_bit(rgb))
+        color_video(self.path(number)).unlink(missing_ok=True)
         os.replace(partial, self.path(number))
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
-        """Say in the record how the pictures were made; take away those that were made otherwise."""
+        """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""
         kept = {self.path(number) for number in range(1, self.count + 1)}
         before = self.record["settings"].get("colorizer")
         if before != {**coloring, "prompt": self.prompt}:
-            for path in set(self.folder.glob("color_*.png")) - kept:
+            for path in set(color_pictures(self.folder)) - kept:
+                color_video(path).unlink(missing_ok=True)
                 path.unlink()
         settings = {**self.record["settings"], "colorizer": {**coloring, "prompt": self.prompt}}
         parts = {**self.record["weights"], "colorizer": weights}

@@ -16,7 +16,7 @@ from its.outputs.page import PAGE, render, write_page
 from its.outputs.reading import Found, Run, read_runs
 from its.outputs.sample import RECORD
 
-LAYERS = {"image": "image.png", "color": "color.png"}
+LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
 """Pictures of the same size that can be laid over the spectrogram."""
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
+from its.outputs.colormap import colored
 from its.outputs.cycle import go_round
 from its.outputs.metadata import append_comment, text_of, write_png
-from its.outputs.sample_video import write_sample_video
+from its.outputs.sample_video import write_color_video, write_sample_video
 from its.spectrogram import SpectrogramFormat
 
 if TYPE_CHECKING:  # reading a record must not wait for Lightning
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # reading a record must not wait for Lightning
 RECORD = "sample.json"
 CHECKPOINT = "checkpoint.safetensors"
 """Where a method that takes long keeps what it has, until the sample is whole."""
-EXTRAS = ("image", "latents", "color", "cycle", "video")
+EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
 """What `save` can ask for, besides the spectrogram and the sound."""
 
 
@@ -116,7 +117,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
     """Whether a sample is whole, with everything that is asked for. Its record is read unless it is at hand."""
     record = record or read_record(folder)
-    return record is not None and record.get("status") == "ok" and all((folder / _FILES[e]).exists() for e in extras)
+    if record is None or record.get("status") != "ok":
+        return False
+    wanted = [_FILES[extra] for extra in extras]
+    if {"color", "video"} <= set(extras):
+        wanted.append(_COLOR_VIDEO)
+    return all((folder / name).exists() for name in wanted)
 
 
 def write_sample(
@@ -165,9 +171,12 @@ _FILES = {
     "image": "image.png",
     "latents": "latents.safetensors",
     "color": "color.png",
+    "colormap": "colormap.png",
     "cycle": "cycle.png",
     "video": "video.mp4",
 }
+_COLOR_VIDEO = "color.mp4"
+"""Written where `video` and `color` are both asked for."""
 
 
 def _write_files(
@@ -178,6 +187,9 @@ def _write_files(
 
     shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
     pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
+    if "colormap" in extras:
+        gray = result.spectrogram.mean(0) if result.spectrogram.ndim == 3 else result.spectrogram  # 3: stereo
+        pictures["colormap"] = colored(eight_bit(gray))
     for name, pixels in pictures.items():
         write_png(folder / f"{name}.png", pixels, text)
     pcm = sixteen_bit(result.waveform)
@@ -187,15 +199,20 @@ def _write_files(
     if "latents" in extras and result.latents is not None:
         save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
     if "video" in extras:
+        color = pictures.get("color")
         write_sample_video(
             folder / _FILES["video"],
             record,
             spectrogram=pictures["spectrogram"],
-            color=pictures.get("color"),
+            color=color,
             waveform=pcm,
             sample_rate=result.sample_rate,
             comment=text,
         )
+        if color is not None:
+            write_color_video(
+                folder / _COLOR_VIDEO, record, color=color, waveform=pcm, sample_rate=result.sample_rate, comment=text
+            )
 
 
 # In NumPy: torch would start threads of its own in the writer's thread, against those that make the next batch.

@@ -1,8 +1,8 @@
 /* A sample as a card: the picture with its axes, the controls, the prompts, and what made it. */
 
 const ROLES = { visual: "looks like", audio: "sounds like" };
-const LAYERS = { gray: "Gray", image: "Image", color: "Colour", fade: "Fade" };
-const FILES = { image: "image.png", color: "color.png" };
+const LAYERS = { gray: "Gray", image: "Image", color: "Colour", colormap: "Colour map", fade: "Fade" };
+const FILES = { image: "image.png", color: "color.png", colormap: "colormap.png" };
 
 /* Nested settings as names and values; a part's class stands for the part. */
 function flatten(value, name = "", into = new Map()) {

@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 from its.cli import main
+from its.errors import UserError
+from its.outputs.metadata import read_metadata
 from its.outputs.sample import read_record
 from its_plugins import random_weights_if
 
@@ -111,6 +113,65 @@ def test_another_prompt_makes_them_anew(run, overlay):
     assert (folders(run)[0] / "color.png").read_bytes() != first
     assert not (folders(run)[0] / "color_2.png").exists()  # the record would lie about it
     assert read_record(folders(run)[0])["settings"]["colorizer"]["prompt"] == "a colorful photo of a dog barking"
+
+
+def videos(folder):
+    return sorted(path.name for path in folder.glob("*.mp4"))
+
+
+def length(path):
+    """Frames of the picture, and seconds of the sound."""
+    import av
+
+    with av.open(str(path)) as container:
+        audio = container.streams.audio[0]
+        return sum(1 for _ in container.decode(video=0)), float(audio.duration * audio.time_base)
+
+
+def test_every_picture_gets_a_video_where_asked_for(run, overlay, capsys):
+    command = ["colorize", str(run), "--config", str(overlay), "--count", "2"]
+    assert main(command) == 0
+    assert all(videos(folder) == [] for folder in folders(run))
+    assert main([*command, "--video"]) == 0
+    assert "2 of 2 samples" in (said := capsys.readouterr().out)
+    assert said.endswith("have their colours and videos\n")
+    for folder in folders(run):
+        assert videos(folder) == ["color.mp4", "color_2.mp4"]
+        shown, heard = length(folder / "color_2.mp4")
+        assert (shown, heard) == (pytest.approx(30 * 0.96, abs=1), pytest.approx(0.96, abs=0.1))
+        assert read_metadata(folder / "color_2.mp4")["id"] == read_record(folder)["id"]
+        assert read_metadata(folder / "color_2.mp4")["settings"]["colorizer"]["prompt"].startswith("a colorful photo")
+
+
+def test_a_picture_made_anew_loses_its_old_video(run, overlay):
+    command = ["colorize", str(run), "--config", str(overlay)]
+    assert main([*command, "--count", "2", "--video"]) == 0
+    assert main([*command, "--prompt", "a colorful photo of a dog barking"]) == 0
+    assert all(videos(folder) == [] for folder in folders(run))
+
+
+def test_a_run_that_saves_videos_gets_them_for_its_colours_too(config, overlay, tmp_path):
+    run = tmp_path / "run"
+    more = ["--save=[video]", "--metadata=false"]
+    assert main(["predict", "--config", str(config), "--config", str(overlay), *more]) == 0
+    assert all(videos(folder) == ["color.mp4", "video.mp4"] for folder in folders(run))
+    assert main(["colorize", str(run), "--count", "2"]) == 0
+    for folder in folders(run):
+        assert videos(folder) == ["color.mp4", "color_2.mp4", "video.mp4"]
+        for name in ("color.mp4", "color_2.mp4"):
+            with pytest.raises(UserError, match="does not say what made it"):
+                read_metadata(folder / name)
+
+
+def test_a_video_that_fails_leaves_the_others(run, overlay, capsys):
+    command = ["colorize", str(run), "--config", str(overlay)]
+    assert main(command) == 0
+    (folders(run)[0] / "audio.wav").write_bytes(b"no sound")
+    assert main([*command, "--video"]) == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 samples" in captured.out
+    assert f"its: failed: {folders(run)[0].name}: LibsndfileError" in captured.err
+    assert videos(folders(run)[1]) == ["color.mp4"]
 
 
 def test_a_sample_s_colors_do_not_depend_on_the_others(run, overlay, tmp_path):

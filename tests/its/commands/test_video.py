@@ -46,6 +46,29 @@ def test_every_sample_gets_its_video_once(run, capsys):
     assert not (run / "samples/c/video.mp4").exists()
 
 
+def test_every_colour_picture_gets_a_video_of_its_own(run):
+    import av
+
+    folder = run / "samples/b"
+    for number, color in ((2, (0, 200, 0)), (10, (0, 0, 200))):
+        Image.new("RGB", (96, 64), color).save(folder / f"color_{number}.png")
+    for name in ("color_x.png", "color_02.png", "colormap.png"):
+        Image.new("RGB", (96, 64)).save(folder / name)
+    assert main(["video", str(run)]) == 0
+    videos = {"color": (200, 0, 0), "color_2": (0, 200, 0), "color_10": (0, 0, 200)}
+    assert {path.stem for path in folder.glob("*.mp4")} == {"video", *videos}
+    assert {path.name for path in (run / "samples/a").glob("*.mp4")} == {"video.mp4"}
+    for name, color in videos.items():
+        with av.open(str(folder / f"{name}.mp4")) as container:
+            assert container.streams.audio[0].channels == 2
+            frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+            assert abs(frame[100, 300].astype(int) - color).max() < 25
+    made = {path: path.stat().st_mtime_ns for path in folder.glob("*.mp4")}
+    (folder / "color_2.mp4").unlink()
+    assert main(["video", str(run)]) == 0
+    assert [path.stem for path, time in made.items() if path.stat().st_mtime_ns != time] == ["color_2"]
+
+
 def test_colour_is_above_and_stereo_stays_stereo(run):
     import av
 

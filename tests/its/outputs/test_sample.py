@@ -9,6 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from its.data import Row
+from its.outputs.colormap import MAGMA
+from its.outputs.metadata import read_metadata
 from its.outputs.sample import Result, Sample, is_done, read_record, sample_id, write_sample
 
 ROW = Row(
@@ -63,6 +65,38 @@ def test_what_is_written_reads_back(tmp_path):
     assert soundfile.info(tmp_path / "audio.wav").subtype == "PCM_16"
     assert torch.equal(load_file(tmp_path / "latents.safetensors")["latents"], RESULT.latents)
     assert read_record(tmp_path) == {"id": "x", "status": "ok"}
+
+
+def test_the_colour_map_is_of_the_spectrogram_s_own_gray_levels(tmp_path):
+    record = {"id": "x", "config": {}, "settings": {}, "weights": {}}
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), record, ["colormap"], metadata=True)
+    gray, mapped = (np.asarray(Image.open(tmp_path / name)) for name in ("spectrogram.png", "colormap.png"))
+    assert mapped.shape == (64, 96, 3)
+    assert (mapped == MAGMA[gray]).all()
+    assert read_metadata(tmp_path / "colormap.png")["id"] == "x"
+    assert is_done(tmp_path, ["colormap"])
+    (tmp_path / "colormap.png").unlink()
+    assert not is_done(tmp_path, ["colormap"])
+
+
+def test_the_colour_map_of_stereo_is_of_the_channels_mean(tmp_path):
+    stereo = torch.stack([torch.full((64, 96), level) for level in (0.2, 0.4, 0.6)])
+    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, spectrogram=stereo)), {}, ["colormap"])
+    assert (np.asarray(Image.open(tmp_path / "colormap.png")) == MAGMA[round(0.4 * 255)]).all()
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_a_video_of_the_colour_picture_comes_with_the_video(tmp_path, colored):
+    color, extras = (torch.rand(3, 64, 96), ["video", "color"]) if colored else (None, ["video"])
+    record = {"id": "x", "prompts": dict(ROW.prompts), "seed": 7, "weights": {}, "settings": {}, "config": {}}
+    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, color=color)), record, extras, metadata=True)
+    assert (tmp_path / "color.mp4").exists() == colored
+    assert is_done(tmp_path, extras)
+    if colored:
+        assert read_metadata(tmp_path / "color.mp4")["id"] == "x"
+        (tmp_path / "color.mp4").unlink()
+        assert not is_done(tmp_path, extras)
+        assert is_done(tmp_path, ["color"])
 
 
 def test_only_what_is_asked_for_is_written(tmp_path):

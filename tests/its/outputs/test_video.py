@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 
+from its.outputs.sample_video import write_color_video
 from its.outputs.video import AAC_RATES, FPS, line_column, write_video
 
 SECONDS = 3.1
@@ -84,6 +85,34 @@ def test_colour_stands_above_the_spectrogram_and_keeps_its_colours(tmp_path):
         rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert abs(rgb[32, 320].astype(int) - [255, 0, 0]).max() < 12
     assert abs(rgb[96, 320].astype(int) - 128).max() < 6
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"colorizer": None}, {"colorizer": {"prompt": "a colorful photo of castles"}}]
+)
+def test_the_video_of_a_colour_picture_shows_it_alone_with_the_sound(tmp_path, settings):
+    rate, color = 16_000, np.full((64, 640, 3), (200, 40, 40), np.uint8)
+    tone = (9_000 * np.sin(2 * np.pi * 440 * np.arange(int(SECONDS * rate)) / rate)).astype(np.int16)
+    record = {"prompts": {"visual": "castle", "audio": "bell"}, "seed": 1, "weights": {}, "settings": settings}
+    write_color_video(
+        tmp_path / "color.mp4", record, color=color, waveform=tone, sample_rate=rate, comment='{"its": 1}'
+    )
+    heard, _ = sound(tmp_path / "color.mp4")
+    assert len(heard) / rate == pytest.approx(SECONDS, abs=0.1)
+    assert np.abs(heard[rate : 2 * rate]).max() > 0.2
+    shown = frames(tmp_path / "color.mp4")
+    assert len(shown) == int(np.ceil(SECONDS * FPS))
+    lines = [_line(luma, color) for _, luma in shown]
+    assert lines == sorted(lines)
+    assert lines[-1] > 600
+    with av.open(str(tmp_path / "color.mp4")) as container:
+        assert container.metadata["comment"] == '{"its": 1}'
+        rgb = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    assert abs(rgb[:60, 320] - [200, 40, 40]).max() < 20
+    captions = rgb[64:]
+    assert abs(captions - captions.mean(-1, keepdims=True)).max() < 40  # gray: no second picture below
+    lines_of_text = 4 if settings.get("colorizer") else 3
+    assert captions.shape[0] // 20 == lines_of_text
 
 
 def test_captions_lie_below_and_the_line_does_not_cross_them(tmp_path):
