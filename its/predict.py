@@ -51,6 +51,7 @@ def make(cli: PredictCLI) -> int:
     check_writable(cli.output)
     status = 0
     if tried or _has_started_peers(cli):
+        cli.prepare()
         if first:
             runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin
             save_config(config, cli.output)

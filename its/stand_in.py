@@ -6,8 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from its.errors import UserError
+from its.registry import Pack
+from its.weights import WeightsNotFound
 
 Config = dict[str, Any]
+
+
+def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
+    """The line that says that a pack's weights are used, why, and what helps.
+
+    Args:
+        missing: the weights that the config names.
+        pack: that is used.
+        instead: what of the pack is used, such as `demo weights`.
+        settings: what else differs from the config.
+    """
+    return (
+        f"its: WARNING: using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
+        f"{missing.reason}. {settings} To use the ones in the config: {missing.remedy}. "
+        "--model.fallback null makes this an error."
+    )
+
+
+def refused(missing: WeightsNotFound) -> UserError:
+    """The error for missing weights where no pack may be used."""
+    return UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
 
 
 def stand_in(pack: Config, experts: Mapping[str, Any], *, combiner: Any) -> Config:

@@ -57,7 +57,7 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         if source.checkpoint is not None:
             file = source.require(source.checkpoint)
             if (shapes := source.shapes(file[0])) is not None:
-                single_file.check(shapes, part="vae", where=source.name)
+                single_file.check(shapes, part="vae", where=source.name, configs=single_file.CONFIGS)
             self._model, self._config = None, read_json(single_file.CONFIGS / "vae" / "config.json")
             return file
         alone = within("vae", "config.json") not in source and source.matching(f"{DIFFUSERS.safetensors}*")
@@ -76,8 +76,8 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
             )
             return
         device, tensors = torch.get_default_device(), tensors_of(self.folder / self.files[0])
-        single_file.check({n: tuple(t.shape) for n, t in tensors.items()}, part="vae", where=self.weights)
-        self.vae = for_inference(single_file.read(tensors, "vae"), device=device, channels_last=self.channels_last)
+        vae = single_file.read(tensors, "vae", configs=single_file.CONFIGS, where=self.weights)
+        self.vae = for_inference(vae, device=device, channels_last=self.channels_last)
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(rows, columns) of a picture -> (c, h, w): 8 pixels a latent each way in Stable Diffusion."""

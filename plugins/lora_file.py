@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from its.errors import UserError
 from its.weights import PretrainedComponent, Source, WeightsNotFound
@@ -35,22 +34,24 @@ class LoRAFile(PretrainedComponent):
         if source.checkpoint is not None:
             return source.require(source.checkpoint)
         for ending in ("safetensors", "bin"):
-            usual = [name for stem in USUAL if (name := f"{stem}.{ending}") in source]
+            usual = tuple(name for stem in USUAL if (name := f"{stem}.{ending}") in source)
             found = usual or source.matching(f"*.{ending}")
             if len(found) > 1 and not usual:
                 raise UserError(
                     f"{source.name} holds the files {', '.join(found)}: name one, such as {source.name}/{found[0]}"
                 )
             if found:
-                return found[:1]
+                settings = tuple(name for name in ("adapter_config.json",) if name in source)
+                return found[:1] + settings  # PEFT's, with the alpha of each layer
         raise WeightsNotFound(f"{source.name} lacks {USUAL[0]}.safetensors", "Name the LoRA's file")
 
     def read(self) -> None:
-        """Nothing is kept: `tensors` reads the file when it is fused."""
+        """Nothing is kept: the file is read when it is fused."""
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The file's tensors, by name."""
-        return tensors_of(self.folder / self.files[0])
+    @property
+    def path(self) -> Path:
+        """The file. Valid after `prepare`."""
+        return self.folder / self.files[0]
 
     def check_against(self, *, unet_config: Mapping[str, Any], text_config: Mapping[str, Any]) -> None:
         """Check that this is a LoRA for a model of these configurations. Valid after `find`.
@@ -81,3 +82,18 @@ def lora_files(entries: Sequence[Mapping[str, Any]] | None) -> list[LoRAFile]:
             raise ValueError(f"lora: got {dict(entry)!r:.120}; expected {{weights: FILE_OR_HUB_ID, scale: 0.8}}")
         files.append(LoRAFile(weights=entry["weights"], scale=float(scale), revision=entry.get("revision")))
     return files
+
+
+def fuse_files(unet: Any, text_encoder: Any, files: Sequence[LoRAFile]) -> None:
+    """Fuse LoRA files, in order, into a UNet of diffusers and a text encoder of transformers, in place.
+
+    Raises:
+        UserError: a file is damaged, or has tensors without a place in these models.
+    """
+    lora.fuse(
+        unet,
+        text_encoder,
+        [(tensors_of(file.path), file.scale) for file in files],
+        where=[f"lora: {file.weights}" for file in files],
+        adapter_configs=[lora.adapter_config(file.path) for file in files],
+    )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Download, Pin, PretrainedComponent, Source, pin
@@ -24,7 +23,7 @@ from its_plugins import stable_diffusion_configs as configs
 from its_plugins.attention_backend import Attention
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.lean_unet import LeanUNet
-from its_plugins.lora_file import lora_files
+from its_plugins.lora_file import fuse_files, lora_files
 from its_plugins.noise_schedule import ToEpsilon, read_schedule
 
 if TYPE_CHECKING:
@@ -113,10 +112,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         device = torch.get_default_device()
         unet, text_encoder = self._read_checkpoint() if self.source.checkpoint else self._read_folder()
         if self.loras:
-            from its_plugins.lora import fuse
-
-            where = [f"lora: {lora.weights}" for lora in self.loras]
-            fuse(unet, text_encoder, [(lora.tensors(), lora.scale) for lora in self.loras], where=where)
+            fuse_files(unet, text_encoder, self.loras)
         unet = for_inference(unet, device=device, channels_last=self.channels_last)
         self.text_encoder = for_inference(text_encoder, device=device)
         self.unet = LeanUNet(unet, timesteps=len(self.alphas()), attention=self.attention)
@@ -211,10 +207,11 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         file = source.require(str(source.checkpoint))
         shapes = source.shapes(file[0])
         if shapes is not None:  # else a pickle on the hub, which tells nothing before it is whole
-            for part in ("unet", "text_encoder"):
-                single_file.check(shapes, part=part, where=source.name)
+            single_file.check(shapes, part="unet", where=source.name, configs=single_file.CONFIGS)
+            single_file.check(shapes, part="text_encoder", where=source.name, configs=single_file.CONFIGS)
         self._configs = {part: read_json(single_file.CONFIGS / part / "config.json") for part in CHECKPOINT_PARTS}
-        self._configs["scheduler"] = single_file.scheduler_config(shapes or {})
+        if shapes is not None:
+            self._configs["scheduler"] = single_file.scheduler_config(shapes)
         self._check_configs(source.name)
         return file
 
@@ -232,12 +229,11 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     def _read_checkpoint(self) -> tuple[Any, Any]:
         """The same from one file."""
-        tensors = tensors_of(self.folder / self.files[0])
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        for part in ("unet", "text_encoder"):
-            single_file.check(shapes, part=part, where=self.weights)
+        file, shipped = self.folder / self.files[0], single_file.CONFIGS
+        tensors = tensors_of(file)
         self.tokenizer = single_file.tokenizer()
-        return single_file.read(tensors, "unet"), single_file.read(tensors, "text_encoder")
+        unet = single_file.read(tensors, "unet", configs=shipped, where=str(file))
+        return unet, single_file.read(tensors, "text_encoder", configs=shipped, where=str(file))
 
     @property
     def _max_tokens(self) -> int:

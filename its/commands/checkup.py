@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import shutil
@@ -11,8 +10,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from netrc import NetrcParseError, netrc
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
+
+if TYPE_CHECKING:
+    from its.weights import PretrainedComponent
 
 GIB = 2**30
 
@@ -123,36 +125,51 @@ def video() -> Iterator[Finding]:
 
 
 def network() -> Iterator[Finding]:
-    """Whether the hub answers, within a few seconds."""
-    from its.weights import hub_trouble
+    """Whether the hub answers."""
+    from its.weights.hub import trouble
 
-    trouble = hub_trouble()
-    if trouble is None:
+    reason = trouble()
+    if reason is None:
         yield Finding("ok", "the Hugging Face hub answers")
     else:
-        remedy = "only what is on this machine can be used: a folder, the cache, or the embedded pack"
-        yield Finding("note", f"no downloads: {trouble}", remedy)
+        remedy = "only weights on this machine can be used: a folder, the cache, or the embedded pack"
+        yield Finding("note", f"no downloads: {reason}", remedy)
 
 
 def weights(configs: Sequence[Path]) -> Iterator[Finding]:
-    """Whether the weights that configs name, or else the defaults of the experts, are on this machine."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    """The weights of configs, or else the defaults of all components: on this machine, or how large a download."""
+    from its.commands.components import components
 
-    for name in dict.fromkeys(_named(configs)):
-        if name.startswith("pack:") or Path(name).expanduser().is_dir():
-            yield Finding("ok", f"weights {name} are here")
-            continue
-        try:
-            found = [try_to_load_from_cache(name, file) for file in ("model_index.json", "config.json")]
-        except HFValidationError:
-            yield Finding("note", f"weights {name} are not a folder that is here", "give the path of the folder")
-            continue
-        if any(isinstance(path, str) for path in found):
-            yield Finding("ok", f"weights {name} are in the cache")
-        else:
-            remedy = f"`hf download {name}`, or a folder; until then `fallback: mini` lets the embedded pack stand in"
-            yield Finding("note", f"weights {name} are not on this machine", remedy)
+    for name, parts in components(configs).items():
+        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
+        yield _weights_of(f"weights {name} ({kinds})", parts)
+
+
+def _weights_of(what: str, parts: Sequence[PretrainedComponent]) -> Finding:
+    """Ask each component where its weights are: first offline, then the hub."""
+    from its.errors import UserError
+    from its.weights import WeightsNotFound
+    from its.weights.downloads import joined, size
+    from its.weights.hub import local_only, trouble
+
+    try:
+        with local_only():
+            for part in parts:
+                part.find()
+        return Finding("ok", f"{what}: on this machine")
+    except UserError as error:
+        return Finding("wrong", f"{what}: {error}")
+    except WeightsNotFound as missing:
+        if trouble() is not None or "/" not in parts[0].weights:
+            return Finding("note", f"{what}: {missing.reason}", missing.remedy)
+    try:
+        downloads = joined(one for part in parts for one in part.find())
+    except UserError as error:
+        return Finding("wrong", f"{what}: {error}")
+    except WeightsNotFound as missing:
+        return Finding("note", f"{what}: {missing.reason}", missing.remedy)
+    total = size(sum(sum(one.sizes.values()) for one in downloads))
+    return Finding("note", f"{what}: {total} to download", "the first run that needs them downloads them")
 
 
 def devices() -> Iterator[Finding]:
@@ -193,34 +210,6 @@ def plugins() -> Iterator[Finding]:
         yield Finding("wrong", f"plugin {name} failed: {why}", "mend or uninstall it; `its plugins` lists the others")
     if not registry.failures():
         yield Finding("ok", f"{len(registry.classes())} plugins, all imported")
-
-
-def _named(configs: Sequence[Path]) -> Iterator[str]:
-    """Weights that configs name, wherever they stand; without configs the defaults of the experts."""
-    from its import registry
-
-    registry.load_plugins()
-    if not configs:
-        for cls in registry.classes("NoiseExpert").values():
-            argument = inspect.signature(cls).parameters.get("weights")
-            if argument is not None and isinstance(argument.default, str):
-                yield argument.default
-        return
-    from its.config import Composed
-
-    composed = Composed()
-    for config in configs:
-        composed.overlay(config)
-    yield from _weights_in(composed.pruned())
-
-
-def _weights_in(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "weights" and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _weights_in(inner)
 
 
 def _cache() -> Path:

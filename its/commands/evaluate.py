@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from its import registry
 from its.commands.table import add_table
-from its.evaluation.choosing import DEFAULT, chosen, prepared
+from its.evaluation.choosing import DEFAULT, chosen, found
 from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.runs import read_runs
 from its.evaluation.scoring import CSV, evaluate, write_csv
 from its.evaluation.tables import FORMATS, tabulate
+from its.weights import prepare
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,9 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_modules(options.trust)
     keep = None if options.best is None else Keep(best=options.best, by=options.rank_by)
     samples = read_runs(options.runs)
-    scorers = prepared(chosen(options.scorers, options.set), fallback=options.fallback)
+    scorers = found(chosen(options.scorers, options.set), fallback=options.fallback)
     if keep is not None:
         keep.check(scorers)
+    prepare(scorers)
     samples = evaluate(scorers, samples, device=options.device)
     for run in options.runs:
         mine = [found for found in samples if found.run == run]

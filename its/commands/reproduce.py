@@ -14,11 +14,12 @@ from typing import Any
 from its import registry
 from its.commands.evaluate import add_scorers
 from its.errors import UserError
-from its.evaluation.choosing import chosen, prepared
+from its.evaluation.choosing import chosen, found
 from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
 from its.evaluation.runs import Found, read_runs
 from its.evaluation.scoring import evaluate, write_csv
 from its.evaluation.tables import FORMATS, Table, flat, labelled
+from its.weights import prepare
 
 ROOT = Path(__file__).parents[2]
 """Of a checkout; an installed package has neither configs nor benchmarks there."""
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     registry.load_plugins()
     registry.load_modules(options.trust)
-    scorers = prepared(chosen(options.scorers, options.set), fallback=options.fallback)  # before hours of sampling
+    scorers = found(chosen(options.scorers, options.set), fallback=options.fallback)
+    prepare(scorers)  # before hours of sampling
     status = 0
     for command in commands.values():
         print(f"its: {shlex.join(command)}", file=sys.stderr, flush=True)

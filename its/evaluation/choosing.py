@@ -48,38 +48,38 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
     return [_built(class_name, arguments) for class_name, arguments in specs.items()]
 
 
-def prepared(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
-    """Find the scorers' weights; where they can't be had, take all scorers of a pack instead, if that is allowed.
+def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
+    """Find the scorers' weights; where they are missing, take all scorers of a pack instead, if that is allowed.
 
     Args:
         scorers: the ones that are wanted.
-        fallback: name of a pack; None if nothing may stand in.
+        fallback: name of a pack; None for an error.
+
+    Returns:
+        Scorers that were found, and not yet downloaded.
 
     Raises:
-        UserError: weights can't be had, and nothing stands in.
+        UserError: weights are missing, and there is no fallback.
     """
-    for scorer in scorers:
-        try:
-            scorer.prepare()
-        except WeightsNotFound as missing:
-            reason = f"{type(scorer).__name__}: {missing}"
-            break
-    else:
+    try:
+        for scorer in scorers:
+            scorer.find()
         return list(scorers)
+    except WeightsNotFound as error:
+        missing = error
     if fallback is None:
-        name = type(scorers[0]).__name__
         raise UserError(
-            f"{reason}. Run once with a network, or name a folder: --set {name}.weights=FOLDER. Without either, "
-            "--scorers mini asks the embedded judge, which is neither CLIP nor CLAP and knows the embedded pack's "
-            "prompts alone"
+            f"{missing}. Or name a folder: --set {type(scorers[0]).__name__}.weights=FOLDER; or take the embedded "
+            "judge, which is neither CLIP nor CLAP and knows the embedded pack's prompts alone: --scorers mini"
         )
     instead = chosen([fallback])
     for scorer in instead:
-        scorer.prepare()
+        scorer.find()
     names = ", ".join(type(scorer).__name__ for scorer in instead)
     print(
-        f"its: {'!' * 8} NOT THE SCORERS THAT WERE ASKED FOR: {reason}. Asking {names} of the pack {fallback} instead: "
-        "their scores can't be compared with CLIP's and CLAP's, and stand in columns of their own.",
+        f"its: WARNING: scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
+        f"{missing.reason}. Their scores can't be compared with CLIP's and CLAP's, and have columns of their own. "
+        f"To use the ones in the config: {missing.remedy}.",
         file=sys.stderr,
         flush=True,
     )

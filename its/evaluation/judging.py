@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from its.evaluation.choosing import DEFAULT, chosen, prepared
+from its.evaluation.choosing import DEFAULT, chosen, found
 from its.evaluation.pruning import Pruned, check_prunes
 from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.runs import read_runs
@@ -20,10 +20,10 @@ from its.outputs.sample import read_record
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """Scorers that are there, and what is done with what they say.
+    """Scorers, and the use of their scores.
 
     Attributes:
-        scorers: prepared.
+        scorers: found; they are prepared before the first sample is made.
         keep: what to keep of each prompt pair; None to score only.
     """
 
@@ -82,7 +82,7 @@ def judging_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | Non
     """
     if not scorers and keep is None:
         return None
-    asked = prepared(chosen(scorers or DEFAULT), fallback=fallback)
+    asked = found(chosen(scorers or DEFAULT), fallback=fallback)
     if keep is not None:
         keep.check(asked)
     return Judging(scorers=asked, keep=keep)

@@ -33,7 +33,7 @@ class Method(LightningModule, ABC):
         experts: by the names that prompts, guidance scales and weights refer to.
         fallback: pack of weights to take as a whole where the named ones can't be had; None for an error.
         fallback_taken: why the fallback stands in for the weights that the config names; None if it doesn't.
-        provenance: which weights each part runs on, by its key. Filled by `prepare`.
+        provenance: which weights each component runs on, by its key. Filled by `find`.
         stopped: why no more samples are to be made: they can't be written, or somebody said so; None to go on.
         on_step: called after each step with the number of samples in the batch, for progress.
         make_carefully: rows -> a sample each, whatever happens; what prunes samples early takes its place.
@@ -132,6 +132,8 @@ class Method(LightningModule, ABC):
             with _keyed(key):
                 downloads += part.find()
         self.check()
+        records = {key: part.provenance() for key, part in self.parts()}
+        self.provenance = {key: record for key, record in records.items() if record is not None}
         return downloads
 
     def prepare(self) -> None:
@@ -144,8 +146,6 @@ class Method(LightningModule, ABC):
         for key, part in self.parts():
             with _keyed(key):
                 part.prepare()
-        records = {key: part.provenance() for key, part in self.parts()}
-        self.provenance = {key: record for key, record in records.items() if record is not None}
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
@@ -166,7 +166,7 @@ class Method(LightningModule, ABC):
         """All that a row's sample depends on besides prompts, scales and seed, as JSON-serialisable values.
 
         `settings` is what people choose; it goes into `sample.json`. `weights` are named by what they are instead of
-        where. Valid after `prepare`.
+        where. Valid after `find`.
 
         Raises:
             its.errors.UserError: the row's settings make no sense.

@@ -1,8 +1,8 @@
 """Pretrained weights: find them, download them, check them, and read them without running code."""
 
-from its.weights.downloads import Download, download
+from its.weights.downloads import Download, download, prepare
 from its.weights.hub import Pin, pin
 from its.weights.pretrained import PretrainedComponent
 from its.weights.source import Source, WeightsNotFound
 
-__all__ = ["Download", "Pin", "PretrainedComponent", "Source", "WeightsNotFound", "download", "pin"]
+__all__ = ["Download", "Pin", "PretrainedComponent", "Source", "WeightsNotFound", "download", "pin", "prepare"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from its.errors import UserError
+from its.interfaces import Part
 from its.weights.source import Source
 
 MARGIN = 64 * 2**20
@@ -58,6 +59,17 @@ def download(downloads: Sequence[Download]) -> None:
         print(f"its: {size(total)} in all, to {_cache()}", file=sys.stderr, flush=True)
     for one in wanted:
         one.source.fetch(list(one.sizes))
+
+
+def prepare(parts: Sequence[Part]) -> None:
+    """Find the weights of all parts, then download together what is missing.
+
+    Raises:
+        its.weights.WeightsNotFound, its.errors.UserError: as `Part.find` and `download`.
+    """
+    download([one for part in parts for one in part.find()])
+    for part in parts:
+        part.prepare()
 
 
 def described(download: Download) -> str:

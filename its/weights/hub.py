@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 from its.errors import UserError
 from its.weights.files import Shapes
@@ -16,6 +20,7 @@ from its.weights.source import Source, WeightsNotFound, folder_source
 Result = TypeVar("Result")
 
 _pins: dict[str, Pin] = {}
+_local_only: ContextVar[bool] = ContextVar("local_only", default=False)
 _silent: dict[str, str] = {}
 """Endpoints that did not answer in this process, and how it showed: each is asked once."""
 
@@ -65,6 +70,8 @@ def listed(repository: str, revision: str | None, *, name: str, checkpoint: str 
     """
     from huggingface_hub import constants
 
+    if _local_only.get():
+        raise WeightsNotFound(f"{repository} is not on this machine", "The first run that needs it downloads it")
     if constants.HF_HUB_OFFLINE:
         raise WeightsNotFound(
             f"{repository} is not on this machine, and HF_HUB_OFFLINE is set",
@@ -128,28 +135,49 @@ class Repository(Source):
             WeightsNotFound: one can't be downloaded.
         """
         from huggingface_hub import hf_hub_download, snapshot_download
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
         missing = list(self.missing(names))
-        if not missing:
-            return
-        if not quiet:
-            patterns = [glob.escape(name) for name in missing]
-            _asked(
-                self.repository,
-                lambda: snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns),
-            )
-            return
-        shown = not are_progress_bars_disabled()
-        disable_progress_bars()
-        try:
-            for name in missing:
-                _asked(
-                    self.repository, lambda name=name: hf_hub_download(self.repository, name, revision=self.revision)
-                )
-        finally:
-            if shown:
-                enable_progress_bars()
+        patterns = [glob.escape(name) for name in missing]
+
+        def whole() -> None:
+            if quiet:
+                for name in missing:
+                    hf_hub_download(self.repository, name, revision=self.revision, tqdm_class=Silent)
+            else:
+                snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns)
+
+        if missing:
+            _asked(self.repository, whole)
+
+
+class Silent(tqdm):  # type: ignore[type-arg]
+    """A progress bar that shows nothing."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **(options | {"disable": True}))
+
+
+@contextmanager
+def local_only() -> Iterator[None]:
+    """Within this context nothing is asked of the hub."""
+    token = _local_only.set(True)
+    try:
+        yield
+    finally:
+        _local_only.reset(token)
+
+
+def trouble() -> str | None:
+    """Why nothing can be downloaded; None if the hub answers."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - the hub's HTTP library and its exceptions change between releases
+        return f"{constants.ENDPOINT} did not answer ({type(error).__name__})"
+    return None
 
 
 def licence_page(repository: str) -> str:
@@ -216,7 +244,8 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
             raise _noted(repository, endpoint, error) from None
         where = error.filename or constants.HF_HUB_CACHE
         raise UserError(
-            f"{repository} can't be downloaded: {where}: {error.strerror}. Make room there, or set HF_HOME to another disk"
+            f"{repository} can't be downloaded: {where}: {error.strerror}. Make room there, "
+            "or set HF_HOME to a folder on another disk"
         ) from None
     except Exception as error:  # noqa: BLE001 - the hub's HTTP library and its exceptions change between releases
         raise _noted(repository, endpoint, error) from None

@@ -127,13 +127,14 @@ def _model_files(
     return ModelFiles(component=component, weights=weights, others=others, variant=variant, pickled=pickled)
 
 
-def _weights(
-    source: Source, component: str, naming: Naming, variant: str | None, *, pickled: bool
-) -> tuple[str, ...]:
+def _weights(source: Source, component: str, naming: Naming, variant: str | None, *, pickled: bool) -> tuple[str, ...]:
     """One file, or an index and its shards; empty where there is neither."""
     stem, ending = (naming.pickle, "bin") if pickled else (naming.safetensors, "safetensors")
     dotted = f".{variant}" if variant else ""
-    whole, index = within(component, f"{stem}{dotted}.{ending}"), within(component, f"{stem}.{ending}.index{dotted}.json")
+    whole, index = (
+        within(component, f"{stem}{dotted}.{ending}"),
+        within(component, f"{stem}.{ending}.index{dotted}.json"),
+    )
     if whole in source:
         return (whole,)
     if index not in source:

@@ -195,9 +195,7 @@ def folder_source(
     """List the files of a folder, or the one file of it that is named."""
     names = [checkpoint] if checkpoint is not None else list(_listed(folder, DEPTH))
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
-    return Source(
-        name=name, folder=folder, sizes=sizes, revision=revision, embedded=embedded, checkpoint=checkpoint
-    )
+    return Source(name=name, folder=folder, sizes=sizes, revision=revision, embedded=embedded, checkpoint=checkpoint)
 
 
 def _local(weights: str) -> Source | None:

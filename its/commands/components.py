@@ -1,0 +1,75 @@
+"""The components with weights that configs name, without the run around them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from its import registry
+from its.errors import UserError
+from its.interfaces import NoiseExpert
+from its.weights import PretrainedComponent
+
+
+def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
+    """Components by the name of their weights.
+
+    Args:
+        configs: YAML files, each over the one before; without any, every registered class with its default weights.
+
+    Raises:
+        UserError: a config can't be read.
+    """
+    registry.load_plugins()
+    found: dict[str, list[PretrainedComponent]] = {}
+    for part in _in_configs(configs) if configs else _defaults():
+        found.setdefault(part.weights, []).append(part)
+        if isinstance(part, NoiseExpert) and isinstance(codec := part.codec(), PretrainedComponent):
+            found.setdefault(codec.weights, []).append(codec)
+    return found
+
+
+def _defaults() -> Iterator[PretrainedComponent]:
+    for cls in _classes().values():
+        default = inspect.signature(cls).parameters.get("weights")
+        if cls.__name__ in registry.classes() and default is not None and isinstance(default.default, str):
+            yield cls()
+
+
+def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
+    from its.config import Composed
+
+    composed = Composed()
+    for config in configs:
+        composed.overlay(config)
+    yield from _within(composed.pruned(), _classes())
+
+
+def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Iterator[PretrainedComponent]:
+    """Components that a config names, at any depth; those without weights of their own are passed over."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _within(inner, classes)
+    if not isinstance(value, dict):
+        return
+    cls = classes.get(str(value.get("class_path")))
+    if cls is None:
+        for inner in value.values():
+            yield from _within(inner, classes)
+        return
+    try:
+        yield cls(**(value.get("init_args") or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{cls.__name__}: {error}") from None
+
+
+def _classes(base: type = PretrainedComponent) -> dict[str, type[PretrainedComponent]]:
+    """All finished subclasses, by name."""
+    found: dict[str, type[PretrainedComponent]] = {}
+    for cls in base.__subclasses__():
+        if not inspect.isabstract(cls):
+            found[cls.__name__] = cls
+        found |= _classes(cls)
+    return found
