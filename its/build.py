@@ -37,7 +37,7 @@ from its.outputs.writer import SampleWriter
 from its.parse_errors import plain_message
 from its.peers import Peers
 from its.trainer import check_trainer
-from its.weights import WeightsNotFound
+from its.weights import WeightsNotFound, download, prepare
 
 TRAINER_DEFAULTS = {
     "logger": False,
@@ -55,14 +55,14 @@ class _Parser(LightningArgumentParser):
 
 
 class PredictCLI(LightningCLI):
-    """Lightning's, with `method`, `output` and `save`, and with the weights found before a trainer is made.
+    """LightningCLI with `method`, `output` and `save`, which finds the weights before a trainer is made.
 
     Attributes:
         work: every row with the id of its sample, equal rows once.
         save: extras that are written with every sample.
         progress: counts them.
         peers: the other processes.
-        judging: scorers and what is done with what they say; None without.
+        judging: scorers and the use of their scores; None without.
     """
 
     model: Method
@@ -103,7 +103,7 @@ class PredictCLI(LightningCLI):
         """Check everything that can be checked; only then make a trainer, which may start processes."""
         settings = self.config_init["trainer"]
         check_trainer(settings)
-        self.model.prepare()
+        self.model.find()
         keys = self.config_init
         self.judging = judging_of(keys.scorers, keys.keep, fallback=self.model.fallback)
         if self.judging is not None:
@@ -124,6 +124,20 @@ class PredictCLI(LightningCLI):
             kwargs["inference_mode"] = False
         # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
         return super().instantiate_trainer(callbacks=callbacks, use_distributed_sampler=False, **kwargs)
+
+    def prepare(self) -> None:
+        """Download the weights that are missing, of the method and of the scorers together.
+
+        Raises:
+            UserError: the disk has too little room, or a download failed; what has arrived is kept.
+        """
+        scorers = [] if self.judging is None else list(self.judging.scorers)
+        try:
+            download([*self.model.find(), *(one for scorer in scorers for one in scorer.find())])
+            self.model.prepare()
+            prepare(scorers)
+        except WeightsNotFound as missing:
+            raise UserError(f"{missing}. The same command goes on where the download stopped") from None
 
     @property
     def output(self) -> Path:

@@ -32,10 +32,10 @@ def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
 
 
 def _defaults() -> Iterator[PretrainedComponent]:
-    for cls in _classes().values():
+    for cls in registry.classes().values():
         default = inspect.signature(cls).parameters.get("weights")
-        if cls.__name__ in registry.classes() and default is not None and isinstance(default.default, str):
-            yield cls()
+        if issubclass(cls, PretrainedComponent) and default is not None and isinstance(default.default, str):
+            yield cls(weights=default.default)
 
 
 def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
@@ -65,7 +65,7 @@ def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Ite
         raise UserError(f"{cls.__name__}: {error}") from None
 
 
-def _classes(base: type = PretrainedComponent) -> dict[str, type[PretrainedComponent]]:
+def _classes(base: type[PretrainedComponent] = PretrainedComponent) -> dict[str, type[PretrainedComponent]]:
     """All finished subclasses, by name."""
     found: dict[str, type[PretrainedComponent]] = {}
     for cls in base.__subclasses__():
