@@ -9,6 +9,7 @@ layers; peft merges the tensors into the layers.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -102,7 +103,8 @@ def fuse(
             alpha = rank, as in diffusers.
 
     Raises:
-        UserError: a tensor has no place in these models, has another shape than its layer, or is not finite.
+        UserError: a tensor has no place in these models, has another shape than its layer, or is not finite. The
+            models are unchanged then.
     """
     configs = adapter_configs if adapter_configs is not None else [None] * len(loras)
     places = _places(unet, text_encoder)
@@ -114,10 +116,10 @@ def fuse(
     dtypes = {key: module.weight.dtype for key, module in changed.items()}
     for key, module in changed.items():
         module.to(torch.promote_types(dtypes[key], torch.float32))
-    for each, file in zip(updates, where, strict=True):
+    for each in updates:
         for model in (unet, text_encoder):
             if selected := [update for update in each if update.place.model is model]:
-                _merge(model, selected, file)
+                _merge(model, selected)
     for key, module in changed.items():
         module.to(dtypes[key])
 
@@ -279,6 +281,8 @@ def _updates(
         _check_shapes(place, down, up, where=where, name=names["down"])
         alpha = tensors[names["alpha"]].item() if "alpha" in names else None
         factor = scale * _strength(place, down.shape[0], alpha, config or {})
+        if not (down.isfinite().all() and up.isfinite().all() and math.isfinite(factor)):
+            raise UserError(f"{where}: the tensors of {layer} hold values that are not finite; get the file again")
         updates[id(place.module)] = _Update(place=place, down=down, up=up, factor=factor)
     if unknown:
         raise UserError(
@@ -323,7 +327,7 @@ def _strength(place: _Place, rank: int, alpha: float | None, config: Mapping[str
 
 
 @torch.no_grad()
-def _merge(model: nn.Module, updates: Sequence[_Update], where: str) -> None:
+def _merge(model: nn.Module, updates: Sequence[_Update]) -> None:
     from peft import LoraConfig, LoraModel
 
     patterns = {re.escape(update.place.name): update for update in updates}
@@ -340,10 +344,7 @@ def _merge(model: nn.Module, updates: Sequence[_Update], where: str) -> None:
         for half, tensor in (("lora_A", update.down), ("lora_B", update.up)):
             weight = getattr(layer, half)["default"].weight
             weight.copy_(tensor.reshape(weight.shape))
-    try:
-        tuned.merge_and_unload(safe_merge=True)
-    except ValueError as error:  # values that are not finite
-        raise UserError(f"{where} can't be fused: {error}; get the file again") from None
+    tuned.merge_and_unload()
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:

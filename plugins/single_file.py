@@ -217,16 +217,19 @@ def _config(configs: Path, part: Part) -> dict[str, Any]:
 
 
 def _build(part: Part, config: Mapping[str, Any]) -> Any:
-    """The model, without memory for its weights as far as possible, and without drawing from the global generator."""
-    if part == "text_encoder":
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        with torch.random.fork_rng(devices=[]):  # not on "meta", since it has buffers that no file holds
-            return CLIPTextModel(CLIPTextConfig(**config))
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
+    """The model on the meta device, where its weights take no memory."""
     with torch.device("meta"):
-        return (UNet2DConditionModel if part == "unet" else AutoencoderKL).from_config(config)
+        if part == "text_encoder":
+            from transformers import CLIPTextConfig, CLIPTextModel
+
+            model = CLIPTextModel(CLIPTextConfig(**config))
+        else:
+            from diffusers import AutoencoderKL, UNet2DConditionModel
+
+            return (UNet2DConditionModel if part == "unet" else AutoencoderKL).from_config(config)
+    embeddings = getattr(model, "text_model", model).embeddings
+    embeddings.position_ids = torch.arange(config["max_position_embeddings"])[None]  # a buffer that no file holds
+    return model
 
 
 def _convert(own: dict[str, Tensor], part: Part, model: Any) -> dict[str, Tensor]:
