@@ -124,4 +124,3 @@ class DDIM(Scheduler):
         # As in diffusers, a step is T // steps long in every spacing, also where the timesteps lie otherwise.
         # Beyond the last timestep lies the table's last entry, the alpha of a clean picture.
         return max(self._timestep(index) - self.train_timesteps // len(self._timesteps), -1)
-

@@ -22,6 +22,7 @@ from its_plugins.attention_backend import BACKENDS, Attention, fastest, require
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+
 class LeanUNet(nn.Module):
     """Stable Diffusion's UNet, which it changes and keeps: it can't be used by itself any more.
 
@@ -35,9 +36,7 @@ class LeanUNet(nn.Module):
         UserError: these kernels can't be had.
     """
 
-    def __init__(
-        self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default"
-    ) -> None:
+    def __init__(self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default") -> None:
         super().__init__()
         require(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
         self.attention: str = attention

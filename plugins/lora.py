@@ -3,7 +3,7 @@
 A LoRA changes the weight of a layer from W to W + scale * alpha / rank * up @ down, with `down` (rank, in) and `up`
 (out, rank). Files name the layers in the style of diffusers, PEFT or kohya. Their names are matched with the model's
 own layers here, since diffusers' loader only logs tensors that it cannot place and drops alphas that differ between
-layers; peft merges the tensors into the layers.
+layers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,6 +82,7 @@ def check(
             raise UserError(f"{where} is incomplete: layer {layer} has no {lacking[0]} tensor; get the file again")
 
 
+@torch.no_grad()
 def fuse(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
@@ -92,7 +94,7 @@ def fuse(
     """Add LoRAs to the weights of a UNet and a text encoder, in place and in the given order.
 
     Sums are computed at least in float32 and rounded once to the dtype of the weights. The layers stay plain
-    `nn.Linear` and `nn.Conv2d`. Afterwards no weight of these models requires gradients.
+    `nn.Linear` and `nn.Conv2d`.
 
     Args:
         unet: in any floating-point dtype.
@@ -112,16 +114,13 @@ def fuse(
         _updates(tensors, scale, places, file, config)
         for (tensors, scale), file, config in zip(loras, where, configs, strict=True)
     ]
-    changed = {id(update.place.module): update.place.module for each in updates for update in each}
-    dtypes = {key: module.weight.dtype for key, module in changed.items()}
-    for key, module in changed.items():
-        module.to(torch.promote_types(dtypes[key], torch.float32))
-    for each in updates:
-        for model in (unet, text_encoder):
-            if selected := [update for update in each if update.place.model is model]:
-                _merge(model, selected)
-    for key, module in changed.items():
-        module.to(dtypes[key])
+    changes: dict[nn.Linear | nn.Conv2d, Tensor] = {}
+    for update in chain.from_iterable(updates):
+        layer, dtype = update.place.module, torch.promote_types(update.place.module.weight.dtype, torch.float32)
+        down, up = (half.flatten(1).to(layer.weight.device, dtype) for half in (update.down, update.up))
+        changes[layer] = changes.get(layer, torch.zeros((), dtype=dtype)) + update.factor * (up @ down)
+    for layer, change in changes.items():
+        layer.weight.copy_(layer.weight.to(change.dtype) + change.view_as(layer.weight))
 
 
 def adapter_config(path: Path) -> dict[str, Any] | None:
@@ -166,7 +165,6 @@ def adapter_config(path: Path) -> dict[str, Any] | None:
 class _Place:
     """A layer of a model that a LoRA can change."""
 
-    model: nn.Module
     prefix: Literal["unet", "text_encoder"]
     name: str
     module: nn.Linear | nn.Conv2d
@@ -242,12 +240,12 @@ def _places(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Place]:
     places = {}
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            place = _Place(model=unet, prefix="unet", name=name, module=module)
+            place = _Place(prefix="unet", name=name, module=module)
             for alias in (name, f"unet.{name}", f"lora_unet_{name.replace('.', '_')}"):
                 places[alias] = place
     for name, module in text_encoder.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            place = _Place(model=text_encoder, prefix="text_encoder", name=name, module=module)
+            place = _Place(prefix="text_encoder", name=name, module=module)
             bare = name.removeprefix("text_model.")  # transformers 5 has no such prefix, files have
             for alias in (bare, f"text_model.{bare}"):
                 for full in (alias, f"text_encoder.{alias}", f"lora_te_{alias.replace('.', '_')}"):
@@ -324,27 +322,6 @@ def _strength(place: _Place, rank: int, alpha: float | None, config: Mapping[str
     if alpha is None:
         return 1.0
     return alpha / (rank**0.5 if option("use_rslora") else rank)
-
-
-@torch.no_grad()
-def _merge(model: nn.Module, updates: Sequence[_Update]) -> None:
-    from peft import LoraConfig, LoraModel
-
-    patterns = {re.escape(update.place.name): update for update in updates}
-    config = LoraConfig(
-        target_modules="|".join(patterns),
-        rank_pattern={pattern: update.down.shape[0] for pattern, update in patterns.items()},
-        # peft divides by the rank
-        alpha_pattern={pattern: update.factor * update.down.shape[0] for pattern, update in patterns.items()},
-    )
-    with torch.random.fork_rng(devices=[]):  # peft initialises the layers before they are filled
-        tuned = LoraModel(model, config, "default")
-    for update in updates:
-        layer = model.get_submodule(update.place.name)
-        for half, tensor in (("lora_A", update.down), ("lora_B", update.up)):
-            weight = getattr(layer, half)["default"].weight
-            weight.copy_(tensor.reshape(weight.shape))
-    tuned.merge_and_unload()
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:
