@@ -15,6 +15,7 @@ _PUBLIC = {
     "Judged": "interfaces",
     "LatentCodec": "interfaces",
     "NoiseExpert": "interfaces",
+    "PretrainedComponent": "weights",
     "Scheduler": "interfaces",
     "Scorer": "interfaces",
     "Step": "interfaces",

@@ -216,9 +216,8 @@ def _local(weights: str) -> Source | None:
         if path.suffix.lower() not in CHECKPOINTS:
             raise UserError(f"weights: {weights} is a file that is not {', '.join(CHECKPOINTS)}. {expected}")
         return folder_source(weights, path.parent, checkpoint=path.name)
-    slashes = weights.count("/")
-    is_file = path.suffix.lower() in CHECKPOINTS
-    if path.is_absolute() or weights.startswith((".", "~")) or slashes < 1 or (slashes > 1 and not is_file):
+    slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
+    if path.is_absolute() or weights.startswith((".", "~")) or slashes != 1 + is_file:  # owner/name, owner/name/file
         raise WeightsNotFound(f"{weights} is neither a folder nor a file on this machine", expected)
     return None
 
