@@ -44,6 +44,7 @@ class DiffusersScheduler(Scheduler):
         self.name = name
         self._fresh = _make(name, options or {})
         self._current: Any = None
+        self._noising: Any = None  # of the same process; the one that steps adds the noise of its own step alone
         self._check()
 
     def timesteps(self, steps: int) -> Tensor:
@@ -58,6 +59,7 @@ class DiffusersScheduler(Scheduler):
         timesteps: Tensor = self._current.timesteps
         if len(timesteps) != steps:
             raise ValueError(f"{self.name} takes {len(timesteps)} evaluations for {steps} steps; expected one each")
+        self._noising = copy.deepcopy(self._current)
         if hasattr(self._current, "set_begin_index"):
             self._current.set_begin_index(0)  # else each step looks its timestep up
         return timesteps.round().to(torch.int64)
@@ -78,8 +80,9 @@ class DiffusersScheduler(Scheduler):
         Raises:
             RuntimeError: no reverse process was begun.
         """
-        current = self._begun()
-        noisy: Tensor = current.add_noise(clean, noise, current.timesteps[index].expand(len(clean)).to(clean.device))
+        self._begun()
+        timesteps = self._noising.timesteps[index].expand(len(clean)).to(clean.device)
+        noisy: Tensor = self._noising.add_noise(clean, noise, timesteps)
         return noisy
 
     def _begun(self) -> Any:
