@@ -37,7 +37,8 @@ from its.outputs.writer import SampleWriter
 from its.parse_errors import plain_message
 from its.peers import Peers
 from its.trainer import check_trainer
-from its.weights import WeightsNotFound, download, prepare
+from its.weights import Download, WeightsNotFound, download, prepare
+from its.weights.downloads import check_room
 
 TRAINER_DEFAULTS = {
     "logger": False,
@@ -125,17 +126,24 @@ class PredictCLI(LightningCLI):
         # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
         return super().instantiate_trainer(callbacks=callbacks, use_distributed_sampler=False, **kwargs)
 
+    def check_room(self) -> None:
+        """Check that the weights to download fit on the disk.
+
+        Raises:
+            UserError: they don't.
+        """
+        check_room(self._downloads())
+
     def prepare(self) -> None:
         """Download the weights that are missing, of the method and of the scorers together.
 
         Raises:
             UserError: the disk has too little room, or a download failed; what has arrived is kept.
         """
-        scorers = [] if self.judging is None else list(self.judging.scorers)
         try:
-            download([*self.model.find(), *(one for scorer in scorers for one in scorer.find())])
+            download(self._downloads())
             self.model.prepare()
-            prepare(scorers)
+            prepare([] if self.judging is None else self.judging.scorers)
         except WeightsNotFound as missing:
             raise UserError(f"{missing}. The same command goes on where the download stopped") from None
 
@@ -149,6 +157,10 @@ class PredictCLI(LightningCLI):
         if not str(self.config.output).strip():
             raise UserError("output is empty; expected a folder")
         return Path(self.config.output)
+
+    def _downloads(self) -> list[Download]:
+        scorers = [] if self.judging is None else self.judging.scorers
+        return [*self.model.find(), *(one for scorer in scorers for one in scorer.find())]
 
     def _extras(self) -> list[str]:
         save = list(self.config.save)

@@ -48,9 +48,12 @@ def make(cli: PredictCLI) -> int:
         tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
         cli.progress.expect(len(tried), earlier=len(cli.work) - len(tried), config=config)
+    needs_weights = bool(tried) or _has_started_peers(cli)
+    if needs_weights:
+        cli.check_room()
     check_writable(cli.output)
     status = 0
-    if tried or _has_started_peers(cli):
+    if needs_weights:
         cli.prepare()
         if first:
             runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin

@@ -51,14 +51,36 @@ def download(downloads: Sequence[Download]) -> None:
     wanted = joined(downloads)
     if not wanted:
         return
-    total = sum(sum(one.sizes.values()) for one in wanted)
-    _check_room(wanted[0].source.folder, total)
+    total = check_room(wanted)
     if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # once on each machine
         for one in wanted:
             print(f"its: downloading {described(one)}", file=sys.stderr)
         print(f"its: {size(total)} in all, to {_cache()}", file=sys.stderr, flush=True)
     for one in wanted:
         one.source.fetch(list(one.sizes))
+
+
+def check_room(downloads: Iterable[Download]) -> int:
+    """Check that downloads fit on the disk of the cache.
+
+    Returns:
+        Their bytes.
+
+    Raises:
+        UserError: they don't fit.
+    """
+    wanted = joined(downloads)
+    total = sum(sum(one.sizes.values()) for one in wanted)
+    if wanted:
+        folder = wanted[0].source.folder
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if total + MARGIN > free:
+            raise UserError(
+                f"the weights to download take {size(total)}, but {_cache()} has {size(free)} free: make room, set "
+                "HF_HOME to a folder on another disk, or name local folders"
+            )
+    return total
 
 
 def prepare(parts: Sequence[Part]) -> None:
@@ -85,16 +107,6 @@ def size(count: int) -> str:
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count} bytes"
-
-
-def _check_room(folder: Path, total: int) -> None:
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if total + MARGIN > free:
-        raise UserError(
-            f"the weights to download take {size(total)}, but {_cache()} has {size(free)} free: make room, set HF_HOME "
-            "to a folder on another disk, or name local folders"
-        )
 
 
 def _cache() -> Path:

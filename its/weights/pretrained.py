@@ -32,6 +32,7 @@ class PretrainedComponent(Part, ABC):
         self.weights = weights
         self.revision = revision
         self._found: tuple[Source, tuple[str, ...]] | None = None
+        self._checked: set[str] = set()
         self._ready = False
         self._loaded = False
 
@@ -118,4 +119,6 @@ class PretrainedComponent(Part, ABC):
 
     def _check(self, names: Sequence[str]) -> None:
         for name in names:
-            check_file(self.folder / name)
+            if name not in self._checked:  # `find` is called several times
+                check_file(self.folder / name)
+                self._checked.add(name)
