@@ -23,8 +23,7 @@ def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str
     """
     return (
         f"its: WARNING: using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
-        f"{missing.reason}. {settings} To use the ones in the config: {missing.remedy}. "
-        "--model.fallback null makes this an error."
+        f"{missing.reason}. {settings} What helps: {missing.remedy}; or --model.fallback null, to make this an error."
     )
 
 

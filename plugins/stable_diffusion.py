@@ -125,12 +125,10 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
     @property
     def latent_space(self) -> str:
         """By the configuration of the autoencoder beside the UNet; where there is none, Stable Diffusion v1's."""
-        assert self.source, "raises where nothing was found"
         return configs.latent_space(self._configs["vae"] or configs.STABLE_DIFFUSION_VAE)
 
     def alphas(self) -> Tensor:
         """(T,), as `scheduler/scheduler_config.json` states it."""
-        assert self.source, "raises where nothing was found"
         return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -139,18 +139,20 @@ def network() -> Iterator[Finding]:
 def weights(configs: Sequence[Path]) -> Iterator[Finding]:
     """The weights of configs, or else the defaults of all components: on this machine, or how large a download."""
     from its.commands.components import components
+    from its.weights.hub import trouble
 
+    online = trouble() is None
     for name, parts in components(configs).items():
         kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
-        yield _weights_of(f"weights {name} ({kinds})", parts)
+        yield _weights_of(f"weights {name} ({kinds})", parts, online=online)
 
 
-def _weights_of(what: str, parts: Sequence[PretrainedComponent]) -> Finding:
-    """Ask each component where its weights are: first offline, then the hub."""
+def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool) -> Finding:
+    """Have each component find its weights: on this machine, then on the hub."""
     from its.errors import UserError
     from its.weights import WeightsNotFound
     from its.weights.downloads import joined, size
-    from its.weights.hub import local_only, trouble
+    from its.weights.hub import local_only
 
     try:
         with local_only():
@@ -160,7 +162,7 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent]) -> Finding:
     except UserError as error:
         return Finding("wrong", f"{what}: {error}")
     except WeightsNotFound as missing:
-        if trouble() is not None or "/" not in parts[0].weights:
+        if not online:
             return Finding("note", f"{what}: {missing.reason}", missing.remedy)
     try:
         downloads = joined(one for part in parts for one in part.find())

@@ -79,7 +79,7 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
     print(
         f"its: WARNING: scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
         f"{missing.reason}. Their scores can't be compared with CLIP's and CLAP's, and have columns of their own. "
-        f"To use the ones in the config: {missing.remedy}.",
+        f"What helps: {missing.remedy}.",
         file=sys.stderr,
         flush=True,
     )

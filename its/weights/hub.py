@@ -253,7 +253,8 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
 
 def _noted(repository: str, endpoint: str, error: Exception) -> WeightsNotFound:
     """The error for a hub that doesn't answer, which is not asked again."""
-    _silent[endpoint] = type(error).__name__
+    said = " ".join(str(error).split())[:100]
+    _silent[endpoint] = f"{type(error).__name__}: {said}" if said else type(error).__name__
     return _out_of_reach(repository, endpoint)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ class PretrainedComponent(Part, ABC):
         self.revision = revision
         self._found: tuple[Source, tuple[str, ...]] | None = None
         self._checked: set[str] = set()
-        self._ready = False
         self._loaded = False
 
     @abstractmethod
@@ -57,24 +56,17 @@ class PretrainedComponent(Part, ABC):
         """
         if self._found is None:
             self._found = resolve(self.weights, self.revision, self._selected)
-        source, names = self._found
-        missing = source.missing(names)
-        self._check([name for name in names if name not in missing])
-        own = [Download(source=source, sizes=missing)] if missing else []
+        missing = self.source.missing(self.files)
+        self._check(name for name in self.files if name not in missing)
+        own = [Download(source=self.source, sizes=missing)] if missing else []
         return own + super().find()
 
     def prepare(self) -> None:
         """Find all files, download those that are missing, and check that they are whole."""
-        if self._ready:
-            return
         self.find()
         super().prepare()
-        assert self._found is not None
-        source, names = self._found
-        missing = list(source.missing(names))
-        source.fetch(missing)
-        self._check(missing)
-        self._ready = True
+        self.source.fetch(self.files)
+        self._check(self.files)
 
     def load(self) -> None:
         """Read the weights, once."""
@@ -90,20 +82,17 @@ class PretrainedComponent(Part, ABC):
         Raises:
             RuntimeError: `find` was not called.
         """
-        if self._found is None:
-            raise RuntimeError(f"{type(self).__name__}: call prepare() first, which finds {self.weights}")
-        return self._found[0]
+        return self._valid()[0]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that are read, relative to `folder`. Valid after `find`."""
+        return self._valid()[1]
 
     @property
     def folder(self) -> Path:
         """The folder of the files. Valid after `find`."""
         return self.source.folder
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the files that are read, relative to `folder`. Valid after `find`."""
-        assert self.source, "raises where nothing was found"
-        return () if self._found is None else self._found[1]
 
     def provenance(self) -> dict[str, Any]:
         """Name, and the hub's commit or a sha256 of the files. Valid after `find`; a folder's files are read."""
@@ -117,8 +106,14 @@ class PretrainedComponent(Part, ABC):
             )
         return self.select(source)
 
-    def _check(self, names: Sequence[str]) -> None:
+    def _valid(self) -> tuple[Source, tuple[str, ...]]:
+        if self._found is None:
+            raise RuntimeError(f"{type(self).__name__}: call find() or prepare() first, which find {self.weights}")
+        return self._found
+
+    def _check(self, names: Iterable[str]) -> None:
+        """Check files that are on this machine, each once."""
         for name in names:
-            if name not in self._checked:  # `find` is called several times
+            if name not in self._checked:
                 check_file(self.folder / name)
                 self._checked.add(name)

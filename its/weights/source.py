@@ -95,7 +95,9 @@ class Source:
 
     def lacks(self, what: str) -> WeightsNotFound:
         """The error for a missing file."""
-        return WeightsNotFound(f"{self.name} lacks {what}", "Add the file, or name other weights")
+        checkpoints = [name for name in self.sizes if "/" not in name and name.endswith(CHECKPOINTS)]
+        hint = f"; or name one of its checkpoint files, such as {self.name}/{checkpoints[0]}" if checkpoints else ""
+        return WeightsNotFound(f"{self.name} lacks {what}", f"Add the file, or name other weights{hint}")
 
     def path(self, name: str) -> Path:
         """Where a small file is on this machine; of a repository of the hub, it is downloaded now."""
