@@ -81,13 +81,14 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
         if weights := _weights(source, component, naming, variant, pickled=pickled):
             return _model_files(source, component, weights, variant, pickled=pickled)
     stem = within(component, naming.safetensors)
+    full = any(_weights(source, component, naming, None, pickled=pickled) for pickled in (False, True))
+    if not full and not there:
+        raise source.lacks(f"{stem}.safetensors and {within(component, naming.pickle)}.bin")
     if variant is not None:
         raise WeightsNotFound(
             f"{source.name} has no {variant} weights in {component or 'its root'} ({stem}.{variant}.safetensors)",
-            f"Set variant to {' or '.join(sorted(there)) or 'null'}, or name other weights",
+            f"Set variant to {' or '.join(['null'] * full + sorted(there))}, or name other weights",
         )
-    if not there:
-        raise source.lacks(f"{stem}.safetensors and {within(component, naming.pickle)}.bin")
     chosen = "fp16" if "fp16" in there else next(iter(there))
     if len(there) > 1 and chosen != "fp16":
         raise UserError(f"{source.name}: {component} has the variants {', '.join(sorted(there))}: set variant to one")

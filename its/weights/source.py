@@ -219,7 +219,8 @@ def _local(weights: str) -> Source | None:
             raise UserError(f"weights: {weights} is a file that is not {', '.join(CHECKPOINTS)}. {expected}")
         return folder_source(weights, path.parent, checkpoint=path.name)
     slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
-    if path.is_absolute() or weights.startswith((".", "~")) or slashes != 1 + is_file:  # owner/name, owner/name/file
+    on_hub = slashes >= 2 if is_file else slashes == 1  # owner/name/file, also in a subfolder; owner/name
+    if path.is_absolute() or weights.startswith((".", "~")) or not on_hub:
         raise WeightsNotFound(f"{weights} is neither a folder nor a file on this machine", expected)
     return None
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from its import digests
+from its.weights import digests
 
 
 @pytest.fixture
