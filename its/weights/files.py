@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ PICKLES = (".bin", ".pt", ".ckpt", ".pth")
 def check_file(path: Path) -> None:
     """Check the beginning of a file, which shows most damage long before the whole is read.
 
+    Of a pickle in the format before torch 1.6, which mixes code and tensors, the whole is read.
+
     Raises:
         UserError: it is damaged, is a Git LFS pointer, or holds more than tensors.
     """
@@ -31,8 +34,8 @@ def check_file(path: Path) -> None:
         read_json(path)
     elif path.suffix == ".safetensors":
         shapes_of(path)
-    elif path.suffix in PICKLES and zipfile.is_zipfile(path):
-        _load(path, mmap=True)
+    elif path.suffix in PICKLES:
+        load_pickle(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -116,7 +119,9 @@ def load_pickle(path: Path) -> Any:
 
 def _load(path: Path, *, mmap: bool) -> Any:
     try:
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError):
         # Without torch's reason, which goes on to advise `weights_only=False`.
         raise UserError(

@@ -82,7 +82,13 @@ def listed(repository: str, revision: str | None, *, name: str, checkpoint: str 
         raise WeightsNotFound(f"{repository} has no file {checkpoint} on the hub", "Check the name")
     folder = _cache_folder(repository) / "snapshots" / commit
     return Repository(
-        name=name, repository=repository, folder=folder, sizes=sizes, revision=commit, checkpoint=checkpoint
+        name=name,
+        repository=repository,
+        branch=revision or constants.DEFAULT_REVISION,
+        folder=folder,
+        sizes=sizes,
+        revision=commit,
+        checkpoint=checkpoint,
     )
 
 
@@ -92,9 +98,11 @@ class Repository(Source):
 
     Attributes:
         repository: `owner/name`.
+        branch: branch, tag or commit that was listed.
     """
 
     repository: str
+    branch: str
 
     def path(self, name: str) -> Path:
         """Where a small file is on this machine; it is downloaded now.
@@ -148,6 +156,18 @@ class Repository(Source):
 
         if missing:
             _asked(self.repository, whole)
+        self._write_ref()
+
+    def _write_ref(self) -> None:
+        """Write the commit of the branch where `cached` reads it; `huggingface_hub`, given a commit, doesn't."""
+        ref = _cache_folder(self.repository) / "refs" / self.branch
+        if self.branch == self.revision or not self.folder.is_dir():
+            return
+        try:
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(str(self.revision), encoding="ascii")
+        except OSError:  # a cache that others wrote: the hub is asked again next time
+            return
 
 
 class Silent(tqdm):  # type: ignore[type-arg]

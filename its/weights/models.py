@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from its.errors import UserError
-from its.weights.files import check_file
 from its.weights.model_files import ModelFiles
 
 _SPIECE = "sentencepiece"
@@ -25,6 +24,8 @@ def read_model(
 ) -> Any:
     """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
 
+    The files were checked before (`its.weights.files.check_file`): both libraries word refused pickles otherwise.
+
     Raises:
         UserError: the files lack tensors that the model needs.
     """
@@ -32,10 +33,6 @@ def read_model(
 
     transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
     device = torch.get_default_device()
-    if files.pickled:  # diffusers and transformers give other reasons for a pickle that is refused
-        for name in files.weights:
-            if not name.endswith(".json"):
-                check_file(folder / name)
     # On the host first: within a device context transformers asks for accelerate.
     with torch.device("cpu"):
         model, report = model_class.from_pretrained(
