@@ -39,7 +39,7 @@ COMMITS = {  # digits that are not known in reality are zeros
     (AUFFUSION, "refs/pr/1"): "1".ljust(40, "0"),
     (RIFFUSION, "main"): "2".ljust(40, "0"),
     (RIFFUSION, "refs/pr/11"): "ea2085a79829d34f529dbec1906321335c49195b",
-    (CLIP, "main"): "57c21647".ljust(40, "0"),
+    (CLIP, "main"): "57c216476eefef5ab752ec549e440a49ae4ae5f3",
     (CLIP, "refs/pr/10"): "ebc0097".ljust(40, "0"),
     (CLAP, "main"): "3".ljust(40, "0"),
     (CLAP, "safetensors"): "79b58ed25fc00386262a2bea4b19fd21dc4310a0",  # reachable by its hash only
