@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
     from transformers import T5EncoderModel, T5Tokenizer
 
+UNET_CONFIG, SCHEDULE = "unet/config.json", "scheduler/scheduler_config.json"
 MAX_TOKENS = 77
 """T5 reads more, but IF was trained with texts of this length."""
 
@@ -51,19 +52,17 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         super().__init__(weights=weights, revision=revision)
         self.variant = variant
         self._models: dict[str, ModelFiles] = {}
-        self._unet: Mapping[str, Any] = {}
-        self._schedule: Mapping[str, Any] = {}
         self._seen: set[str] = set()
 
     def select(self, source: Source) -> Sequence[str]:
         """UNet, T5, tokenizer and noise schedule; nothing else of the folder is read."""
         unet = model_files(source, "unet", DIFFUSERS, variant=self.variant)
         text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
-        scheduler = source.require("scheduler/scheduler_config.json")
+        scheduler = source.require(SCHEDULE)
         tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("spiece.model", "tokenizer.json"))
         self._models = {"unet": unet, "text_encoder": text}
-        self._unet, self._schedule = source.json(unet.config), source.json(scheduler[0])
-        check_pixel_unet(self._unet, where=f"{source.name}: unet", channels=3)
+        source.json(SCHEDULE)  # of the hub it is downloaded now, so that `sampler` is valid after `find`
+        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=3)
         return unet.names + text.names + scheduler + tokenizer
 
     def read(self) -> None:
@@ -78,11 +77,11 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
     @property
     def multiple(self) -> int:
         """8 pixels: every block of the UNet but the last halves the picture."""
-        return unet_multiple(self._unet)
+        return unet_multiple(self.source.json(UNET_CONFIG))
 
     def sampler(self) -> DDPMScheduler:
         """DDPM on the cosine schedule, with learned variance and dynamic thresholding."""
-        return sampler_of(self._schedule)
+        return sampler_of(self.source.json(SCHEDULE))
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """b prompts -> (b, 77, c), T5's hidden states; c is 4096. T5 does not look at the padding, the UNet does."""

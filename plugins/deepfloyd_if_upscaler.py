@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from its.noise import initial_noise
 from its.weights import PretrainedComponent, Source
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files
 from its.weights.models import read_model
-from its_plugins.deepfloyd_if import check_pixel_unet, sampler_of, unet_multiple
+from its_plugins.deepfloyd_if import UNET_CONFIG, check_pixel_unet, sampler_of, unet_multiple
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -51,17 +51,14 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         self.variant = variant
         self.noise_level = noise_level
         self._model: ModelFiles | None = None
-        self._unet: Mapping[str, Any] = {}
-        self._schedules: list[Mapping[str, Any]] = []
 
     def select(self, source: Source) -> Sequence[str]:
         """The UNet and its noise schedules; nothing else of the folder is read."""
         self._model = model_files(source, "unet", DIFFUSERS, variant=self.variant)
-        self._unet = source.json(self._model.config)
-        check_pixel_unet(self._unet, where=f"{source.name}: unet", channels=6)
-        schedules = source.require(*SCHEDULES)
-        self._schedules = [source.json(name) for name in schedules]
-        return self._model.names + schedules
+        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=6)
+        for name in source.require(*SCHEDULES):
+            source.json(name)  # of the hub it is downloaded now, so that `sampler` is valid after `find`
+        return self._model.names + SCHEDULES
 
     def read(self) -> None:
         """Read the UNet."""
@@ -73,11 +70,11 @@ class DeepFloydIFUpscaler(PretrainedComponent):
     @property
     def multiple(self) -> int:
         """Rows and columns must be multiples of this. Valid after `find`."""
-        return unet_multiple(self._unet)
+        return unet_multiple(self.source.json(UNET_CONFIG))
 
     def sampler(self) -> DDPMScheduler:
         """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
-        return sampler_of(self._schedules[0])
+        return sampler_of(self.source.json(SCHEDULES[0]))
 
     def told_by(
         self, small: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
@@ -89,7 +86,7 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         large = functional.interpolate(small, size, mode="bilinear", align_corners=True)  # as in its training
         noise = initial_noise(generators, (3, *size)).to(large)
         level = torch.full((len(large),), self.noise_level, device=large.device)
-        large = sampler_of(self._schedules[1]).add_noise(large, noise, level)
+        large = sampler_of(self.source.json(SCHEDULES[1])).add_noise(large, noise, level)
 
         def predict(pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             dtype, times = self.unet.conv_in.weight.dtype, len(pixels) // len(large)

@@ -65,7 +65,7 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
     @property
     def multiple(self) -> int:
         """Rows and columns must be multiples of this. Valid after `find`."""
-        return unet_multiple(self._configs["unet"])
+        return unet_multiple(self.source.json(f"{self.unet_folder}/config.json"))
 
     def sampler(self) -> DDPMScheduler:
         """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""

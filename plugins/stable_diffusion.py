@@ -125,10 +125,12 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
     @property
     def latent_space(self) -> str:
         """By the configuration of the autoencoder beside the UNet; where there is none, Stable Diffusion v1's."""
+        self._valid()
         return configs.latent_space(self._configs["vae"] or configs.STABLE_DIFFUSION_VAE)
 
     def alphas(self) -> Tensor:
         """(T,), as `scheduler/scheduler_config.json` states it."""
+        self._valid()
         return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -69,8 +69,13 @@ class PretrainedComponent(Part, ABC):
         self._check(self.files)
 
     def load(self) -> None:
-        """Read the weights, once."""
+        """Read the weights, once.
+
+        Raises:
+            RuntimeError: `find` was not called.
+        """
         if not self._loaded:
+            self._valid()
             super().load()
             self.read()
             self._loaded = True

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from its.interfaces import Judged
+from its.weights import WeightsNotFound
+from its.weights.hub import pinned
 from its_plugins import random_towers
 from its_plugins.clip_scorer import CLIPScorer, crops_of
 
@@ -67,8 +69,8 @@ def test_the_formula_written_out(folder, scorer):
 def test_the_floor_comes_after_the_mean(scorer, monkeypatch):
     text = torch.tensor([1.0, 0.0])
     seen = torch.tensor([[0.6, 0.8], [-0.2, 0.98], [-0.9, 0.44]])
-    monkeypatch.setattr(scorer, "_read", lambda prompt: text)
-    monkeypatch.setattr(scorer, "_see", lambda crops: seen[: len(crops)])
+    monkeypatch.setattr(scorer, "embed_text", lambda prompt: text)
+    monkeypatch.setattr(scorer, "_embed", lambda crops: seen[: len(crops)])
     square, wide = judged(size=(64, 64)), judged(size=(64, 72))
     assert scorer.score([square])[0] == pytest.approx(0.6)
     assert scorer.score([wide])[0] == pytest.approx((0.6 - 0.2) / 2)  # floored crop by crop it were 0.3
@@ -97,8 +99,6 @@ def test_pictures_of_several_sizes_go_together(scorer):
 
 
 def test_a_folder_without_its_preprocessor_is_not_whole(folder, tmp_path):
-    from its.weights import WeightsNotFound
-
     for file in folder.iterdir():
         if file.name != "preprocessor_config.json":
             (tmp_path / file.name).symlink_to(file)
@@ -107,4 +107,6 @@ def test_a_folder_without_its_preprocessor_is_not_whole(folder, tmp_path):
 
 
 def test_the_default_is_pinned_by_commit():
-    assert len(CLIPScorer().revision) == 40
+    scorer = CLIPScorer()
+    assert scorer.revision is None  # a revision of the config comes before the pin
+    assert len(pinned(scorer.weights)) == 40

@@ -1,3 +1,4 @@
+import json
 import warnings
 
 import pytest
@@ -9,6 +10,7 @@ from its.weights import WeightsNotFound
 from its_plugins import random_weights_if
 from its_plugins.ddim import DDIM
 from its_plugins.deepfloyd_if import DeepFloydIF
+from its_plugins.deepfloyd_if_upscaler import DeepFloydIFUpscaler
 
 PROMPTS = ["A painting of castle towers ", "bell ringing"]
 
@@ -103,6 +105,26 @@ def test_sampler_is_the_folder_s(expert):
     assert config.thresholding
 
 
+def test_before_find_nothing_is_known_of_the_model():
+    """Else an empty configuration would give diffusers' defaults: another noise schedule."""
+    for ask in (lambda part: part.sampler(), lambda part: part.multiple):
+        for part in (DeepFloydIF(), DeepFloydIFUpscaler()):
+            with pytest.raises(RuntimeError, match=r"call find\(\)"):
+                ask(part)
+
+
+@pytest.mark.parametrize(("cls", "channels"), [(DeepFloydIF, 6), (DeepFloydIF, 4), (DeepFloydIFUpscaler, 3)])
+def test_a_unet_of_another_kind_is_refused_before_anything_is_read(folder, tmp_path, cls, channels):
+    random_weights_if.deepfloyd_if_upscaler(tmp_path)
+    for name in ("text_encoder", "tokenizer"):
+        (tmp_path / name).symlink_to(folder / name)
+    path = tmp_path / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": channels}))
+    expected = {DeepFloydIF: 3, DeepFloydIFUpscaler: 6}[cls]
+    with pytest.raises(UserError, match=f"unet has {channels} input channels, expected {expected}"):
+        cls(weights=str(tmp_path), variant=None).find()
+
+
 def test_variant_and_hub_defaults(tmp_path):
     folder = random_weights_if.deepfloyd_if(tmp_path, variant="fp16")
     expert = DeepFloydIF(weights=str(folder))
@@ -117,7 +139,7 @@ def test_a_missing_part_is_named(tmp_path):
     (folder / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(WeightsNotFound, match="lacks scheduler/scheduler_config.json"):
         DeepFloydIF(weights=str(folder), variant=None).prepare()
-    with pytest.raises(WeightsNotFound, match=r"lacks .*fp16.safetensors"):
+    with pytest.raises(WeightsNotFound, match=r"no fp16 weights in unet .*fp16\.safetensors.*Set variant to null"):
         DeepFloydIF(weights=str(folder)).prepare()
 
 
@@ -133,7 +155,7 @@ def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
 def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch):
     folder = random_weights_if.deepfloyd_if(tmp_path)
     (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # what the hub has
-    monkeypatch.setattr("its_plugins.pipeline_folder.find_spec", lambda name: None)
+    monkeypatch.setattr("its.weights.models.find_spec", lambda name: None)
     expert = DeepFloydIF(weights=str(folder), variant=None)
     expert.prepare()
     with pytest.raises(UserError, match="spiece.model needs the library sentencepiece: pip install sentencepiece"):

@@ -1,19 +1,18 @@
 """HiFi-GAN against its architecture written out with torch's own weight normalisation, and its checkpoint's traps."""
 
 import json
-import os
-import pickle
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from weight_files import LFS_POINTER, PICKLES, Code, save_pickle
 
 from its.errors import UserError
 from its.spectrogram import AUFFUSION
 from its.weights import WeightsNotFound
-from its_plugins.hifi_gan import HiFiGAN, write_random_checkpoint
+from its_plugins.hifi_gan import HiFiGAN, _fold_weight_norm, write_random_checkpoint
 
 CONFIG: dict[str, Any] = {
     "resblock": "1",
@@ -104,6 +103,35 @@ def test_equals_the_architecture_written_out(tmp_path, changes):
     torch.testing.assert_close(sound, expected, rtol=0, atol=1e-5)
 
 
+def test_both_kinds_of_weight_normalisation_give_the_same_weights(tmp_path):
+    """`torch.nn.utils.weight_norm` and `torch.nn.utils.parametrizations.weight_norm` name lengths and directions."""
+    for name in ("old", "new", "plain"):
+        write_random_checkpoint(tmp_path / name / "vocoder", CONFIG)
+    path = tmp_path / "old" / "vocoder" / "vocoder.pt"
+    state = torch.load(path, weights_only=True)["generator"]
+    names = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    new = {}
+    for name, tensor in state.items():
+        layer, _, last = name.rpartition(".")
+        new[f"{layer}.{names.get(last, last)}"] = tensor
+    assert new.keys() != state.keys()
+    torch.save({"generator": new}, tmp_path / "new" / "vocoder" / "vocoder.pt")
+    old, other = loaded(tmp_path / "old"), loaded(tmp_path / "new")
+    for name, tensor in old.generator.state_dict().items():
+        assert torch.equal(other.generator.state_dict()[name], tensor)
+    assert torch.equal(other(spectrogram()), old(spectrogram()))
+    torch.save({"generator": old.generator.state_dict()}, tmp_path / "plain" / "vocoder" / "vocoder.pt")
+    assert torch.equal(loaded(tmp_path / "plain")(spectrogram()), old(spectrogram()))  # folded already
+
+
+def test_names_of_torchs_own_parametrization_are_understood(tmp_path):
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(3, 4, 5))
+    names = {f"x.{name}": tensor for name, tensor in layer.state_dict().items()}
+    folded = _fold_weight_norm(names)
+    assert folded.keys() == {"x.weight", "x.bias"}
+    torch.testing.assert_close(folded["x.weight"], layer.weight.detach())
+
+
 @pytest.mark.parametrize("columns", [1, 2, 31])
 def test_each_column_is_160_samples(tmp_path, columns):
     write_random_checkpoint(tmp_path / "vocoder", CONFIG)
@@ -165,22 +193,12 @@ def test_files_may_lie_in_the_folder_itself(tmp_path):
     assert len(record["sha256"]) == 64
 
 
-class Code:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, command: str) -> None:
-        self.command = command
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (self.command,)
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol=2))])
-def test_a_pickle_that_carries_code_is_refused_and_not_run(tmp_path, save):
+@pytest.mark.parametrize("form", PICKLES)
+def test_a_pickle_that_carries_code_is_refused_and_not_run(tmp_path, form):
     write_random_checkpoint(tmp_path / "vocoder", CONFIG)
     trace = tmp_path / "was run"
-    save({"generator": Code(f"touch '{trace}'")}, tmp_path / "vocoder" / "vocoder.pt")
-    with pytest.raises(UserError, match=r"vocoder\.pt is no checkpoint of plain tensors.*a pickle can run code"):
+    save_pickle({"generator": {"conv_pre.bias": Code(trace)}}, tmp_path / "vocoder" / "vocoder.pt", form)
+    with pytest.raises(UserError, match=r"vocoder\.pt holds more than tensors.*a pickle can hold code"):
         loaded(tmp_path)
     assert not trace.exists()
 
@@ -190,8 +208,16 @@ def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "vocoder" / "vocoder.pt"
     for damaged in (path.read_bytes()[:1000], b"", b"not found"):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"vocoder\.pt is no checkpoint of plain tensors"):
+        with pytest.raises(UserError, match=r"vocoder\.pt .*damaged"):
             loaded(tmp_path)
+
+
+def test_a_git_lfs_pointer_is_seen_before_the_run_begins(tmp_path):
+    write_random_checkpoint(tmp_path / "vocoder", CONFIG)
+    for name in ("vocoder.pt", "config.json"):
+        (tmp_path / "vocoder" / name).write_bytes(LFS_POINTER)
+        with pytest.raises(UserError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+            HiFiGAN(weights=str(tmp_path)).find()
 
 
 def test_another_checkpoint_is_named(tmp_path):
@@ -222,7 +248,7 @@ def test_a_checkpoint_that_does_not_fit_gives_one_clear_error(tmp_path, changes,
     ("text", "message"),
     [
         ("{", "config.json is not JSON"),
-        ("[1]", "config.json holds a list, expected an object"),
+        ("[1]", "config.json holds a list, expected keys and values"),
         (json.dumps({k: v for k, v in CONFIG.items() if k != "resblock"}), "config.json lacks resblock: expected"),
         (json.dumps({"_class_name": "x"}), "config.json lacks resblock, upsample_rates, .*num_mels: expected"),
         (json.dumps(CONFIG | {"resblock": "3"}), r"config.json: resblock \(=3\) must be 1 or 2"),
@@ -250,9 +276,9 @@ def test_missing_files_are_named(tmp_path):
 def test_wrong_order_and_wrong_bands(tmp_path):
     write_random_checkpoint(tmp_path / "vocoder", CONFIG)
     vocoder = HiFiGAN(weights=str(tmp_path))
-    with pytest.raises(RuntimeError, match=r"call prepare\(\) first"):
+    with pytest.raises(RuntimeError, match=r"call find\(\) first"):
         _ = vocoder.format
-    with pytest.raises(RuntimeError, match=r"call prepare\(\) before load"):
+    with pytest.raises(RuntimeError, match=r"call find\(\) or prepare\(\) first"):
         vocoder.load()
     with pytest.raises(RuntimeError, match=r"call prepare\(\) and load\(\)"):
         vocoder(spectrogram())

@@ -56,11 +56,14 @@ def made(model):
     return sample
 
 
-def test_it_draws_its_own_format_in_the_latent_space_of_stable_diffusion():
+def test_it_draws_its_own_format_in_the_latent_space_of_stable_diffusion(tiny):
+    found, visual = Riffusion(weights=str(tiny / "auffusion")), StableDiffusion(weights=str(tiny / "sd"))
+    found.find()
+    visual.find()
+    assert found.latent_space == visual.latent_space
     audio = Riffusion()
     assert audio.format == RIFFUSION
     assert Riffusion(stereo=True).format == RIFFUSION_STEREO
-    assert audio.latent_space == StableDiffusion().latent_space
     assert audio.weights == "riffusion/riffusion-model-v1"
     assert audio.describe()["stereo"] is False
 
