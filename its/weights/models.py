@@ -48,6 +48,8 @@ def read_model(
     # Both libraries only log this, and leave whatever is in memory as the model's weights.
     if missing := sorted(report["missing_keys"]):
         raise incomplete(folder / files.component, model_class, missing)
+    if not isinstance(model, transformers.PreTrainedModel):  # transformers has cast all but what it keeps in float32
+        model = model.to(torch.get_default_dtype())  # diffusers leaves a file of several precisions as it is
     return for_inference(model, device=device, channels_last=channels_last)
 
 

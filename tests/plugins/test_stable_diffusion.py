@@ -5,10 +5,13 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from weight_files import Code, save_pickle, save_tensors
 
 from its import Combiner, GuidedExpert, denoise
 from its.errors import UserError
 from its.weights import WeightsNotFound
+from its.weights.files import tensors_of
+from its.weights.model_files import DIFFUSERS, TRANSFORMERS
 from its_plugins import random_weights
 from its_plugins.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.ddim import DDIM
@@ -98,22 +101,23 @@ def test_what_is_computed_ahead_is_what_the_unet_would_compute(expert, pipeline,
     torch.testing.assert_close(expert.predict_noise(latents, t, expert.encode_text(PROMPTS)), theirs, rtol=0, atol=2e-6)
 
 
-def test_a_unet_of_another_kind_is_an_error(copied):
-    path = copied / "unet" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"class_embed_type": "identity"}))
-    with pytest.raises(UserError, match=r"unet is no UNet of Stable Diffusion v1: .*class_embed_type"):
-        loaded(StableDiffusion(weights=str(copied)))
-
-
 @pytest.mark.parametrize("unet", ["unet", "unet_audio"])
-def test_unet_folder_and_variant(unet, tmp_path):
+def test_unet_folder_and_variant(unet, tmp_path, capsys):
     random_weights.stable_diffusion(tmp_path, unets=["unet", "unet_audio"], variant="fp16")
     expert = loaded(StableDiffusion(weights=str(tmp_path), variant="fp16", unet_folder=unet))
     file = load_file(tmp_path / unet / "diffusion_pytorch_model.fp16.safetensors")
     torch.testing.assert_close(expert.unet.unet.conv_in.weight, file["conv_in.weight"])
     assert loaded(expert.codec()).variant == "fp16"
-    with pytest.raises(WeightsNotFound, match=rf"lacks {unet}/diffusion_pytorch_model\.safetensors"):
-        StableDiffusion(weights=str(tmp_path), unet_folder=unet).prepare()
+    assert capsys.readouterr().err == ""
+    taken = StableDiffusion(weights=str(tmp_path), unet_folder=unet)  # the only one that is there
+    for _ in range(2):
+        taken.find()
+    said = [line for line in capsys.readouterr().err.splitlines() if str(tmp_path) in line]
+    assert len(said) == 1
+    assert "fp16" in said[0]
+    assert taken.provenance() == expert.provenance()
+    with pytest.raises(WeightsNotFound, match=rf"no bf16 weights in {unet} .*Set variant to fp16"):
+        StableDiffusion(weights=str(tmp_path), unet_folder=unet, variant="bf16").find()
 
 
 @pytest.mark.parametrize("variant", [None, "fp16"])
@@ -124,14 +128,66 @@ def test_sharded_weights_equal_whole_ones(folder, tmp_path, variant):
     torch.testing.assert_close(estimate(sharded), estimate(loaded(StableDiffusion(weights=str(folder)))))
 
 
-@pytest.mark.parametrize("component", ["unet", "text_encoder"])
-def test_pickles_are_not_read(copied, component):
-    (file,) = (copied / component).glob("*.safetensors")
-    torch.save(load_file(file), copied / component / "diffusion_pytorch_model.bin")
-    shutil.copy(copied / component / "diffusion_pytorch_model.bin", copied / component / "pytorch_model.bin")
-    file.unlink()
-    with pytest.raises(WeightsNotFound, match=rf"lacks {component}/.*pickles such as .bin are never read"):
-        StableDiffusion(weights=str(copied)).prepare()
+@pytest.fixture
+def pickled(copied):
+    """The same weights in `.bin` files, as older repositories have them; the files by component."""
+    names = {"unet": "diffusion_pytorch_model.bin", "vae": "diffusion_pytorch_model.bin"}
+    files = {part: copied / part / names.get(part, "pytorch_model.bin") for part in ("unet", "text_encoder", "vae")}
+    for file in files.values():
+        (safe,) = file.parent.glob("*.safetensors")
+        save_tensors(file, load_file(safe))
+        safe.unlink()
+    return files
+
+
+def copies(file):
+    """A file's tensors, which `tensors_of` maps from the disk, so that the file can be written over."""
+    return {name: tensor.clone() for name, tensor in tensors_of(file).items()}
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_pickled_state_dicts_equal_safetensors(pickled, expert, form):
+    for file in pickled.values():
+        save_tensors(file, copies(file), form=form)
+    other = loaded(StableDiffusion(weights=str(pickled["unet"].parents[1])))
+    assert torch.equal(estimate(other), estimate(expert))
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(other.codec()).decode(latents), loaded(expert.codec()).decode(latents))
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("component", ["unet", "text_encoder", "vae"])
+def test_a_pickle_that_carries_code_is_refused_and_not_run(pickled, tmp_path, component, form):
+    file, trace = pickled[component], tmp_path / "was run"
+    save_pickle({**copies(file), "x": Code(trace)}, file, form)
+    expert = StableDiffusion(weights=str(file.parents[1]))
+    with pytest.raises(UserError, match=rf"{component}/.*\.bin holds more than tensors.*only tensors are read"):
+        loaded(expert.codec() if component == "vae" else expert)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_mixed_precisions_in_one_file_become_that_of_the_run(copied, ending):
+    """Merged checkpoints mix them."""
+    for part, naming in (("unet", DIFFUSERS), ("text_encoder", TRANSFORMERS), ("vae", DIFFUSERS)):
+        (file,) = (copied / part).glob("*.safetensors")
+        mixed = {
+            name: tensor.to((torch.float16, torch.float32, torch.bfloat16)[number % 3])
+            for number, (name, tensor) in enumerate(load_file(file).items())
+        }
+        file.unlink()
+        stem = naming.pickle if ending == "bin" else naming.safetensors
+        save_tensors(copied / part / f"{stem}.{ending}", mixed)
+    default = torch.get_default_dtype()
+    for dtype in (torch.float32, torch.bfloat16):
+        try:
+            torch.set_default_dtype(dtype)
+            expert = loaded(StableDiffusion(weights=str(copied)))
+            codec = loaded(expert.codec())
+        finally:
+            torch.set_default_dtype(default)
+        assert {p.dtype for part in (expert, codec) for p in part.parameters()} == {dtype}
+        assert estimate(expert).isfinite().all()
 
 
 def test_incomplete_weights_are_an_error(copied):
@@ -204,7 +260,7 @@ def test_a_prompt_of_unknown_words_is_warned_of_once(copied):
 
 def test_canvas_that_latents_cannot_cover(folder):
     codec = AutoencoderKLCodec(weights=str(folder))
-    with pytest.raises(RuntimeError, match="call prepare"):
+    with pytest.raises(RuntimeError, match=r"call find\(\) or prepare\(\) first"):
         codec.latent_shape((64, 64))
     codec.prepare()
     assert codec.latent_shape((256, 1024)) == (4, 32, 128)
@@ -228,13 +284,13 @@ def test_provenance_tells_what_is_read(copied):
     other = StableDiffusion(weights=str(random_weights.stable_diffusion(copied.parent / "other", seed=1)))
     other.prepare()
     assert record["sha256"] != other.provenance()["sha256"]
-    assert expert.located.files[-4:] == (
+    assert expert.files[-4:] == (
         "tokenizer/tokenizer_config.json",
         "tokenizer/merges.txt",
         "tokenizer/special_tokens_map.json",
         "tokenizer/vocab.json",
     )
-    assert not any(name.startswith(("vae", "scheduler")) for name in expert.located.files)
+    assert not any(name.startswith(("vae", "scheduler")) for name in expert.files)
 
 
 def test_channels_last_differs_by_rounding_alone(folder):
