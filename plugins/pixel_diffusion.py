@@ -52,6 +52,10 @@ class PixelDiffusion(StableDiffusion, PixelExpert):
         source.require(self.schedule_file)
         return super().select(source)  # the UNet's JSON files include the schedule
 
+    def _check_configs(self, name: str) -> None:
+        self._configs["vae"] = {}  # pixels need none, whatever lies beside the UNet
+        super()._check_configs(name)
+
     @property
     def schedule_file(self) -> str:
         """Beside the UNet."""

@@ -200,7 +200,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         configs.check_unet(unet, where=f"{name}: {self.unet_folder}", channels=self.channels)
         configs.check_text_encoder(text, unet, where=f"{name}: text_encoder")
         if vae:
-            configs.check_vae(vae, where=f"{name}: vae")
+            configs.check_vae(vae, where=f"{name}: vae", channels=self.channels)
         self.to_epsilon = ToEpsilon(*read_schedule(self._configs["scheduler"], where=name))
 
     def _select_checkpoint(self, source: Source) -> Sequence[str]:

@@ -61,9 +61,12 @@ def check_text_encoder(config: Config, unet: Config, *, where: str) -> None:
         raise UserError(f"{where} gives texts of width {width}, but the UNet reads {wanted}. Take both from one model")
 
 
-def check_vae(config: Config, *, where: str) -> None:
-    """The autoencoder is a plain AutoencoderKL, whose latents are scaled by one factor."""
+def check_vae(config: Config, *, where: str, channels: int | None = None) -> None:
+    """The autoencoder is a plain AutoencoderKL, whose latents are scaled by one factor and have so many channels."""
     _check_class(config, "AutoencoderKL", where=where)
+    got = {**VAE_DEFAULTS, **config}["latent_channels"]
+    if channels not in (None, got):
+        raise UserError(f"{where} has latents of {got} channels, but the UNet denoises {channels}. {EXPECTED}")
     for key in ("shift_factor", "latents_mean"):
         if config.get(key):
             raise UserError(f"{where} has {key}, so its latents are not Stable Diffusion v1's. {EXPECTED}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from its.errors import UserError
 from its.weights.model_files import ModelFiles
@@ -49,7 +50,8 @@ def read_model(
     if missing := sorted(report["missing_keys"]):
         raise incomplete(folder / files.component, model_class, missing)
     if not isinstance(model, transformers.PreTrainedModel):  # transformers has cast all but what it keeps in float32
-        model = model.to(torch.get_default_dtype())  # diffusers leaves a file of several precisions as it is
+        # diffusers leaves a file of several precisions as it is, and warns where its own `to` casts.
+        model = nn.Module.to(model, torch.get_default_dtype())
     return for_inference(model, device=device, channels_last=channels_last)
 
 
