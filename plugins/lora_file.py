@@ -9,6 +9,8 @@ from typing import Any
 from its.errors import UserError
 from its.weights import PretrainedComponent, Source, WeightsNotFound
 from its.weights.files import tensors_of
+from its.weights.model_files import within
+from its.weights.source import SETTINGS
 from its_plugins import lora
 
 USUAL = ("pytorch_lora_weights", "adapter_model")
@@ -31,8 +33,15 @@ class LoRAFile(PretrainedComponent):
         self.scale = scale
 
     def select(self, source: Source) -> Sequence[str]:
+        """The file, and beside one of PEFT's naming its settings, which hold the alpha of each layer."""
+        file = self._file(source)
+        folder, _, name = file.rpartition("/")
+        settings = within(folder, SETTINGS)
+        return (file, settings) if name.startswith("adapter_model.") and source.useful(settings) else (file,)
+
+    def _file(self, source: Source) -> str:
         if source.checkpoint is not None:
-            return source.require(source.checkpoint)
+            return source.require(source.checkpoint)[0]
         for ending in ("safetensors", "bin"):
             usual = tuple(name for stem in USUAL if (name := f"{stem}.{ending}") in source)
             found = usual or source.matching(f"*.{ending}")
@@ -41,8 +50,7 @@ class LoRAFile(PretrainedComponent):
                     f"{source.name} holds the files {', '.join(found)}: name one, such as {source.name}/{found[0]}"
                 )
             if found:
-                settings = tuple(name for name in ("adapter_config.json",) if name in source)
-                return found[:1] + settings  # PEFT's, with the alpha of each layer
+                return found[0]
         raise WeightsNotFound(f"{source.name} lacks {USUAL[0]}.safetensors", "Name the LoRA's file")
 
     def read(self) -> None:

@@ -19,6 +19,9 @@ from its.weights.files import Shapes, read_json, shapes_of
 CHECKPOINTS = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 """Endings of files that hold tensors. All but safetensors are pickles, read with `weights_only=True`."""
 
+SETTINGS = "adapter_config.json"
+"""PEFT's settings of a LoRA, in the folder of its file."""
+
 DEPTH = 2
 """Levels of subfolders that a local folder is listed to: models lie one below it."""
 
@@ -129,10 +132,14 @@ class Source:
         """Download files that are not on this machine yet."""
 
     def provenance(self, names: Sequence[str]) -> dict[str, Any]:
-        """What `sample.json` says of these files: the hub's commit, or a digest of their names and contents."""
+        """What `sample.json` says of these files: the hub's commit, or a digest of their names and contents.
+
+        Of a single file it is the plain sha256 of its content, whatever the file is called.
+        """
         if self.revision is not None:
             return {"name": self.name, "revision": self.revision}
-        record: dict[str, Any] = {"name": self.name, "sha256": _digest(self.folder, tuple(names))}
+        digest = file_digest(self.folder / names[0]) if len(names) == 1 else _digest(self.folder, tuple(names))
+        record: dict[str, Any] = {"name": self.name, "sha256": digest}
         return record | {"embedded": True} if self.embedded else record
 
 
@@ -194,8 +201,11 @@ def content_of(record: Any) -> Any:
 def folder_source(
     name: str, folder: Path, *, revision: str | None = None, embedded: bool = False, checkpoint: str | None = None
 ) -> Source:
-    """List the files of a folder, or the one file of it that is named."""
-    names = [checkpoint] if checkpoint is not None else list(_listed(folder, DEPTH))
+    """List the files of a folder, or the one file of it that is named, with its settings if it has some."""
+    if checkpoint is None:
+        names = list(_listed(folder, DEPTH))
+    else:
+        names = [checkpoint, f"{checkpoint.rpartition('/')[0]}/{SETTINGS}".removeprefix("/")]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
     return Source(name=name, folder=folder, sizes=sizes, revision=revision, embedded=embedded, checkpoint=checkpoint)
 
