@@ -61,16 +61,22 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
     Raises:
         UserError: weights are missing, and there is no fallback.
     """
-    try:
-        for scorer in scorers:
+    name, missing = "", None
+    for scorer in scorers:
+        name = type(scorer).__name__
+        try:
             scorer.find()
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        except WeightsNotFound as error:
+            missing = error.prefixed(name)
+            break
+    if missing is None:
         return list(scorers)
-    except WeightsNotFound as error:
-        missing = error
     if fallback is None:
         raise UserError(
-            f"{missing}. Or name a folder: --set {type(scorers[0]).__name__}.weights=FOLDER; or take the embedded "
-            "judge, which is neither CLIP nor CLAP and knows the embedded pack's prompts alone: --scorers mini"
+            f"{missing}. Or name a folder: --set {name}.weights=FOLDER; or take the embedded judge, which is neither "
+            "CLIP nor CLAP and knows the embedded pack's prompts alone: --scorers mini"
         )
     instead = chosen([fallback])
     for scorer in instead:

@@ -308,7 +308,10 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
             ["--trainer.precision", "bf16-true", "--trainer.plugins", "MixedPrecision", *MIXED],
             r"trainer.precision is bf16-true, and trainer.plugins sets another by MixedPrecision: leave one out",
         ),
-        (["--model.experts.visual.init_args.weights", "/nowhere"], r"model.experts.visual: /nowhere is not a folder"),
+        (
+            ["--model.experts.visual.init_args.weights", "/nowhere"],
+            r"model.experts.visual: /nowhere is neither a folder",
+        ),
         (["--output", "/proc/nowhere"], r"output is /proc/nowhere: it can't be written to"),
     ],
 )
@@ -371,7 +374,10 @@ def test_no_file_on_the_command_line_imports_code(config, tmp_path, key, name):
         (lambda f: (f / "unet" / "config.json").write_text("{"), "model.experts.visual: "),
         (lambda f: (f / "vae" / "config.json").write_text("{"), "vae"),
         (lambda f: (f / "text_encoder" / "model.safetensors").unlink(), "lacks text_encoder/model.safetensors"),
-        (lambda f: (f / "vocoder" / "vocoder.pt").write_bytes(b""), "vocoder.pt is no checkpoint of plain tensors"),
+        (
+            lambda f: (f / "vocoder" / "vocoder.pt").write_bytes(b""),
+            "vocoder.pt holds more than tensors, or is damaged",
+        ),
         (lambda f: (f / "vocoder" / "config.json").write_text("{}"), "config.json lacks resblock"),
     ],
 )
@@ -384,7 +390,7 @@ def test_damaged_weights_are_one_message(config, tiny, tmp_path, damage, message
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
-    assert (tmp_path / "run").exists() == ("vocoder.pt" in message)  # all others are seen before anything is made
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_config_in_the_same_folder_is_refused_with_the_keys_that_differ(config, capsys, tmp_path):
@@ -494,10 +500,10 @@ def pack(tiny, tmp_path):
 def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
     arguments = ["--model.experts.visual.init_args.weights", "/nowhere", f"--model.fallback={pack}"]
     assert predict(config, *arguments) == 0
-    loud = [line for line in capsys.readouterr().err.splitlines() if "NOT THE WEIGHTS" in line]
-    assert len(loud) == 1
-    for part in ("model.experts.visual: /nowhere", "whole pack tiny", "3 steps", "visual 2", "--model.fallback null"):
-        assert part in loud[0]
+    (warned,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    for part in ("model.experts.visual: /nowhere", "tiny: for tests", "3 steps", "visual 2", "--model.fallback null"):
+        assert part in warned
+    assert "Expected a diffusers folder" in warned  # what helps
     record = json.loads((samples(config)[0] / "sample.json").read_text())
     assert all(weights["embedded"] for weights in record["weights"].values())
     assert set(record["weights"]) == {"experts.visual", "experts.audio", "codec"}  # one codec: the tensors are the same

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub import constants
 from PIL import Image
 
 from its.cli import main
@@ -234,7 +235,7 @@ def test_wrong_input_is_one_message(run, overlay, tmp_path, capsys):
     name = ("--model.colorizer", "Colourizer")
     assert "registered for Colorizer" in refused(capsys, "colorize", str(run), *name)
     gone = ("--model.colorizer.init_args.upscaler.init_args.weights", str(tmp_path / "nowhere"))
-    assert "nowhere is not a folder" in refused(capsys, "colorize", str(run), "--config", str(overlay), *gone)
+    assert "nowhere is neither a folder" in refused(capsys, "colorize", str(run), "--config", str(overlay), *gone)
 
 
 def test_a_picture_of_the_wrong_size_is_one_message_and_nothing_is_made(run, overlay, capsys):
@@ -266,13 +267,17 @@ def test_a_colorizer_needs_an_expert_that_draws_pictures(config, overlay, capsys
     assert "has no prompt to go by, since no expert draws pictures" in message
 
 
-def test_the_pack_s_colorizer_takes_its_place_where_one_is_asked_for(run, capsys):
+def test_the_pack_s_colorizer_takes_its_place_where_one_is_asked_for(run, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     command = ["colorize", str(run), "--config", "configs/colorize.yaml"]
     steps = ("--model.fallback", "mini")
     message = refused(capsys, *command)
     assert "DeepFloyd/IF-I-M-v1.0 is not on this machine" in message
     assert main([*command, *steps]) == 0
-    assert "NOT THE WEIGHTS THAT THE CONFIG NAMES" in capsys.readouterr().err
+    (warned,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
+    assert "DeepFloyd/IF-I-M-v1.0 is not on this machine" in warned
+    assert "mini" in warned
     assert read_record(folders(run)[0])["weights"]["colorizer"]["embedded"] is True
 
 

@@ -1,13 +1,19 @@
 """`its doctor`, on machines that have one thing wrong."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from huggingface_hub import constants
+from loopback_hub import Hub
 
 from its import registry
 from its.cli import main
 from its.commands import checkup
 from its.commands.checkup import GIB
+from its.weights import hub as hub_of_its
 
 
 def found(check):
@@ -24,18 +30,18 @@ def installed(monkeypatch):
 
 
 def test_this_installation(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("its.weights.hub_trouble", lambda: "the test says so")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["doctor", "--output", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "ok    torch 2.11" in out
-    assert "note  no downloads: the test says so" in out
+    assert "note  no downloads: HF_HUB_OFFLINE is set: only weights on this machine can be used" in out
+    assert re.search(r"^note  weights stable-diffusion-v1-5/stable-diffusion-v1-5 \(StableDiffusion", out, re.M)
     assert "CPU cores" in out
     assert out.endswith("its: all is well\n")
 
 
 def test_status_1_when_something_is_wrong(installed, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("its.weights.hub_trouble", lambda: None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     installed["jsonargparse"] = "5.0.0"
     assert main(["doctor", "--output", str(tmp_path)]) == 1
     out = capsys.readouterr().out
@@ -88,20 +94,58 @@ def test_a_login_is_found_and_never_shown(monkeypatch, tmp_path):
     assert len(found(checkup.wandb_login())) == 1
 
 
-def test_weights_of_a_config(tmp_path):
-    (tmp_path / "there").mkdir()
-    config = tmp_path / "c.yaml"
-    config.write_text(
-        "model:\n  experts:\n"
-        f"    a: {{class_path: StableDiffusion, init_args: {{weights: {tmp_path / 'there'}}}}}\n"
-        "    b: {class_path: StableDiffusion, init_args: {weights: nobody/no-such-weights}}\n"
-        "    c: {class_path: StableDiffusion, init_args: {weights: 'pack:mini'}}\n"
-        "    d: {class_path: StableDiffusion, init_args: {weights: /no/such/folder/here}}\n"
+@pytest.fixture
+def config_of(tmp_path):
+    """Writes a config of experts with these weights."""
+
+    def write(*weights):
+        config = tmp_path / "c.yaml"
+        experts = {
+            str(n): {"class_path": "StableDiffusion", "init_args": {"weights": w}} for n, w in enumerate(weights)
+        }
+        config.write_text(yaml.safe_dump({"model": {"experts": experts}}))
+        return config
+
+    return write
+
+
+def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    damaged = shutil.copytree(tiny / "sd", tmp_path / "damaged")
+    (damaged / "unet" / "config.json").write_text("{")
+    config = config_of(
+        str(tiny / "sd"),
+        "nobody/no-such-weights",
+        "pack:mini",
+        "/no/such/folder",
+        str(tmp_path / "empty"),
+        str(damaged),
     )
     by_level = found(checkup.weights([config]))
-    assert [level for level, _ in by_level] == ["ok", "note", "ok", "note"]
-    assert "`hf download nobody/no-such-weights`" in by_level[1][1]
-    assert "give the path of the folder" in by_level[3][1]
+    assert [level for level, _ in by_level] == ["ok", "note", "ok", "note", "note", "wrong"]
+    assert f"weights {tiny / 'sd'} (StableDiffusion, AutoencoderKLCodec): on this machine" in by_level[0][1]
+    assert "nobody/no-such-weights is not on this machine" in by_level[1][1]
+    assert "/no/such/folder is neither a folder nor a file" in by_level[3][1]
+    assert f"{tmp_path / 'empty'} lacks unet/config.json" in by_level[4][1]
+    assert "unet/config.json is not JSON" in by_level[5][1]
+
+
+def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_path, monkeypatch, config_of):
+    with Hub() as hub:
+        hub.connect(monkeypatch, tmp_path / "cache")
+        monkeypatch.setattr(hub_of_its, "_silent", {})
+        hub_of_its._listing.cache_clear()
+        hub.add("someone/model", tiny / "sd")
+        hub.add("someone/gated", tiny / "sd", gated=True)
+        config = config_of("someone/model", "someone/gated", "nobody/nothing")
+        by_level = found(checkup.weights([config]))
+        assert not [name for _, name in hub.served if name.endswith(".safetensors")]
+    hub_of_its._listing.cache_clear()
+    assert [level for level, _ in by_level] == ["note"] * 3
+    assert re.search(r"someone/model .*: 1\.\d+ MB to download", by_level[0][1])
+    assert re.search(r"someone/gated is gated: Accept its licence .*HF_TOKEN", by_level[1][1])
+    assert re.search(r"shows no such repository: Check the name", by_level[2][1])
 
 
 def test_a_plugin_that_failed(monkeypatch):
@@ -112,6 +156,6 @@ def test_a_plugin_that_failed(monkeypatch):
 
 
 def test_a_config_that_is_not_there(capsys, monkeypatch):
-    monkeypatch.setattr("its.weights.hub_trouble", lambda: None)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["doctor", "--config", str(Path("none.yaml"))]) == 2
     assert "there is no config none.yaml" in capsys.readouterr().err

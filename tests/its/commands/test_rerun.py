@@ -94,7 +94,9 @@ def test_other_settings_are_named(config, tmp_path, capsys):
 def test_missing_weights_are_no_fallback(config, tmp_path, capsys):
     made = run(config)[0]
     assert rerun(made / "sample.json", tmp_path, "--model.experts.visual.weights", "/nowhere") == 2
-    assert "/nowhere is not a folder" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "model.experts.visual: /nowhere is neither a folder nor a file" in message
+    assert "WARNING" not in message
 
 
 def test_metadata_can_be_left_out(config, tmp_path, capsys):

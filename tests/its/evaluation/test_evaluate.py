@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from its import registry, weights
+from its import registry
 from its.cli import main
 from its.errors import UserError
 from its.evaluation import scoring
@@ -157,13 +158,18 @@ def test_a_picture_bomb_is_refused(run, towers, capsys, monkeypatch):
     assert "expected 6143 at most" in capsys.readouterr().err
 
 
-def test_weights_that_cannot_be_had_say_what_to_do(run, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(weights, "hub_trouble", lambda: "HF_HUB_OFFLINE is set")
+@pytest.mark.parametrize("name", ["CLIPScorer", "CLAPScorer"])
+def test_weights_that_cannot_be_had_say_whose_and_what_to_do(run, towers, capsys, monkeypatch, name):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     before = everything(run)
-    assert main(["evaluate", str(run), "--set", "CLIPScorer.weights=nobody/nothing"]) == 2
+    assert main(["evaluate", str(run), *towers, "--set", f"{name}.weights=nobody/nothing"]) == 2
     error = capsys.readouterr().err
-    for part in ("CLIPScorer: nobody/nothing is not on this machine", "CLIPScorer.weights=FOLDER", "--scorers mini"):
+    for part in (
+        f"its: {name}: nobody/nothing is not on this machine, and HF_HUB_OFFLINE is set",
+        "Unset it",
+        f"--set {name}.weights=FOLDER",
+        "--scorers mini",
+    ):
         assert part in error
     assert everything(run) == before
 
@@ -172,7 +178,14 @@ def test_the_fallback_is_taken_as_a_whole_and_loudly(run, towers, capsys):
     nowhere = ["--set", "CLAPScorer.weights=./nowhere"]
     assert main(["evaluate", str(run), *towers, *nowhere, "--fallback", "mini"]) == 0
     told = capsys.readouterr()
-    assert "NOT THE SCORERS THAT WERE ASKED FOR" in told.err
+    (warned,) = [line for line in told.err.splitlines() if "WARNING" in line]
+    for part in (
+        "MiniPictureJudge, MiniSoundJudge",
+        "pack mini",
+        "CLAPScorer: ./nowhere",
+        "Expected a diffusers folder",
+    ):
+        assert part in warned
     assert "CLIPScorer" not in told.out
     assert "neither CLIP nor CLAP" in told.out
     for path in (run / "samples").iterdir():
