@@ -92,6 +92,8 @@ class DiffusersScheduler(Scheduler):
 
     def _check(self) -> None:
         """Two processes of the same must agree, and must start from noise of unit variance at its own scale."""
+        if not hasattr(self._fresh, "add_noise"):
+            raise ValueError(f"{self.name} adds no noise, as an inverse scheduler; take one that removes it")
         sigma = float(self._fresh.init_noise_sigma)
         if abs(sigma - 1) > 1e-6:
             raise ValueError(f"{self.name} starts from noise of standard deviation {sigma:g}; expected 1")

@@ -51,6 +51,7 @@ def test_fewer_steps_come_close_to_many(name):
         ({"options": {"algorithm": "x"}}, "takes no option algorithm; it takes algorithm_type"),
         ({"options": {"algorithm_type": "sde-dpmsolver++"}}, "draws noise of its own"),
         ({"name": "DDPMScheduler"}, "draws noise of its own"),
+        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler adds no noise.*take one that removes it"),
         ({"name": "EulerDiscreteScheduler"}, "starts from noise of standard deviation 1[34]"),
         ({"name": "HeunDiscreteScheduler"}, "starts from noise|evaluations for 4 steps"),
     ],
