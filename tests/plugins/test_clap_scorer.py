@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torchaudio
+from safetensors.torch import load_file
+from weight_files import Code, save_pickle, save_tensors
 
+from its.errors import UserError
 from its.interfaces import Judged
 from its.weights.hub import pinned
 from its_plugins import random_towers
@@ -95,6 +98,24 @@ def test_several_together(scorer):
     samples = [judged(seed, rate=rate) for seed, rate in enumerate((16_000, 44_100, 8_000))]
     scorer.batch_size = 2
     assert scorer.score(samples) == pytest.approx([scorer.score([sample])[0] for sample in samples], abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
+    """The repository's default branch has no others."""
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).symlink_to(file)
+    save_tensors(tmp_path / "pytorch_model.bin", load_file(folder / "model.safetensors"), form=form)
+    other = CLAPScorer(weights=str(tmp_path))
+    other.prepare()
+    other.load()
+    assert other.score([judged()]) == scorer.score([judged()])
+    trace = tmp_path / "was run"
+    save_pickle({"x": Code(trace)}, tmp_path / "pytorch_model.bin", form)
+    with pytest.raises(UserError, match=r"pytorch_model\.bin holds more than tensors"):
+        CLAPScorer(weights=str(tmp_path)).find()
+    assert not trace.exists()
 
 
 def test_the_default_is_pinned_by_commit():

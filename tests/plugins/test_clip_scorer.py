@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from weight_files import Code, save_pickle, save_tensors
 
+from its.errors import UserError
 from its.interfaces import Judged
 from its.weights import WeightsNotFound
 from its.weights.hub import pinned
@@ -104,6 +107,24 @@ def test_a_folder_without_its_preprocessor_is_not_whole(folder, tmp_path):
             (tmp_path / file.name).symlink_to(file)
     with pytest.raises(WeightsNotFound, match="lacks preprocessor_config.json"):
         CLIPScorer(weights=str(tmp_path), revision=None).prepare()
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
+    """The repository's default branch has no others."""
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).symlink_to(file)
+    save_tensors(tmp_path / "pytorch_model.bin", load_file(folder / "model.safetensors"), form=form)
+    other = CLIPScorer(weights=str(tmp_path))
+    other.prepare()
+    other.load()
+    assert other.score([judged()]) == scorer.score([judged()])
+    trace = tmp_path / "was run"
+    save_pickle({"x": Code(trace)}, tmp_path / "pytorch_model.bin", form)
+    with pytest.raises(UserError, match=r"pytorch_model\.bin holds more than tensors"):
+        CLIPScorer(weights=str(tmp_path)).find()
+    assert not trace.exists()
 
 
 def test_the_default_is_pinned_by_commit():
