@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from io import BytesIO
 
 import hub_trees
@@ -19,6 +20,7 @@ ATTENTION = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 ATTENTION_OF_DIFFUSERS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 PEFT = {"A": (4, 16), "B": (16, 4)}
 TOKENS = 49_408
+TOKENIZER = cache(single_file.tokenizer)  # the real one, which takes most of a second to make
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def tiny(tmp_path_factory):
 def tensors(tiny, monkeypatch):
     """Tensors of a single-file checkpoint in the original layout, of a size that its configurations are set to."""
     monkeypatch.setattr(single_file, "CONFIGS", tiny)
+    monkeypatch.setattr(single_file, "tokenizer", TOKENIZER)
     found = {}
     for part, stem in (
         ("unet", "diffusion_pytorch_model"),
@@ -93,8 +96,7 @@ def test_a_checkpoint_file_is_expert_and_codec(make, checkpoint):
 
 def test_a_checkpoint_equals_the_folder_that_it_was_made_from(make, checkpoint, tiny, monkeypatch):
     _, picture = make(f"{VISUAL}.weights={checkpoint}")
-    tokenizer = single_file.tokenizer()
-    monkeypatch.setattr("its_plugins.stable_diffusion.read_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr("its_plugins.stable_diffusion.read_tokenizer", lambda *_: TOKENIZER())
     audio = f"--model.experts.audio.init_args.weights={tiny}"  # both with this tokenizer
     _, again = make(f"{VISUAL}.weights={tiny}", audio)
     _, other = make(f"{VISUAL}.weights={checkpoint}", audio)
@@ -123,34 +125,35 @@ def test_a_pickled_checkpoint_and_one_on_the_hub(make, cached, tensors, checkpoi
     assert picture == same
 
 
-@pytest.mark.parametrize("base", ["folder on the hub", "checkpoint"])
-def test_a_lora_changes_the_sample_and_its_id_by_content_and_scale(make, checkpoint, tmp_path, base):
-    weights = [f"{VISUAL}.weights={checkpoint}"] if base == "checkpoint" else []
-
-    def with_lora(path, scale):
-        return make(*weights, f"{VISUAL}.lora=[{{weights: {path}, scale: {scale}}}]")
-
-    plain, plain_picture = make(*weights)
+def test_a_lora_changes_the_sample_and_its_id_by_content_and_scale(make, tmp_path):
+    plain, plain_picture = make()
     lora = write_lora(tmp_path / "style.safetensors")
-    record, picture = with_lora(lora, 0.8)
+    record, picture = make(f"{VISUAL}.lora=[{{weights: {lora}, scale: 0.8}}]")
     (entry,) = record["weights"]["experts.visual"]["lora"]
     assert (entry["name"], entry["scale"]) == (str(lora), 0.8)
     assert entry["sha256"] == hashlib.sha256(lora.read_bytes()).hexdigest()
     assert record["weights"]["experts.audio"] == plain["weights"]["experts.audio"]
 
-    moved, same_picture = with_lora(write_lora(tmp_path / "moved" / "style.safetensors"), 0.8)
-    weaker, weaker_picture = with_lora(lora, 0.4)
-    other, other_picture = with_lora(write_lora(tmp_path / "other" / "style.safetensors", seed=1), 0.8)
-    assert moved["id"] == record["id"]
-    assert same_picture == picture
+    weaker, weaker_picture = make(f"{VISUAL}.lora=[{{weights: {lora}, scale: 0.4}}]")
+    second = write_lora(tmp_path / "second.safetensors", seed=1)
+    other, other_picture = make(f"{VISUAL}.lora=[{{weights: {second}, scale: 0.8}}]")
     assert len({run["id"] for run in (plain, record, weaker, other)}) == 4
     assert len({plain_picture, picture, weaker_picture, other_picture}) == 4
 
 
-def test_the_name_of_a_lora_file_is_not_part_of_the_id(make, tmp_path):
-    first, _ = make(f"{VISUAL}.lora=[{{weights: {write_lora(tmp_path / 'a.safetensors')}}}]")
-    second, _ = make(f"{VISUAL}.lora=[{{weights: {write_lora(tmp_path / 'b.safetensors')}}}]")
+def test_a_lora_is_fused_into_a_checkpoint(make, checkpoint, tmp_path):
+    plain, picture = make(f"{VISUAL}.weights={checkpoint}")
+    lora = write_lora(tmp_path / "style.safetensors")
+    record, other = make(f"{VISUAL}.weights={checkpoint}", f"{VISUAL}.lora=[{{weights: {lora}, scale: 0.8}}]")
+    assert record["id"] != plain["id"]
+    assert picture != other
+
+
+def test_the_path_of_a_lora_is_not_part_of_the_id(make, tmp_path):
+    first, picture = make(f"{VISUAL}.lora=[{{weights: {write_lora(tmp_path / 'style.safetensors')}}}]")
+    second, same = make(f"{VISUAL}.lora=[{{weights: {write_lora(tmp_path / 'moved' / 'renamed.safetensors')}}}]")
     assert first["id"] == second["id"]
+    assert picture == same
 
 
 def test_a_lora_on_the_hub_is_downloaded_with_the_models(make, cached, tmp_path):
@@ -184,10 +187,8 @@ def test_a_lora_survives_its_own_config_and_rerun(make, cached, tmp_path):
     assert Image.open(made).tobytes() == Image.open(BytesIO(picture)).tobytes()
 
 
-@pytest.mark.parametrize("where", ["folder", "file", "hub", "file on the hub"])
-def test_settings_beside_a_lora_of_peft_count(make, cached, tmp_path, where):
-    """They hold alpha, 8 times the rank here, and are read however the file is named."""
-    folder, layer = tmp_path / "peft", "base_model.model.unet." + ATTENTION_OF_DIFFUSERS
+def test_settings_beside_a_lora_of_peft_count_however_it_is_named(make, cached, tmp_path):
+    folder, layer = tmp_path / "peft", f"base_model.model.unet.{ATTENTION_OF_DIFFUSERS}"
     folder.mkdir()
     noise = torch.Generator().manual_seed(0)
     tensors = {f"{layer}.lora_{letter}.weight": torch.randn(shape, generator=noise) for letter, shape in PEFT.items()}
@@ -195,7 +196,8 @@ def test_settings_beside_a_lora_of_peft_count(make, cached, tmp_path, where):
     save_file(tensors, tmp_path / "without_settings.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 32}))
     cached.hub.add("someone/peft", folder)
-    weights = {"folder": folder, "file": folder / "adapter_model.safetensors", "hub": "someone/peft"}
-    weights["file on the hub"] = "someone/peft/adapter_model.safetensors"
-    picture = make(f"{VISUAL}.lora=[{{weights: {weights[where]}}}]")[1]
-    assert picture == make(f"{VISUAL}.lora=[{{weights: {tmp_path}/without_settings.safetensors, scale: 8}}]")[1]
+    _, expected = make(f"{VISUAL}.lora=[{{weights: {tmp_path}/without_settings.safetensors, scale: 8}}]")
+    for where in (folder, folder / "adapter_model.safetensors", "someone/peft/adapter_model.safetensors"):
+        record, picture = make(f"{VISUAL}.lora=[{{weights: {where}}}]")
+        assert picture == expected, where
+        assert record["weights"]["experts.visual"]["lora"][0]["name"] == str(where)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shutil
 from collections import Counter
 
 import hub_trees
@@ -111,9 +112,11 @@ def test_a_repository_with_one_variant_only_is_read_and_it_is_said(cached, tmp_p
     assert record["weights"]["experts.visual"]["variant"] == "fp16"
 
 
-def test_a_slow_hub(fresh):
-    fresh.hub.delay = 0.3
-    fresh.made()
+def test_a_slow_hub(cached):
+    shutil.rmtree(cached.snapshot(hub_trees.AUFFUSION).parents[1])
+    cached.hub.delay = 0.3
+    cached.made()
+    assert f"{hub_trees.AUFFUSION}/vocoder/vocoder.pt" in cached.weights_served()
 
 
 @pytest.mark.parametrize(
