@@ -140,6 +140,11 @@ def _parts_within(module: nn.Module) -> Iterator[Part]:
 class LatentCodec(Part, ABC):
     """Maps pictures to the latents that experts denoise, and back."""
 
+    @property
+    def latent_space(self) -> str | None:
+        """Name of the latents' space, to compare with the experts'; None is not compared. Valid after `find`."""
+        return None
+
     @abstractmethod
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(rows, columns) of a picture -> (c, h, w) of its latents. Valid after `find`.
@@ -159,6 +164,11 @@ class LatentCodec(Part, ABC):
 
 class IdentityCodec(LatentCodec):
     """The codec of pixel-space experts: their latents are the picture itself, in [-1, 1]."""
+
+    @property
+    def latent_space(self) -> str:
+        """Pixels: the picture itself."""
+        return "pixels"
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(H, W) -> (3, H, W)."""

@@ -16,7 +16,7 @@ from its.weights.files import read_json, tensors_of
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files, within
 from its.weights.models import for_inference, read_model
 from its_plugins import single_file
-from its_plugins.stable_diffusion_configs import VAE_DEFAULTS, check_vae
+from its_plugins.stable_diffusion_configs import VAE_DEFAULTS, check_vae, latent_space
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -78,6 +78,11 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         device, tensors = torch.get_default_device(), tensors_of(self.folder / self.files[0])
         vae = single_file.read(tensors, "vae", configs=single_file.CONFIGS, where=self.weights)
         self.vae = for_inference(vae, device=device, channels_last=self.channels_last)
+
+    @property
+    def latent_space(self) -> str:
+        """By the configuration: channels, pixels a latent, scale."""
+        return latent_space(self._config if self.source else {})
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """(rows, columns) of a picture -> (c, h, w): 8 pixels a latent each way in Stable Diffusion."""

@@ -42,6 +42,10 @@ class Decoding(nn.Module):
         both: list[tuple[str, Part]] = [("codec", self.picture), ("sound_codec", self.sound)]
         return both[:1] if self.sound is self.picture else both
 
+    def codecs(self) -> dict[str, LatentCodec]:
+        """The codecs by the experts whose latents they decode."""
+        return {self.picture_expert: self.picture, self.sound_expert: self.sound}
+
     def join(self, *, loaded: bool = False) -> None:
         """Keep one codec, to load once and run once, where both are the same.
 

@@ -93,6 +93,7 @@ class MultimodalDenoising(Method):
         """Latent spaces, noise schedules, canvas, codec and vocoder fit each other."""
         vocoder, experts = self.finishing.vocoder, dict(self.named_experts())
         fit.check_latent_spaces(experts)
+        fit.check_codecs(experts, self.decoding.codecs())
         fit.check_schedule(experts, self.process.scheduler, dict.fromkeys(experts, self.process.steps))
         fit.check_formats(experts=experts, vocoder=vocoder)
         fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)

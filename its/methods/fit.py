@@ -36,6 +36,22 @@ def check_latent_spaces(experts: Mapping[str, NoiseExpert]) -> None:
         raise UserError(f"model.experts have different latent spaces ({listed}), so they can't share a canvas")
 
 
+def check_codecs(experts: Mapping[str, NoiseExpert], codecs: Mapping[str, LatentCodec]) -> None:
+    """The codec that decodes an expert's latents has its latent space; both are found.
+
+    Args:
+        experts: by name.
+        codecs: by the name of the expert whose latents they decode.
+    """
+    for name, codec in codecs.items():
+        space, expected = codec.latent_space, experts[name].latent_space
+        if space is not None and space != expected:
+            raise UserError(
+                f"model.codec {type(codec).__name__} has the latent space {space}, but model.experts.{name} has "
+                f"{expected}: take the expert's own autoencoder (model.codec null), or one of the same configuration"
+            )
+
+
 def check_schedule(experts: Mapping[str, NoiseExpert], scheduler: Scheduler, steps: Mapping[str, int]) -> None:
     """The scheduler has the noise schedule that each expert was trained with; they are found.
 

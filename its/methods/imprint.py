@@ -133,6 +133,7 @@ class Imprint(Method):
 
     def check(self) -> None:
         """The canvas suits the codecs and the vocoder, and the vocoder plays what the expert draws."""
+        fit.check_codecs(dict(self.named_experts()), self.decoding.codecs())
         fit.check_schedule(dict(self.named_experts()), self.process.scheduler, self.process.steps)
         fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
         fit.check_color(colorizer=self.finishing.colorizer, experts=dict(self.named_experts()))

@@ -172,3 +172,12 @@ def test_an_autoencoder_of_its_own_can_be_the_codec(tiny, tmp_path):
     model.configure_model()
     assert model.provenance["codec"]["name"] == str(alone)
     assert {key for key, _ in model.parts() if "codec" in key} == {"codec"}
+
+
+def test_a_codec_of_another_latent_space_is_refused(tiny, rescaled):
+    with pytest.raises(
+        UserError, match=r"model\.codec .*0\.13025.*model\.experts\.\w+ has .*0\.18215.*model\.codec null"
+    ):
+        method(tiny, codec=AutoencoderKLCodec(weights=str(rescaled))).find()
+    with pytest.raises(UserError, match=r"model\.codec IdentityCodec .*pixels"):
+        method(tiny, codec=IdentityCodec()).find()
