@@ -22,12 +22,12 @@ Result = TypeVar("Result")
 _pins: dict[str, Pin] = {}
 _local_only: ContextVar[bool] = ContextVar("local_only", default=False)
 _silent: dict[str, str] = {}
-"""Endpoints that did not answer in this process, and how it showed: each is asked once."""
+"""Endpoints that did not answer in this process, with the error; each is asked once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """What is known of a repository beforehand.
+    """Commit and licence page of a repository of the hub.
 
     Attributes:
         revision: the commit that is read where none is named; None for the default branch.
