@@ -11,7 +11,7 @@ from pathlib import Path
 
 from its.errors import UserError
 from its.interfaces import Part
-from its.weights.source import Source
+from its.weights.source import Source, WeightsNotFound
 
 MARGIN = 64 * 2**20
 """Bytes that stay free beside a download."""
@@ -89,9 +89,13 @@ def prepare(parts: Sequence[Part]) -> None:
     Raises:
         its.weights.WeightsNotFound, its.errors.UserError: as `Part.find` and `download`.
     """
-    download([one for part in parts for one in part.find()])
-    for part in parts:
-        part.prepare()
+    wanted = [one for part in parts for one in part.find()]
+    try:
+        download(wanted)
+        for part in parts:
+            part.prepare()
+    except WeightsNotFound as missing:  # found, and then not downloaded: no fallback may hide that
+        raise UserError(f"{missing}. The same command goes on where the download stopped") from None
 
 
 def described(download: Download) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -114,15 +113,14 @@ def load_pickle(path: Path) -> Any:
         UserError: it holds anything else, is damaged, or is a Git LFS pointer.
     """
     refuse_pointer(path)
-    return _load(path, mmap=zipfile.is_zipfile(path))
-
-
-def _load(path: Path, *, mmap: bool) -> Any:
     try:
+        mmap = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError):
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror or error}") from None
+    except Exception:  # noqa: BLE001 - damaged files raise whatever the unpickler meets
         # Without torch's reason, which goes on to advise `weights_only=False`.
         raise UserError(
             f"{path} holds more than tensors, or is damaged. Nothing of it was run: a pickle can hold code, so only "

@@ -156,6 +156,8 @@ class Repository(Source):
 
         if missing:
             _asked(self.repository, whole)
+        if lost := list(self.missing(names)):  # snapshot_download is content with a partial snapshot
+            raise WeightsNotFound(f"{self.repository}: {lost[0]} was not downloaded", "Run the same command again")
         self._write_ref()
 
     def _write_ref(self) -> None:
@@ -259,16 +261,26 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "an error")
         raise WeightsNotFound(f"{endpoint} answered {status} for {repository}", "Try again later") from None
+    except errors.SafetensorsParsingError:
+        raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise _noted(repository, endpoint, error) from None
     except OSError as error:
-        if error.errno is None:
+        if isinstance(error, ConnectionError | TimeoutError):
             raise _noted(repository, endpoint, error) from None
+        if error.errno is None:
+            said = " ".join(str(error).split())[:200]
+            raise WeightsNotFound(f"{repository} can't be downloaded: {said}", "Run the same command again") from None
         where = error.filename or constants.HF_HUB_CACHE
         raise UserError(
             f"{repository} can't be downloaded: {where}: {error.strerror}. Make room there, "
             "or set HF_HOME to a folder on another disk"
         ) from None
-    except Exception as error:  # noqa: BLE001 - the hub's HTTP library and its exceptions change between releases
-        raise _noted(repository, endpoint, error) from None
+    except Exception as error:
+        # By name: the hub's HTTP library changes between releases.
+        if any(cls.__name__ == "TransportError" for cls in type(error).__mro__):
+            raise _noted(repository, endpoint, error) from None
+        raise
 
 
 def _noted(repository: str, endpoint: str, error: Exception) -> WeightsNotFound:

@@ -18,13 +18,15 @@ class Naming:
     Attributes:
         safetensors: stem of safetensors files.
         pickle: stem of `.bin` files.
+        shards_first: whether the library reads shards where a whole file lies beside them.
     """
 
     safetensors: str
     pickle: str
+    shards_first: bool = False
 
 
-DIFFUSERS = Naming(safetensors="diffusion_pytorch_model", pickle="diffusion_pytorch_model")
+DIFFUSERS = Naming(safetensors="diffusion_pytorch_model", pickle="diffusion_pytorch_model", shards_first=True)
 TRANSFORMERS = Naming(safetensors="model", pickle="pytorch_model")
 
 
@@ -76,6 +78,11 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
         UserError: there are several variants and no full precision, or the index is damaged.
     """
     source.require(within(component, "config.json"))
+    if (adapter := within(component, "adapter_config.json")) in source:
+        raise UserError(
+            f"{source.name}: {adapter} names another model, which would be read instead of this one: remove the file, "
+            "and give an adapter as lora"
+        )
     there = _variants(source, component, naming)
     for pickled in (False, True):
         if weights := _weights(source, component, naming, variant, pickled=pickled):
@@ -136,7 +143,7 @@ def _weights(source: Source, component: str, naming: Naming, variant: str | None
         within(component, f"{stem}{dotted}.{ending}"),
         within(component, f"{stem}.{ending}.index{dotted}.json"),
     )
-    if whole in source:
+    if whole in source and not (naming.shards_first and index in source):
         return (whole,)
     if index not in source:
         return ()

@@ -6,6 +6,7 @@ import pytest
 
 from its.errors import UserError
 from its.weights import Download, PretrainedComponent, WeightsNotFound, download, prepare
+from its.weights import hub as hub_of_its
 from its.weights.downloads import MARGIN, check_room, described, joined, size
 from its.weights.hub import listed
 
@@ -120,3 +121,34 @@ def test_without_downloads_neither_disk_nor_user_is_asked(monkeypatch, capsys, t
     prepare([Reads(UNET, weights=str(tree)), Reads(SCHEDULE, weights=str(tree))])
     download([])
     assert capsys.readouterr().err == ""
+
+
+def fails_after_the_listing(monkeypatch, error):
+    def snapshot_download(*_, **__):
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+
+
+@pytest.mark.parametrize("error", [None, OSError("Consistency check failed")])
+def test_a_download_that_fails_after_the_listing_is_no_missing_weights(served, monkeypatch, error):
+    """No fallback hides it, and the hub, which answered, is not blamed for other repositories."""
+    part = Reads(UNET, CONFIG)
+    part.find()
+    fails_after_the_listing(monkeypatch, error)
+    with pytest.raises(UserError, match=r"someone/model.*same command"):
+        prepare([part])
+    assert hub_of_its._silent == {}
+
+
+def test_a_damaged_header_on_the_hub_is_no_silent_hub(served, monkeypatch):
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    def damaged(*_, **__):
+        raise SafetensorsParsingError("no header")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.parse_safetensors_file_metadata", damaged)
+    with pytest.raises(UserError, match=r"someone/model holds a damaged safetensors file"):
+        listed(REPOSITORY, None, name=REPOSITORY, checkpoint=None).shapes(UNET)
+    assert hub_of_its._silent == {}

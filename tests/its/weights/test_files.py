@@ -128,3 +128,22 @@ def test_json_that_is_not_there_or_a_folder_is_named(tmp_path):
             read_json(tmp_path / name)
     (tmp_path / "x.json").write_text(json.dumps({"a": [1]}))
     assert read_json(tmp_path / "x.json") == {"a": [1]}
+
+
+def test_mutated_pickles_are_refused_whatever_the_unpickler_raises(tmp_path):
+    import random
+
+    source, path = random.Random(0), tmp_path / "x.bin"
+    torch.save({"weight": torch.ones(3)}, path)
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(4):
+            content[source.randrange(len(content))] = source.randrange(256)
+        path.write_bytes(content)
+        try:
+            load_pickle(path)
+        except UserError:
+            refused += 1
+    assert refused > 30

@@ -89,12 +89,42 @@ def test_shards_come_with_their_index(tmp_path, ending, variant, component):
         model_files(folder_source("x", tmp_path), component, DIFFUSERS)
 
 
-def test_one_file_is_taken_before_shards(tmp_path):
+@pytest.mark.parametrize(("naming", "shards"), [(DIFFUSERS, True), (TRANSFORMERS, False)])
+def test_a_whole_file_beside_shards_is_chosen_as_the_library_reads(tmp_path, naming, shards):
     (tmp_path / "config.json").write_text("{}")
-    save_shards(tmp_path, DIFFUSERS.safetensors, "safetensors")
-    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    names = save_shards(tmp_path, naming.safetensors, "safetensors")
+    whole = f"{naming.safetensors}.safetensors"
+    (tmp_path / whole).write_bytes(b"")
+    assert model_files(folder_source("x", tmp_path), "", naming).weights == (tuple(names) if shards else (whole,))
+
+
+def test_the_recorded_files_are_those_that_diffusers_reads(tmp_path):
+    import torch
+    from diffusers import AutoencoderKL
+    from safetensors.torch import load_file, save_file
+
+    from its.weights.models import read_model
+
+    model = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
+    save_file(zeros, tmp_path / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     files = model_files(folder_source("x", tmp_path), "", DIFFUSERS)
-    assert files.weights == ("diffusion_pytorch_model.safetensors",)
+    recorded = {}
+    for name in files.weights:
+        if name.endswith(".safetensors"):
+            recorded |= load_file(tmp_path / name)
+    read = read_model(AutoencoderKL, tmp_path, files, low_cpu_mem_usage=False).state_dict()
+    assert recorded.keys() == read.keys()
+    assert all(torch.equal(recorded[name], read[name]) for name in read)
+
+
+def test_an_adapter_config_that_names_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"adapter_config\.json .*remove the file"):
+        model_files(folder_source("x", tmp_path), "", TRANSFORMERS)
 
 
 @pytest.mark.parametrize(
