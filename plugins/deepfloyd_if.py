@@ -58,11 +58,13 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         """UNet, T5, tokenizer and noise schedule; nothing else of the folder is read."""
         unet = model_files(source, "unet", DIFFUSERS, variant=self.variant)
         text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
+        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=3)
+        if (kind := source.json(text.config).get("model_type", "t5")) != "t5":
+            raise UserError(f"{source.name}: text_encoder is of type {kind}, expected t5, as DeepFloyd IF's")
         scheduler = source.require(SCHEDULE)
+        check_epsilon(source.json(SCHEDULE), where=source.name)
         tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("spiece.model", "tokenizer.json"))
         self._models = {"unet": unet, "text_encoder": text}
-        source.json(SCHEDULE)  # of the hub it is downloaded now, so that `sampler` is valid after `find`
-        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=3)
         return unet.names + text.names + scheduler + tokenizer
 
     def read(self) -> None:
@@ -136,6 +138,16 @@ def check_pixel_unet(config: Mapping[str, Any], *, where: str, channels: int) ->
     """
     if (got := config.get("in_channels", 4)) != channels:
         raise UserError(f"{where} has {got} input channels, expected {channels}: a model of DeepFloyd IF's kind")
+
+
+def check_epsilon(schedule: Mapping[str, Any], *, where: str) -> None:
+    """Check by its `scheduler_config.json` that a model of pixels predicts the noise.
+
+    Raises:
+        UserError: it predicts something else, which its callers would take for noise.
+    """
+    if (prediction := schedule.get("prediction_type") or "epsilon") != "epsilon":
+        raise UserError(f"{where}: prediction_type is {prediction}, expected epsilon: a model of DeepFloyd IF's kind")
 
 
 def unet_multiple(config: Mapping[str, Any]) -> int:

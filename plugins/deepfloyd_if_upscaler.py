@@ -14,7 +14,7 @@ from its.noise import initial_noise
 from its.weights import PretrainedComponent, Source
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files
 from its.weights.models import read_model
-from its_plugins.deepfloyd_if import UNET_CONFIG, check_pixel_unet, sampler_of, unet_multiple
+from its_plugins.deepfloyd_if import UNET_CONFIG, check_epsilon, check_pixel_unet, sampler_of, unet_multiple
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -57,7 +57,7 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         self._model = model_files(source, "unet", DIFFUSERS, variant=self.variant)
         check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=6)
         for name in source.require(*SCHEDULES):
-            source.json(name)  # of the hub it is downloaded now, so that `sampler` is valid after `find`
+            check_epsilon(source.json(name), where=source.name)
         return self._model.names + SCHEDULES
 
     def read(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,22 @@ def lora_files(entries: Sequence[Mapping[str, Any]] | None) -> list[LoRAFile]:
     Raises:
         ValueError: an entry has other keys than `weights`, `scale` and `revision`.
     """
-    files = []
-    for entry in entries or ():
-        unknown = set(entry) - {"weights", "scale", "revision"}
+    files: list[LoRAFile] = []
+    for entry in [entries] if isinstance(entries, Mapping | str) else entries or ():
+        if isinstance(entries, Mapping | str) or not _is_entry(entry):
+            raise ValueError(f"lora: got {entry!r:.120}; expected {{weights: FILE_OR_HUB_ID, scale: 0.8}} in a list")
         scale = entry.get("scale", 1.0)
-        if unknown or not isinstance(entry.get("weights"), str) or not isinstance(scale, int | float):
-            raise ValueError(f"lora: got {dict(entry)!r:.120}; expected {{weights: FILE_OR_HUB_ID, scale: 0.8}}")
         files.append(LoRAFile(weights=entry["weights"], scale=float(scale), revision=entry.get("revision")))
     return files
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether an entry has the keys of a LoRA, with values of their types; a scale is finite."""
+    if not isinstance(entry, Mapping) or set(entry) - {"weights", "scale", "revision"}:
+        return False
+    scale, revision = entry.get("scale", 1.0), entry.get("revision")
+    numbers = isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale)
+    return numbers and isinstance(entry.get("weights"), str) and isinstance(revision, str | None)
 
 
 def fuse_files(unet: Any, text_encoder: Any, files: Sequence[LoRAFile]) -> None:

@@ -256,7 +256,7 @@ def _check_complete(
     title = _TITLES[part]
     if missing := [original_name(name, part, config) for name in expected if name not in converted]:
         raise UserError(
-            f"{where} is no whole {title} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
+            f"{where} is incomplete as {title} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
             f"{', '.join(missing[:3])}; get the file again"
         )
     for name, tensor in expected.items():

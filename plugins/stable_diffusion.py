@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Download, Pin, PretrainedComponent, Source, pin
@@ -53,7 +54,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     reads_checkpoints = True
     channels = 4
-    """Of what the UNet denoises."""
+    """Input and output channels of the UNet."""
 
     unet: LeanUNet
     text_encoder: CLIPTextModel
@@ -89,12 +90,12 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         configs.refuse_adapter(source)
         unet = model_files(source, self.unet_folder, DIFFUSERS, variant=self.variant)
         text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
-        tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("vocab.json", "tokenizer.json"))
         self._models = {"unet": unet, "text_encoder": text}
         self._configs = {name: source.json(files.config) for name, files in self._models.items()}
         for part, name in (("scheduler", self.schedule_file), ("vae", "vae/config.json")):
             self._configs[part] = source.json(name) if source.useful(name) else {}
         self._check_configs(source.name)
+        tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("vocab.json", "tokenizer.json"))
         return unet.names + text.names + tokenizer
 
     def find(self) -> list[Download]:
@@ -210,8 +211,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
             single_file.check(shapes, part="unet", where=source.name, configs=single_file.CONFIGS)
             single_file.check(shapes, part="text_encoder", where=source.name, configs=single_file.CONFIGS)
         self._configs = {part: read_json(single_file.CONFIGS / part / "config.json") for part in CHECKPOINT_PARTS}
-        if shapes is not None:
-            self._configs["scheduler"] = single_file.scheduler_config(shapes)
+        self._configs["scheduler"] = single_file.scheduler_config(shapes or {})
         self._check_configs(source.name)
         return file
 
@@ -231,6 +231,11 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         """The same from one file."""
         file, shipped = self.folder / self.files[0], single_file.CONFIGS
         tensors = tensors_of(file)
+        if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # of a pickle, known only now
+            raise UserError(
+                f"{self.weights} has another prediction type or noise schedule than Stable Diffusion v1.5, which only "
+                "the whole file could tell. It is on this machine now: run the same command again"
+            )
         self.tokenizer = single_file.tokenizer()
         unet = single_file.read(tensors, "unet", configs=shipped, where=str(file))
         return unet, single_file.read(tensors, "text_encoder", configs=shipped, where=str(file))

@@ -45,6 +45,8 @@ def check_unet(config: Config, *, where: str, channels: int = 4) -> None:
     if got[1] != channels:
         raise UserError(f"{where} has {got[1]} output channels, expected {channels}. {EXPECTED}")
     width = config.get("cross_attention_dim", 1280)
+    if not isinstance(width, int):
+        raise UserError(f"{where} reads texts of the widths {width}, expected one number. {EXPECTED}")
     if width in OTHER_WIDTHS:
         raise UserError(f"{where} reads texts of width {width} ({OTHER_WIDTHS[width]}). {EXPECTED}")
     if reason := unsupported(config):
@@ -67,6 +69,8 @@ def check_vae(config: Config, *, where: str, channels: int | None = None) -> Non
     got = {**VAE_DEFAULTS, **config}["latent_channels"]
     if channels not in (None, got):
         raise UserError(f"{where} has latents of {got} channels, but the UNet denoises {channels}. {EXPECTED}")
+    if not isinstance(scale := config.get("scaling_factor", 0.18215), int | float):
+        raise UserError(f"{where} has the scaling_factor {scale!r}, expected a number. {EXPECTED}")
     for key in ("shift_factor", "latents_mean"):
         if config.get(key):
             raise UserError(f"{where} has {key}, so its latents are not Stable Diffusion v1's. {EXPECTED}")

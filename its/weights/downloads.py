@@ -87,7 +87,8 @@ def prepare(parts: Sequence[Part]) -> None:
     """Find the weights of all parts, then download together what is missing.
 
     Raises:
-        its.weights.WeightsNotFound, its.errors.UserError: as `Part.find` and `download`.
+        its.weights.WeightsNotFound: weights are missing, as `Part.find`.
+        its.errors.UserError: weights are of the wrong kind, the disk has too little room, or a download failed.
     """
     wanted = [one for part in parts for one in part.find()]
     try:

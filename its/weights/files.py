@@ -31,9 +31,9 @@ def check_file(path: Path) -> None:
     refuse_pointer(path)
     if path.name == "config.json":
         read_json(path)
-    elif path.suffix == ".safetensors":
+    elif path.suffix.lower() == ".safetensors":
         shapes_of(path)
-    elif path.suffix in PICKLES:
+    elif path.suffix.lower() in PICKLES:
         load_pickle(path)
 
 
@@ -72,7 +72,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         UserError: as `check_file`.
     """
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return {name: tuple(tensor.shape) for name, tensor in tensors_of(path).items()}
     from safetensors import SafetensorError, safe_open
 
@@ -81,7 +81,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is no whole safetensors file: {error}; get the weights again") from None
+        raise UserError(f"{path} is a damaged safetensors file: {error}; get the weights again") from None
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
@@ -90,7 +90,7 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: as `check_file`.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -98,7 +98,7 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is no whole safetensors file: {error}; get the weights again") from None
+            raise UserError(f"{path} is a damaged safetensors file: {error}; get the weights again") from None
     content = load_pickle(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):

@@ -118,7 +118,7 @@ class Repository(Source):
         """From the beginning of a safetensors file, of which nothing else is downloaded."""
         if not self.missing([name]):
             return super().shapes(name)
-        if not name.endswith(".safetensors"):
+        if not name.lower().endswith(".safetensors"):
             return None
         from huggingface_hub import HfApi
 

@@ -65,7 +65,9 @@ def within(component: str, name: str) -> str:
 
 
 def model_files(source: Source, component: str, naming: Naming, *, variant: str | None = None) -> ModelFiles:
-    """Choose the files of a model: full precision before variants, safetensors before `.bin`, whole before shards.
+    """Choose the files of a model: full precision before variants, safetensors before `.bin`.
+
+    Where a whole file lies beside shards, those are chosen that the library reads.
 
     Args:
         source: where the model is.
@@ -75,7 +77,8 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
 
     Raises:
         WeightsNotFound: there are none, or a shard is missing.
-        UserError: there are several variants and no full precision, or the index is damaged.
+        UserError: there are several variants and no full precision, the index is damaged, or an adapter's settings name
+            another model.
     """
     source.require(within(component, "config.json"))
     if (adapter := within(component, "adapter_config.json")) in source:
@@ -96,6 +99,8 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
             f"{source.name} has no {variant} weights in {component or 'its root'} ({stem}.{variant}.safetensors)",
             f"Set variant to {' or '.join(['null'] * full + sorted(there))}, or name other weights",
         )
+    if source.strict:  # a cached snapshot may lack full precision that the hub has
+        raise source.lacks(f"{stem}.safetensors")
     chosen = "fp16" if "fp16" in there else next(iter(there))
     if len(there) > 1 and chosen != "fp16":
         raise UserError(f"{source.name}: {component} has the variants {', '.join(sorted(there))}: set variant to one")
@@ -119,6 +124,8 @@ def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, 
     names = [f"{component}/{name}" for name in vocabularies]
     if not set(names) & set(files):
         raise source.lacks(names[0])
+    if set(names) & set(files) == {f"{component}/vocab.json"}:
+        source.require(f"{component}/merges.txt")
     return tuple(dict.fromkeys(files))
 
 

@@ -50,7 +50,7 @@ def read_model(
     if missing := sorted(report["missing_keys"]):
         raise incomplete(folder / files.component, model_class, missing)
     if not isinstance(model, transformers.PreTrainedModel):  # transformers has cast all but what it keeps in float32
-        # diffusers leaves a file of several precisions as it is, and warns where its own `to` casts.
+        # diffusers doesn't cast files of mixed precisions, and its own `to` prints a warning when it casts.
         model = nn.Module.to(model, torch.get_default_dtype())
     return for_inference(model, device=device, channels_last=channels_last)
 
@@ -64,7 +64,7 @@ def for_inference(model: Any, *, device: torch.device, channels_last: bool = Fal
 def incomplete(where: Path | str, model_class: type, missing: list[str]) -> UserError:
     """The error for tensors that a model needs and a file lacks."""
     return UserError(
-        f"{where} is no whole {model_class.__name__}: it lacks {len(missing)} tensors, such as {missing[0]}; "
+        f"{where} is incomplete as {model_class.__name__}: it lacks {len(missing)} tensors, such as {missing[0]}; "
         "get the weights again"
     )
 
@@ -79,6 +79,6 @@ def read_tokenizer(tokenizer_class: Any, folder: Path) -> Any:
         raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # the tokenizers' library raises bare Exceptions for damaged vocabularies
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} can't be read: {reason[:300]}") from error

@@ -109,7 +109,15 @@ class PretrainedComponent(Part, ABC):
                 f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: name the folder, or "
                 "owner/name on the hub"
             )
-        return self.select(source)
+        try:
+            names = self.select(source)
+            for name in names:
+                if Path(name).name == "config.json" and source.json(name).get("quantization_config"):
+                    raise UserError(f"{source.name}: {name} is of quantized weights; expected floating point")
+            return names
+        except (TypeError, ValueError, KeyError, AttributeError) as error:  # values of a kind that nobody writes
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(f"{source.name}: its configuration holds values that can't be used ({reason})") from error
 
     def _valid(self) -> tuple[Source, tuple[str, ...]]:
         if self._found is None:

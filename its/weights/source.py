@@ -98,7 +98,9 @@ class Source:
 
     def lacks(self, what: str) -> WeightsNotFound:
         """The error for a missing file."""
-        checkpoints = [name for name in self.sizes if "/" not in name and name.endswith(CHECKPOINTS)]
+        others = ("diffusion_pytorch_model", "pytorch_model", "model.", "vocoder.", "adapter_model")  # no checkpoints
+        files = (name for name in self.matching("*") if name.endswith(CHECKPOINTS))
+        checkpoints = [name for name in files if not name.startswith(others)]
         hint = f"; or name one of its checkpoint files, such as {self.name}/{checkpoints[0]}" if checkpoints else ""
         return WeightsNotFound(f"{self.name} lacks {what}", f"Add the file, or name other weights{hint}")
 

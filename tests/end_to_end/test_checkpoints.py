@@ -125,6 +125,23 @@ def test_a_pickled_checkpoint_and_one_on_the_hub(make, cached, tensors, checkpoi
     assert picture == same
 
 
+def test_a_pickled_checkpoint_on_the_hub_is_read_and_what_only_the_whole_file_says_is_not_ignored(
+    make, cached, tensors, tmp_path
+):
+    for name, more in (("plain", {}), ("v", {"v_pred": torch.zeros(1)})):
+        (tmp_path / name).mkdir()
+        torch.save({"state_dict": tensors | more}, tmp_path / name / "model.ckpt")
+        cached.hub.add(f"someone/{name}", tmp_path / name)
+    make(f"{VISUAL}.weights=someone/plain/model.ckpt")
+    cached.run = cached.run.with_name("v")
+    first = cached.predict(f"{VISUAL}.weights=someone/v/model.ckpt")
+    assert first.status == 2
+    assert "prediction type" in first.err
+    assert "run the same command again" in first.err
+    record, _ = make(f"{VISUAL}.weights=someone/v/model.ckpt")
+    assert record["weights"]["experts.visual"]["prediction_type"] == "v_prediction"
+
+
 def test_a_lora_changes_the_sample_and_its_id_by_content_and_scale(make, tmp_path):
     plain, plain_picture = make()
     lora = write_lora(tmp_path / "style.safetensors")

@@ -170,3 +170,27 @@ def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expert.encode_text([prompt])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction, expected epsilon"),
+        ("text_encoder/config.json", {"model_type": "clip_text_model"}, "clip_text_model, expected t5"),
+        (
+            "unet/config.json",
+            {"quantization_config": {"load_in_8bit": True}},
+            "config.json is of quantized weights",
+        ),
+    ],
+)
+def test_models_of_another_kind_are_refused_before_they_are_read(tmp_path, file, change, said):
+    import json
+
+    from its.errors import UserError
+    from its_plugins.random_weights_if import deepfloyd_if
+
+    path = deepfloyd_if(tmp_path / "if") / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=said):
+        DeepFloydIF(weights=str(tmp_path / "if"), variant=None).find()

@@ -86,3 +86,19 @@ def test_entries_become_files():
     assert (first.weights, first.scale, first.revision) == ("x", 1.0, None)
     assert (second.weights, second.scale, second.revision) == ("y", 2.0, "v1")
     assert lora_files(None) == []
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"weights": "x"},
+        "x",
+        ["x"],
+        [{"weights": "x", "revision": 5}],
+        [{"weights": "x", "scale": float("nan")}],
+        [{"weights": "x", "scale": True}],
+    ],
+)
+def test_entries_of_other_types_are_one_message(entries):
+    with pytest.raises(ValueError, match=r"lora: got .*expected \{weights.* in a list"):
+        lora_files(entries)

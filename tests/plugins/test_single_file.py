@@ -170,7 +170,7 @@ def test_missing_tensors_are_named_as_in_the_file(part, checkpoint, configs):
     lost = [name for name in checkpoint if name.startswith(prefix) and name.endswith(".weight")][7]
     tensors = {name: tensor for name, tensor in checkpoint.items() if name != lost}
     with pytest.raises(
-        UserError, match=rf"^a\.st is no whole .* it lacks 1 tensors, such as {lost}; get the file again"
+        UserError, match=rf"^a\.st is incomplete as .* it lacks 1 tensors, such as {lost}; get the file again"
     ):
         single_file.read(tensors, part, configs=configs, where="a.st")
 

@@ -299,3 +299,37 @@ def test_channels_last_differs_by_rounding_alone(folder):
     assert other.codec().channels_last
     z, t, text = torch.randn(2, 4, 8, 16), torch.tensor([500, 500]), plain.encode_text(["castle", "bell"])
     torch.testing.assert_close(plain.predict_noise(z, t, text), other.predict_noise(z, t, text), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("unet/config.json", {"cross_attention_dim": [16, 16]}),
+        ("scheduler/scheduler_config.json", {"beta_start": "0.00085"}),
+        ("vae/config.json", {"scaling_factor": "large"}),
+        ("unet/config.json", {"quantization_config": {"load_in_8bit": True}}),
+    ],
+)
+def test_values_of_a_configuration_that_cannot_be_used_are_one_message(copied, file, change):
+    path = copied / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    expert = StableDiffusion(weights=str(copied))
+    with pytest.raises(UserError, match=str(copied)):
+        expert.find()
+
+
+def test_a_vocabulary_without_merges_is_missing_and_a_damaged_one_named(copied):
+    (copied / "tokenizer" / "merges.txt").rename(copied / "kept")
+    with pytest.raises(WeightsNotFound, match=r"lacks tokenizer/merges\.txt"):
+        StableDiffusion(weights=str(copied)).find()
+    (copied / "kept").rename(copied / "tokenizer" / "merges.txt")
+    (copied / "tokenizer" / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(UserError, match=r"tokenizer can't be read"):
+        loaded(StableDiffusion(weights=str(copied)))
+
+
+def test_another_kind_of_model_is_refused_and_not_missing(tmp_path):
+    from its_plugins.random_weights_if import deepfloyd_if
+
+    with pytest.raises(UserError, match="3 input channels|additional embeddings"):
+        StableDiffusion(weights=str(deepfloyd_if(tmp_path / "if"))).find()

@@ -83,7 +83,7 @@ def test_so_is_another_autoencoder_alone(edited, changes):
 
 def test_the_whole_folder_would_have_been_accepted(model, tmp_path):
     """Else the refusals above say nothing: what is wrong here is the content alone."""
-    with pytest.raises(UserError, match=r"is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"is a damaged safetensors file"):
         StableDiffusion(weights=str(model)).find()
     real = random_weights.stable_diffusion(tmp_path / "real")
     assert StableDiffusion(weights=str(real)).find() == []

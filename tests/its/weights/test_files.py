@@ -90,7 +90,7 @@ def test_truncated_safetensors_are_seen_by_their_beginning(tmp_path):
     path = tmp_path / "x.safetensors"
     save_tensors(path)
     shorten(path)
-    with pytest.raises(UserError, match=r"x\.safetensors is no whole safetensors file"):
+    with pytest.raises(UserError, match=r"x\.safetensors is a damaged safetensors file"):
         check_file(path)
 
 
@@ -147,3 +147,11 @@ def test_mutated_pickles_are_refused_whatever_the_unpickler_raises(tmp_path):
         except UserError:
             refused += 1
     assert refused > 30
+
+
+def test_endings_may_be_upper_case(tmp_path):
+    path = tmp_path / "X.SAFETENSORS"
+    save_tensors(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").rename(path)
+    check_file(path)
+    assert shapes_of(path).keys() == tensors_of(path).keys()

@@ -174,3 +174,14 @@ def test_a_variant_that_was_not_asked_for_is_said_once(capsys):
     assert capsys.readouterr().err.count("its: someone/model: ") == 1
     say_variant("someone/other", "fp16")
     assert "fp16" in capsys.readouterr().err
+
+
+def test_a_partial_cache_does_not_decide_for_a_variant(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.fp16.safetensors").write_bytes(b"")
+    source = folder_source("x", tmp_path)
+    source.strict = True  # the hub can still be asked
+    with pytest.raises(WeightsNotFound, match=r"lacks model\.safetensors"):
+        model_files(source, "", TRANSFORMERS)
+    source.strict = False
+    assert model_files(source, "", TRANSFORMERS).variant == "fp16"

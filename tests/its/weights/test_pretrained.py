@@ -98,9 +98,9 @@ def test_a_file_of_a_repository_is_refused_by_a_component_that_reads_folders(ser
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shorten, "is no whole safetensors file"),
+        (shorten, "is a damaged safetensors file"),
         (lambda path: path.write_bytes(LFS_POINTER), "is a Git LFS pointer.*git lfs pull"),
-        (lambda path: path.write_bytes(b""), "is no whole safetensors file"),
+        (lambda path: path.write_bytes(b""), "is a damaged safetensors file"),
     ],
 )
 @pytest.mark.parametrize("where", ["folder", "cache", "hub"])
