@@ -14,7 +14,7 @@ from its.registry import register
 from its.weights import PretrainedComponent, Source
 from its.weights.files import read_json, tensors_of
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files, within
-from its.weights.models import for_inference, read_model
+from its.weights.models import check_shapes, for_inference, read_model
 from its_plugins import single_file
 from its_plugins.stable_diffusion_configs import VAE_DEFAULTS, check_vae, latent_space
 
@@ -66,6 +66,13 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         check_vae(self._config, where=f"{source.name}: {self._model.config}")
         return self._model.names
 
+    def check_tensors(self) -> None:
+        """Of a folder against its `config.json`; of a checkpoint file they were checked by `select`."""
+        from diffusers import AutoencoderKL
+
+        if self._model is not None:
+            check_shapes(AutoencoderKL, self.source, self._model)
+
     def read(self) -> None:
         """Read the autoencoder."""
         from diffusers import AutoencoderKL
@@ -107,12 +114,6 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         picture: Tensor = self.vae.decode(scaled, return_dict=False)[0]
         return (picture.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
-
-    def provenance(self) -> dict[str, Any]:
-        """Name, and commit or sha256, of the autoencoder."""
-        record = super().provenance()
-        variant = None if self._model is None else self._model.variant
-        return record if variant == self.variant or self.source.revision is None else record | {"variant": variant}
 
     @classmethod
     def example(cls, folder: Path) -> Self:

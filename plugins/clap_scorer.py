@@ -32,6 +32,8 @@ class CLAPScorer(DualEncoder):
         batch_size: sounds that the network gets at once.
     """
 
+    model_type = "clap"
+
     def __init__(
         self, *, weights: str = "laion/clap-htsat-unfused", revision: str | None = None, batch_size: int = 16
     ) -> None:

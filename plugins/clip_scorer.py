@@ -33,6 +33,8 @@ class CLIPScorer(DualEncoder):
         batch_size: crops that the network gets at once.
     """
 
+    model_type = "clip"
+
     def __init__(
         self,
         *,

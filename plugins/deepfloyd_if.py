@@ -13,7 +13,7 @@ from its.errors import UserError
 from its.registry import register
 from its.weights import Pin, PretrainedComponent, Source, pin
 from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, tokenizer_files
-from its.weights.models import read_model, read_tokenizer
+from its.weights.models import check_shapes, read_model, read_tokenizer
 from its_plugins.pixel_expert import PixelExpert
 
 if TYPE_CHECKING:
@@ -61,11 +61,22 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=3)
         if (kind := source.json(text.config).get("model_type", "t5")) != "t5":
             raise UserError(f"{source.name}: text_encoder is of type {kind}, expected t5, as DeepFloyd IF's")
+        width, reads = source.json(text.config).get("d_model", 512), source.json(UNET_CONFIG).get("encoder_hid_dim")
+        if reads is not None and reads != width:
+            raise UserError(f"{source.name}: text_encoder gives texts of width {width}, but the UNet reads {reads}")
         scheduler = source.require(SCHEDULE)
         check_epsilon(source.json(SCHEDULE), where=source.name)
         tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("spiece.model", "tokenizer.json"))
         self._models = {"unet": unet, "text_encoder": text}
         return unet.names + text.names + scheduler + tokenizer
+
+    def check_tensors(self) -> None:
+        """Of UNet and T5 against their `config.json` files."""
+        from diffusers import UNet2DConditionModel
+        from transformers import T5EncoderModel
+
+        check_shapes(UNet2DConditionModel, self.source, self._models["unet"])
+        check_shapes(T5EncoderModel, self.source, self._models["text_encoder"])
 
     def read(self) -> None:
         """UNet, T5 and tokenizer."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from its.noise import initial_noise
 from its.weights import PretrainedComponent, Source
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files
-from its.weights.models import read_model
+from its.weights.models import check_shapes, read_model
 from its_plugins.deepfloyd_if import UNET_CONFIG, check_epsilon, check_pixel_unet, sampler_of, unet_multiple
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         for name in source.require(*SCHEDULES):
             check_epsilon(source.json(name), where=source.name)
         return self._model.names + SCHEDULES
+
+    def check_tensors(self) -> None:
+        """Of the UNet against its `config.json`."""
+        from diffusers import UNet2DConditionModel
+
+        assert self._model is not None
+        check_shapes(UNet2DConditionModel, self.source, self._model)
 
     def read(self) -> None:
         """Read the UNet."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from its.errors import UserError
 from its.interfaces import Scorer
 from its.weights import PretrainedComponent, Source
 from its.weights.model_files import TRANSFORMERS, ModelFiles, model_files
-from its.weights.models import read_model, read_tokenizer
+from its.weights.models import check_shapes, read_model, read_tokenizer
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -41,6 +42,9 @@ class DualEncoder(PretrainedComponent, Scorer):
         self._tokenizer: Any = None
         self._texts: dict[str, Tensor] = {}
 
+    model_type: str
+    """What transformers calls such a model in `config.json`."""
+
     @abstractmethod
     def libraries(self) -> tuple[Any, Any]:
         """Classes of transformers: the model, and its preprocessor."""
@@ -52,11 +56,18 @@ class DualEncoder(PretrainedComponent, Scorer):
 
     def select(self, source: Source) -> Sequence[str]:
         self._files = model_files(source, "", TRANSFORMERS)
+        if (kind := source.json(self._files.config).get("model_type", self.model_type)) != self.model_type:
+            raise UserError(f"{source.name} is of type {kind}, expected {self.model_type}: name such a model")
         small = source.require(PREPROCESSOR, "tokenizer_config.json")
         if "tokenizer.json" not in source and "vocab.json" not in source:
             raise source.lacks("tokenizer.json")
         merges = tuple(name for name in ("merges.txt",) if name in source)
         return tuple(dict.fromkeys(self._files.names + small + merges))
+
+    def check_tensors(self) -> None:
+        """Against `config.json`."""
+        assert self._files is not None
+        check_shapes(self.libraries()[0], self.source, self._files)
 
     def read(self) -> None:
         """In float32 whatever torch's default is, since scores differ in the third decimal."""

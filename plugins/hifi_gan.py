@@ -76,18 +76,21 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         self._config = _checked(source.json(config), source.path(config))
         return config, checkpoint
 
-    def read(self) -> None:
-        """Read the generator.
+    def check_tensors(self) -> None:
+        """Of the generator against `config.json`, once the file is here: a pickle tells nothing before.
 
         Raises:
-            UserError: its tensors don't fit the configuration.
+            UserError: they don't fit.
         """
         config, checkpoint = (self.folder / name for name in self.files)
-        with torch.device("meta"):  # nothing is drawn from the global generator, no default dtype gets in
-            generator = Generator(self._config)
-        state = _read_state(checkpoint)
-        _check_fit(state, generator.state_dict(), checkpoint=checkpoint, config=config)
-        generator.load_state_dict(state, assign=True)
+        if not self.source.missing(self.files):
+            state = _fold_weight_norm({name: tensor.to("meta") for name, tensor in _read_state(checkpoint).items()})
+            _check_fit(state, self._empty().state_dict(), checkpoint=checkpoint, config=config)
+
+    def read(self) -> None:
+        """Read the generator."""
+        generator = self._empty()
+        generator.load_state_dict(_fold_weight_norm(_read_state(self.folder / self.files[1])), assign=True)
         self.generator = generator.to(torch.get_default_device()).eval().requires_grad_(False)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -102,6 +105,10 @@ class HiFiGAN(PretrainedComponent, Vocoder):
             raise ValueError(f"got a spectrogram of {log_mel.shape[1]} bands, expected {self.format.n_mels}")
         sound: Tensor = self.generator(log_mel.float())
         return rearrange(sound, "b 1 n -> b n")
+
+    def _empty(self) -> Generator:
+        with torch.device("meta"):  # nothing is drawn from the global generator, no default dtype gets in
+            return Generator(self._config)
 
     @classmethod
     def example(cls, folder: Path) -> Self:
@@ -184,7 +191,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} has no entry 'generator': expected the checkpoint of a HiFi-GAN's generator")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f"{path}: 'generator' holds more than tensors: expected those of a HiFi-GAN")
-    return _fold_weight_norm(state)
+    return state
 
 
 _NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))

@@ -41,6 +41,7 @@ _TEXT_INPUT = re.compile(r"(?:^|[._])encoder[._]layers[._]\d+[._](?:self_attn[._
 _OTHER_METHODS = {"hada_": "LoHa", "lokr_": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA",
                   "lora_mid": "LoRA with Tucker decomposition", "oft_": "OFT"}  # fmt: skip
 _FAMILIES = {768: "Stable Diffusion v1", 1024: "Stable Diffusion v2", 2048: "Stable Diffusion XL"}
+_PEFT = "base_model.model."
 _XL = ("lora_te1_", "lora_te2_", "text_encoder_2.")
 _TRANSFORMERS = ("double_blocks", "single_blocks", "single_transformer_blocks", "joint_blocks", "joint_transformer")
 _TRANSFORMER_PREFIXES = ("transformer.", "lora_transformer_")
@@ -123,13 +124,19 @@ def fuse(
         layer.weight.copy_(layer.weight.to(change.dtype) + change.view_as(layer.weight))
 
 
-def adapter_config(path: Path) -> dict[str, Any] | None:
+def is_peft(names: Iterable[str]) -> bool:
+    """Whether tensors are named as PEFT saves them; their alphas are in `adapter_config.json` then."""
+    return any(name.startswith(_PEFT) for name in names)
+
+
+def adapter_config(path: Path, beside: Path | None) -> dict[str, Any] | None:
     """Read the ranks and alphas that diffusers and PEFT store beside the tensors.
 
     diffusers stores them in the header of the safetensors file, PEFT in `adapter_config.json` in the same folder.
 
     Args:
         path: a LoRA file.
+        beside: PEFT's settings; None without.
 
     Returns:
         The settings, for `fuse`; None if there are none.
@@ -140,11 +147,10 @@ def adapter_config(path: Path) -> dict[str, Any] | None:
     from safetensors import safe_open
 
     text, source = None, path
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("lora_adapter_metadata")
-    beside = path.with_name("adapter_config.json")
-    if text is None and path.name.startswith("adapter_model.") and beside.is_file():
+    if text is None and beside is not None:
         text, source = beside.read_text(encoding="utf-8"), beside
     if text is None:
         return None
@@ -216,7 +222,7 @@ def _check_family(
     }
     width = f" (cross-attention width {max(found)})" if found else ""
     for name in shapes:
-        bare = name.removeprefix("base_model.model.")
+        bare = name.removeprefix(_PEFT)
         if bare.startswith(_XL):
             raise UserError(f"{where} is a LoRA for Stable Diffusion XL{width}, since it holds {name}; {advice}")
         if bare.startswith(_TRANSFORMER_PREFIXES) or any(part in bare for part in _TRANSFORMERS):
@@ -255,7 +261,7 @@ def _places(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Place]:
 
 def _canonical(layer: str) -> str:
     """The layer's name without PEFT's prefix and without the names of diffusers' former attention processors."""
-    layer = layer.removeprefix("base_model.model.").replace(".processor.", ".")
+    layer = layer.removeprefix(_PEFT).replace(".processor.", ".")
     if "self_attn." in layer:
         layer = re.sub(r"self_attn\.to_([qkv]|out)$", r"self_attn.\1_proj", layer)
     return re.sub(r"\.to_out$", ".to_out.0", layer)

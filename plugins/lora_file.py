@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ class LoRAFile(PretrainedComponent):
         self.scale = scale
 
     def select(self, source: Source) -> Sequence[str]:
-        """The file, and beside one of PEFT's naming its settings, which hold the alpha of each layer."""
+        """The file, and PEFT's settings if it is one of PEFT's: they hold the alpha of each layer."""
         file = self._file(source)
         folder, _, name = file.rpartition("/")
         settings = within(folder, SETTINGS)
-        return (file, settings) if name.startswith("adapter_model.") and source.useful(settings) else (file,)
+        if not name.startswith("adapter_model.") and not lora.is_peft(source.shapes(file) or ()):
+            return (file,)
+        return (file, settings) if source.useful(settings) else (file,)
 
     def _file(self, source: Source) -> str:
         if source.checkpoint is not None:
@@ -62,6 +65,11 @@ class LoRAFile(PretrainedComponent):
         """The file. Valid after `prepare`."""
         return self.folder / self.files[0]
 
+    @property
+    def settings(self) -> Path | None:
+        """PEFT's settings of the file; None without. Valid after `prepare`."""
+        return self.folder / self.files[1] if len(self.files) > 1 else None
+
     def check_against(self, *, unet_config: Mapping[str, Any], text_config: Mapping[str, Any]) -> None:
         """Check that this is a LoRA for a model of these configurations. Valid after `find`.
 
@@ -69,12 +77,18 @@ class LoRAFile(PretrainedComponent):
             UserError: it is no LoRA, or one for another model.
         """
         shapes = self.source.shapes(self.files[0])
-        if shapes is not None:  # else a pickle on the hub, which is checked when it is fused
-            lora.check(shapes, unet_config=unet_config, text_config=text_config, where=f"lora: {self.weights}")
+        if shapes is None:  # a pickle on the hub, which is checked when it is fused
+            return
+        lora.check(shapes, unet_config=unet_config, text_config=text_config, where=f"lora: {self.weights}")
+        if lora.is_peft(shapes) and self.settings is None and not any(name.endswith(".alpha") for name in shapes):
+            warnings.warn(
+                f"lora: {self.weights} is of PEFT's naming, but there is no {SETTINGS} beside it: alpha is taken to be "
+                "the rank. Put that file into the same folder, or set scale to alpha / rank",
+                stacklevel=2,
+            )
 
     def provenance(self) -> dict[str, Any]:
-        file = {"file": self.files[0]} if self.source.revision is not None else {}
-        return {**super().provenance(), **file, "scale": self.scale}
+        return super().provenance() | {"scale": self.scale}
 
 
 def lora_files(entries: Sequence[Mapping[str, Any]] | None) -> list[LoRAFile]:
@@ -112,5 +126,5 @@ def fuse_files(unet: Any, text_encoder: Any, files: Sequence[LoRAFile]) -> None:
         text_encoder,
         [(tensors_of(file.path), file.scale) for file in files],
         where=[f"lora: {file.weights}" for file in files],
-        adapter_configs=[lora.adapter_config(file.path) for file in files],
+        adapter_configs=[lora.adapter_config(file.path, file.settings) for file in files],
     )

@@ -65,7 +65,7 @@ _OTHERS = {
 
 
 def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, configs: Path = CONFIGS) -> None:
-    """Check that a file is a Stable Diffusion v1 checkpoint with this part, from names and shapes alone.
+    """Check that a file is a Stable Diffusion v1 checkpoint with this part whole, from names and shapes alone.
 
     Args:
         shapes: names and shapes of the file's tensors.
@@ -74,7 +74,8 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, conf
         configs: folder with a `config.json` for each part.
 
     Raises:
-        UserError: the file is something else, has no such part, or holds a model of another architecture.
+        UserError: the file is something else, has no such part or lacks some of it, or holds a model of another
+            architecture.
     """
     shapes = {name.removeprefix("state_dict."): shape for name, shape in shapes.items()}
     advice = "expected a Stable Diffusion v1 checkpoint in the original layout (model.diffusion_model.*, ...)"
@@ -98,6 +99,9 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, conf
             raise UserError(
                 f"{where} has a text encoder of width {shape[-1]}, expected {config['hidden_size']}; {advice}"
             )
+    own = {name: torch.empty(shape, device="meta") for name, shape in shapes.items() if name.startswith(PREFIXES[part])}
+    model = _build(part, config)
+    _check_complete(_convert(own, part, model), model.state_dict(), part=part, config=config, where=where)
 
 
 def prediction_type(shapes: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from its.registry import register
 from its.weights import Download, Pin, PretrainedComponent, Source, pin
 from its.weights.files import read_json, tensors_of
 from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, say_variant, tokenizer_files
-from its.weights.models import for_inference, read_model, read_tokenizer
+from its.weights.models import check_shapes, for_inference, read_model, read_tokenizer
 from its_plugins import single_file
 from its_plugins import stable_diffusion_configs as configs
 from its_plugins.attention_backend import Attention
@@ -108,6 +108,15 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
                 say_variant(self.source.name, str(files.variant))
         return downloads
 
+    def check_tensors(self) -> None:
+        """Of a folder against its `config.json` files; of a checkpoint file they were checked by `select`."""
+        from diffusers import UNet2DConditionModel
+        from transformers import CLIPTextModel
+
+        if self._models:
+            check_shapes(UNet2DConditionModel, self.source, self._models["unet"])
+            check_shapes(CLIPTextModel, self.source, self._models["text_encoder"])
+
     def read(self) -> None:
         """UNet, text encoder and tokenizer; LoRA files are fused first, since the UNet is changed for speed then."""
         device = torch.get_default_device()
@@ -177,11 +186,8 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Name, and commit or sha256, of what is read; what else defines it, where it isn't as usual."""
+        """As for all weights, and the LoRA files and a prediction type other than epsilon."""
         record = super().provenance()
-        variants = {files.variant for files in self._models.values()} - {self.variant}
-        if variants and self.source.revision is not None:
-            record["variant"] = ", ".join(sorted(map(str, variants)))
         if self.to_epsilon.prediction != "epsilon":
             record["prediction_type"] = self.to_epsilon.prediction
         if self.loras:
@@ -206,6 +212,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     def _select_checkpoint(self, source: Source) -> Sequence[str]:
         file = source.require(str(source.checkpoint))
+        self._models = {}
         shapes = source.shapes(file[0])
         if shapes is not None:  # else a pickle on the hub, which tells nothing before it is whole
             single_file.check(shapes, part="unet", where=source.name, configs=single_file.CONFIGS)

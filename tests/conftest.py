@@ -4,6 +4,8 @@ import os
 
 # One thread for each process: tiny models gain nothing from more, and several processes would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests reach no hub but their own, which `Hub.connect` names.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 

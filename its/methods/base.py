@@ -22,7 +22,7 @@ from its.outputs.sample import Sample
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
 
-WHERE = ("weights", "revision", "channels_last", "attention", "lora")
+WHERE = ("weights", "revision", "variant", "channels_last", "attention", "lora")
 """Arguments that say where weights are and how the machine runs them; what they are is in the provenance."""
 
 
@@ -158,7 +158,7 @@ class Method(LightningModule, ABC):
             except (UserError, torch.OutOfMemoryError):
                 raise
             except (OSError, ValueError, KeyError, RuntimeError) as error:  # what libraries raise of damaged files
-                reason = str(error).strip().partition("\n")[0]
+                reason = " ".join(str(error).split())[:400]
                 raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
 

@@ -51,8 +51,8 @@ def download(downloads: Sequence[Download]) -> None:
     wanted = joined(downloads)
     if not wanted:
         return
-    total = check_room(wanted)
-    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0":  # once on each machine
+    if _first_of_machine():
+        total = check_room(wanted)
         for one in wanted:
             print(f"its: downloading {described(one)}", file=sys.stderr)
         print(f"its: {size(total)} in all, to {_cache()}", file=sys.stderr, flush=True)
@@ -63,6 +63,8 @@ def download(downloads: Sequence[Download]) -> None:
 def check_room(downloads: Iterable[Download]) -> int:
     """Check that downloads fit on the disk of the cache.
 
+    The first process of each machine does it alone: when another one looks, some of the files may be there.
+
     Returns:
         Their bytes.
 
@@ -71,7 +73,7 @@ def check_room(downloads: Iterable[Download]) -> int:
     """
     wanted = joined(downloads)
     total = sum(sum(one.sizes.values()) for one in wanted)
-    if wanted:
+    if wanted and _first_of_machine():
         folder = wanted[0].source.folder
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
@@ -112,6 +114,10 @@ def size(count: int) -> str:
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count} bytes"
+
+
+def _first_of_machine() -> bool:
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def _cache() -> Path:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,22 +141,13 @@ class Repository(Source):
         Raises:
             WeightsNotFound: one can't be downloaded.
         """
-        from huggingface_hub import hf_hub_download, snapshot_download
+        from huggingface_hub import hf_hub_download
 
-        missing = list(self.missing(names))
-        patterns = [glob.escape(name) for name in missing]
-
-        def whole() -> None:
-            if quiet:
-                for name in missing:
-                    hf_hub_download(self.repository, name, revision=self.revision, tqdm_class=Silent)
-            else:
-                snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns)
-
-        if missing:
-            _asked(self.repository, whole)
-        if lost := list(self.missing(names)):  # snapshot_download is content with a partial snapshot
-            raise WeightsNotFound(f"{self.repository}: {lost[0]} was not downloaded", "Run the same command again")
+        bar = {"tqdm_class": Silent} if quiet else {}
+        # One after the other: the threads of snapshot_download go on with files in flight after Ctrl-C, and a large
+        # file is downloaded in parallel parts anyway.
+        for name in self.missing(names):
+            _asked(self.repository, partial(hf_hub_download, self.repository, name, revision=self.revision, **bar))
         self._write_ref()
 
     def _write_ref(self) -> None:
@@ -259,8 +249,14 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
         what = f"revision {revision}" if isinstance(error, errors.RevisionNotFoundError) else "such file"
         raise WeightsNotFound(f"{repository} has no {what} on the hub", "Check revision and weights") from None
     except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "an error")
-        raise WeightsNotFound(f"{endpoint} answered {status} for {repository}", "Try again later") from None
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            raise WeightsNotFound(
+                f"{endpoint} refuses the login for {repository} ({status})",
+                "Renew the token with `hf auth login`, or unset HF_TOKEN: most repositories need none",
+            ) from None
+        reason = f"{endpoint} answered {status or 'with an error'} for {repository}"
+        raise WeightsNotFound(reason, "Try again later") from None
     except errors.SafetensorsParsingError:
         raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:

@@ -11,6 +11,7 @@ from torch import nn
 
 from its.errors import UserError
 from its.weights.model_files import ModelFiles
+from its.weights.source import Source
 
 _SPIECE = "sentencepiece"
 
@@ -53,6 +54,33 @@ def read_model(
         # diffusers doesn't cast files of mixed precisions, and its own `to` prints a warning when it casts.
         model = nn.Module.to(model, torch.get_default_dtype())
     return for_inference(model, device=device, channels_last=channels_last)
+
+
+def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
+    """Compare the shapes of a model's tensors with its `config.json`, as far as they are known without a download.
+
+    Only tensors of the same name are compared: both libraries rename some when they read older files.
+
+    Raises:
+        UserError: a shape differs.
+    """
+    config = source.json(files.config)
+    with torch.device("meta"):  # takes no memory
+        if hasattr(model_class, "config_class"):
+            model = model_class(model_class.config_class.from_dict(config))
+        else:
+            model = model_class.from_config(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for file in files.weights:
+        shapes = None if file.endswith(".json") else source.shapes(file)
+        for name, shape in (shapes or {}).items():
+            inner = name.partition(".")[2]  # transformers 5 has CLIP's text encoder without the prefix that files have
+            wanted = expected.get(name, expected.get(inner, shape))
+            if shape != wanted:
+                raise UserError(
+                    f"{source.name}: {name} in {file} has shape {shape}, but {files.config} says {wanted}: weights and "
+                    "configuration are of different models; get both from one source"
+                )
 
 
 def for_inference(model: Any, *, device: torch.device, channels_last: bool = False) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from its.weights.source import Source, resolve
 class PretrainedComponent(Part, ABC):
     """A component whose weights are found and checked before a byte of them is downloaded, and loaded once.
 
-    A subclass writes `select` and `read`; finding, downloading, checking and provenance are done here.
+    A subclass writes `select`, `read` and, where shapes can be compared, `check_tensors`; finding, downloading and
+    provenance are done here.
 
     Args:
         weights: `pack:NAME`, a local folder, or `owner/name` on the hub; where `reads_checkpoints` is set also a file.
@@ -44,6 +46,15 @@ class PretrainedComponent(Part, ABC):
             its.errors.UserError: this is another kind of model; the message says what was expected.
         """
 
+    def check_tensors(self) -> None:
+        """Check the shapes in the weights files against the configuration, as far as `Source.shapes` tells them.
+
+        Called by `find`, and again after a download, which tells more of pickled files.
+
+        Raises:
+            its.errors.UserError: weights and configuration are of different models.
+        """
+
     @abstractmethod
     def read(self) -> None:
         """Read the files of `self.folder`, in torch's default dtype and device."""
@@ -56,8 +67,8 @@ class PretrainedComponent(Part, ABC):
         """
         if self._found is None:
             self._found = resolve(self.weights, self.revision, self._selected)
+        self._check_files()
         missing = self.source.missing(self.files)
-        self._check(name for name in self.files if name not in missing)
         own = [Download(source=self.source, sizes=missing)] if missing else []
         return own + super().find()
 
@@ -66,7 +77,7 @@ class PretrainedComponent(Part, ABC):
         self.find()
         super().prepare()
         self.source.fetch(self.files)
-        self._check(self.files)
+        self._check_files()
 
     def load(self) -> None:
         """Read the weights, once.
@@ -100,7 +111,7 @@ class PretrainedComponent(Part, ABC):
         return self.source.folder
 
     def provenance(self) -> dict[str, Any]:
-        """Name, and the hub's commit or a sha256 of the files. Valid after `find`; a folder's files are read."""
+        """Name, and the hub's commit and files or a sha256 of the files. Valid after `find`; a folder's are read."""
         return self.source.provenance(self.files)
 
     def _selected(self, source: Source) -> Sequence[str]:
@@ -109,24 +120,38 @@ class PretrainedComponent(Part, ABC):
                 f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: name the folder, or "
                 "owner/name on the hub"
             )
-        try:
+        with _odd_values(source.name):
             names = self.select(source)
             for name in names:
                 if Path(name).name == "config.json" and source.json(name).get("quantization_config"):
                     raise UserError(f"{source.name}: {name} is of quantized weights; expected floating point")
-            return names
-        except (TypeError, ValueError, KeyError, AttributeError) as error:  # values of a kind that nobody writes
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(f"{source.name}: its configuration holds values that can't be used ({reason})") from error
+        return names
 
     def _valid(self) -> tuple[Source, tuple[str, ...]]:
         if self._found is None:
             raise RuntimeError(f"{type(self).__name__}: call find() or prepare() first, which find {self.weights}")
         return self._found
 
-    def _check(self, names: Iterable[str]) -> None:
-        """Check files that are on this machine, each once."""
-        for name in names:
-            if name not in self._checked:
+    def _check_files(self) -> None:
+        """Check the files that are on this machine, each once, and then what they tell of the tensors."""
+        missing = self.source.missing(self.files)
+        if new := [name for name in self.files if name not in missing and name not in self._checked]:
+            for name in new:
                 check_file(self.folder / name)
-                self._checked.add(name)
+            self._checked.update(new)
+            with _odd_values(self.source.name):
+                self.check_tensors()
+
+
+@contextmanager
+def _odd_values(name: str) -> Iterator[None]:
+    """Turn the errors of code that reads a configuration into one message.
+
+    Raises:
+        UserError: a configuration holds values of an unexpected kind.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{name}: its configuration holds values that can't be used ({reason})") from error

@@ -134,12 +134,14 @@ class Source:
         """Download files that are not on this machine yet."""
 
     def provenance(self, names: Sequence[str]) -> dict[str, Any]:
-        """What `sample.json` says of these files: the hub's commit, or a digest of their names and contents.
+        """What `sample.json` says of these files: the hub's commit and the weights files, or a digest of their content.
 
-        Of a single file it is the plain sha256 of its content, whatever the file is called.
+        One commit often holds the same model in several files, of which a cache may hold some. Of a single file the
+        digest is the plain sha256 of its content, whatever the file is called; else that of names and contents.
         """
         if self.revision is not None:
-            return {"name": self.name, "revision": self.revision}
+            files = sorted(name for name in names if name.lower().endswith(CHECKPOINTS))
+            return {"name": self.name, "revision": self.revision, "files": files}
         digest = file_digest(self.folder / names[0]) if len(names) == 1 else _digest(self.folder, tuple(names))
         record: dict[str, Any] = {"name": self.name, "sha256": digest}
         return record | {"embedded": True} if self.embedded else record
@@ -218,11 +220,11 @@ def _local(weights: str) -> Source | None:
         name = weights.removeprefix("pack:")
         if name not in registry.packs():
             known = ", ".join(registry.packs()) or "none"
-            raise WeightsNotFound(f"no pack is called {name}", f"There are: {known}")
+            raise UserError(f"weights: no pack is called {name}. There are: {known}")
         return folder_source(weights, registry.packs()[name].folder, embedded=True)
     expected = "Expected a diffusers folder, a checkpoint file, or owner/name on the hub"
     if not weights.strip():
-        raise WeightsNotFound("no weights are named", expected)
+        raise UserError(f"weights: no name is given. {expected}")
     path = Path(weights).expanduser()
     if path.is_dir():
         return folder_source(weights, path)
@@ -233,7 +235,7 @@ def _local(weights: str) -> Source | None:
     slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
     on_hub = slashes >= 2 if is_file else slashes == 1  # owner/name/file, also in a subfolder; owner/name
     if path.is_absolute() or weights.startswith((".", "~")) or not on_hub:
-        raise WeightsNotFound(f"{weights} is neither a folder nor a file on this machine", expected)
+        raise UserError(f"weights: {weights} is neither a folder nor a file on this machine. {expected}")
     return None
 
 

@@ -309,8 +309,12 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
             r"trainer.precision is bf16-true, and trainer.plugins sets another by MixedPrecision: leave one out",
         ),
         (
-            ["--model.experts.visual.init_args.weights", "/nowhere"],
-            r"model.experts.visual: /nowhere is neither a folder",
+            ["--model.experts.visual.init_args.weights", "nobody/nowhere"],
+            r"model.experts.visual: nobody/nowhere is not on this machine",
+        ),
+        (
+            ["--model.experts.visual.init_args.weights", "/nowhere", "--model.fallback", "mini"],
+            r"model.experts.visual: weights: /nowhere is neither a folder",
         ),
         (["--output", "/proc/nowhere"], r"output is /proc/nowhere: it can't be written to"),
     ],
@@ -498,23 +502,23 @@ def pack(tiny, tmp_path):
 
 
 def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
-    arguments = ["--model.experts.visual.init_args.weights", "/nowhere", f"--model.fallback={pack}"]
+    arguments = ["--model.experts.visual.init_args.weights", "nobody/nowhere", f"--model.fallback={pack}"]
     assert predict(config, *arguments) == 0
     (warned,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    for part in ("model.experts.visual: /nowhere", "tiny: for tests", "3 steps", "visual 2", "--model.fallback null"):
+    for part in ("model.experts.visual: nobody/nowhere", "tiny: for tests", "3 steps", "visual 2", "--model.fallback null"):
         assert part in warned
-    assert "Expected a diffusers folder" in warned  # what helps
+    assert "name a local folder" in warned  # what helps
     record = json.loads((samples(config)[0] / "sample.json").read_text())
     assert all(weights["embedded"] for weights in record["weights"].values())
     assert set(record["weights"]) == {"experts.visual", "experts.audio", "codec"}  # one codec: the tensors are the same
-    assert "/nowhere" in record["fallback"]
+    assert "nobody/nowhere" in record["fallback"]
     assert record["settings"]["steps"] == 3
     assert record["settings"]["guidance_scale"] == {"visual": 2.0, "audio": 3.0}
 
 
 def test_the_command_line_beats_the_packs_settings(config, pack):
     content = yaml.safe_load(config.read_text())
-    content["model"]["experts"]["audio"]["init_args"]["weights"] = "/nowhere"
+    content["model"]["experts"]["audio"]["init_args"]["weights"] = "nobody/nowhere"
     content["model"]["fallback"] = pack
     config.write_text(yaml.safe_dump(content))
     assert predict(config, "--model.steps=2", "--data.guidance_scale.visual=5") == 0
@@ -537,13 +541,13 @@ def test_the_fallback_takes_the_place_of_whatever_is_missing(config, pack, missi
     arguments = []
     for key in missing:
         if where == "command line":
-            arguments += [f"--model.{key}.init_args.weights", "/nowhere", f"--model.{key}.init_args.revision=v1"]
+            arguments += [f"--model.{key}.init_args.weights", "nobody/nowhere", f"--model.{key}.init_args.revision=v1"]
             continue
         part = content["model"]
         for name in key.split("."):
             part = part[name]
-        part["init_args"].update(weights="/nowhere", revision="v1")
-    content["model"]["codec"] = {"class_path": "AutoencoderKLCodec", "init_args": {"weights": "/nowhere"}}
+        part["init_args"].update(weights="nobody/nowhere", revision="v1")
+    content["model"]["codec"] = {"class_path": "AutoencoderKLCodec", "init_args": {"weights": "nobody/nowhere"}}
     config.write_text(yaml.safe_dump(content))
     assert predict(config, *arguments, f"--model.fallback={pack}") == 0
     record = json.loads((samples(config)[0] / "sample.json").read_text())
@@ -553,7 +557,7 @@ def test_the_fallback_takes_the_place_of_whatever_is_missing(config, pack, missi
 
 def test_a_vocoder_of_the_users_choice_stays_under_the_fallback(config, pack):
     arguments = ["--model.vocoder=GriffinLim", "--model.vocoder.init_args={format: {n_mels: 64}, iterations: 3}"]
-    arguments += ["--model.experts.visual.init_args.weights=/nowhere", f"--model.fallback={pack}"]
+    arguments += ["--model.experts.visual.init_args.weights=nobody/nowhere", f"--model.fallback={pack}"]
     assert predict(config, *arguments) == 0
     vocoder = json.loads((samples(config)[0] / "sample.json").read_text())["settings"]["vocoder"]
     assert vocoder["iterations"] == 3
@@ -561,7 +565,7 @@ def test_a_vocoder_of_the_users_choice_stays_under_the_fallback(config, pack):
 
 def test_a_config_of_one_expert_falls_back_to_that_of_the_pack(config, pack):
     content = yaml.safe_load(config.read_text())
-    content["model"]["experts"] = {"audio": {"class_path": "Auffusion", "init_args": {"weights": "/nowhere"}}}
+    content["model"]["experts"] = {"audio": {"class_path": "Auffusion", "init_args": {"weights": "nobody/nowhere"}}}
     content["model"]["combiner"]["init_args"]["t"] = {"audio": 1.0}
     content["data"].update(prompts=[{"audio": "bell ringing"}], guidance_scale={"audio": 5.0})
     content["model"]["fallback"] = pack
@@ -573,7 +577,7 @@ def test_a_config_of_one_expert_falls_back_to_that_of_the_pack(config, pack):
 
 def test_an_expert_more_is_the_packs_of_its_class(config, pack):
     content = yaml.safe_load(config.read_text())
-    content["model"]["experts"]["extra"] = {"class_path": "StableDiffusion", "init_args": {"weights": "/nowhere"}}
+    content["model"]["experts"]["extra"] = {"class_path": "StableDiffusion", "init_args": {"weights": "nobody/nowhere"}}
     content["model"]["combiner"]["init_args"]["t"]["extra"] = 1.0
     content["data"]["prompts"][0]["extra"] = "dog"
     content["model"]["fallback"] = pack
@@ -587,7 +591,7 @@ def test_an_expert_more_is_the_packs_of_its_class(config, pack):
 def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
     content = yaml.safe_load(config.read_text())
     path = "its_plugins.auffusion.Auffusion"
-    content["model"]["experts"] = {"smell": {"class_path": path, "init_args": {"weights": "/nowhere"}}}
+    content["model"]["experts"] = {"smell": {"class_path": path, "init_args": {"weights": "nobody/nowhere"}}}
     content["model"]["combiner"]["init_args"]["t"] = {"smell": 1.0}
     content["data"].update(prompts=[{"smell": "roses"}], guidance_scale={})
     content["model"]["fallback"] = pack
@@ -614,7 +618,7 @@ def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, ca
 
 
 def test_an_unknown_fallback_is_refused(config, capsys):
-    assert predict(config, "--model.experts.visual.init_args.weights=/nowhere", "--model.fallback=mini2") == 2
+    assert predict(config, "--model.experts.visual.init_args.weights=nobody/nowhere", "--model.fallback=mini2") == 2
     assert "model.fallback is 'mini2'; there are these packs: mini" in capsys.readouterr().err
 
 

@@ -74,7 +74,11 @@ def test_a_repository_of_a_codec_alone(alone, tmp_path, monkeypatch):
     hub_of_its._listing.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     again = loaded("someone/vae")
-    assert again.provenance() == {"name": "someone/vae", "revision": "a" * 40}
+    assert again.provenance() == {
+        "name": "someone/vae",
+        "revision": "a" * 40,
+        "files": ["diffusion_pytorch_model.safetensors"],
+    }
     assert torch.equal(decoded(again), decoded(loaded(alone)))
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import warnings
 
 import pytest
@@ -194,3 +195,11 @@ def test_models_of_another_kind_are_refused_before_they_are_read(tmp_path, file,
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=said):
         DeepFloydIF(weights=str(tmp_path / "if"), variant=None).find()
+
+
+def test_texts_of_another_width_than_the_unet_reads_are_refused(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "weights")
+    path = copied / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"d_model": 24}))
+    with pytest.raises(UserError, match="texts of width 24, but the UNet reads 16"):
+        DeepFloydIF(weights=str(copied), variant=None).find()

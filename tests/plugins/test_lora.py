@@ -199,7 +199,7 @@ def test_alpha_from_the_settings_beside_the_tensors(tmp_path, folder, models):
                 "text_encoder.r": 4, "text_encoder.lora_alpha": 8}  # fmt: skip
     path = tmp_path / "pytorch_lora_weights.safetensors"
     save_file(file, path, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(settings)})
-    lora.fuse(*models, [(file, 1.0)], ["a"], adapter_configs=[lora.adapter_config(path)])
+    lora.fuse(*models, [(file, 1.0)], ["a"], adapter_configs=[lora.adapter_config(path, None)])
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float64)
     targets = {prefix: [n for p, n, _ in layers(models) if p == prefix] for prefix in ("unet", "text_encoder")}
     for prefix, names in targets.items():
@@ -212,15 +212,15 @@ def test_alpha_from_the_settings_beside_the_tensors(tmp_path, folder, models):
 def test_settings_of_a_peft_folder(tmp_path):
     path, beside = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
     save_file({"x": torch.zeros(1)}, path)
-    assert lora.adapter_config(path) is None
+    assert lora.adapter_config(path, None) is None
     beside.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
-    assert lora.adapter_config(path)["lora_alpha"] == 8
+    assert lora.adapter_config(path, beside)["lora_alpha"] == 8
     beside.write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
     with pytest.raises(UserError, match=r"adapter_config\.json: use_dora is True, which is not supported"):
-        lora.adapter_config(path)
+        lora.adapter_config(path, beside)
     beside.write_text("{")
     with pytest.raises(UserError, match=r"adapter_config\.json: the LoRA settings are not JSON"):
-        lora.adapter_config(path)
+        lora.adapter_config(path, beside)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

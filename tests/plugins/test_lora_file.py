@@ -1,5 +1,7 @@
 """Which file of a folder is the LoRA, and what is said of it; what it holds is tested in `test_lora.py`."""
 
+import warnings
+
 import pytest
 import torch
 from weight_files import LFS_POINTER, Code, save_pickle, save_tensors
@@ -42,6 +44,28 @@ def test_settings_of_peft_belong_to_the_file(tmp_path):
     save_tensors(tmp_path / "adapter_model.safetensors", LORA)
     (tmp_path / "adapter_config.json").write_text("{}")
     assert found(tmp_path).files == ("adapter_model.safetensors", "adapter_config.json")
+
+
+PEFT = {f"base_model.model.{name}": tensor for name, tensor in LORA.items()}
+
+
+def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
+    save_tensors(tmp_path / "renamed.safetensors", PEFT)
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 32}')
+    for name in ("renamed.safetensors", ""):
+        assert found(tmp_path / name).settings == tmp_path / "adapter_config.json"
+    save_tensors(tmp_path / "other.safetensors", LORA)  # not PEFT's: the settings are another file's
+    assert found(tmp_path / "other.safetensors").settings is None
+
+
+def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
+    save_tensors(tmp_path / "renamed.safetensors", PEFT)
+    with pytest.warns(UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is taken to be the rank"):
+        found(tmp_path / "renamed.safetensors").check_against(**MODEL)
+    save_tensors(tmp_path / "renamed.safetensors", PEFT | {f"base_model.model.{LAYER}.alpha": torch.tensor(4.0)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found(tmp_path / "renamed.safetensors").check_against(**MODEL)
 
 
 def test_several_files_and_none_are_told_with_what_to_name(tmp_path):

@@ -245,11 +245,33 @@ REAL = {CONV_IN: (320, 4, 3, 3),
         TOKENS: (49408, 768)}  # fmt: skip
 
 
+def real_shapes():
+    """Names and shapes of a whole checkpoint of Stable Diffusion v1."""
+    found = {}
+    for part in PARTS:
+        config = json.loads((single_file.CONFIGS / part / "config.json").read_text())
+        model = single_file._build(part, config)
+        found |= shapes(original_layout(model.state_dict(), part, config))
+    return found
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_real_shapes_pass(part):
+    real = real_shapes()
+    assert real.items() >= REAL.items()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        single_file.check(REAL, part=part, where="a.safetensors")
+        single_file.check(real, part=part, where="a.safetensors")
+
+
+def test_a_wrong_shape_and_a_missing_tensor_are_seen_in_the_header():
+    real = real_shapes()
+    real[f"{UNET}out.2.weight"] = (4, 64, 3, 3)
+    with pytest.raises(UserError, match=r"out\.2\.weight has shape \(4, 64, 3, 3\), expected \(4, 320, 3, 3\)"):
+        single_file.check(real, part="unet", where="a.safetensors")
+    del real[f"{UNET}out.2.weight"]
+    with pytest.raises(UserError, match=r"lacks 1 tensors, such as model\.diffusion_model\.out\.2\.weight"):
+        single_file.check(real, part="unet", where="a.safetensors")
 
 
 def without(prefix):

@@ -29,16 +29,21 @@ class Hub:
     Attributes:
         endpoint: the URL to use as `HF_ENDPOINT`.
         token: token that opens gated and private repositories; None if no token does.
+        expired: a token that opens nothing, public repositories included.
         delay: seconds to wait before each response.
         requests: method and path, unquoted and without query, of each request.
         served: bytes of each file that GET requests have fetched, by repository and file name.
+        begun: the same of requests for the beginning of a file alone, which is where safetensors files have names and
+            shapes.
     """
 
     def __init__(self) -> None:
         self.token: str | None = None
+        self.expired: str | None = None
         self.delay = 0.0
         self.requests: list[tuple[str, str]] = []
         self.served: Counter[tuple[str, str]] = Counter()
+        self.begun: Counter[tuple[str, str]] = Counter()
         self._repositories: dict[str, _Repository] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -61,9 +66,9 @@ class Hub:
             self._server.server_close()
 
     def forget(self) -> None:
-        """Clear `requests` and `served`."""
-        self.requests.clear()
-        self.served.clear()
+        """Clear `requests`, `served` and `begun`."""
+        for record in (self.requests, self.served, self.begun):
+            record.clear()
 
     def add(
         self,
@@ -155,10 +160,12 @@ class Hub:
             if (found := RESOLVE.fullmatch(path)) is not None:
                 repo_id, revision, name = map(unquote, found.groups())
                 commit = self._open(repo_id, token, files=True).commit(revision)
-                response = commit.resolve(name, headers.get("Range") if method == "GET" else None)
+                part = headers.get("Range") if method == "GET" else None
+                response = commit.resolve(name, part)
                 if method == "GET":
+                    counter = self.begun if re.fullmatch(r"bytes=0-\d+", part or "") else self.served
                     with self._lock:
-                        self.served[repo_id, name] += len(response[2])
+                        counter[repo_id, name] += len(response[2])
                 return response
             if (found := API.fullmatch(path)) is not None:
                 repo_id, verb, revision, name = (unquote(part or "") for part in found.groups())
@@ -176,6 +183,8 @@ class Hub:
             return _json(refusal.status, {"error": refusal.message}, headers)
 
     def _open(self, repo_id: str, token: str, *, files: bool) -> _Repository:
+        if self.expired is not None and token == self.expired:
+            raise Refusal(401, "", "Invalid credentials in Authorization header")
         repository = self._repositories.get(repo_id)
         accepted = self.token is not None and token == self.token
         if repository is None or (repository.private and not accepted):

@@ -123,7 +123,7 @@ def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
         str(damaged),
     )
     by_level = found(checkup.weights([config]))
-    assert [level for level, _ in by_level] == ["ok", "note", "ok", "note", "note", "wrong"]
+    assert [level for level, _ in by_level] == ["ok", "note", "ok", "wrong", "note", "wrong"]
     assert f"weights {tiny / 'sd'} (StableDiffusion, AutoencoderKLCodec): on this machine" in by_level[0][1]
     assert "nobody/no-such-weights is not on this machine" in by_level[1][1]
     assert "/no/such/folder is neither a folder nor a file" in by_level[3][1]

@@ -95,7 +95,7 @@ def test_missing_weights_are_no_fallback(config, tmp_path, capsys):
     made = run(config)[0]
     assert rerun(made / "sample.json", tmp_path, "--model.experts.visual.weights", "/nowhere") == 2
     message = capsys.readouterr().err
-    assert "model.experts.visual: /nowhere is neither a folder nor a file" in message
+    assert "model.experts.visual: weights: /nowhere" in message
     assert "WARNING" not in message
 
 

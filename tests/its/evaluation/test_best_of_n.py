@@ -188,7 +188,7 @@ def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkey
         ({"keep": {"best": 1, "prune": {"leave": 1.5}}}, "prune.leave is 1.5"),
         ({"keep": {"bets": 1}}, "bets"),
         ({"scorers": ["CLIPScorr"]}, "Did you mean CLIPScorer"),
-        ({"scorers": [{"class_path": "CLIPScorer", "init_args": {"weights": "./nowhere"}}]}, "--scorers mini"),
+        ({"scorers": [{"class_path": "CLIPScorer", "init_args": {"weights": "nobody/nowhere"}}]}, "--scorers mini"),
     ],
 )
 def test_wrong_keys_are_one_message_before_anything_is_made(job, tmp_path, capsys, change, message):

@@ -175,15 +175,15 @@ def test_weights_that_cannot_be_had_say_whose_and_what_to_do(run, towers, capsys
 
 
 def test_the_fallback_is_taken_as_a_whole_and_loudly(run, towers, capsys):
-    nowhere = ["--set", "CLAPScorer.weights=./nowhere"]
+    nowhere = ["--set", "CLAPScorer.weights=nobody/nowhere"]
     assert main(["evaluate", str(run), *towers, *nowhere, "--fallback", "mini"]) == 0
     told = capsys.readouterr()
     (warned,) = [line for line in told.err.splitlines() if "WARNING" in line]
     for part in (
         "MiniPictureJudge, MiniSoundJudge",
         "pack mini",
-        "CLAPScorer: ./nowhere",
-        "Expected a diffusers folder",
+        "CLAPScorer: nobody/nowhere",
+        "name a local folder",
     ):
         assert part in warned
     assert "CLIPScorer" not in told.out

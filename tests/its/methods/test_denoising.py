@@ -296,10 +296,10 @@ def test_a_vocoder_of_another_format_is_named(tiny):
 
 
 def test_missing_weights_are_named_by_key(tiny):
-    experts = {"visual": StableDiffusion(weights="/nowhere"), "audio": Auffusion(weights=str(tiny / "auffusion"))}
-    with pytest.raises(WeightsNotFound, match=r"^model.experts.visual: /nowhere is neither a folder") as missing:
+    experts = {"visual": StableDiffusion(weights="nobody/nowhere"), "audio": Auffusion(weights=str(tiny / "auffusion"))}
+    with pytest.raises(WeightsNotFound, match=r"^model.experts.visual: nobody/nowhere is not on this machine") as missing:
         method(tiny, experts=experts)
-    assert "Expected a diffusers folder" in missing.value.remedy
+    assert "name a local folder" in missing.value.remedy
 
 
 def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):

@@ -347,7 +347,7 @@ def test_the_pack_stands_in_with_settings_that_suit_it(monkeypatch):
     monkeypatch.chdir(ROOT)
     registry.load_plugins()
     files = [Path("configs/castle_bell.yaml"), Path("configs/methods/sds.yaml")]
-    cli = build(files, ["--model.experts.visual.init_args.weights=/nowhere"])
+    cli = build(files, ["--model.experts.visual.init_args.weights=nobody/nowhere"])
     small = yaml.safe_load(Path("configs/methods/sds_small.yaml").read_text())
     assert type(cli.model.experts["visual"]) is StableDiffusion
     assert cli.model.process.iterations == small["model"]["iterations"]

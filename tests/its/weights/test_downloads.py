@@ -116,6 +116,14 @@ def test_too_little_room_is_seen_before_anything_is_downloaded(served, tree, mon
     assert set(served.served) == {(REPOSITORY, UNET)}
 
 
+def test_the_first_process_of_a_machine_alone_checks_the_disk(served, monkeypatch):
+    """When the second one looks, the first one's files may take the room already."""
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, 0))
+    prepare([Reads(UNET)])
+    assert set(served.served) == {(REPOSITORY, UNET)}
+
+
 def test_without_downloads_neither_disk_nor_user_is_asked(monkeypatch, capsys, tree):
     monkeypatch.delattr(shutil, "disk_usage")
     prepare([Reads(UNET, weights=str(tree)), Reads(SCHEDULE, weights=str(tree))])
@@ -124,19 +132,17 @@ def test_without_downloads_neither_disk_nor_user_is_asked(monkeypatch, capsys, t
 
 
 def fails_after_the_listing(monkeypatch, error):
-    def snapshot_download(*_, **__):
-        if error is not None:
-            raise error
+    def hf_hub_download(*_, **__):
+        raise error
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
 
 
-@pytest.mark.parametrize("error", [None, OSError("Consistency check failed")])
-def test_a_download_that_fails_after_the_listing_is_no_missing_weights(served, monkeypatch, error):
+def test_a_download_that_fails_after_the_listing_is_no_missing_weights(served, monkeypatch):
     """No fallback hides it, and the hub, which answered, is not blamed for other repositories."""
     part = Reads(UNET, CONFIG)
     part.find()
-    fails_after_the_listing(monkeypatch, error)
+    fails_after_the_listing(monkeypatch, OSError("Consistency check failed"))
     with pytest.raises(UserError, match=r"someone/model.*same command"):
         prepare([part])
     assert hub_of_its._silent == {}

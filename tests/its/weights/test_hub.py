@@ -53,7 +53,8 @@ def test_shapes_are_read_from_the_beginning_of_a_file(hub, tmp_path):
     hub.add(REPOSITORY, tmp_path / "tree")
     found = find()
     assert found.shapes("x.safetensors") == {"large": (1000, 1000), "small": (2, 3)}
-    assert 0 < hub.served[REPOSITORY, "x.safetensors"] < 200_000
+    assert 0 < hub.begun[REPOSITORY, "x.safetensors"] < 200_000
+    assert not hub.served
     assert set(found.missing(["x.safetensors"])) == {"x.safetensors"}
     assert found.shapes("x.ckpt") is None  # a pickle shows nothing before it is whole
     assert not hub.served[REPOSITORY, "x.ckpt"]
@@ -139,6 +140,20 @@ def test_a_private_repository_needs_a_login(hub, tree, monkeypatch):
         assert "if it is private, log in with `hf auth login`, or set HF_TOKEN" in remedy
     monkeypatch.setenv("HF_TOKEN", "mine")
     assert find("owner/private").json("unet/config.json") == {"width": 3}
+
+
+def test_an_expired_token_is_named(hub, tree, monkeypatch):
+    """The hub refuses it for public repositories too."""
+    hub.add(REPOSITORY, tree)
+    hub.expired = "old"
+    monkeypatch.setenv("HF_TOKEN", "old")
+    with pytest.raises(WeightsNotFound) as missing:
+        find()
+    assert "refuses the login" in missing.value.reason
+    assert "hf auth login" in missing.value.remedy
+    assert "unset HF_TOKEN" in missing.value.remedy
+    monkeypatch.setenv("HF_TOKEN", "")
+    assert find().sizes
 
 
 def test_a_gated_repository_needs_its_licence_and_a_login(hub, tree, monkeypatch):

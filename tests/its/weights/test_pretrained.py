@@ -48,7 +48,7 @@ def test_finding_downloads_small_files_alone(served, tree):
     assert set(served.served) == {(REPOSITORY, CONFIG)}
     assert part.files == (CONFIG, UNET)
     assert part.folder.name == "a" * 40
-    assert part.provenance() == {"name": REPOSITORY, "revision": "a" * 40}
+    assert part.provenance() == {"name": REPOSITORY, "revision": "a" * 40, "files": [UNET]}
 
 
 def test_prepared_once_and_read_once(served):

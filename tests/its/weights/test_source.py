@@ -118,17 +118,17 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     "weights", ["/no/such/folder", "./nothing", "~/nothing/here", "a-name", "a/b/c", "/no/file.ckpt", "x.safetensors"]
 )
 def test_a_path_that_is_not_there_is_not_asked_of_the_hub(served, weights):
-    with pytest.raises(WeightsNotFound) as missing:
+    """It is a mistake, not a download that failed: no fallback hides it."""
+    with pytest.raises(UserError) as wrong:
         resolve(weights, None, select)
-    assert missing.value.reason == f"{weights} is neither a folder nor a file on this machine"
-    for form in ("diffusers folder", "checkpoint file", "owner/name"):
-        assert form in missing.value.remedy
+    for said in (weights, "diffusers folder", "checkpoint file", "owner/name"):
+        assert said in str(wrong.value)
     assert not served.requests
 
 
 @pytest.mark.parametrize("weights", ["", "  "])
 def test_an_empty_name_is_refused(weights):
-    with pytest.raises(WeightsNotFound, match="no weights are named"):
+    with pytest.raises(UserError, match="weights"):
         resolve(weights, None, select)
 
 
@@ -146,7 +146,7 @@ def test_a_pack_is_embedded(tree):
 
 
 def test_an_unknown_pack_names_those_that_are_installed():
-    with pytest.raises(WeightsNotFound, match=r"no pack is called maxi\. There are: .*mini"):
+    with pytest.raises(UserError, match=r"no pack is called maxi\. There are: .*mini"):
         resolve("pack:maxi", None, select)
 
 
@@ -168,9 +168,17 @@ def test_a_whole_cache_needs_no_hub(served):
     served.forget()
     found, names = names_of(REPOSITORY)
     assert names == {*NAMES, SCHEDULE}
-    assert found.provenance(sorted(names)) == {"name": REPOSITORY, "revision": COMMIT}
+    assert found.provenance(sorted(names)) == {"name": REPOSITORY, "revision": COMMIT, "files": [NAMES[1]]}
     assert not found.missing(sorted(names))
     assert not served.requests
+
+
+def test_another_file_of_the_same_commit_is_another_provenance(served):
+    """A cache may hold only the `.bin` of a commit that has safetensors too."""
+    found = names_of(REPOSITORY)[0]
+    records = [found.provenance((NAMES[0], name)) for name in (NAMES[1], "unet/diffusion_pytorch_model.bin")]
+    assert records[0]["revision"] == records[1]["revision"] == COMMIT
+    assert records[0] != records[1]
 
 
 def test_a_cache_without_useful_files_asks_the_hub_for_them(served):

@@ -1,0 +1,108 @@
+"""Weights of another model than their configuration's are refused when they are found, or right after the download."""
+
+import json
+import shutil
+
+import pytest
+from loopback_hub import Hub
+from safetensors.torch import load_file
+from weight_files import save_pickle
+
+from its.errors import UserError
+from its.weights import hub as hub_of_its
+from its.weights import prepare
+from its_plugins import random_towers, random_weights, random_weights_if
+from its_plugins.autoencoder_kl import AutoencoderKLCodec
+from its_plugins.clap_scorer import CLAPScorer
+from its_plugins.clip_scorer import CLIPScorer
+from its_plugins.deepfloyd_if import DeepFloydIF
+from its_plugins.deepfloyd_if_upscaler import DeepFloydIFUpscaler
+from its_plugins.hifi_gan import HiFiGAN
+from its_plugins.stable_diffusion import StableDiffusion
+
+EDITS = {
+    "unet": (StableDiffusion, random_weights.stable_diffusion, "unet/config.json", {"block_out_channels": [8, 16]}),
+    "text": (StableDiffusion, random_weights.stable_diffusion, "text_encoder/config.json", {"intermediate_size": 24}),
+    "vae": (AutoencoderKLCodec, random_weights.stable_diffusion, "vae/config.json", {"layers_per_block": 1, "norm_num_groups": 2, "block_out_channels": [4, 4, 4, 4]}),
+    "IF": (DeepFloydIF, random_weights_if.deepfloyd_if, "text_encoder/config.json", {"d_ff": 20}),
+    "upscaler": (DeepFloydIFUpscaler, random_weights_if.deepfloyd_if_upscaler, "unet/config.json", {"encoder_hid_dim": 12}),
+    "CLIP": (CLIPScorer, random_towers.clip, "config.json", {"projection_dim": 6}),
+    "CLAP": (CLAPScorer, random_towers.clap, "config.json", {"projection_dim": 6}),
+}  # fmt: skip
+
+
+def edited(make, folder, file, change):
+    """Weights of `make`, with another configuration; and the component's arguments for them."""
+    made = make(folder)
+    path = made / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    return {"weights": str(made)} | ({"variant": None} if "if" in make.__name__.split("_") else {})
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_configuration_of_another_model_is_seen_before_loading(tmp_path, name):
+    cls, make, file, change = EDITS[name]
+    with pytest.raises(UserError, match=rf"has shape \(.*\), but {file} says \(.*get both from one source"):
+        cls(**edited(make, tmp_path / "weights", file, change)).find()
+
+
+def test_the_example_of_each_passes(tmp_path):
+    for number, cls in enumerate({cls for cls, *_ in EDITS.values()} - {AutoencoderKLCodec}):
+        cls.example(tmp_path / str(number)).find()
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_of_its, "_silent", {})
+    hub_of_its._listing.cache_clear()
+    with Hub() as hub:
+        hub.connect(monkeypatch, tmp_path / "cache")
+        yield hub
+    hub_of_its._listing.cache_clear()
+
+
+def test_of_safetensors_on_the_hub_only_the_beginning_is_downloaded(served, tmp_path):
+    cls, make, file, change = EDITS["unet"]
+    edited(make, folder := tmp_path / "weights", file, change)
+    served.add("someone/model", folder)
+    with pytest.raises(UserError, match="has shape"):
+        cls(weights="someone/model").find()
+    assert not [name for _, name in served.served if name.endswith(".safetensors")]
+
+
+def test_a_pickle_on_the_hub_is_refused_after_its_download(served, tmp_path):
+    cls, make, file, change = EDITS["unet"]
+    edited(make, folder := tmp_path / "weights", file, change)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_pickle(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    served.add("someone/model", folder)
+    expert = cls(weights="someone/model")
+    expert.find()
+    with pytest.raises(UserError, match=r"in unet/diffusion_pytorch_model\.bin has shape"):
+        prepare([expert])
+
+
+def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
+    vocoder = HiFiGAN.example(tmp_path)
+    path = tmp_path / "vocoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"upsample_initial_channel": 16}))
+    with pytest.raises(UserError, match=r"vocoder\.pt does not fit .*config\.json"):
+        vocoder.find()
+
+
+@pytest.mark.parametrize(("cls", "make", "expected"), [(CLIPScorer, random_towers.clap, "clip"), (CLAPScorer, random_towers.clip, "clap")])  # fmt: skip
+def test_a_scorer_of_another_kind_is_refused(tmp_path, cls, make, expected):
+    with pytest.raises(UserError, match=f"expected {expected}"):
+        cls(weights=str(make(tmp_path))).find()
+
+
+def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
+    folder = shutil.copytree(random_weights.stable_diffusion(tmp_path / "made"), tmp_path / "weights")
+    for path in [*folder.rglob("*.safetensors")]:
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    served.add("someone/model", folder)
+    experts = [StableDiffusion(weights="someone/model", variant=variant) for variant in (None, "fp16")]
+    for expert in experts:
+        expert.find()
+    assert experts[0].provenance() == experts[1].provenance()
