@@ -139,6 +139,8 @@ class FactorizedDiffusion(Colorizer):
         records = [stage.provenance() or {} for stage in self._stages()]
         keys = [key for key in ("name", "revision", "sha256") if any(key in record for record in records)]
         joined: dict[str, Any] = {key: " + ".join(r[key] for r in records if key in r) for key in keys}
+        if files := [file for record in records for file in record.get("files", ())]:
+            joined["files"] = files
         return joined | {"embedded": True} if any(record.get("embedded") for record in records) else joined
 
     def forward(self, gray: Tensor, prompts: Sequence[str], generators: Sequence[torch.Generator]) -> Tensor:

@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 if TYPE_CHECKING:
-    from its.weights import PretrainedComponent
+    from its.weights import Download, PretrainedComponent
 
 GIB = 2**30
-
-ROOM = 10 * GIB
-"""Bytes that Stable Diffusion and Auffusion take in the cache, with some to spare."""
-
 
 WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 """W&B's own, by its older and its newer name."""
@@ -75,8 +71,8 @@ def _pair() -> Iterator[Finding]:
 
 
 def disk(output: Path) -> Iterator[Finding]:
-    """Room for runs and for downloads."""
-    for name, folder, enough in (("runs", output, GIB), ("the Hugging Face cache", _cache(), ROOM)):
+    """Room for runs, and whether downloads can be written; `weights` compares their size with the room."""
+    for name, folder, enough in (("runs", output, GIB), ("the Hugging Face cache", _cache(), GIB)):
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         what = f"{free / GIB:.0f} GiB free for {name} ({folder})"
@@ -137,18 +133,31 @@ def network() -> Iterator[Finding]:
 
 
 def weights(configs: Sequence[Path]) -> Iterator[Finding]:
-    """The weights of configs, or else the defaults of all components: on this machine, or how large a download."""
+    """The weights of configs, or else the defaults of all components: on this machine, or how large a download.
+
+    Of a download, the configurations (some kB) are fetched to the cache now.
+    """
     from its.commands.components import components
+    from its.errors import UserError
+    from its.weights.downloads import check_room, size
     from its.weights.hub import trouble
 
     online = trouble() is None
+    downloads: list[Download] = []
     for name, parts in components(configs).items():
         kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
-        yield _weights_of(f"weights {name} ({kinds})", parts, online=online)
+        yield _weights_of(f"weights {name} ({kinds})", parts, online=online, downloads=downloads)
+    if downloads:
+        try:
+            total = check_room(downloads)
+        except UserError as error:
+            yield Finding("wrong" if configs else "note", str(error))  # nobody needs the weights of all components
+        else:
+            yield Finding("ok", f"{size(total)} to download in all, for which there is room")
 
 
-def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool) -> Finding:
-    """Have each component find its weights: on this machine, then on the hub."""
+def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool, downloads: list[Download]) -> Finding:
+    """Have each component find its weights: on this machine, then on the hub; append what has to be downloaded."""
     from its.errors import UserError
     from its.weights import WeightsNotFound
     from its.weights.downloads import joined, size
@@ -165,12 +174,13 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
         if not online:
             return Finding("note", f"{what}: {missing.reason}", missing.remedy)
     try:
-        downloads = joined(one for part in parts for one in part.find())
+        wanted = joined(one for part in parts for one in part.find())
     except UserError as error:
         return Finding("wrong", f"{what}: {error}")
     except WeightsNotFound as missing:
         return Finding("note", f"{what}: {missing.reason}", missing.remedy)
-    total = size(sum(sum(one.sizes.values()) for one in downloads))
+    downloads += wanted
+    total = size(sum(sum(one.sizes.values()) for one in wanted))
     return Finding("note", f"{what}: {total} to download", "the first run that needs them downloads them")
 
 

@@ -17,7 +17,7 @@ def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
     """Components by the name of their weights.
 
     Args:
-        configs: YAML files, each over the one before; without any, every registered class with its default weights.
+        configs: YAML files, each over the one before; without any, every class with its default weights.
 
     Raises:
         UserError: a config can't be read.
@@ -32,19 +32,23 @@ def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
 
 
 def _defaults() -> Iterator[PretrainedComponent]:
-    for cls in registry.classes().values():
+    for cls in _classes().values():
         default = inspect.signature(cls).parameters.get("weights")
-        if issubclass(cls, PretrainedComponent) and default is not None and isinstance(default.default, str):
+        if default is not None and isinstance(default.default, str):
             yield cls(weights=default.default)
 
 
 def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
     from its.config import Composed
+    from its.evaluation.choosing import chosen
 
     composed = Composed()
     for config in configs:
         composed.overlay(config)
-    yield from _within(composed.pruned(), _classes())
+    keys = composed.pruned()
+    if scorers := keys.pop("scorers", None):  # names are enough there
+        yield from (scorer for scorer in chosen(scorers) if isinstance(scorer, PretrainedComponent))
+    yield from _within(keys, _classes())
 
 
 def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Iterator[PretrainedComponent]:

@@ -120,7 +120,11 @@ def test_a_pickled_checkpoint_and_one_on_the_hub(make, cached, tensors, checkpoi
     commit = cached.hub.add("someone/community", checkpoint.rename(tmp_path / "repository" / checkpoint.name).parent)
     name = "someone/community/community.safetensors"
     online, same = make(f"{VISUAL}.weights={name}")
-    assert online["weights"]["experts.visual"] == {"name": name, "revision": commit}
+    assert online["weights"]["experts.visual"] == {
+        "name": name,
+        "revision": commit,
+        "files": ["community.safetensors"],
+    }
     assert cached.weights_served() == [name]
     assert picture == same
 
@@ -178,7 +182,7 @@ def test_a_lora_on_the_hub_is_downloaded_with_the_models(make, cached, tmp_path)
     commit = cached.hub.add("someone/style", tmp_path / "lora")
     record, picture = make(f"{VISUAL}.lora=[{{weights: someone/style, scale: 0.8}}]")
     assert record["weights"]["experts.visual"]["lora"] == [
-        {"name": "someone/style", "revision": commit, "file": "pytorch_lora_weights.safetensors", "scale": 0.8}
+        {"name": "someone/style", "revision": commit, "files": ["pytorch_lora_weights.safetensors"], "scale": 0.8}
     ]
     local = tmp_path / "lora" / "pytorch_lora_weights.safetensors"
     assert make(f"{VISUAL}.lora=[{{weights: {local}, scale: 0.8}}]")[1] == picture

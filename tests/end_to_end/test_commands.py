@@ -21,8 +21,11 @@ def test_evaluate_downloads_both_scorers_at_their_commits(cached):
     assert outcome.status == 0, outcome.err
     (record,) = cached.records()
     clip, clap = (record["scores"][name] for name in ("CLIPScorer", "CLAPScorer"))
-    assert clip["weights"] == {"name": hub_trees.CLIP, "revision": hub_trees.COMMITS[hub_trees.CLIP, "main"]}
-    assert clap["weights"] == {"name": hub_trees.CLAP, "revision": hub_trees.COMMITS[hub_trees.CLAP, "safetensors"]}
+    for score, name, ref, file in (
+        (clip, hub_trees.CLIP, "main", "pytorch_model.bin"),
+        (clap, hub_trees.CLAP, "safetensors", "model.safetensors"),
+    ):
+        assert score["weights"] == {"name": name, "revision": hub_trees.COMMITS[name, ref], "files": [file]}
     assert 0 <= clip["score"] <= 1
     assert 0 <= clap["score"] <= 1
     assert cached.weights_served() == [f"{hub_trees.CLAP}/model.safetensors", f"{hub_trees.CLIP}/pytorch_model.bin"]

@@ -63,7 +63,7 @@ def test_a_config_runs_on_the_weights_that_it_names(world, config):
     record = world.made(*CASES[config], config=config, small=small)
     assert record["fallback"] is None
     for weights in record["weights"].values():
-        assert set(weights) <= {"name", "revision", "variant"}
+        assert set(weights) <= {"name", "revision", "files"}
         repositories = weights["name"].split(" + ")
         assert weights["revision"] == " + ".join(COMMITS[repository] for repository in repositories)
 

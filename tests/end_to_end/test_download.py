@@ -4,7 +4,6 @@ import contextlib
 import io
 import re
 import shutil
-from collections import Counter
 
 import hub_trees
 import pytest
@@ -45,7 +44,7 @@ def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkey
     respond = fresh.hub.respond
 
     def watched(method, url, headers):
-        if method == "GET" and url.endswith(WEIGHTS) and not before_weights:
+        if method == "GET" and url.endswith(WEIGHTS) and not headers.get("Range") and not before_weights:
             before_weights.append(said.getvalue())
         return respond(method, url, headers)
 
@@ -55,8 +54,6 @@ def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkey
 
     expected = {(repo, name) for files in (SMALL_FILES, LARGE_FILES) for repo, names in files.items() for name in names}
     assert set(fresh.hub.served) == expected
-    gets = Counter(path for method, path in fresh.hub.requests if method == "GET" and "/resolve/" in path)
-    assert set(gets.values()) == {1}
     for (repo, name), count in fresh.hub.served.items():
         content = (fresh.trees / repo / "main" / name).read_bytes()
         assert count == len(content)
@@ -109,7 +106,10 @@ def test_a_repository_with_one_variant_only_is_read_and_it_is_said(cached, tmp_p
     assert outcome.status == 0
     assert "its: someone/half-only: full precision is not there; reading its fp16 weights" in outcome.err
     (record,) = cached.records()
-    assert record["weights"]["experts.visual"]["variant"] == "fp16"
+    assert record["weights"]["experts.visual"]["files"] == [
+        "text_encoder/model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+    ]
 
 
 def test_a_slow_hub(cached):

@@ -505,7 +505,13 @@ def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
     arguments = ["--model.experts.visual.init_args.weights", "nobody/nowhere", f"--model.fallback={pack}"]
     assert predict(config, *arguments) == 0
     (warned,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    for part in ("model.experts.visual: nobody/nowhere", "tiny: for tests", "3 steps", "visual 2", "--model.fallback null"):
+    for part in (
+        "model.experts.visual: nobody/nowhere",
+        "tiny: for tests",
+        "3 steps",
+        "visual 2",
+        "--model.fallback null",
+    ):
         assert part in warned
     assert "name a local folder" in warned  # what helps
     record = json.loads((samples(config)[0] / "sample.json").read_text())

@@ -20,15 +20,18 @@ from its_plugins.deepfloyd_if_upscaler import DeepFloydIFUpscaler
 from its_plugins.hifi_gan import HiFiGAN
 from its_plugins.stable_diffusion import StableDiffusion
 
+SMALL_VAE = {"layers_per_block": 1, "norm_num_groups": 2, "block_out_channels": [4, 4, 4, 4]}
+SD = random_weights.stable_diffusion
+IF, UPSCALER = random_weights_if.deepfloyd_if, random_weights_if.deepfloyd_if_upscaler
 EDITS = {
-    "unet": (StableDiffusion, random_weights.stable_diffusion, "unet/config.json", {"block_out_channels": [8, 16]}),
-    "text": (StableDiffusion, random_weights.stable_diffusion, "text_encoder/config.json", {"intermediate_size": 24}),
-    "vae": (AutoencoderKLCodec, random_weights.stable_diffusion, "vae/config.json", {"layers_per_block": 1, "norm_num_groups": 2, "block_out_channels": [4, 4, 4, 4]}),
-    "IF": (DeepFloydIF, random_weights_if.deepfloyd_if, "text_encoder/config.json", {"d_ff": 20}),
-    "upscaler": (DeepFloydIFUpscaler, random_weights_if.deepfloyd_if_upscaler, "unet/config.json", {"encoder_hid_dim": 12}),
+    "unet": (StableDiffusion, SD, "unet/config.json", {"block_out_channels": [8, 16]}),
+    "text": (StableDiffusion, SD, "text_encoder/config.json", {"intermediate_size": 24}),
+    "vae": (AutoencoderKLCodec, SD, "vae/config.json", SMALL_VAE),
+    "IF": (DeepFloydIF, IF, "text_encoder/config.json", {"d_ff": 20}),
+    "upscaler": (DeepFloydIFUpscaler, UPSCALER, "unet/config.json", {"encoder_hid_dim": 12}),
     "CLIP": (CLIPScorer, random_towers.clip, "config.json", {"projection_dim": 6}),
     "CLAP": (CLAPScorer, random_towers.clap, "config.json", {"projection_dim": 6}),
-}  # fmt: skip
+}
 
 
 def edited(make, folder, file, change):
@@ -36,7 +39,7 @@ def edited(make, folder, file, change):
     made = make(folder)
     path = made / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    return {"weights": str(made)} | ({"variant": None} if "if" in make.__name__.split("_") else {})
+    return {"weights": str(made)} | ({"variant": None} if make in (IF, UPSCALER) else {})
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -91,7 +94,9 @@ def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
         vocoder.find()
 
 
-@pytest.mark.parametrize(("cls", "make", "expected"), [(CLIPScorer, random_towers.clap, "clip"), (CLAPScorer, random_towers.clip, "clap")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cls", "make", "expected"), [(CLIPScorer, random_towers.clap, "clip"), (CLAPScorer, random_towers.clip, "clap")]
+)
 def test_a_scorer_of_another_kind_is_refused(tmp_path, cls, make, expected):
     with pytest.raises(UserError, match=f"expected {expected}"):
         cls(weights=str(make(tmp_path))).find()

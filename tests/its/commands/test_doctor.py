@@ -13,7 +13,9 @@ from its import registry
 from its.cli import main
 from its.commands import checkup
 from its.commands.checkup import GIB
+from its.commands.components import components
 from its.weights import hub as hub_of_its
+from its_plugins.clip_scorer import CLIPScorer
 
 
 def found(check):
@@ -142,10 +144,30 @@ def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_p
         by_level = found(checkup.weights([config]))
         assert not [name for _, name in hub.served if name.endswith(".safetensors")]
     hub_of_its._listing.cache_clear()
-    assert [level for level, _ in by_level] == ["note"] * 3
+    assert [level for level, _ in by_level] == ["note", "note", "note", "ok"]
     assert re.search(r"someone/model .*: 1\.\d+ MB to download", by_level[0][1])
     assert re.search(r"someone/gated is gated: Accept its licence .*HF_TOKEN", by_level[1][1])
     assert re.search(r"shows no such repository: Check the name", by_level[2][1])
+    assert re.search(r"1\.\d+ MB to download in all", by_level[3][1])
+    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    with Hub() as hub:
+        hub.connect(monkeypatch, tmp_path / "cache")
+        hub.add("someone/model", tiny / "sd")
+        level, text = found(checkup.weights([config_of("someone/model")]))[-1]
+    hub_of_its._listing.cache_clear()
+    assert level == "wrong"
+    assert "make room" in text
+
+
+def test_scorers_that_a_config_only_names(tmp_path):
+    (tmp_path / "a.yaml").write_text("scorers: [CLIPScorer, MiniSoundJudge]")
+    assert list(components([tmp_path / "a.yaml"])) == [CLIPScorer().weights, "pack:mini"]
+
+
+def test_all_components_with_weights_are_looked_at_without_a_config():
+    kinds = {type(part).__name__ for parts in components([]).values() for part in parts}
+    assert kinds >= {"StableDiffusion", "Auffusion", "Riffusion", "HiFiGAN", "AutoencoderKLCodec", "CLIPScorer",
+                     "CLAPScorer", "DeepFloydIF", "DeepFloydIFUpscaler"}  # fmt: skip
 
 
 def test_a_plugin_that_failed(monkeypatch):

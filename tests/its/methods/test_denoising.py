@@ -297,7 +297,9 @@ def test_a_vocoder_of_another_format_is_named(tiny):
 
 def test_missing_weights_are_named_by_key(tiny):
     experts = {"visual": StableDiffusion(weights="nobody/nowhere"), "audio": Auffusion(weights=str(tiny / "auffusion"))}
-    with pytest.raises(WeightsNotFound, match=r"^model.experts.visual: nobody/nowhere is not on this machine") as missing:
+    with pytest.raises(
+        WeightsNotFound, match=r"^model.experts.visual: nobody/nowhere is not on this machine"
+    ) as missing:
         method(tiny, experts=experts)
     assert "name a local folder" in missing.value.remedy
 
