@@ -11,18 +11,10 @@ from torch import Tensor
 
 from its.interfaces import Scheduler
 from its.registry import register
+from its_plugins.noise_schedule import STABLE_DIFFUSION
 
-STABLE_DIFFUSION: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-    "steps_offset": 1,
-    "set_alpha_to_one": False,
-    "clip_sample": False,
-}
-"""Stable Diffusion v1.5's noise schedule; each scheduler takes what it knows of it."""
+DEFAULTS = {**STABLE_DIFFUSION, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+"""Stable Diffusion v1.5's settings; each scheduler takes those that it has."""
 
 
 @register
@@ -120,4 +112,4 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     takes = cls._get_init_keys(cls) - {"self"}
     if unknown := [key for key in options if key not in takes]:
         raise ValueError(f"{name} takes no option {unknown[0]}; it takes {', '.join(sorted(takes))}")
-    return cls(**{key: value for key, value in STABLE_DIFFUSION.items() if key in takes} | options)
+    return cls(**{key: value for key, value in DEFAULTS.items() if key in takes} | options)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
+from its_plugins.stable_diffusion_configs import FAMILIES
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -40,7 +41,6 @@ _CROSS_ATTENTION = re.compile(r"attn2[._](?:processor\.)?to_[kv]$")
 _TEXT_INPUT = re.compile(r"(?:^|[._])encoder[._]layers[._]\d+[._](?:self_attn[._](?:[qkv]_proj|to_[qkv])|mlp[._]fc1)$")
 _OTHER_METHODS = {"hada_": "LoHa", "lokr_": "LoKr", "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA",
                   "lora_mid": "LoRA with Tucker decomposition", "oft_": "OFT"}  # fmt: skip
-_FAMILIES = {768: "Stable Diffusion v1", 1024: "Stable Diffusion v2", 2048: "Stable Diffusion XL"}
 _PEFT = "base_model.model."
 _XL = ("lora_te1_", "lora_te2_", "text_encoder_2.")
 _TRANSFORMERS = ("double_blocks", "single_blocks", "single_transformer_blocks", "joint_blocks", "joint_transformer")
@@ -228,7 +228,7 @@ def _check_family(
         if bare.startswith(_TRANSFORMER_PREFIXES) or any(part in bare for part in _TRANSFORMERS):
             raise UserError(f"{where} is a LoRA for Flux or another transformer, since it holds {name}; {advice}")
     if found - expected:
-        family = _FAMILIES.get(max(found), "another model")
+        family = FAMILIES.get(max(found), "another model")
         raise UserError(f"{where} is a LoRA for {family}{width}; {advice}")
     hidden = text_config["hidden_size"]
     for layer, tensors in layers.items():

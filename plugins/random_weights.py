@@ -8,17 +8,15 @@ from pathlib import Path
 
 import torch
 
+from its_plugins.noise_schedule import STABLE_DIFFUSION
+
 WORDS = ("a", "painting", "of", "castle", "towers", "grayscale", "bell", "ringing", "dog", "barking")
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 # What Stable Diffusion v1.5 says of its noise schedule, as DDIM reads it.
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-    "prediction_type": "epsilon",
+    **STABLE_DIFFUSION,
     "clip_sample": False,
     "set_alpha_to_one": False,
     "steps_offset": 1,

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
+from its_plugins.noise_schedule import STABLE_DIFFUSION
 from its_plugins.original_layout import PREFIXES, Part, original_name
 from its_plugins.random_weights import END, START, byte_letters
+from its_plugins.stable_diffusion_configs import FAMILIES, INPUT_CHANNELS
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -35,8 +37,6 @@ _CROSS_ATTENTION = re.compile(rf"{re.escape(PREFIXES['unet'])}.*\.attn2\.to_k\.w
 _TOKEN_EMBEDDING = re.compile(
     rf"{re.escape(PREFIXES['text_encoder'])}(?:text_model\.)?embeddings\.token_embedding\.weight"
 )
-_INPUT_CHANNELS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-to-image model"}
-_WIDTHS = {1024: "Stable Diffusion v2", 2048: "Stable Diffusion XL"}
 _UNUSED = re.compile(r"(?:.*\.)?(?:position_ids|text_projection(?:\.weight)?|logit_scale)")
 
 # What a file is if a tensor's name begins with, or contains, one of these; the first match counts.
@@ -77,7 +77,6 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, conf
         UserError: the file is something else, has no such part or lacks some of it, or holds a model of another
             architecture.
     """
-    shapes = {name.removeprefix("state_dict."): shape for name, shape in shapes.items()}
     advice = "expected a Stable Diffusion v1 checkpoint in the original layout (model.diffusion_model.*, ...)"
     held = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in shapes)]
     if kind := _other_kind(shapes, whole=bool(held)):
@@ -104,35 +103,22 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, conf
     _check_complete(_convert(own, part, model), model.state_dict(), part=part, config=config, where=where)
 
 
-def prediction_type(shapes: Mapping[str, Any]) -> str:
-    """Return "v_prediction" if the file has the marker tensor `v_pred`, else "epsilon"."""
-    return "v_prediction" if _has_marker(shapes, "v_pred") else "epsilon"
-
-
-def scheduler_config(shapes: Mapping[str, Any], *, configs: Path = CONFIGS) -> dict[str, Any]:
-    """Scheduler settings of a checkpoint: those of Stable Diffusion v1.5, changed by the file's markers.
+def scheduler_config(names: Iterable[str]) -> dict[str, Any]:
+    """Scheduler settings of a checkpoint: those of Stable Diffusion v1.5, changed by marker tensors.
 
     Args:
-        shapes: names of the file's tensors; `v_pred` marks v-prediction, `ztsnr` betas rescaled to zero terminal SNR.
-        configs: folder with `scheduler/scheduler_config.json`.
+        names: of the file's tensors; `v_pred` marks v-prediction, `ztsnr` betas rescaled to zero terminal SNR.
     """
-    config: dict[str, Any] = json.loads((configs / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    return config | {
-        "prediction_type": prediction_type(shapes),
-        "rescale_betas_zero_snr": _has_marker(shapes, "ztsnr"),
+    names = set(names)
+    return {
+        **STABLE_DIFFUSION,
+        "prediction_type": "v_prediction" if "v_pred" in names else "epsilon",
+        "rescale_betas_zero_snr": "ztsnr" in names,
     }
 
 
-def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: those in `state_dict` if there is one, without a trainer's other entries."""
-    inner = content.get("state_dict")
-    if isinstance(inner, Mapping):
-        content = inner
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
 def read(
-    tensors: Mapping[str, Any], part: Part, *, configs: Path = CONFIGS, where: str = "the checkpoint"
+    tensors: Mapping[str, Tensor], part: Part, *, configs: Path = CONFIGS, where: str = "the checkpoint"
 ) -> nn.Module:
     """Convert one model of a checkpoint for inference.
 
@@ -140,7 +126,7 @@ def read(
     that are in torch's default dtype already share memory with `tensors`.
 
     Args:
-        tensors: the file's tensors by name, in any floating-point dtypes, or a mapping that has them in `state_dict`.
+        tensors: the file's tensors by name, in any floating-point dtypes: see `its.weights.files.tensors_of`.
         part: the model.
         configs: folder with a `config.json` for each part.
         where: the file, for messages.
@@ -153,7 +139,7 @@ def read(
         UserError: tensors are missing, have other shapes, or belong to another architecture.
     """
     prefix, dtype = PREFIXES[part], torch.get_default_dtype()
-    own = {name: tensor for name, tensor in unwrap(tensors).items() if name.startswith(prefix)}
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     config = _config(configs, part)
     with torch.device("cpu"):
         model = _build(part, config)
@@ -197,22 +183,18 @@ def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
     channels, width = config["in_channels"], config["cross_attention_dim"]
     got = shapes[_CONV_IN][1] if len(shapes.get(_CONV_IN, ())) == 4 else channels
     if got != channels:
-        kind = _INPUT_CHANNELS.get(got, "another model")
+        kind = INPUT_CHANNELS.get(got, "another model")
         raise UserError(
             f"{where} is {kind}: its UNet has {got} input channels, expected {channels}; "
             "use a text-to-image checkpoint of Stable Diffusion v1"
         )
     for name, shape in shapes.items():
         if _CROSS_ATTENTION.fullmatch(name) and shape[1] != width:
-            family = _WIDTHS.get(shape[1], "another model family")
+            family = FAMILIES.get(shape[1], "another model family")
             raise UserError(
                 f"{where} is a checkpoint of {family}: its cross-attention has width {shape[1]}, expected {width}; "
                 "use a checkpoint of Stable Diffusion v1"
             )
-
-
-def _has_marker(names: Mapping[str, Any], marker: str) -> bool:
-    return marker in names or f"state_dict.{marker}" in names
 
 
 def _config(configs: Path, part: Part) -> dict[str, Any]:

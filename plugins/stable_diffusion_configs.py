@@ -15,8 +15,10 @@ from its_plugins.lean_unet import unsupported
 Config = Mapping[str, Any]
 
 EXPECTED = "Expected a model of Stable Diffusion v1's kind: latents of 4 channels, texts of width 768"
-OTHER_WIDTHS = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
-"""Families by the width of the texts that their UNets read."""
+FAMILIES = {768: "Stable Diffusion v1", 1024: "Stable Diffusion v2", 2048: "Stable Diffusion XL"}
+"""Model families by the width of the texts that their UNets read."""
+INPUT_CHANNELS = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-to-image model"}
+"""What other UNets are, by their input channels."""
 VAE_DEFAULTS = {"latent_channels": 4, "scaling_factor": 0.18215, "block_out_channels": (64,)}
 """What diffusers assumes where a `vae/config.json` is silent."""
 STABLE_DIFFUSION_VAE = {"latent_channels": 4, "scaling_factor": 0.18215, "block_out_channels": [128, 256, 512, 512]}
@@ -40,15 +42,15 @@ def check_unet(config: Config, *, where: str, channels: int = 4) -> None:
         raise UserError(f"{where} has additional embeddings of {config['addition_embed_type']}{kind}. {EXPECTED}")
     got = config.get("in_channels", 4), config.get("out_channels", 4)
     if got[0] != channels:
-        kind = {9: " (an inpainting model)", 8: " (an InstructPix2Pix model)"}.get(got[0], "")
+        kind = f" ({INPUT_CHANNELS[got[0]]})" if got[0] in INPUT_CHANNELS else ""
         raise UserError(f"{where} has {got[0]} input channels{kind}, expected {channels}. {EXPECTED}")
     if got[1] != channels:
         raise UserError(f"{where} has {got[1]} output channels, expected {channels}. {EXPECTED}")
     width = config.get("cross_attention_dim", 1280)
     if not isinstance(width, int):
         raise UserError(f"{where} reads texts of the widths {width}, expected one number. {EXPECTED}")
-    if width in OTHER_WIDTHS:
-        raise UserError(f"{where} reads texts of width {width} ({OTHER_WIDTHS[width]}). {EXPECTED}")
+    if width in FAMILIES and width != 768:
+        raise UserError(f"{where} reads texts of width {width} ({FAMILIES[width]}). {EXPECTED}")
     if reason := unsupported(config):
         raise UserError(f"{where} has {reason}. {EXPECTED}")
 

@@ -32,7 +32,10 @@ def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
 
 
 def _defaults() -> Iterator[PretrainedComponent]:
+    packages = {cls.__module__.partition(".")[0] for cls in registry.classes().values()}
     for cls in _classes().values():
+        if cls.__module__.partition(".")[0] not in packages:
+            continue
         default = inspect.signature(cls).parameters.get("weights")
         if default is not None and isinstance(default.default, str):
             yield cls(weights=default.default)

@@ -47,9 +47,9 @@ def edited(model, tmp_path):
 REFUSED = [
     ({"unet": {"in_channels": 9}}, ["unet has 9 input channels (an inpainting model), expected 4"]),
     ({"unet": {"in_channels": 8}}, ["unet has 8 input channels (an InstructPix2Pix model), expected 4"]),
-    ({"unet": {"in_channels": 5}}, ["unet has 5 input channels, expected 4"]),
+    ({"unet": {"in_channels": 5}}, ["unet has 5 input channels (a depth-to-image model), expected 4"]),
     ({"unet": {"out_channels": 8}}, ["unet has 8 output channels, expected 4"]),
-    ({"unet": SD2, "text_encoder": {"hidden_size": 1024}}, ["texts of width 1024 (Stable Diffusion 2)", "width 768"]),
+    ({"unet": SD2, "text_encoder": {"hidden_size": 1024}}, ["texts of width 1024 (Stable Diffusion v2)", "width 768"]),
     ({"unet": SDXL}, ["text_time (Stable Diffusion XL)"]),
     ({"unet": {"cross_attention_dim": 2048}}, ["texts of width 2048 (Stable Diffusion XL)"]),
     ({"unet": {"_class_name": "UNet3DConditionModel"}}, ["class UNet3DConditionModel, expected UNet2DConditionModel"]),
