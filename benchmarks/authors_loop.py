@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.random_weights import SCHEDULER
+from its_plugins.random_weights.stable_diffusion import SCHEDULER
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 SCALE = 10.0
 WARM = 0.1

@@ -10,8 +10,8 @@ import torch
 from ours import samples
 from variants import Variant, wait
 
+from its.diffusion.sampling import participates
 from its.methods.denoising import MultimodalDenoising
-from its.sampling import participates
 
 
 def gemm_rate(device: torch.device, dtype: torch.dtype, size: int, *, repeats: int = 10) -> float:

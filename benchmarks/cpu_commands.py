@@ -65,11 +65,11 @@ def writing(rounds: int) -> dict[str, Figure]:
 def _pack() -> Any:
     registry.load_plugins()
     from its.methods.denoising import MultimodalDenoising
-    from its_plugins.auffusion import Auffusion
-    from its_plugins.ddim import DDIM
-    from its_plugins.griffin_lim import GriffinLim
-    from its_plugins.stable_diffusion import StableDiffusion
-    from its_plugins.warm_start_average import WarmStartAverage
+    from its_plugins.combiners.warm_start_average import WarmStartAverage
+    from its_plugins.experts.auffusion import Auffusion
+    from its_plugins.experts.stable_diffusion import StableDiffusion
+    from its_plugins.schedulers.ddim import DDIM
+    from its_plugins.vocoders.griffin_lim import GriffinLim
 
     method = MultimodalDenoising(
         experts={

@@ -17,11 +17,11 @@ from measuring import Figure, figure, interleaved, ratios
 from ours import Levers
 
 import its
-from its.data import PromptGrid, Row
+from its.diffusion.noise import generators
 from its.interfaces import Part
 from its.methods.base import Method
-from its.noise import generators
-from its.outputs.sample import Sample
+from its.runs.sample_files import Sample
+from its.specs.prompts import PromptGrid, Row
 
 CPU = torch.device("cpu")
 STEPS = 50

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from its.outputs.gallery import write_gallery
+from its.report.gallery import write_gallery
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]

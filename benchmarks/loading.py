@@ -56,7 +56,7 @@ def write(folder: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    from its_plugins.original_layout import original_layout
+    from its_plugins.experts.original_layout import original_layout
 
     cpu = torch.device("cpu")
     print("writing random weights of real size", flush=True)
@@ -92,7 +92,7 @@ def load(form: str, folder: Path, dtype: str) -> dict[str, float]:
     """Find, identify and load an expert."""
     import torch
 
-    from its_plugins.stable_diffusion import StableDiffusion
+    from its_plugins.experts.stable_diffusion import StableDiffusion
 
     weights = folder / form.removesuffix(" and a LoRA")
     arguments: dict[str, Any] = {"weights": f"{weights}.safetensors" if form == "checkpoint file" else str(weights)}

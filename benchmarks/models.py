@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from its_plugins import random_weights
-from its_plugins.hifi_gan import write_random_checkpoint
+from its_plugins.random_weights import stable_diffusion as random_weights
+from its_plugins.vocoders.hifi_gan import write_random_checkpoint
 
 HIFI_GAN = {
     "resblock": "1",

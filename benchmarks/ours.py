@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from its.data import Row
 from its.interfaces import Scheduler
 from its.methods.denoising import MultimodalDenoising
-from its.outputs.sample import Sample
-from its_plugins.auffusion import Auffusion
-from its_plugins.ddim import DDIM
-from its_plugins.diffusers_scheduler import DiffusersScheduler
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.stable_diffusion import StableDiffusion
-from its_plugins.warm_start_average import WarmStartAverage
+from its.runs.sample_files import Sample
+from its.specs.prompts import Row
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 
 class NotThere(Exception):

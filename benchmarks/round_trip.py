@@ -15,9 +15,9 @@ import time
 import torch
 from torch import Tensor
 
-from its.spectrogram import AUFFUSION, SpectrogramFormat
-from its_plugins.griffin_lim import GriffinLim
-from its_plugins.riffusion import RIFFUSION
+from its.audio.spectrogram import AUFFUSION, SpectrogramFormat
+from its_plugins.experts.riffusion import RIFFUSION
+from its_plugins.vocoders.griffin_lim import GriffinLim
 
 
 def bells(s: Tensor) -> Tensor:

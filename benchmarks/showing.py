@@ -18,7 +18,7 @@ from pathlib import Path
 from main_job import PREDICT, ROOT, measure
 
 from its.commands.video import write_video_of
-from its.outputs.stored import samples_of
+from its.runs.stored import samples_of
 
 SAMPLES = 4
 

@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from ours import rows
 
-from its.data import PromptGrid
 from its.methods.denoising import MultimodalDenoising
-from its.outputs.writer import SampleWriter
+from its.runs.writer import SampleWriter
+from its.specs.prompts import PromptGrid
 
 
 class Clock(Callback):

@@ -23,11 +23,11 @@ _PUBLIC = {
     "Pack": "registry",
     "register": "registry",
     "register_pack": "registry",
-    "SpectrogramFormat": "spectrogram",
-    "AUFFUSION": "spectrogram",
-    "denoise": "sampling",
-    "GuidedExpert": "guidance",
-    "initial_noise": "noise",
+    "SpectrogramFormat": "audio.spectrogram",
+    "AUFFUSION": "audio.spectrogram",
+    "denoise": "diffusion.sampling",
+    "GuidedExpert": "diffusion.guidance",
+    "initial_noise": "diffusion.noise",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

@@ -11,7 +11,7 @@ from its import __version__
 from its.errors import UserError, nearest
 
 COMMANDS = {
-    "predict": ("its.predict", "make images that sound, as a YAML file describes them"),
+    "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
     "colorize": ("its.commands.colorize", "give the samples of a run their colours, or others"),
     "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
     "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from its.spectrogram import SpectrogramFormat
+    from its.audio.spectrogram import SpectrogramFormat
     from its.weights import Download
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from its import registry
-from its_plugins.hifi_gan import write_random_checkpoint
-from its_plugins.random_weights import stable_diffusion
+from its_plugins.random_weights.stable_diffusion import stable_diffusion
+from its_plugins.vocoders.hifi_gan import write_random_checkpoint
 
 registry.load_plugins()
 

@@ -15,18 +15,19 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from its import registry, stand_in
-from its.build import forbid_imports
-from its.config import COMMAND_LINE, Composed, class_choices, split_arguments
+from its import registry
+from its.config.compose import COMMAND_LINE, Composed, class_choices, split_arguments
+from its.config import fallback
+from its.config.parse_errors import plain_message
+from its.engine.build import forbid_imports
 from its.errors import UserError
 from its.interfaces import Colorizer
 from its.methods.base import WHERE
-from its.outputs.colors import Colors, colors_of
-from its.outputs.resume import CONFIG
-from its.outputs.sample import read_record
-from its.outputs.stored import Stored
-from its.outputs.stored_video import color_video, write_color_video_of
-from its.parse_errors import plain_message
+from its.runs.colors import Colors, colors_of
+from its.runs.resume import CONFIG
+from its.runs.sample_files import read_record
+from its.runs.stored import Stored
+from its.runs.stored_video import color_video, write_color_video_of
 from its.weights import WeightsNotFound, prepare
 
 TAKEN = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
@@ -135,12 +136,12 @@ def _prepared(composed: Composed) -> Colorizer:
         missing = error.prefixed("model.colorizer")
     pack = registry.packs().get(composed.values["model"].get("fallback") or "")
     if pack is None:
-        raise stand_in.refused(missing)
+        raise fallback.refused(missing)
     composed.replace_colorizer(pack.colorizer)
     colorizer = _instantiated(composed)
     prepare([colorizer])
     settings = "Its settings are the pack's own."
-    line = stand_in.warning(missing, pack, instead="demo colorizer", settings=settings)
+    line = fallback.warning(missing, pack, instead="demo colorizer", settings=settings)
     print(line, file=sys.stderr, flush=True)
     return colorizer
 

@@ -42,7 +42,7 @@ def _defaults() -> Iterator[PretrainedComponent]:
 
 
 def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
-    from its.config import Composed
+    from its.config.compose import Composed
     from its.evaluation.choosing import chosen
 
     composed = Composed()

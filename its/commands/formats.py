@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from its import registry
+from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, by_nearness, nearest
-from its.spectrogram import SpectrogramFormat
 
 DEFAULT = "Auffusion"
 

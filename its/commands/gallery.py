@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from its.outputs.gallery import write_gallery
+from its.report.gallery import write_gallery
 
 
 def main(arguments: Sequence[str]) -> int:

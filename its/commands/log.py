@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from its.errors import UserError
-from its.outputs.resume import CONFIG
-from its.outputs.stored import samples_of
-from its.outputs.wandb_log import log_samples, plain
+from its.report.wandb_log import log_samples, plain
+from its.runs.resume import CONFIG
+from its.runs.stored import samples_of
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -116,7 +116,7 @@ def _predict(making: Making, configs: Path, options: argparse.Namespace, passed_
 
 
 def _sample(arguments: Sequence[str]) -> int:
-    from its.predict import main as predict
+    from its.commands.predict import main as predict
 
     status = predict(arguments)
     if status == 130:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from its import registry
-from its.build import PredictCLI, build
-from its.config import split_arguments
+from its.commands.predict import make, quiet
+from its.config.compose import split_arguments
+from its.engine.build import PredictCLI, build
 from its.errors import UserError
-from its.outputs.metadata import read_metadata
-from its.outputs.replay import differences
-from its.predict import make, quiet
+from its.media.metadata import read_metadata
+from its.runs.replay import differences
 from its.weights.source import content_of
 
 OUTPUT = "runs/rerun"

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from its import registry
+from its.audio.spectrogram import SpectrogramFormat
 from its.commands.formats import add_options, check_free, check_seconds, chosen_format, target
-from its.commands.pictures import read_picture
 from its.errors import UserError
 from its.interfaces import Vocoder
-from its.outputs.sample import eight_bit, sixteen_bit
-from its.spectrogram import SpectrogramFormat
+from its.media.pictures import read_picture
+from its.runs.sample_files import eight_bit, sixteen_bit
 
 VOCODER = "GriffinLim"
 
@@ -90,7 +90,7 @@ def _write(
 ) -> None:
     import soundfile
 
-    from its.outputs.video import write_video
+    from its.media.video import write_video
 
     pcm = sixteen_bit(waveform)
     try:

@@ -12,11 +12,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
+from its.audio.spectrogram import SpectrogramFormat
 from its.commands.formats import add_options, check_seconds, chosen_format, target
 from its.errors import UserError
-from its.outputs.metadata import write_png
-from its.outputs.sample import eight_bit
-from its.spectrogram import SpectrogramFormat
+from its.media.metadata import write_png
+from its.runs.sample_files import eight_bit
 
 ENOUGH = 60.0
 """Seconds that are drawn unless more are asked for."""

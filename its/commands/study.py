@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from its.errors import UserError
-from its.outputs.study import write_study
+from its.report.study import write_study
 
 
 def main(arguments: Sequence[str]) -> int:

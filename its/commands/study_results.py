@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from its.outputs.answers import read_answers, table
+from its.report.study_results import read_answers, table
 
 
 def main(arguments: Sequence[str]) -> int:

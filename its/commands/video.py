@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from its.errors import UserError
-from its.outputs.stored import Stored, samples_of
-from its.outputs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
+from its.runs.stored import Stored, samples_of
+from its.runs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from its.evaluation.runs import read_runs
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
-from its.outputs.sample import read_record
+from its.runs.sample_files import read_record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Stops samples early: what they seem to become is scored in the midst of the process, and the worse ones end there.
 
 Of the latents z_t and the noise estimate at a step follow the clean latents that they point to (see
-`its.sampling.Watched`). These are decoded, played and scored as a finished sample is.
+`its.diffusion.sampling.Watched`). These are decoded, played and scored as a finished sample is.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from its.data import Row
+from its.diffusion.sampling import Watched
 from its.errors import UserError
 from its.evaluation.ranking import Keep, best_first
 from its.interfaces import Combiner, Judged, Scorer
 from its.methods.base import Method
 from its.methods.denoising import MultimodalDenoising
 from its.methods.finishing import Clock
-from its.outputs.sample import Sample
-from its.sampling import Watched
+from its.runs.sample_files import Sample
+from its.specs.prompts import Row
 
 
 @dataclass(kw_only=True)

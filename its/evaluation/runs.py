@@ -15,7 +15,7 @@ from torch import Tensor
 from its import registry
 from its.errors import UserError
 from its.interfaces import Judged, NoiseExpert
-from its.outputs.sample import RECORD, read_record
+from its.runs.sample_files import RECORD, read_record
 
 PICTURE, SOUND = "spectrogram.png", "audio.wav"
 LARGEST = 2**26

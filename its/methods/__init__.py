@@ -14,7 +14,7 @@ DEFAULT = "MultimodalDenoising"
 _MODULES = {
     "MultimodalDenoising": "its.methods.denoising",
     "Imprint": "its.methods.imprint",
-    "ScoreDistillation": "its.methods.distillation",
+    "ScoreDistillation": "its.methods.score_distillation.method",
 }
 """Of this package's own methods."""
 

@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from its.data import Row
+from its.diffusion.guidance import GuidedExpert, TextCache
 from its.errors import UserError
-from its.guidance import GuidedExpert, TextCache
 from its.interfaces import NoiseExpert, Part, Step, Vocoder
 from its.methods.careful import Careful
 from its.methods.sharing import shared
-from its.outputs.sample import Sample
+from its.runs.sample_files import Sample
+from its.specs.prompts import Row
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from its.data import Row
-from its.outputs.sample import Sample
+from its.runs.sample_files import Sample
+from its.specs.prompts import Row
 
 if TYPE_CHECKING:
     from its.methods.base import Method

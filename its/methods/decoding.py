@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from its.audio.spectrogram import AUFFUSION
 from its.interfaces import LatentCodec, NoiseExpert, Part
-from its.spectrogram import AUFFUSION
 
 
 class Decoding(nn.Module):

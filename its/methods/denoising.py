@@ -10,19 +10,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from its.data import Row
+from its.diffusion.graphs import Graphed, SideBySide
+from its.diffusion.guidance import GuidedExpert
+from its.diffusion.noise import generators, initial_noise
+from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, in_turn, participates
 from its.errors import UserError
-from its.graphs import Graphed, SideBySide
-from its.guidance import GuidedExpert
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
 from its.methods import fit
 from its.methods.base import WHERE, Method
 from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
-from its.noise import generators, initial_noise
-from its.outputs.sample import Sample
-from its.sampling import ROUNDING, Interval, Runner, denoise, in_turn, participates
-from its.sweep import Process, batch_key, joined
+from its.runs.sample_files import Sample
+from its.specs.prompts import Row
+from its.specs.sweep import Process, batch_key, joined
 
 
 class MultimodalDenoising(Method):

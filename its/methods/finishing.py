@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from its.color_prompt import color_prompt
-from its.data import Row
 from its.errors import UserError
 from its.interfaces import Colorizer, Part, Vocoder
 from its.methods.base import WHERE
-from its.outputs.sample import Result, Sample
+from its.methods.color_prompt import color_prompt
+from its.runs.sample_files import Result, Sample
+from its.specs.prompts import Row
 
 
 @dataclass

@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 
 from its import registry
+from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, nearest
 from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
-from its.spectrogram import SpectrogramFormat
-from its.sweep import Process
+from its.specs.sweep import Process
 
 SCHEDULE_TOLERANCE = 0.01
 """Of the signal's share, sqrt(alpha_t): a timestep that is rounded changes it by less than 0.002."""

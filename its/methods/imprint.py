@@ -11,18 +11,18 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from its.data import Row
+from its.diffusion.noise import generators, initial_noise
+from its.diffusion.sampling import denoise
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
 from its.methods.base import WHERE, Method
 from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
-from its.noise import generators, initial_noise
-from its.outputs.sample import Sample
-from its.own_files import read_picture, read_sound
-from its.sampling import denoise
-from its.sweep import changed
+from its.runs.sample_files import Sample
+from its.specs.media import read_picture, read_sound
+from its.specs.prompts import Row
+from its.specs.sweep import changed
 
 
 def imprint(spectrogram: Tensor, picture: Tensor, *, rho: float | Tensor, silence: float) -> Tensor:
@@ -80,7 +80,7 @@ class _Alone(Combiner):
 class Imprint(Method):
     """Makes a picture and a spectrogram apart from each other, and imprints the one on the other.
 
-    Either may be a file of the user's own instead: see `its.own_files`.
+    Either may be a file of the user's own instead: see `its.specs.media`.
     """
 
     has_latents = False

@@ -12,9 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from its.audio.spectrogram import AUFFUSION
 from its.interfaces import Judged, Scorer
 from its.registry import register
-from its.spectrogram import AUFFUSION
 from its.weights import PretrainedComponent, Source
 from its_plugins.mini.captions import Kind, classes
 from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, load, loud, shrink

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from its import build as building
-from its import config, registry
+from its import registry
 from its.cli import COMMANDS
-from its.config import split_arguments
-from its.data import PromptGrid
+from its.config.compose import compose as config
+from its.config.compose import split_arguments
+from its.engine import build as building
 from its.errors import UserError
+from its.specs.prompts import PromptGrid
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "configs" / "sweeps").glob("*.yaml"))

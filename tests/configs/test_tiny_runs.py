@@ -9,7 +9,7 @@ import yaml
 
 from its import registry
 from its.cli import main
-from its_plugins.random_weights import stable_diffusion
+from its_plugins.random_weights.stable_diffusion import stable_diffusion
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = (

@@ -101,7 +101,7 @@ def test_the_guides_package_is_found_by_its_entry_point(guide, tmp_path):
 @pytest.fixture
 def tiny_pack(tmp_path, monkeypatch):
     """Tiny random weights under the name of the embedded pack, in its layout."""
-    from its_plugins import random_weights
+    from its_plugins.random_weights import stable_diffusion as random_weights
 
     registry.load_plugins()
     folder = random_weights.stable_diffusion(tmp_path / "pack", unets=("unet", "unet_audio"))

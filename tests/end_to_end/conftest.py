@@ -42,9 +42,9 @@ def downloaded(served_models):
         hub.connect(monkeypatch, cache)
         from its import registry
         from its.weights import prepare
-        from its_plugins.auffusion import Auffusion
-        from its_plugins.hifi_gan import HiFiGAN
-        from its_plugins.stable_diffusion import StableDiffusion
+        from its_plugins.experts.auffusion import Auffusion
+        from its_plugins.experts.stable_diffusion import StableDiffusion
+        from its_plugins.vocoders.hifi_gan import HiFiGAN
 
         registry.load_plugins()
         experts = [StableDiffusion(), Auffusion()]

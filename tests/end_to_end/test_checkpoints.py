@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from its_plugins import random_weights, single_file
-from its_plugins.original_layout import original_layout
+from its_plugins.experts import single_file
+from its_plugins.experts.original_layout import original_layout
+from its_plugins.random_weights import stable_diffusion as random_weights
 
 VISUAL = "--model.experts.visual.init_args"
 ATTENTION = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -96,7 +97,7 @@ def test_a_checkpoint_file_is_expert_and_codec(make, checkpoint):
 
 def test_a_checkpoint_equals_the_folder_that_it_was_made_from(make, checkpoint, tiny, monkeypatch):
     _, picture = make(f"{VISUAL}.weights={checkpoint}")
-    monkeypatch.setattr("its_plugins.stable_diffusion.read_tokenizer", lambda *_: TOKENIZER())
+    monkeypatch.setattr("its_plugins.experts.stable_diffusion.read_tokenizer", lambda *_: TOKENIZER())
     audio = f"--model.experts.audio.init_args.weights={tiny}"  # both with this tokenizer
     _, again = make(f"{VISUAL}.weights={tiny}", audio)
     _, other = make(f"{VISUAL}.weights={checkpoint}", audio)

@@ -33,7 +33,7 @@ def test_plugins_lists_interfaces_names_origins_and_summaries(capsys):
     assert main(["plugins"]) == 0
     out = capsys.readouterr().out
     assert "Scheduler\n  DDIM" in out
-    assert "its_plugins.ddim" in out
+    assert "its_plugins.schedulers.ddim" in out
     assert "pack:mini" in out
 
 

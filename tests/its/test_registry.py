@@ -8,7 +8,7 @@ from its.registry import register
 def test_plugins_come_through_the_entry_points():
     found = registry.classes()
     assert {"StableDiffusion", "Auffusion", "WarmStartAverage", "DDIM", "HiFiGAN", "GriffinLim"} <= found.keys()
-    assert found["DDIM"].__module__ == "its_plugins.ddim"
+    assert found["DDIM"].__module__ == "its_plugins.schedulers.ddim"
     assert registry.failures() == {}
     assert "mini" in registry.packs()
 
@@ -52,7 +52,7 @@ class DDIM(Combiner):
         (Unfinished, "Unfinished can't be registered: it does not define format, forward"),
         (_Private, "configs can only name public classes"),
         (Undocumented, "Undocumented needs a docstring"),
-        (DDIM, "its_plugins.ddim has a plugin of this name already"),
+        (DDIM, "its_plugins.schedulers.ddim has a plugin of this name already"),
     ],
 )
 def test_a_bad_plugin_fails_where_it_is_written(cls, message):

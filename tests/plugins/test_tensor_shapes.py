@@ -11,14 +11,16 @@ from weight_files import save_pickle
 from its.errors import UserError
 from its.weights import hub as hub_of_its
 from its.weights import prepare
-from its_plugins import random_towers, random_weights, random_weights_if
-from its_plugins.autoencoder_kl import AutoencoderKLCodec
-from its_plugins.clap_scorer import CLAPScorer
-from its_plugins.clip_scorer import CLIPScorer
-from its_plugins.deepfloyd_if import DeepFloydIF
-from its_plugins.deepfloyd_if_upscaler import DeepFloydIFUpscaler
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.stable_diffusion import StableDiffusion
+from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
+from its_plugins.experts.deepfloyd_if import DeepFloydIF
+from its_plugins.experts.deepfloyd_if_upscaler import DeepFloydIFUpscaler
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.random_weights import deepfloyd_if as random_weights_if
+from its_plugins.random_weights import dual_encoders as random_towers
+from its_plugins.random_weights import stable_diffusion as random_weights
+from its_plugins.scorers.clap_scorer import CLAPScorer
+from its_plugins.scorers.clip_scorer import CLIPScorer
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 SMALL_VAE = {"layers_per_block": 1, "norm_num_groups": 2, "block_out_channels": [4, 4, 4, 4]}
 SD = random_weights.stable_diffusion

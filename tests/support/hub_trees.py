@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor
 
-from its_plugins import random_towers, random_weights, random_weights_if
-from its_plugins.hifi_gan import write_random_checkpoint
-from its_plugins.random_weights import write_json
+from its_plugins.random_weights import deepfloyd_if as random_weights_if
+from its_plugins.random_weights import dual_encoders as random_towers
+from its_plugins.random_weights import stable_diffusion as random_weights
+from its_plugins.random_weights.stable_diffusion import write_json
+from its_plugins.vocoders.hifi_gan import write_random_checkpoint
 
 UNUSED = b"not needed: this file must not be read\n"
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from its.cli import main
 from its.errors import UserError
-from its.outputs.metadata import read_metadata
-from its.outputs.sample import read_record
-from its_plugins import random_weights_if
+from its.media.metadata import read_metadata
+from its.runs.sample_files import read_record
+from its_plugins.random_weights import deepfloyd_if as random_weights_if
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_colors_of_a_run(run, overlay, capsys):
 
 
 def test_again_makes_nothing_and_more_makes_only_those(run, overlay, monkeypatch):
-    from its_plugins.factorized_diffusion import FactorizedDiffusion
+    from its_plugins.colorizers.factorized_diffusion import FactorizedDiffusion
 
     made, forward = [], FactorizedDiffusion.forward
 
@@ -194,7 +194,7 @@ def test_the_run_s_own_colorizer_and_keys_of_the_command_line(config, overlay, t
 
 
 def test_a_sample_that_fails_leaves_the_others_and_its_record(run, overlay, monkeypatch, capsys):
-    from its_plugins.factorized_diffusion import FactorizedDiffusion
+    from its_plugins.colorizers.factorized_diffusion import FactorizedDiffusion
 
     forward = FactorizedDiffusion.forward
     calls = []

@@ -15,7 +15,7 @@ from its.commands import checkup
 from its.commands.checkup import GIB
 from its.commands.components import components
 from its.weights import hub as hub_of_its
-from its_plugins.clip_scorer import CLIPScorer
+from its_plugins.scorers.clip_scorer import CLIPScorer
 
 
 def found(check):

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 from its.cli import main
-from its.outputs.stored import samples_of
-from its.outputs.wandb_log import numbers, runs_of, seconds_of, summary_of
+from its.report.wandb_log import numbers, runs_of, seconds_of, summary_of
+from its.runs.stored import samples_of
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 

@@ -10,7 +10,7 @@ import yaml
 from its.cli import main
 from its.commands import reproduce
 from its.evaluation.paper import EXPERIMENTS
-from its_plugins import random_towers
+from its_plugins.random_weights import dual_encoders as random_towers
 
 ROOT = Path(__file__).parents[3]
 OURS = ["--rows", "visual_only", "audio_only", "multimodal_denoising"]

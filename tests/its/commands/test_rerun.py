@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from its.cli import main
-from its.outputs.metadata import append_comment, read_metadata, write_png
+from its.media.metadata import append_comment, read_metadata, write_png
 
 FILES = ["spectrogram.png", "image.png", "audio.wav", "video.mp4", "sample.json"]
 

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 from PIL import Image
 
+from its.audio.spectrogram import AUFFUSION
 from its.cli import main
-from its.commands.pictures import read_picture
 from its.commands.spectrogram import draw
 from its.errors import UserError
-from its.spectrogram import AUFFUSION
+from its.media.pictures import read_picture
 
 GRAY = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
 

@@ -83,7 +83,7 @@ def test_colour_is_above_and_stereo_stays_stereo(run):
 
 def test_videos_say_how_they_were_made_unless_told_not_to(run):
     from its.errors import UserError
-    from its.outputs.metadata import read_metadata
+    from its.media.metadata import read_metadata
 
     assert main(["video", str(run)]) == 0
     assert read_metadata(run / "samples/a/video.mp4")["id"] == "a"

@@ -10,15 +10,15 @@ import torch
 import yaml
 
 from its import registry
-from its.build import build
 from its.cli import main
+from its.diffusion.sampling import Watched, denoise
+from its.engine.build import build
 from its.evaluation.pruning import Pruned
 from its.evaluation.ranking import Keep, Prune
 from its.interfaces import Combiner
 from its.methods.finishing import Clock
-from its.sampling import Watched, denoise
-from its_plugins import random_towers
-from its_plugins.ddim import DDIM
+from its_plugins.random_weights import dual_encoders as random_towers
+from its_plugins.schedulers.ddim import DDIM
 
 registry.load_plugins()
 

@@ -15,7 +15,7 @@ from its.errors import UserError
 from its.evaluation import scoring
 from its.evaluation.choosing import chosen
 from its.evaluation.runs import read_picture, read_runs, read_sound, roles_of
-from its_plugins import random_towers
+from its_plugins.random_weights import dual_encoders as random_towers
 
 _spec = importlib.util.spec_from_file_location("evaluation_runs", Path(__file__).with_name("conftest.py"))
 _runs = importlib.util.module_from_spec(_spec)

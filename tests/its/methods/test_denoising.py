@@ -6,18 +6,18 @@ from functools import partialmethod
 import pytest
 import torch
 
-from its.data import Row
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner
 from its.methods.denoising import MultimodalDenoising
+from its.specs.prompts import Row
 from its.weights import WeightsNotFound
-from its_plugins.auffusion import Auffusion
-from its_plugins.ddim import DDIM
-from its_plugins.griffin_lim import GriffinLim
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.random_weights import SCHEDULER
-from its_plugins.stable_diffusion import StableDiffusion
-from its_plugins.warm_start_average import WarmStartAverage
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.random_weights.stable_diffusion import SCHEDULER
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.vocoders.griffin_lim import GriffinLim
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}
 
@@ -144,7 +144,7 @@ def test_loading_twice_changes_nothing(tiny):
 
 
 def test_any_vocoder_of_the_format_fits(tiny):
-    from its.spectrogram import AUFFUSION
+    from its.audio.spectrogram import AUFFUSION
 
     model = method(tiny, vocoder=GriffinLim(format=replace(AUFFUSION, n_mels=64), iterations=2), steps=2)
     assert make(model, row())[0].waveform.shape == (96 * 160,)
@@ -286,7 +286,7 @@ def test_a_canvas_that_does_not_fit(tiny, changes, message):
 
 
 def test_a_vocoder_of_another_format_is_named(tiny):
-    from its.spectrogram import AUFFUSION
+    from its.audio.spectrogram import AUFFUSION
 
     other = GriffinLim(format=replace(AUFFUSION, n_mels=64, hop_length=200, name="Slow"))
     with pytest.raises(

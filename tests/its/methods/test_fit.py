@@ -11,16 +11,16 @@ from its.errors import UserError
 from its.interfaces import IdentityCodec
 from its.methods import fit
 from its.methods.denoising import MultimodalDenoising
-from its_plugins import random_weights_if
-from its_plugins.auffusion import Auffusion
-from its_plugins.autoencoder_kl import AutoencoderKLCodec
-from its_plugins.ddim import DDIM
-from its_plugins.deepfloyd_if import DeepFloydIF
-from its_plugins.diffusers_scheduler import DiffusersScheduler
-from its_plugins.griffin_lim import GriffinLim
-from its_plugins.noise_schedule import alphas_of
-from its_plugins.stable_diffusion import StableDiffusion
-from its_plugins.warm_start_average import WarmStartAverage
+from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.deepfloyd_if import DeepFloydIF
+from its_plugins.experts.noise_schedule import alphas_of
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.random_weights import deepfloyd_if as random_weights_if
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
+from its_plugins.vocoders.griffin_lim import GriffinLim
 
 STEPS = (20, 25, 50, 100)
 SPACED = ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler")

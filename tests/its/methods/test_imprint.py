@@ -9,17 +9,17 @@ import torch
 import yaml
 from PIL import Image
 
+from its.audio.spectrogram import AUFFUSION
 from its.cli import main
-from its.data import PromptGrid, Row
 from its.errors import UserError
 from its.interfaces import Colorizer
 from its.methods.imprint import Imprint, imprint
-from its.spectrogram import AUFFUSION
-from its_plugins.auffusion import Auffusion
-from its_plugins.ddim import DDIM
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.random_weights import SCHEDULER
-from its_plugins.stable_diffusion import StableDiffusion
+from its.specs.prompts import PromptGrid, Row
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.random_weights.stable_diffusion import SCHEDULER
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 ROOT = Path(__file__).parents[3]
 PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}

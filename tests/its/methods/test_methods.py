@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from its import registry
-from its.build import parse
+from its.engine.build import parse
 from its.errors import UserError
 from its.interfaces import Combiner, NoiseExpert, Scheduler, Vocoder
 from its.methods import DEFAULT, method_class
@@ -32,7 +32,7 @@ class Upside(MultimodalDenoising):
 
 @pytest.fixture
 def short_of_weights(monkeypatch):
-    from its import build
+    from its.engine import build
 
     registry.load_plugins()
     monkeypatch.setattr(build.PredictCLI, "instantiate_trainer", lambda cli: None)

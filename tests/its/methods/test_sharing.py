@@ -1,7 +1,7 @@
 from its.methods.sharing import shared
-from its_plugins.auffusion import Auffusion
-from its_plugins.stable_diffusion import StableDiffusion
-from its_plugins.view import View
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.experts.view import View
 
 
 def test_equal_experts_are_one_object_under_their_names():

@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from its.data import Row
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
-from its_plugins.alternation import Alternation
-from its_plugins.auffusion import Auffusion
-from its_plugins.ddim import DDIM
-from its_plugins.griffin_lim import GriffinLim
-from its_plugins.hifi_gan import HiFiGAN
-from its_plugins.random_weights import SCHEDULER
-from its_plugins.regions import Regions
-from its_plugins.scheduled_average import ScheduledAverage
-from its_plugins.stable_diffusion import StableDiffusion
-from its_plugins.view import View
-from its_plugins.warm_start_average import WarmStartAverage
+from its.specs.prompts import Row
+from its_plugins.combiners.alternation import Alternation
+from its_plugins.combiners.regions import Regions
+from its_plugins.combiners.scheduled_average import ScheduledAverage
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.experts.view import View
+from its_plugins.random_weights.stable_diffusion import SCHEDULER
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.vocoders.griffin_lim import GriffinLim
+from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 STEPS = 5
 
@@ -133,8 +133,8 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
 
 def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_noise(tiny):
     """The whole loop commutes with a view: the wrapped expert makes v^-1 of what the bare one makes of v(z)."""
-    from its.guidance import GuidedExpert
-    from its.sampling import denoise
+    from its.diffusion.guidance import GuidedExpert
+    from its.diffusion.sampling import denoise
 
     bare = Auffusion(weights=str(tiny / "auffusion"))
     bare.prepare()

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from its.interfaces import Judged
-from its_plugins.mini import sounds
 from its_plugins.mini.captions import AUDIO, VISUAL
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
 from its_plugins.mini.judge_network import CLASSES, Classifier, loud, shrink
+from its_plugins.mini.training import sounds
 
 ROOT = Path(__file__).parents[3]
 SHEET = ROOT / "docs/images/pack_sheet.png"

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from its import registry
 from its.cli import main
-from its.data import PromptGrid
-from its_plugins.auffusion import Auffusion
-from its_plugins.stable_diffusion import StableDiffusion
+from its.specs.prompts import PromptGrid
+from its_plugins.experts.auffusion import Auffusion
+from its_plugins.experts.stable_diffusion import StableDiffusion
 
 ROOT = Path(__file__).parents[3]
 PACK = registry.packs()["mini"].folder

@@ -1,0 +1,119 @@
+"""`its predict`: a YAML file names the parts, LightningCLI builds them, Lightning's predict loop runs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from its import registry
+from its.config.compose import split_arguments
+from its.engine.build import PredictCLI, build
+from its.errors import UserError
+from its.report.gallery import write_gallery
+from its.report.page import PAGE
+from its.report.wandb_log import log_samples, runs_of, stored
+from its.runs.directory import check_writable, report, resolved, save_config
+from its.runs.resume import Standing, check_same_settings, look
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command.
+
+    Returns:
+        0 when every sample was made, 1 when some failed, 130 when it was interrupted.
+
+    Raises:
+        UserError: the command line, a config or an input is wrong; nothing was made.
+    """
+    quiet()
+    files, modules, rest = split_arguments(arguments)
+    rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
+    registry.load_plugins()
+    registry.load_modules(modules)
+    return make(build(files, rest, modules))
+
+
+def make(cli: PredictCLI) -> int:
+    """Make the samples of a run that was built; as `main`."""
+    first = cli.trainer.is_global_zero
+    before = Standing()
+    tried: list[int] = []
+    if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
+        config = resolved(cli)
+        before = look(cli.output / "samples", [name for _, name in cli.work], cli.save, prunes=cli.datamodule.by_pair)
+        check_same_settings(cli.output, config, before, mixed=cli.config.mixed)
+        tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
+        cli.datamodule.open_rows = tried
+        cli.progress.expect(len(tried), earlier=len(cli.work) - len(tried), config=config)
+    needs_weights = bool(tried) or _has_started_peers(cli)
+    if needs_weights:
+        cli.check_room()
+    check_writable(cli.output)
+    status = 0
+    if needs_weights:
+        cli.prepare()
+        if first:
+            runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin
+            save_config(config, cli.output)
+        status = _run(cli)
+    if not first:
+        return status
+    if cli.judging is not None and not status:
+        names = [name for _, name in cli.work]
+        cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
+    changed = tried or cli.judging is not None
+    if changed or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
+        _show(cli.output)
+    log(cli)
+    reported = report(cli.output, cli.work, before=before, tried=tried)
+    return status or reported
+
+
+def log(cli: PredictCLI) -> None:
+    """Log the samples of all ranks where the trainer's logger is W&B's; the run folder has them."""
+    for run in runs_of(cli.trainer):
+        log_samples(run, stored(cli.output, [name for _, name in cli.work]))
+        run.finish()
+
+
+def _has_started_peers(cli: PredictCLI) -> bool:
+    """Whether other processes are there already, and would wait for this one in vain."""
+    environment = getattr(cli.trainer.strategy, "cluster_environment", None)
+    return environment is not None and cli.trainer.world_size > 1 and environment.creates_processes_externally
+
+
+def _run(cli: PredictCLI) -> int:
+    """Make the samples. 0, or the exit status where it had to stop early; what was made is whole."""
+    try:
+        cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        print("its: interrupted; the same command goes on where this stopped", file=sys.stderr)
+        return 130
+    cli.peers.wait()
+    if cli.model.stopped is not None:
+        print(f"its: stopped: {cli.model.stopped}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _show(output: Path) -> None:
+    """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
+    try:
+        page, _ = write_gallery([output], output)
+        print(f"its: look and listen: {page}")
+    except UserError as error:
+        print(f"its: no page that shows the run: {error}", file=sys.stderr)
+
+
+def quiet() -> None:
+    """Warnings as one line each; none of Lightning's hints about things that are meant here."""
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *where: (
+        f"its: {message}\n" if category is UserWarning else plain(message, category, *where)
+    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
+        warnings.filterwarnings("ignore", message=pattern)

@@ -1,0 +1,1 @@
+"""Configs: YAML and the command line to one checked mapping."""

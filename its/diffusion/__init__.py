@@ -1,0 +1,1 @@
+"""The maths of joint denoising, free of Lightning and files."""

@@ -1,0 +1,1 @@
+"""Lightning's predict loop: building it, its trainer, progress, and several processes."""

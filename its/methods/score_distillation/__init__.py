@@ -1,0 +1,1 @@
+"""Score distillation, the baseline of the paper: a picture that is optimised."""

@@ -1,0 +1,53 @@
+"""An optimisation on disk, so that a killed run goes on where it was, to the same bits on the same device."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from its.methods.score_distillation.optimisation import Optimisation
+
+
+def save_checkpoint(path: Path, state: Optimisation) -> None:
+    """Write everything that an optimisation goes on from, atomically: theta, norms, optimiser, generator, iteration."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Tensor] = {f"image.{name}": x for name, x in state.image.state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": x for name, x in moments.items()}
+    tensors["generator"] = state.generator.get_state()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    save_file({name: x.contiguous() for name, x in tensors.items()}, partial, metadata={"done": str(state.done)})
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path, state: Optimisation) -> bool:
+    """Bring an optimisation, which was made as the saved one was, to where that one is.
+
+    Returns:
+        Whether there was a checkpoint.
+
+    Raises:
+        ValueError: the file is damaged, or of another optimisation. The state is no longer of use.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return False
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            state.done = int(file.metadata()["done"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name in [name for name in tensors if name.startswith("optimizer.")]:
+            _, number, which = name.split(".")
+            moments.setdefault(int(number), {})[which] = tensors.pop(name)
+        state.generator.set_state(tensors.pop("generator"))
+        state.image.load_state_dict({name.removeprefix("image."): x for name, x in tensors.items()})
+        state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": moments})
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} can't be read ({str(error).partition(chr(10))[0]})") from error
+    return True

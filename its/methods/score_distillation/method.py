@@ -1,0 +1,303 @@
+"""Multimodal score distillation (SDS), the paper's slow baseline: an image optimised under several experts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from its.diffusion.noise import generators
+from its.errors import UserError
+from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Step, Vocoder
+from its.methods import fit
+from its.methods.base import WHERE, Method
+from its.methods.decoding import first_expert
+from its.methods.finishing import Clock, Finishing
+from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
+from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
+from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
+from its.runs.sample_files import CHECKPOINT, Sample, sample_id
+from its.specs.prompts import Row
+from its.specs.sweep import changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Process:
+    """What a sweep can change."""
+
+    guides: Mapping[str, Guide]
+    iterations: int
+    learning_rate: float
+
+    def changed(self, settings: Mapping[str, Any]) -> _Process:
+        """With a row's settings. Raises UserError: they make no sense."""
+        weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
+        numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
+        parts = changed(numbers, settings)
+        if not isinstance(parts["guides"], Mapping):
+            raise UserError(f"data.sweep: there is no setting guides to sweep over, but {', '.join(weights)} of it")
+        guides = {n: replace(guide, weight=parts["guides"][f"{n}.weight"]) for n, guide in self.guides.items()}
+        return _Process(**parts | {"guides": guides})
+
+
+class ScoreDistillation(Method):
+    """Optimises an implicit image, with the gradients of score distillation of every expert (Eq. 7 of the paper).
+
+    Experts need not share a latent space or a noise schedule: each has its own codec, which has to encode with
+    gradients. An unfinished sample keeps a checkpoint in its folder; the same command goes on from it.
+    """
+
+    needs_gradients = True
+    has_latents = False
+
+    def __init__(
+        self,
+        *,
+        experts: dict[str, NoiseExpert],
+        vocoder: Vocoder,
+        colorizer: Colorizer | None = None,
+        guides: dict[str, Guide] | None = None,
+        iterations: int = 40_000,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 1e-3,
+        timesteps: tuple[float, float] = (0.02, 0.98),
+        network: Network = PAPER,
+        probes: int = 16,
+        checkpoint_every: int = 500,
+        canvas: tuple[int, int] = (256, 1024),
+        trim: int = 32,
+        fallback: str | None = None,
+    ) -> None:
+        """Args:
+        experts: whose opinions count, by names that prompts, guidance scales and guides refer to.
+        vocoder: plays the image.
+        colorizer: makes a colour picture of the gray one.
+        guides: for each expert how it looks at the image, its weight and when it begins; by default at the whole of
+            it, with weight 1, from the beginning.
+        iterations: of the optimiser.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        timesteps: shares of the experts' training timesteps between which t is drawn.
+        network: sizes of the implicit image.
+        probes: (t, eps) that each expert's error is measured with, before and after, for `sample.json`.
+        checkpoint_every: iterations after which work is kept on disk.
+        canvas: rows and columns of the picture. Rows are mel bands.
+        trim: columns cut from the end, with their sound: padding of Auffusion's training data.
+        fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
+        """
+        if not experts:
+            raise UserError("model.experts is empty; name at least one")
+        fit.check_canvas(canvas, trim)
+        super().__init__(experts=experts, fallback=fallback)
+        guides = dict.fromkeys(experts, Guide()) | (guides or {})
+        fit.check_names("model.guides", guides, experts)
+        self.process = _Process(guides=guides, iterations=iterations, learning_rate=learning_rate)
+        self.weight_decay = weight_decay
+        self.timesteps = timesteps
+        self.network = network
+        self.probes = probes
+        self.checkpoint_every = checkpoint_every
+        self.canvas = canvas
+        self.codecs = nn.ModuleDict({name: expert.codec() for name, expert in experts.items()})
+        self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
+        self._check_numbers()
+
+    def parts(self) -> list[tuple[str, Part]]:
+        """Experts, their codecs, vocoder and colorizer."""
+        experts: list[tuple[str, Part]] = [(f"experts.{name}", expert) for name, expert in self.named_experts()]
+        codecs: dict[int, tuple[str, Part]] = {}
+        for name, codec in self._named_codecs():
+            codecs.setdefault(id(codec), (f"codecs.{name}", codec))
+        return [*experts, *codecs.values(), *self.finishing.parts()]
+
+    def check(self) -> None:
+        """Every expert's view suits its codec, and the vocoder plays what is drawn."""
+        experts, iterations = dict(self.named_experts()), self.process.iterations
+        for name, codec in self._named_codecs():
+            view = self.process.guides[name].view(self.canvas)
+            try:
+                codec.latent_shape(view)
+            except ValueError as error:
+                raise UserError(f"model.guides.{name}: {error}") from None
+            fit.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
+        fit.check_parts(self.finishing.parts(), canvas=self.canvas, steps=iterations)
+        fit.check_formats(experts=experts, vocoder=self.finishing.vocoder)
+        fit.check_bands(self.canvas, self.finishing.vocoder)
+        fit.check_color(colorizer=self.finishing.colorizer, experts=experts)
+        known: list[tuple[dict[str, Any], LatentCodec]] = []
+        for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
+            record = codec.provenance()
+            same = next((other for seen, other in known if seen == record), None)
+            if same is not None:
+                self.codecs[name] = same
+            elif record is not None:
+                known.append((record, codec))
+
+    def on_predict_start(self) -> None:
+        """Try the encoders, now that they are loaded.
+
+        Raises:
+            UserError: one can't encode, or not with gradients.
+        """
+        for name, codec in self._named_codecs():
+            view = self.process.guides[name].view(self.canvas)
+            fit.check_encoder(name, codec, view, self.device)
+
+    def settings(self, row: Row) -> dict[str, Any]:
+        """Everything under `model` that a sample depends on."""
+        process, finishing = self._process_of(row), self.finishing
+        seen = first_expert(dict(self.named_experts()), of_sound=False)
+        return {
+            "method": "score distillation",
+            "guides": {name: asdict(guide) for name, guide in process.guides.items()},
+            "iterations": process.iterations,
+            "learning_rate": process.learning_rate,
+            "weight_decay": self.weight_decay,
+            "timesteps": list(self.timesteps),
+            "network": asdict(self.network),
+            "vocoder": finishing.vocoder.describe(without=WHERE),
+            "colorizer": finishing.coloring(row, row.prompts[seen]),
+            "canvas": list(self.canvas),
+            "trim": finishing.trim,
+        }
+
+    def length(self, row: Row) -> str:
+        """Iterations."""
+        return f"{self._process_of(row).iterations} iterations"
+
+    def batch_key(self, row: Row) -> str:
+        """Rows are made one after the other; those of a batch take equally long."""
+        return str(self._process_of(row).iterations)
+
+    def make(self, rows: Sequence[Row]) -> list[Sample]:
+        """One optimisation after the other, then what is done with all pictures."""
+        clock, scores, images = Clock(self.device), [], []
+        with clock("optimise"), torch.inference_mode(False), torch.enable_grad():
+            for number, row in enumerate(rows):
+                image, measured = self._optimise(row, self._teller(number, rows))
+                images.append(image)
+                scores.append(measured)
+        x = torch.cat(images).expand(-1, 3, -1, -1)
+        seen = first_expert(dict(self.named_experts()), of_sound=False)
+        samples = self.finishing(
+            rows,
+            latents=None,
+            picture=x,
+            spectrogram=self.finishing.vocoder.format.sounding(x),
+            prompts=[row.prompts[seen] for row in rows],
+            sources=generators([row.seed for row in rows]),
+            clock=clock,
+        )
+        return [replace(sample, scores=measured) for sample, measured in zip(samples, scores, strict=True)]
+
+    def _optimise(self, row: Row, tell: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
+        """One row -> its image (1, 1, H, W), and each expert's error before and after.
+
+        An image that is no longer finite comes back as it is, and leaves no checkpoint.
+        """
+        process, critics = self._process_of(row), self._critics(row)
+        before = self._errors(self._begun(row), critics)
+        state, path = self._resumed(row)
+
+        def after_each(state: Optimisation) -> None:
+            tell(state)
+            if state.done % self.checkpoint_every == 0 or state.done == process.iterations:
+                if not all(bool(x.isfinite().all()) for x in state.image.parameters()):
+                    raise FloatingPointError
+                if path is not None:
+                    save_checkpoint(path, state)
+
+        try:
+            distil(state, critics=list(critics.values()), iterations=process.iterations, after_each=after_each)
+        except FloatingPointError:
+            if path is not None:
+                path.unlink(missing_ok=True)
+        after = self._errors(state, critics)
+        with torch.no_grad():
+            return state.image.eval()(), {
+                "denoising_error": {name: {"before": before[name], "after": after[name]} for name in critics}
+            }
+
+    def _begun(self, row: Row) -> Optimisation:
+        """The beginning, which depends on the row's seed alone."""
+        (generator,) = generators([row.seed])
+        image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
+        rate = self._process_of(row).learning_rate
+        optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=self.weight_decay)
+        return Optimisation(image=image, optimizer=optimizer, generator=generator)
+
+    def _resumed(self, row: Row) -> tuple[Optimisation, Path | None]:
+        """Where an earlier run was stopped, or else the beginning; and where checkpoints go."""
+        state = self._begun(row)
+        if self.samples is None:
+            return state, None
+        path = self.samples / sample_id(row, self.definition(row)) / CHECKPOINT
+        try:
+            load_checkpoint(path, state)
+        except ValueError as error:
+            warnings.warn(f"{error}: the sample begins anew", stacklevel=1)
+            state = self._begun(row)
+        return state, path
+
+    def _critics(self, row: Row) -> dict[str, Critic]:
+        codecs, critics = dict(self._named_codecs()), {}
+        for name, expert in self.named_experts():
+            guide, alphas = self._process_of(row).guides[name], expert.alphas()
+            first, last = (int(share * len(alphas)) for share in self.timesteps)
+            critics[name] = Critic(
+                guide=guide,
+                codec=codecs[name],
+                expert=self.guided(name, expert, [row] * guide.crops),
+                alphas=alphas,
+                timesteps=(first, min(last, len(alphas) - 1)),
+            )
+        return critics
+
+    def _errors(self, state: Optimisation, critics: Mapping[str, Critic]) -> dict[str, float]:
+        state.image.train(state.done == 0)  # at the beginning the norms have no running means yet
+        with torch.no_grad():
+            image = state.image()
+        return errors(image, critics, probes=self.probes, seed=0)
+
+    def _teller(self, number: int, rows: Sequence[Row]) -> Callable[[Optimisation], None]:
+        """Tells the progress bar of an iteration of one of a batch's rows."""
+        process, report = self._process_of(rows[number]), self.report(len(rows))
+        iterations = process.iterations
+
+        def tell(state: Optimisation) -> None:
+            if report is not None:
+                index = state.done - 1
+                weights = {name: guide.weight * (index >= guide.begin) for name, guide in process.guides.items()}
+                here = number * iterations + index
+                report(Step(index=here, steps=iterations * len(rows), timestep=0, weights=weights))  # t is random
+
+        return tell
+
+    def _named_codecs(self) -> list[tuple[str, LatentCodec]]:
+        named = []
+        for name, codec in self.codecs.items():
+            assert isinstance(codec, LatentCodec)
+            named.append((name, codec))
+        return named
+
+    def _process_of(self, row: Row) -> _Process:
+        return self.process.changed(row.settings) if row.settings else self.process
+
+    def _check_numbers(self) -> None:
+        for name in ("probes", "checkpoint_every"):
+            if (count := getattr(self, name)) < 1:
+                raise UserError(f"model.{name} is {count}; expected 1 or more")
+        if self.process.iterations < 1:
+            raise UserError(f"model.iterations is {self.process.iterations}; expected 1 or more")
+        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+            raise UserError(f"model.timesteps is {list(self.timesteps)}; expected two shares, such as [0.02, 0.98]")
+        for name, guide in self.process.guides.items():
+            if wrong := guide.misfit(self.canvas):
+                raise UserError(f"model.guides.{name}: {wrong}")
+        if all(guide.begin > 0 for guide in self.process.guides.values()):
+            raise UserError("model.guides: nobody begins at iteration 0, so there is nothing to follow until then")

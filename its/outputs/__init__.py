@@ -1,1 +1,0 @@
-"""The run folder: samples, progress, and what came of every row."""

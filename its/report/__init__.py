@@ -1,0 +1,1 @@
+"""Pages, studies and logs of runs."""

@@ -1,0 +1,125 @@
+"""Samples in Weights & Biases: a table with media, and a summary. Config and progress are `its.engine.progress`'s.
+
+The run folder is the truth; what is logged is read from it, at the end of `its predict` or later by `its log`. Media
+are uploaded from the files that are there. Keys are wandb's business: none is read, shown or written here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from its.errors import UserError
+from its.runs.stored import Stored
+
+TABLE = "table"
+
+MEDIA = {"spectrogram": "spectrogram.png", "color": "color.png", "sound": "audio.wav", "video": "video.mp4"}
+"""Columns of the table, and the files that they show. A file that no sample has gets no column."""
+
+
+def runs_of(trainer: Trainer) -> list[Any]:
+    """The W&B runs that a trainer logs to; none on other ranks than 0, and none where its logger is another.
+
+    Raises:
+        UserError: W&B can't begin.
+    """
+    if not trainer.is_global_zero or not trainer.loggers:
+        return []
+    from lightning.pytorch.loggers import WandbLogger
+
+    found = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    if not found:
+        return []
+    from wandb.errors import Error
+
+    try:
+        return [logger.experiment for logger in found]
+    except Error as error:
+        raise UserError(f"trainer.logger: {plain(error)}") from None
+
+
+def plain(error: Exception) -> str:
+    """What wandb says of an error, in one line with what to do."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return f"W&B can't begin: {said:.300}. Without a login or a network: mode offline, and `wandb sync` later"
+
+
+def log_samples(run: Any, samples: Sequence[Stored]) -> None:
+    """Log samples of a run folder into a W&B run: the table, and the summary that sweeps look at.
+
+    Args:
+        run: what `wandb.init` gave.
+        samples: made and failed ones.
+    """
+    whole = [sample for sample in samples if sample.whole]
+    if whole:
+        run.log({TABLE: table_of(whole)})
+    run.summary.update(summary_of(samples))
+
+
+def table_of(samples: Sequence[Stored]) -> Any:
+    """Whole samples -> a `wandb.Table` with a row for each: id, prompts, seed, media, scores, seconds."""
+    import wandb
+
+    kinds = {"spectrogram": wandb.Image, "color": wandb.Image, "sound": wandb.Audio, "video": wandb.Video}
+    shown = {column: name for column, name in MEDIA.items() if any(s.file(name) for s in samples)}
+    experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
+    scores = [dict(numbers(sample.record.get("scores") or {})) for sample in samples]
+    scored = list(dict.fromkeys(name for each in scores for name in each))
+    table = wandb.Table(columns=["id", *experts, "seed", *shown, *scored, "seconds"])
+    for sample, own in zip(samples, scores, strict=True):
+        record = sample.record
+        files = [(kinds[column], sample.file(name)) for column, name in shown.items()]
+        table.add_data(
+            record["id"],
+            *(record["prompts"].get(name) for name in experts),
+            record["seed"],
+            *(None if path is None else kind(str(path)) for kind, path in files),
+            *(own.get(name) for name in scored),
+            seconds_of(record),
+        )
+    return table
+
+
+def summary_of(samples: Sequence[Stored]) -> dict[str, float]:
+    """Counts, mean seconds for a sample, and the mean of each score over the samples that have it."""
+    whole = [sample.record for sample in samples if sample.whole]
+    summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
+    columns: dict[str, list[float]] = {}
+    for record in whole:
+        for name, value in numbers(record.get("scores") or {}):
+            columns.setdefault(f"scores/{name}", []).append(value)
+        if (seconds := seconds_of(record)) is not None:
+            columns.setdefault("seconds_per_sample", []).append(seconds)
+    return summary | {name: fmean(values) for name, values in columns.items()}
+
+
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """What a sample took: its share of the time of its batch."""
+    timings = dict(record.get("timings") or {})
+    size = timings.pop("batch_size", 1)
+    return sum(timings.values()) / size if timings else None
+
+
+def numbers(scores: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, float]]:
+    """The finite numbers in nested mappings, by keys with dots."""
+    for name, value in scores.items():
+        full = f"{key}.{name}".lstrip(".")
+        if isinstance(value, Mapping):
+            yield from numbers(value, full)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield full, float(value)
+
+
+def stored(output: Path, names: Sequence[str]) -> list[Stored]:
+    """The samples of these ids that a run folder holds, by whatever rank made them."""
+    from its.runs.sample_files import read_record
+
+    found = [(output / "samples" / name, read_record(output / "samples" / name)) for name in names]
+    return [Stored(folder=folder, record=record) for folder, record in found if record is not None]

@@ -1,0 +1,144 @@
+"""The colour pictures of a run's samples: which are wanted, which are there, and how they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from its.methods.color_prompt import color_prompt
+from its.errors import UserError
+from its.media.metadata import write_png
+from its.runs.sample_files import eight_bit, read_record, write_record
+from its.runs.stored_video import color_pictures, color_video
+from its.registry import classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colors:
+    """What the colours of one sample are to be.
+
+    Attributes:
+        folder: the sample's.
+        record: its `sample.json` as it was read.
+        prompt: for the colorizer.
+        count: how many pictures.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    prompt: str
+    count: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns, as the record says."""
+        settings = self.record["settings"]
+        return settings["canvas"][0], settings["canvas"][1] - settings["trim"]
+
+    def path(self, number: int) -> Path:
+        """Where picture `number`, from 1, goes: `color.png`, `color_2.png` and so on."""
+        return self.folder / ("color.png" if number == 1 else f"color_{number}.png")
+
+    def missing(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> list[int]:
+        """Numbers of the pictures that are not there, as this colorizer with these weights makes them."""
+        same = self.record["settings"].get("colorizer") == {**coloring, "prompt": self.prompt}
+        same = same and self.record["weights"].get("colorizer") == weights
+        return [n for n in range(1, self.count + 1) if not (same and self.path(n).exists())]
+
+    def gray(self) -> Tensor:
+        """The spectrogram, of both channels where it is in stereo: (1, h, w) in [0, 1].
+
+        Raises:
+            UserError: it can't be read, or is not of the size that the record says.
+        """
+        from PIL import Image
+
+        path = self.folder / "spectrogram.png"
+        try:
+            with Image.open(path) as picture:
+                pixels = np.asarray(picture, dtype=np.float32)
+        except OSError as error:
+            raise UserError(f"{path} can't be read: {error}") from None
+        if pixels.ndim == 3:  # stereo
+            pixels = pixels.mean(-1)
+        if pixels.shape != self.size:
+            raise UserError(
+                f"{path} has {pixels.shape[0]} rows and {pixels.shape[1]} columns; expected {self.size[0]} and "
+                f"{self.size[1]}, as sample.json says: make the sample again"
+            )
+        return torch.from_numpy(pixels / 255)[None]
+
+    def source(self, number: int) -> torch.Generator:
+        """The noise of picture `number`: it depends on the sample's seed and the number alone."""
+        digest = hashlib.sha256(f"color {self.record['seed']} {number}".encode()).digest()
+        return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def write(self, number: int, rgb: Tensor) -> None:
+        """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
+        partial = self.folder / "color.png.partial"
+        write_png(partial, eight_bit(rgb))
+        color_video(self.path(number)).unlink(missing_ok=True)
+        os.replace(partial, self.path(number))
+
+    def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
+        """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""
+        kept = {self.path(number) for number in range(1, self.count + 1)}
+        before = self.record["settings"].get("colorizer")
+        if before != {**coloring, "prompt": self.prompt}:
+            for path in set(color_pictures(self.folder)) - kept:
+                color_video(path).unlink(missing_ok=True)
+                path.unlink()
+        settings = {**self.record["settings"], "colorizer": {**coloring, "prompt": self.prompt}}
+        parts = {**self.record["weights"], "colorizer": weights}
+        write_record(self.folder, {**self.record, "settings": settings, "weights": parts})
+
+
+def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
+    """What is to be made of the whole samples of a run folder, in the order of their names.
+
+    Args:
+        run: a folder that `its predict` wrote.
+        prompt: for all of them; None makes one of each sample's own.
+        count: pictures for each.
+
+    Raises:
+        UserError: it is no run folder, has no whole sample, or a prompt can't be made.
+    """
+    if not (run / "samples").is_dir():
+        raise UserError(f"{run} is no run: it has no folder samples; expected a folder that its predict wrote")
+    records = [(path, read_record(path)) for path in sorted((run / "samples").iterdir())]
+    whole = [(path, record) for path, record in records if record is not None and record.get("status") == "ok"]
+    if not whole:
+        raise UserError(f"{run} has no whole sample in samples/, so there is nothing to colour")
+    return [
+        Colors(folder=path, record=record, prompt=prompt or _own_prompt(path, record), count=count)
+        for path, record in whole
+    ]
+
+
+def _own_prompt(folder: Path, record: Mapping[str, Any]) -> str:
+    try:
+        return color_prompt(record["prompts"][_picture_expert(record)])
+    except (KeyError, UserError) as error:
+        reason = f": {error}" if isinstance(error, UserError) else ", since it has no prompt of a picture"
+        raise UserError(f"{folder}: no colour prompt{reason}. Give one with --prompt") from None
+
+
+def _picture_expert(record: Mapping[str, Any]) -> str:
+    """Name of the first expert whose class draws pictures that are not meant to be heard."""
+    known, experts = classes("NoiseExpert"), record["settings"].get("experts", {})
+    names: Sequence[str] = [
+        name
+        for name in record["prompts"]
+        if (cls := known.get(experts.get(name, {}).get("class", ""))) is not None
+        and getattr(cls, "format", None) is None
+    ]
+    return names[0] if names else "visual"

@@ -1,0 +1,117 @@
+"""The run folder: the config that made it, and what came of every row."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from its.specs.prompts import Row
+from its.errors import UserError
+from its.runs.resume import CONFIG, Standing
+from its.runs.sample_files import read_record
+from its.runs.writer import versions
+
+NAMED = 20
+"""Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
+
+_SECRET = re.compile(r"(?i)(api_?key|token|secret|password|credential)")
+
+
+def check_writable(output: Path) -> None:
+    """Make the run folder.
+
+    Raises:
+        UserError: it can't be made or written to.
+    """
+    try:
+        (output / "samples").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output / "samples"):  # a name of its own: others may be at it too
+            pass
+    except OSError as error:
+        raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
+
+
+def resolved(cli: Any) -> dict[str, Any]:
+    """The config of a run as it was resolved, without secrets."""
+    config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+    for key in ("config", "mixed", "retry_failed"):  # of the command, not of what it makes
+        config.pop(key, None)
+    return dict(_without_secrets(config))
+
+
+def save_config(config: Mapping[str, Any], output: Path) -> None:
+    """Write a resolved config with the versions it ran on, atomically: others may read it meanwhile.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    header = "".join(f"# {package} {number}\n" for package, number in versions().items())
+    text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=output, encoding="utf-8", delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, output / CONFIG)
+    except OSError as error:
+        raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
+
+
+def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, tried: Sequence[int]) -> int:
+    """Say in one line what there is now; before it, name every row that failed.
+
+    Args:
+        output: the run folder.
+        work: all rows with the ids of their samples.
+        before: how far the folder was when the run began.
+        tried: indices of the rows that it was to make; the folder is asked about these alone.
+
+    Returns:
+        0 when every sample is there, 1 when some are not.
+    """
+    left_failed = sorted({*before.failed}.difference(tried))
+    samples = output / "samples"
+    lost, stopped, unwritten = 0, len(before.stopped), []
+    for index in sorted((*tried, *left_failed)):
+        row, name = work[index]
+        record = read_record(samples / name)
+        if record is None:
+            unwritten.append(index)
+        elif record.get("status") == "stopped":
+            stopped += 1
+        elif record.get("status") != "ok":
+            lost += 1
+            print(f"its: failed: {_described(row, name)}: {record.get('error')}", file=sys.stderr)
+    for index in unwritten[:NAMED]:
+        print(f"its: failed: {_described(*work[index])}: it was not written", file=sys.stderr)
+    if len(unwritten) > NAMED:
+        print(f"its: and {len(unwritten) - NAMED} more were not written", file=sys.stderr)
+    whole = len(work) - lost - stopped - len(unwritten)
+    earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
+    earlier += f"; {stopped} were stopped early" if stopped else ""
+    print(f"its: {whole} of {len(work)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
+    sys.stdout.flush()
+    return 0 if whole + stopped == len(work) else 1
+
+
+def _described(row: Row, name: str) -> str:
+    return f"{row.source}, seed {row.seed} ({name})"
+
+
+def _what_to_do(failed: int, unwritten: int) -> str:
+    missing = f"; {unwritten} are missing: the same command again makes them" if unwritten else ""
+    return missing + (f"; {failed} failed: --retry_failed true makes them again" if failed else "")
+
+
+def _without_secrets(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {k: _without_secrets(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(v) for v in value]
+    return "(left out)" if isinstance(value, str) and _SECRET.search(key) else value

@@ -1,0 +1,158 @@
+"""What a run folder holds already, and whether a run with this config may go on in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from its.specs.prompts import Row
+from its.errors import UserError
+from its.runs.sample_files import is_done, read_record, sample_id
+
+CONFIG = "its_config.yaml"
+
+READERS = 16
+"""Threads that read records: on a shared file system the time goes into waiting for each."""
+
+_OTHER_ROWS = ("data.prompts", "data.seeds", "data.batch_size")
+_EXECUTION = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
+"""Last part of keys that say how a sample is made, and not which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How far a run folder is with some rows, by their index.
+
+    Attributes:
+        done: whole, with everything that is asked for.
+        failed: tried before, in vain.
+        stopped: stopped early, in favour of others of their prompts.
+        missing: the others.
+        others: how many samples of other rows the folder holds.
+    """
+
+    done: Sequence[int] = ()
+    failed: Sequence[int] = ()
+    stopped: Sequence[int] = ()
+    missing: Sequence[int] = ()
+    others: int = 0
+
+
+def named(rows: Sequence[Row], definition: Callable[[Row], Mapping[str, Any]]) -> list[tuple[Row, str]]:
+    """Rows with the ids of their samples, equal ones once.
+
+    Args:
+        rows: what is asked for.
+        definition: what else a row's sample depends on: see `its.methods.base.Method.definition`.
+    """
+    definitions: dict[str, Mapping[str, Any]] = {}
+    work: dict[str, Row] = {}
+    for row in rows:
+        key = repr(row.settings)  # all that a definition takes from a row
+        if key not in definitions:
+            definitions[key] = definition(row)
+        work.setdefault(sample_id(row, definitions[key]), row)
+    return [(row, name) for name, row in work.items()]
+
+
+def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> Standing:
+    """See which samples are there. Only folders that exist are looked into.
+
+    Args:
+        samples: the folder that holds them.
+        names: ids of the rows' samples.
+        extras: some of `its.runs.sample_files.EXTRAS` that a whole sample has.
+        prunes: whether samples that were stopped early stay so; else they are missing.
+    """
+    try:
+        with os.scandir(samples) as entries:
+            there = {entry.name for entry in entries}
+    except FileNotFoundError:
+        there = set()
+    found: dict[str, list[int]] = {"done": [], "failed": [], "stopped": [], "missing": []}
+    present = [index for index, name in enumerate(names) if name in there]
+    with ThreadPoolExecutor(READERS) as pool:
+        outcomes = pool.map(lambda index: _outcome(samples / names[index], extras), present)
+        known = dict(zip(present, outcomes, strict=True))
+    for index in range(len(names)):
+        outcome = known.get(index, "missing")
+        found["missing" if outcome == "stopped" and not prunes else outcome].append(index)
+    return Standing(**found, others=len(there.difference(names)))
+
+
+def check_same_settings(output: Path, config: Mapping[str, Any], standing: Standing, *, mixed: bool) -> None:
+    """Refuse to put samples of other settings beside those that are there, unless that is wanted.
+
+    More prompts, seeds or points of a sweep are no other settings, and neither is a place from which the same weights
+    come: where one of the rows is there under its id, which tells settings and weights, the run goes on.
+
+    Args:
+        output: the run folder.
+        config: of this run, resolved.
+        standing: of the folder.
+        mixed: whether other settings are wanted.
+
+    Raises:
+        UserError: it names the keys that differ.
+    """
+    if not standing.others:
+        return
+    ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
+    differing = [] if mixed or ours else list(differences(_saved(output / CONFIG), config))
+    if differing:
+        raise UserError(
+            f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
+            "Choose another --output, or have both in this folder with --mixed true"
+        )
+    print(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", file=sys.stderr)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """`key: old there, new here` for each key that two resolved configs disagree about and that tells samples apart."""
+    before, now = dict(_flat(old)), dict(_flat(new))
+    for key in sorted(before.keys() | now.keys()) if before else ():
+        if before.get(key) != now.get(key) and _tells_samples_apart(key):
+            was, is_now = (_short(values.get(key)) for values in (before, now))
+            yield f"{key} is {was} there, {is_now} here"
+
+
+def _outcome(folder: Path, extras: Sequence[str]) -> str:
+    record = read_record(folder)
+    if record is not None and record.get("status") in ("failed", "stopped"):
+        return str(record["status"])
+    return "done" if is_done(folder, extras, record) else "missing"
+
+
+def _saved(path: Path) -> Mapping[str, Any]:
+    """The config of the run that was here; empty where there is none that can be read."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}".lstrip("."))
+    elif value not in (None, {}):
+        yield key, value
+
+
+def _tells_samples_apart(key: str) -> bool:
+    if not key.startswith(("model.", "data.", "method")) or key.startswith(_OTHER_ROWS):
+        return False
+    return key.rpartition(".")[2] not in _EXECUTION
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,228 @@
+"""A finished sample, its name, and the folder that keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from einops import rearrange
+from torch import Tensor
+
+from its.media.colormap import colored
+from its.audio.cycle import go_round
+from its.media.metadata import append_comment, text_of, write_png
+from its.runs.sample_video import write_color_video, write_sample_video
+from its.audio.spectrogram import SpectrogramFormat
+
+if TYPE_CHECKING:  # reading a record must not wait for Lightning
+    from its.specs.prompts import Row
+
+RECORD = "sample.json"
+CHECKPOINT = "checkpoint.safetensors"
+"""Where a method that takes long keeps what it has, until the sample is whole."""
+EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
+"""What `save` can ask for, besides the spectrogram and the sound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a row became; all tensors float32 on the CPU.
+
+    Attributes:
+        latents: (c, h, w) clean latents, untrimmed; None where the method has none.
+        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds. In stereo (3, h, w).
+        picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
+        waveform: (n,) in [-1, 1]; in stereo (2, n).
+        sample_rate: in Hz.
+        color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
+        format: of the spectrogram that was played, for the way back from the sound; None if it isn't known.
+    """
+
+    latents: Tensor | None
+    spectrogram: Tensor
+    picture: Tensor
+    waveform: Tensor
+    sample_rate: int
+    color: Tensor | None = None
+    format: SpectrogramFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What came of one row: a result, or the reason why there is none.
+
+    Attributes:
+        row: what was asked for.
+        result: None if it failed.
+        error: why it failed, in one line.
+        traceback: where it failed, for whoever mends it.
+        timings: seconds by stage, for the batch that this sample was in.
+        scores: what the method measured of it, JSON-serialisable.
+        precision: where it was made at another than the run's.
+        stopped: what was known of it when it was stopped early, since others of its prompts were better.
+        evaluations: how often networks were run for it, `made`, and how often for a whole one, `whole`, where counted.
+    """
+
+    row: Row
+    result: Result | None = None
+    error: str | None = None
+    traceback: str | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    precision: str | None = None
+    stopped: Mapping[str, Any] | None = None
+    evaluations: Mapping[str, int] | None = None
+
+
+def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
+    """Name of a sample: slug of the prompts, seed, and a digest of everything that defines the result.
+
+    It holds only lower-case letters, digits and hyphens, so that a prompt can't name a path.
+
+    Args:
+        row: what is asked for.
+        definition: what else the result depends on, as JSON-serialisable values: see `definition` of the methods.
+    """
+    # In an order that no config can change; this one puts what is seen before what is heard.
+    prompts = [row.prompts[name] for name in sorted(row.prompts, reverse=True)]
+    words = re.findall(r"[a-z0-9]+", " ".join(prompts).lower())
+    slug = "-".join(words)[:48].strip("-") or "sample"
+    everything = {
+        "prompts": dict(row.prompts),
+        "negative_prompts": dict(row.negative_prompts),
+        "guidance_scale": dict(row.guidance_scale),
+        "seed": row.seed,
+        **definition,
+    }
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    return f"{slug}-{row.seed}-{digest[:10]}"
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """`sample.json` of a sample's folder; None while the sample is not whole."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
+    """Whether a sample is whole, with everything that is asked for. Its record is read unless it is at hand."""
+    record = record or read_record(folder)
+    if record is None or record.get("status") != "ok":
+        return False
+    wanted = [_FILES[extra] for extra in extras]
+    if {"color", "video"} <= set(extras):
+        wanted.append(_COLOR_VIDEO)
+    return all((folder / name).exists() for name in wanted)
+
+
+def write_sample(
+    folder: Path,
+    sample: Sample,
+    record: Mapping[str, Any],
+    extras: Sequence[str] = (),
+    *,
+    metadata: bool = False,
+) -> None:
+    """Write a sample's files, and last of all, atomically, its record.
+
+    Args:
+        folder: the sample's own.
+        sample: what to write.
+        record: the record, complete but for `status` and `error`.
+        extras: some of `EXTRAS`.
+        metadata: whether pictures, sound and video say how they were made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
+    outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
+    if sample.stopped is not None:
+        outcome = {"status": "stopped", "stopped": dict(sample.stopped)}
+    if sample.result is not None:
+        outcome = {"status": "ok"}
+        text = text_of(record) if metadata else None
+        _write_files(folder, sample.result, extras, record, text)
+        if "cycle" in extras and sample.result.format is not None:
+            cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
+            write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
+            outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
+    write_record(folder, {**record, **outcome})
+    if sample.result is not None:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a sample's record, atomically."""
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, folder / RECORD)
+
+
+_FILES = {
+    "image": "image.png",
+    "latents": "latents.safetensors",
+    "color": "color.png",
+    "colormap": "colormap.png",
+    "cycle": "cycle.png",
+    "video": "video.mp4",
+}
+_COLOR_VIDEO = "color.mp4"
+"""Written where `video` and `color` are both asked for."""
+
+
+def _write_files(
+    folder: Path, result: Result, extras: Sequence[str], record: Mapping[str, Any], text: str | None
+) -> None:
+    import soundfile
+    from safetensors.torch import save_file
+
+    shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
+    pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
+    if "colormap" in extras:
+        gray = result.spectrogram.mean(0) if result.spectrogram.ndim == 3 else result.spectrogram  # 3: stereo
+        pictures["colormap"] = colored(eight_bit(gray))
+    for name, pixels in pictures.items():
+        write_png(folder / f"{name}.png", pixels, text)
+    pcm = sixteen_bit(result.waveform)
+    soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
+    if text is not None:
+        append_comment(folder / "audio.wav", text)
+    if "latents" in extras and result.latents is not None:
+        save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
+    if "video" in extras:
+        color = pictures.get("color")
+        write_sample_video(
+            folder / _FILES["video"],
+            record,
+            spectrogram=pictures["spectrogram"],
+            color=color,
+            waveform=pcm,
+            sample_rate=result.sample_rate,
+            comment=text,
+        )
+        if color is not None:
+            write_color_video(
+                folder / _COLOR_VIDEO, record, color=color, waveform=pcm, sample_rate=result.sample_rate, comment=text
+            )
+
+
+# In NumPy: torch would start threads of its own in the writer's thread, against those that make the next batch.
+
+
+def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
+    return rearrange((picture.numpy().clip(0, 1) * 255).round(), "... h w -> h w ...").astype(np.uint8)
+
+
+def sixteen_bit(waveform: Tensor) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """(n,) or (2, n) in [-1, 1] -> (n,) or (n, 2), rounded and not truncated."""
+    return rearrange((waveform.numpy().clip(-1, 1) * 32767).round(), "... n -> n ...").astype(np.int16)

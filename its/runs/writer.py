@@ -1,0 +1,138 @@
+"""Puts every sample into its own folder as soon as it is made, on whatever rank made it."""
+
+from __future__ import annotations
+
+import platform
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from its.interfaces import Vocoder
+from its.methods.base import Method, method_of
+from its.runs.replay import config_of
+from its.runs.sample_files import Sample, sample_id, write_sample
+
+WAITING = 4
+"""Batches that may wait to be written. Compression takes longer than it looks, but must not fill the memory."""
+
+
+class SampleWriter(BasePredictionWriter):
+    """Writes `OUTPUT/samples/ID/` for each sample of a batch, in a thread, while the next batch is made.
+
+    Args:
+        output: the run folder.
+        save: extras of `its.runs.sample_files.EXTRAS` to write beside the spectrogram and the sound.
+        config: of the run, resolved; each record keeps what of it makes the sample again.
+        metadata: whether the files carry that too.
+    """
+
+    def __init__(self, output: Path, save: Sequence[str], *, config: Mapping[str, Any], metadata: bool) -> None:
+        super().__init__(write_interval="batch")
+        self.samples = output / "samples"
+        self.save = tuple(save)
+        self.config = config
+        self.metadata = metadata
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the thread."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Sequence[Sample],
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Hand over the samples of one batch. If an earlier one can't be written, the method is told to stop."""
+        method = method_of(pl_module)
+        if self._thread is None:
+            return
+        records = [self._record(sample, method, precision=str(trainer.precision)) for sample in prediction]
+        self._waiting.append(self._thread.submit(self._write, prediction, records))
+        self._wait(method, leave=WAITING)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait until everything is written."""
+        self._wait(method_of(pl_module))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """What was made is written before the process ends."""
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """After an error too, and after Ctrl-C."""
+        self._stop()
+
+    def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
+        for sample, record in zip(samples, records, strict=True):
+            write_sample(self.samples / record["id"], sample, record, self.save, metadata=self.metadata)
+
+    def _record(self, sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
+        row, definition = sample.row, method.definition(sample.row)
+        precision = sample.precision or precision
+        return {
+            "id": sample_id(row, definition),
+            "prompts": dict(row.prompts),
+            "negative_prompts": dict(row.negative_prompts),
+            "seed": row.seed,
+            "roles": method.roles(),
+            "settings": {
+                "guidance_scale": dict(row.guidance_scale),
+                **definition["settings"],
+                "precision": precision,
+                "device": method.device.type,
+            },
+            "config": config_of(row, self.config, precision=precision),
+            "format": _format(method),
+            "weights": method.provenance,
+            "fallback": method.fallback_taken,
+            "scores": dict(sample.scores),
+            "timings": dict(sample.timings),
+            **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
+            "versions": versions(),
+        }
+
+    def _stop(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    def _wait(self, method: Method, *, leave: int = 0) -> None:
+        while len(self._waiting) > leave:
+            try:
+                self._waiting.popleft().result()
+            except OSError as error:
+                # No exception in the midst of a run: other ranks would wait for this one.
+                reason = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
+                method.stopped = method.stopped or reason
+
+
+def _format(method: Method) -> dict[str, Any] | None:
+    """How the pictures are heard: the vocoder's format, for axes in Hz and for the way back from sound to picture."""
+    return next((asdict(part.format) for _, part in method.parts() if isinstance(part, Vocoder)), None)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("its", "torch", "torchaudio", "lightning", "diffusers", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

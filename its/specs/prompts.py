@@ -1,0 +1,334 @@
+"""What to make: prompts x seeds, with their settings, as rows for Lightning's predict loop."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from its.errors import UserError, nearest
+from its.specs.media import OwnFile, own_file
+
+DEFAULT_GUIDANCE_SCALE = 10.0
+"""The paper's, for experts whose scale is not given."""
+
+
+@dataclass(kw_only=True)  # not frozen: in half precision Lightning walks through batches and refuses those
+class Row:
+    """One sample to make. Nobody changes it.
+
+    Attributes:
+        prompts: for each expert.
+        negative_prompts: what guidance pushes away from, for each expert; usually empty.
+        guidance_scale: gamma for each expert.
+        seed: of the sample's own noise.
+        settings: of the process, where a sweep changes them, by key: see `its.specs.sweep`.
+        files: pictures and sounds of the user's own, for experts that have one instead of a prompt. Their prompts
+            only say what is in the file.
+        source: where the row was written, for messages.
+    """
+
+    prompts: Mapping[str, str]
+    negative_prompts: Mapping[str, str]
+    guidance_scale: Mapping[str, float]
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, OwnFile] = field(default_factory=dict)
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRange:
+    """`count` seeds from `start` on."""
+
+    start: int
+    count: int
+
+
+class PromptGrid(LightningDataModule):
+    """Every prompt with every seed.
+
+    A row of prompts is a mapping from experts to their prompts. It may also set `seed` (or `seeds`),
+    `negative_prompts` and `guidance_scale` for itself; in a CSV these columns are called `guidance_scale.visual`
+    and so on. Some methods take `{image: FILE}` or `{audio: FILE}` instead of a prompt: see `its.specs.media`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: str | list[dict[str, Any]] | dict[str, list[Any]],
+        negative_prompts: dict[str, str] | None = None,
+        seeds: list[int] | SeedRange | None = None,
+        guidance_scale: dict[str, float] | None = None,
+        sweep: dict[str, list[Any]] | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        """Args:
+        prompts: rows; or a list of prompts for each expert, of which every combination is a row; or a file
+            (JSONL, CSV or YAML) with either.
+        negative_prompts: for each expert; empty where not given.
+        seeds: a list, or `{start: 0, count: 100}`. The default is the single seed 0.
+        guidance_scale: gamma for each expert; 10 where not given.
+        sweep: values for settings, by key, such as `guidance_scale` (of all experts), `guidance_scale.visual`,
+            `combiner.t.visual`, `scheduler` or `steps`. Every combination is made of every row.
+        batch_size: samples that are made at once.
+        """
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a rank may have no rows
+        if batch_size < 1:
+            raise UserError(f"data.batch_size is {batch_size}; expected 1 or more")
+        self.prompts = prompts
+        self.negative_prompts = negative_prompts or {}
+        self.seeds = seeds if seeds is not None else [0]
+        self.guidance_scale = guidance_scale or {}
+        self.sweep = sweep or {}
+        self.batch_size = batch_size
+        self.rows: list[Row] | None = None
+        self.open_rows: Sequence[int] | None = None
+        """Which of the rows are to be made, by index; None for all. What rank 0 says of it holds for every rank."""
+        self.by_pair = False
+        """Whether a batch is all that this rank makes of one pair of prompts; who asked for it looks after its size."""
+
+    def expand(self, experts: Sequence[str]) -> list[Row]:
+        """All rows, in the order of the sweep's points, then prompts, then seeds.
+
+        Args:
+            experts: names of those who need a prompt in every row.
+
+        Raises:
+            UserError: a file, row or key is not as it should be; the message names it.
+        """
+        for key, given in (
+            ("negative_prompts", self.negative_prompts),
+            ("guidance_scale", self.guidance_scale),
+        ):
+            _check_names(given, experts, f"data.{key}")
+        rows = [row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)]
+        return [_at_point(row, point) for point in self._points(experts) for row in rows]
+
+    def _points(self, experts: Sequence[str]) -> list[dict[str, Any]]:
+        """The sweep's grid. What keeps samples from sharing a batch changes slowest."""
+        for key, values in self.sweep.items():
+            if not isinstance(values, list) or not values:
+                raise UserError(f"data.sweep: {key} is {values!r:.80}; expected a list of values")
+            outer, dot, name = key.partition(".")
+            if outer in _ROW_SETTINGS and dot:
+                _check_names({name: None}, experts, f"data.sweep: {key}")
+        keys = sorted(self.sweep, key=lambda key: key.startswith((*_ROW_SETTINGS, "combiner")))
+        return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(self.sweep[k] for k in keys))]
+
+    def setup(self, stage: str) -> None:
+        """Expand the rows, unless somebody chose them already."""
+        if self.rows is None and self.trainer is not None:
+            self.rows = self.expand(self.trainer.lightning_module.expert_names)  # type: ignore[arg-type]  # a Method's
+
+    def predict_dataloader(self) -> DataLoader[Row]:
+        """Batches of this rank's rows. Every row is on one rank; a rank may have none.
+
+        Ranks that looked into the run folder at different times would share it out differently: rank 0 alone has
+        looked, and tells the others. What is left of a run that was stopped is shared out evenly again.
+        """
+        rows = self.rows or []
+        chosen: Sequence[int] = range(len(rows)) if self.open_rows is None else self.open_rows
+        rank, ranks = 0, 1
+        if self.trainer is not None:
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+            chosen = self.trainer.strategy.broadcast(chosen)
+        mine = [rows[index] for index in chosen[rank::ranks]]
+        if self.by_pair:
+            groups: dict[str, list[Row]] = {}
+            for row in mine:
+                groups.setdefault(repr(replace(row, seed=0, source="")), []).append(row)
+            return DataLoader(list(groups.values()), batch_size=1, collate_fn=_only)  # type: ignore[arg-type]
+        return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Rows hold no tensors: leave them."""
+        return batch
+
+    def _rows_of(self, entry: Mapping[str, Any], source: str, experts: Sequence[str]) -> Iterable[Row]:
+        entry = dict(entry)
+        seeds = entry.pop("seeds", None)
+        if "seed" in entry:
+            seeds = [entry.pop("seed")]
+        own = {key: entry.pop(key, {}) for key in ("negative_prompts", "guidance_scale")}
+        for key, given in own.items():
+            _check_names(given, experts, f"{source}: {key}")
+        negative = {**self.negative_prompts, **own["negative_prompts"]}
+        scale = {**self.guidance_scale, **own["guidance_scale"]}
+        _check_names(entry, experts, source)
+        beside = Path(self.prompts).parent if isinstance(self.prompts, str) else Path()
+        files = {
+            name: own_file(value, beside=beside, source=f"{source}: {name}")
+            for name, value in entry.items()
+            if isinstance(value, Mapping)
+        }
+        entry |= {name: file.words for name, file in files.items()}
+        for name in experts:
+            if not isinstance(entry.get(name), str):
+                raise UserError(
+                    f"{source}: expert {name} needs a prompt, got {entry.get(name)!r}. "
+                    f"A row looks like {{{', '.join(f'{n}: ...' for n in experts)}}}"
+                )
+            try:
+                entry[name].encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{source}: the prompt of {name} is not text that can be written ({error})") from None
+        for seed in _seeds(self.seeds if seeds is None else seeds, source):
+            yield Row(
+                prompts={n: entry[n] for n in experts},
+                negative_prompts={n: str(negative.get(n) or "") for n in experts},
+                guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
+                seed=seed,
+                files=files,
+                source=source,
+            )
+
+
+def _only(batch: list[list[Row]]) -> list[Row]:
+    """The one group of a batch of groups."""
+    (group,) = batch
+    return group
+
+
+_ROW_SETTINGS = ("guidance_scale", "negative_prompts")
+
+
+def _at_point(row: Row, point: Mapping[str, Any]) -> Row:
+    """A row with the settings of one point of the sweep."""
+    own: dict[str, dict[str, Any]] = {key: dict(getattr(row, key)) for key in _ROW_SETTINGS}
+    settings: dict[str, Any] = {}
+    for key, value in point.items():
+        outer, _, name = key.partition(".")
+        if outer not in _ROW_SETTINGS:
+            settings[key] = value
+            continue
+        for expert in [name] if name else own[outer]:
+            number = outer == "guidance_scale"
+            own[outer][expert] = _number(value, expert, f"data.sweep: {key}") if number else str(value)
+    return replace(row, settings=settings, **own)  # type: ignore[arg-type]  # mypy can't see the keys
+
+
+def _entries(
+    prompts: str | list[dict[str, Any]] | dict[str, list[Any]],
+) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """(where it is written, row of prompts), one after the other."""
+    origin, content = "data.prompts", prompts
+    if isinstance(content, str):
+        origin, content = content, _read(Path(content))
+    if isinstance(content, Mapping):
+        lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
+        content = [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{origin}: expected a list of rows such as {{visual: ..., audio: ...}}, got {content!r:.80}")
+    for number, entry in enumerate(content, start=1):
+        source = f"{origin}, row {number}"
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{source}: expected a row such as {{visual: ..., audio: ...}}, got {entry!r:.80}")
+        yield source, entry
+
+
+def _read(path: Path) -> Any:
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
+    if path.suffix not in readers:
+        raise UserError(f"data.prompts is {str(path)!r}; expected rows, or a file ending in {', '.join(readers)}")
+    try:
+        return readers[path.suffix](path)
+    except OSError as error:
+        raise UserError(f"{path}: the file of prompts can't be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: the file of prompts is not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def _read_jsonl(path: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
+    return rows
+
+
+def _read_csv(path: Path) -> list[Any]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = []
+        try:
+            for record in reader:
+                if None in record or None in record.values():
+                    raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or [])} columns")
+                rows.append(_unflatten({key: value for key, value in record.items() if value != ""}))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+    return rows
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+
+
+def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
+    """{'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
+    nested: dict[str, Any] = {}
+    for key, value in record.items():
+        outer, dot, inner = key.strip().partition(".")
+        if dot:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested
+
+
+def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UserError(f"{source}: expected a value for each expert ({', '.join(experts)}), got {given!r:.80}")
+    for name in given:
+        if name not in experts:
+            raise UserError(
+                f"{source}: {name} is no expert; there are {', '.join(experts)}.{nearest(str(name), experts)}"
+            )
+
+
+def _seeds(seeds: Any, source: str) -> list[int]:
+    if isinstance(seeds, str):  # a CSV's column
+        seeds = seeds.split()
+    if isinstance(seeds, int):
+        seeds = [seeds]
+    try:
+        if isinstance(seeds, Mapping) and seeds.keys() == {"start", "count"}:
+            seeds = SeedRange(start=int(seeds["start"]), count=int(seeds["count"]))
+        if isinstance(seeds, SeedRange):
+            seeds = range(seeds.start, seeds.start + seeds.count)
+        numbers = [int(str(seed)) for seed in seeds]
+    except (TypeError, ValueError):
+        raise UserError(f"{source}: seeds are {seeds!r:.80}; expected [1, 2, 3] or {{start: 0, count: 100}}") from None
+    if not numbers:
+        raise UserError(f"{source}: there are no seeds, so there is nothing to make")
+    if wrong := [n for n in numbers if not 0 <= n < 2**63]:
+        raise UserError(f"{source}: seed {wrong[0]} is out of range; expected 0 to 2^63 - 1")
+    return numbers
+
+
+def _number(value: Any, name: str, source: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{source}: guidance_scale of {name} is {value!r}; expected a number")
+    return number

@@ -1,0 +1,1 @@
+"""Noise experts, and what loads them."""

@@ -1,0 +1,1 @@
+"""How the embedded pack was trained; not part of the wheel."""

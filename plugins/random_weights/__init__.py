@@ -1,0 +1,1 @@
+"""Tiny random weights in the real layouts, for examples and tests."""

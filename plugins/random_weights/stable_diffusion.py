@@ -1,0 +1,153 @@
+"""Random weights in the real layouts, small enough for tests, so that tests run the real loading code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
+
+WORDS = ("a", "painting", "of", "castle", "towers", "grayscale", "bell", "ringing", "dog", "barking")
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+# What Stable Diffusion v1.5 says of its noise schedule, as DDIM reads it.
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    **STABLE_DIFFUSION,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+}
+
+
+def stable_diffusion(
+    folder: Path,
+    *,
+    seed: int = 0,
+    unets: Sequence[str] = ("unet",),
+    variant: str | None = None,
+    max_tokens: int = 77,
+    max_shard_size: str = "5GB",
+    channels: int = 4,
+) -> Path:
+    """Write a diffusers folder of Stable Diffusion v1's kind: 4 latent channels, 8 x 8 pixels a latent.
+
+    Args:
+        folder: where to; made if need be.
+        seed: of all its weights. The global generator is left as it was.
+        unets: subfolders of UNets, which differ from each other.
+        variant: word that the weights files carry in their names.
+        max_tokens: length of the text that the encoder reads.
+        max_shard_size: UNets larger than this are split into several files.
+        channels: of the UNets; 3 for models of pixels.
+
+    Returns:
+        The folder.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = write_tokenizer(folder / "tokenizer", max_tokens=max_tokens)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        for unet in unets:
+            UNet2DConditionModel(
+                sample_size=8,
+                in_channels=channels,
+                out_channels=channels,
+                block_out_channels=(16, 32),
+                # Attention on the larger level, as in the real one, but not on pixels: there are too many.
+                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:: 1 if channels == 4 else -1],
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[:: 1 if channels == 4 else -1],
+                layers_per_block=1,
+                cross_attention_dim=16,
+                attention_head_dim=2,
+                norm_num_groups=8,
+            ).save_pretrained(folder / unet, variant=variant, max_shard_size=max_shard_size)
+        AutoencoderKL(
+            block_out_channels=(8, 8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=64,
+        ).save_pretrained(folder / "vae", variant=variant)
+        CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(vocabulary),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=max_tokens,
+                bos_token_id=vocabulary[START],
+                eos_token_id=vocabulary[END],
+                pad_token_id=vocabulary[END],
+                initializer_factor=10.0,  # so that prompts lie apart without any training
+            )
+        ).save_pretrained(folder / "text_encoder", variant=variant)
+    write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "feature_extractor": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )
+    return folder
+
+
+def write_tokenizer(folder: Path, *, words: Sequence[str] = WORDS, max_tokens: int = 77) -> dict[str, int]:
+    """Write a CLIP tokenizer in the files that Stable Diffusion v1.5 has.
+
+    Args:
+        folder: where to; made if need be.
+        words: lower-case words that become one token each. Any other text falls into its bytes.
+        max_tokens: length that texts are padded or cut to.
+
+    Returns:
+        Tokens and their numbers.
+    """
+    merges: dict[tuple[str, str], None] = {}  # in order, without repetition
+    for word in words:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merges[pieces[0], pieces[1]] = None
+            pieces[:2] = [pieces[0] + pieces[1]]
+    letters = byte_letters()
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges), START, END]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    write_json(folder / "vocab.json", vocabulary)
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(
+        folder / "tokenizer_config.json",
+        special | {"model_max_length": max_tokens, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True},
+    )
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return vocabulary
+
+
+def byte_letters() -> list[str]:
+    """The 256 letters that byte-level tokenizers write bytes with: printable ones, then U+0100 and on."""
+    printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
+    return printable + [chr(256 + number) for number in range(256 - len(printable))]
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, and the folder it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

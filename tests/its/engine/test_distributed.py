@@ -1,0 +1,152 @@
+"""Several processes, and processes that are killed: at the end every sample is there once and is what it should be."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from its.cli import main
+from its.diffusion import noise
+from its.methods.base import Method
+
+COMMON = ["--save=[latents]", "--data.batch_size=2"]
+SEEDS = "--data.seeds=[1,2,3,4,5]"
+
+
+def arguments_of(config, output, *arguments):
+    return ["predict", f"--config={config}", f"--output={output}", *COMMON, SEEDS, *map(str, arguments)]
+
+
+def latents(output):
+    folders = sorted((Path(output) / "samples").iterdir())
+    assert all(json.loads((f / "sample.json").read_text())["status"] == "ok" for f in folders)
+    return {f.name: load_file(f / "latents.safetensors")["latents"] for f in folders}
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name] / one[name].std(), other[name] / one[name].std(), rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def whole(config, tmp_path, forks):
+    """Latents of an undisturbed run of five rows in one process, and the seconds that it took."""
+    began = time.monotonic()
+    forks.run(arguments_of(config, tmp_path / "whole"))
+    return latents(tmp_path / "whole"), time.monotonic() - began
+
+
+def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole, forks):
+    command = [sys.executable, "-m", "its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.count("its: 5 of 5 images that sound") == 1  # rank 0 alone reports
+    assert_same(whole[0], latents(tmp_path / "two"))
+
+    port = forks.port()
+    # A node each, as torchrun or SLURM would start them; five rows in batches of two make uneven last batches.
+    arguments = arguments_of(config, tmp_path / "nodes", "--trainer.num_nodes=2", "--trainer.devices=1")
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}",
+             "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "its", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    ends = [node.communicate(timeout=300) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], ends
+    assert_same(whole[0], latents(tmp_path / "nodes"))
+
+
+def test_tasks_of_slurm_share_the_rows(config, tmp_path, whole, forks):
+    arguments = arguments_of(config, tmp_path / "slurm", "--trainer.num_nodes=2", "--trainer.devices=1")
+    assert forks.run(arguments, *forks.tasks(2)).count("its: 5 of 5 images that sound") == 1
+    assert_same(whole[0], latents(tmp_path / "slurm"))
+
+
+def test_fewer_rows_than_processes(config, tmp_path, forks):
+    forks.run(arguments_of(config, tmp_path / "one", "--data.seeds=[1]", "--trainer.devices=2"), *forks.ranks(2))
+    assert len(latents(tmp_path / "one")) == 1
+
+
+def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch, forks):
+    """In one process that is a process group of one: what the loop asks of torch.distributed, and in which order."""
+    events, drawn = [], []
+    for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
+        real = getattr(dist, name)
+        monkeypatch.setattr(dist, name, lambda *a, _n=name, _r=real, **k: (events.append(_n), _r(*a, **k))[1])
+    step = Method.predict_step
+    draw = noise.initial_noise
+    monkeypatch.setattr(
+        Method,
+        "predict_step",
+        lambda *a, **k: (events.append("step"), step(*a, **k), events.append("step"))[1],
+    )
+    monkeypatch.setattr(
+        "its.methods.denoising.initial_noise", lambda *a, **k: (drawn.append(draw(*a, **k)), drawn[-1])[1]
+    )
+    for key, value in forks.ranks(1)[0].items():
+        monkeypatch.setenv(key, value)
+    try:
+        assert main(arguments_of(config, tmp_path / "group", "--trainer.strategy=ddp", "--trainer.devices=1")) == 0
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    assert "barrier" in events  # Lightning's, before the loop
+    first, last = events.index("step"), len(events) - 1 - events[::-1].index("step")
+    assert set(events[first:last]) == {"step"}
+    expected = [torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(seed)) for seed in range(1, 6)]
+    torch.testing.assert_close(torch.cat(drawn), torch.cat(expected), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp_path, whole, forks, processes):
+    made, seconds = whole
+    output, moments = tmp_path / "killed", random.Random()
+    arguments = arguments_of(config, output, "--data.batch_size=1", f"--trainer.devices={processes}")
+    killed = 0
+    for attempt in range(5):
+        began, moment = time.monotonic(), moments.uniform(0, 1.3) * seconds
+        there = len(list(output.glob("samples/*/sample.json")))
+
+        def when(began=began, moment=moment, first=attempt == 0, there=there):
+            if first:  # surely in the midst of it
+                return len(list(output.glob("samples/*/sample.json"))) > there
+            return time.monotonic() - began > moment
+
+        environments = forks.ranks(processes) if processes > 1 else [{}]
+        killed += -signal.SIGKILL in forks.kill(forks.start(arguments, *environments), when)
+        for record in output.glob("samples/*/sample.json"):  # what says that it is whole is whole
+            assert json.loads(record.read_text())["status"] == "ok"
+            assert soundfile.info(record.with_name("audio.wav")).frames > 0
+            load_file(record.with_name("latents.safetensors"))
+    assert killed > 0
+    forks.run(arguments, *(forks.ranks(processes) if processes > 1 else [{}]))
+    assert_same(made, latents(output))
+    assert list(output.rglob("*.partial")) == []
+
+
+def test_sigterm_ends_after_the_batch(config, tmp_path, forks, whole):
+    output = tmp_path / "told"
+    arguments = arguments_of(config, output, "--data.batch_size=1")
+    (pid,) = forks.start(arguments)
+    while not list(output.glob("samples/*/sample.json")) and forks.running(pid):
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGTERM)
+    assert forks.wait([pid]) == [1]
+    printed = forks.log.read_text()
+    assert "its: stopped: SIGTERM; the same command goes on where this stopped" in printed
+    assert "are missing: the same command again makes them" in printed.splitlines()[-1]
+    forks.run(arguments)
+    assert_same(whole[0], latents(output))

@@ -1,0 +1,104 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from its.errors import UserError
+from its.media.metadata import LONGEST, append_comment, read_metadata, text_of, write_png
+from its.media.video import write_video
+
+RECORD = {"id": "castle-1", "config": {"model": {}, "data": {"prompts": [{"visual": "城 <b> \0"}]}}, "weights": {}}
+PIXELS = np.zeros((8, 8), np.uint8)
+
+
+def write(path, text):
+    """Any of our files, with this text inside."""
+    if path.suffix == ".png":
+        write_png(path, PIXELS, text)
+    elif path.suffix == ".wav":
+        soundfile.write(path, np.zeros(1001, np.int16), 16_000, subtype="PCM_16")
+        append_comment(path, text)
+    else:
+        write_video(path, [PIXELS], np.zeros(1600, np.int16), 16_000, comment=text)
+
+
+@pytest.mark.parametrize("kind", [".png", ".wav", ".mp4"])
+def test_what_is_written_reads_back(tmp_path, kind):
+    write(tmp_path / f"x{kind}", text_of(RECORD))
+    found = read_metadata(tmp_path / f"x{kind}")
+    assert {key: found[key] for key in RECORD} == RECORD
+
+
+def test_a_record_is_read_too(tmp_path):
+    (tmp_path / "sample.json").write_text(json.dumps(RECORD | {"status": "ok"}))
+    assert read_metadata(tmp_path / "sample.json")["config"] == RECORD["config"]
+
+
+def test_a_comment_leaves_the_sound_as_it_was(tmp_path):
+    pcm = np.random.default_rng(0).integers(-9, 9, 1001, dtype=np.int16)
+    for channels in (pcm, pcm[:-1].reshape(-1, 2)):
+        soundfile.write(tmp_path / "x.wav", channels, 16_000, subtype="PCM_16")
+        append_comment(tmp_path / "x.wav", "x" * 10_001)
+        again, rate = soundfile.read(tmp_path / "x.wav", dtype="int16")
+        assert rate == 16_000
+        assert (again == channels).all()
+        content = (tmp_path / "x.wav").read_bytes()
+        assert struct.unpack("<I", content[4:8])[0] == len(content) - 8
+
+
+@pytest.mark.parametrize("kind", [".png", ".wav", ".mp4"])
+def test_files_without_it_say_so(tmp_path, kind):
+    write(tmp_path / f"x{kind}", "a comment of somebody")
+    with pytest.raises(UserError, match="does not say what made it|is not ours"):
+        read_metadata(tmp_path / f"x{kind}")
+
+
+def test_a_picture_of_somebody(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="x.png does not say what made it"):
+        read_metadata(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("kind", [".png", ".wav", ".mp4", ".json"])
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no such thing" * 100, b"RIFF\0\0\0\0WAVELIST\xff\xff\xff\xff"])
+def test_damaged_files(tmp_path, kind, content):
+    (tmp_path / f"x{kind}").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.\w+ (can't be read|does not say)"):
+        read_metadata(tmp_path / f"x{kind}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"its": 1', '{"its": 1, "id": "x"}', '{"its":' + "[" * 100_000],
+)
+def test_metadata_that_is_not_ours(tmp_path, text):
+    write_png(tmp_path / "x.png", PIXELS, text)
+    with pytest.raises(UserError, match="is not ours"):
+        read_metadata(tmp_path / "x.png")
+
+
+def test_metadata_that_is_too_large(tmp_path):
+    text = json.dumps({"its": 1, **RECORD, "more": "x" * LONGEST})
+    write_png(tmp_path / "x.png", PIXELS, text)
+    with pytest.raises(UserError, match=f"ours have at most {LONGEST}"):
+        read_metadata(tmp_path / "x.png")
+    assert text_of(RECORD | {"settings": "x" * LONGEST}) is None
+
+
+def test_a_text_that_unpacks_to_very_much(tmp_path):
+    info = PngInfo()
+    info.add_text("its", "x" * 80_000_000, zip=True)
+    Image.fromarray(PIXELS).save(tmp_path / "x.png", pnginfo=info)
+    with pytest.raises(UserError, match="can't be read as PNG|does not say"):
+        read_metadata(tmp_path / "x.png")
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(UserError, match="ending in .png, .wav, .mp4, .json"):
+        read_metadata(tmp_path / "x.gif")
+    with pytest.raises(UserError, match="there is no file"):
+        read_metadata(tmp_path / "x.png")

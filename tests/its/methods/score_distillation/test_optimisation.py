@@ -1,0 +1,193 @@
+import re
+
+import pytest
+import torch
+from torch.nn import functional
+
+from its.interfaces import IdentityCodec, LatentCodec
+from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
+from its.methods.score_distillation.implicit_image import ImplicitImage, Network
+from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
+
+NETWORK = Network(features=8, width=16, layers=2)
+CANVAS = (8, 16)
+STABLE = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)
+COSINE = torch.cos(torch.linspace(0, 1, 500) * 1.5) ** 2 * 0.99 + 0.005
+
+
+def source(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def optimisation(seed=0, rate=1e-2):
+    generator = source(seed)
+    image = ImplicitImage(CANVAS, NETWORK, generator)
+    optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=1e-3)
+    return Optimisation(image=image, optimizer=optimizer, generator=generator)
+
+
+class Halving(LatentCodec):
+    """Means of 2 x 2 pixels, in one channel: another latent space."""
+
+    def latent_shape(self, canvas):
+        return 1, canvas[0] // 2, canvas[1] // 2
+
+    def encode(self, picture):
+        return functional.avg_pool2d(picture.mean(1, keepdim=True), 2) * 3
+
+    def decode(self, latents):
+        return latents.expand(-1, 3, -1, -1)
+
+
+def knows(target, alphas):
+    """An expert that is sure of what the clean latents are, so that its estimate is closed-form."""
+
+    def estimate(z, t):
+        alpha = alphas[t].reshape(-1, 1, 1, 1)
+        return (z - alpha.sqrt() * target) / (1 - alpha).sqrt()
+
+    return estimate
+
+
+def critic(target, *, guide=None, codec=None, alphas=STABLE, timesteps=(20, 400)):
+    return Critic(
+        guide=guide or Guide(),
+        codec=codec or IdentityCodec(),
+        expert=knows(target, alphas),
+        alphas=alphas,
+        timesteps=timesteps,
+    )
+
+
+def test_one_sure_expert_gets_its_picture():
+    target = torch.zeros(1, 3, *CANVAS)
+    target[:, :, :, :8] = 0.9  # in [-1, 1]: bright on the left, middle gray on the right
+    state = optimisation()
+    distil(state, critics=[critic(target)], iterations=150)
+    x = state.image.eval()().detach()
+    assert x[..., :8].mean() == pytest.approx(0.95, abs=0.05)
+    assert x[..., 8:].mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_the_gradient_is_that_of_the_authors_losses_over_other_spaces_and_schedules():
+    """Eq. 7, written as the loss 0.5 ||z - (z - w (eps_hat - eps))||^2 / b whose target is held fixed."""
+    seen, heard = torch.rand(1, 3, 4, 6), torch.rand(1, 1, 4, 8)
+    guide = Guide(weight=0.4, crops=3, crop=(6, 8), resize=(4, 6))
+    critics = [
+        critic(seen, guide=guide, alphas=COSINE, timesteps=(10, 490)),
+        critic(heard, codec=Halving(), timesteps=(20, 980)),
+    ]
+    state, other = optimisation(5), optimisation(5)
+    distil(state, critics=critics, iterations=1)
+
+    x = other.image.train()()
+    rng = other.generator
+    views = []
+    for _ in range(3):
+        top, left = (int(torch.randint(n, (), generator=rng)) for n in (8 - 6 + 1, 16 - 8 + 1))
+        views.append(x[0, 0, top : top + 6, left : left + 8])
+    views = functional.interpolate(torch.stack(views)[:, None], (4, 6), mode="bilinear", antialias=True)
+    latents = {"seen": views.repeat(1, 3, 1, 1) * 2 - 1, "heard": functional.avg_pool2d(x, 2) * 3}
+    loss = 0
+    for (name, z), one, weight in zip(latents.items(), critics, (0.4, 1.0), strict=True):
+        if name == "heard":  # a view of the whole, for which places are drawn all the same
+            torch.randint(1, (2,), generator=rng)
+        t = torch.randint(one.timesteps[0], one.timesteps[1] + 1, (), generator=rng)
+        eps = torch.randn(z.shape, generator=rng)
+        alpha = one.alphas[t]
+        noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * eps
+        gradient = (1 - alpha) * (one.expert(noisy, t.expand(len(z))) - eps)
+        loss = loss + weight * 0.5 * functional.mse_loss(z, (z - gradient).detach(), reduction="sum") / len(z)
+    loss.backward()
+    for ours, theirs in zip(state.image.parameters(), other.image.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5)
+    assert torch.equal(state.generator.get_state(), rng.get_state())
+
+
+def test_an_expert_that_begins_later_is_not_asked_before():
+    asked = []
+
+    def late(z, t):
+        asked.append(state.done)
+        return torch.zeros_like(z)
+
+    state = optimisation()
+    later = Critic(guide=Guide(begin=3), codec=IdentityCodec(), expert=late, alphas=STABLE, timesteps=(1, 2))
+    distil(state, critics=[critic(torch.zeros(1, 3, *CANVAS)), later], iterations=5)
+    assert asked == [3, 4]
+
+
+def test_views_lie_everywhere_and_nowhere_else():
+    image = torch.arange(8.0 * 16).reshape(1, 1, 8, 16)
+    views = Guide(crops=400, crop=(7, 14)).look(image, source())
+    corners = {int(v) for v in views[:, 0, 0, 0]}
+    assert corners == {row * 16 + column for row in range(2) for column in range(3)}
+    assert torch.equal(views[:, 0], views[:, 2])
+    whole = Guide().look(image, source())
+    assert torch.equal(whole, image.expand(1, 3, 8, 16))
+
+
+def test_the_error_of_a_sure_expert_is_its_distance():
+    target = torch.zeros(1, 3, *CANVAS)
+    one = critic(target, timesteps=(500, 500))
+    image = torch.full((1, 1, *CANVAS), 0.75)  # 0.5 in [-1, 1]
+    found = errors(image, {"visual": one}, probes=3, seed=0)
+    # eps_hat - eps = sqrt(alpha / (1 - alpha)) (z - target)
+    alpha = float(STABLE[500])
+    assert found["visual"] == pytest.approx(0.25 * alpha / (1 - alpha), rel=1e-4)
+
+
+def test_the_error_falls():
+    one = critic(torch.zeros(1, 3, *CANVAS) + 0.8)
+    state = optimisation()
+    before = errors(state.image().detach(), {"visual": one}, probes=4, seed=0)
+    distil(state, critics=[one], iterations=60)
+    after = errors(state.image.eval()().detach(), {"visual": one}, probes=4, seed=0)
+    assert after["visual"] < 0.2 * before["visual"]
+
+
+@pytest.mark.parametrize(
+    ("guide", "message"),
+    [
+        (Guide(crops=0), "crops is 0 and begin 0; expected"),
+        (Guide(crop=(9, 4)), r"crop is \[9, 4\], which does not fit into the canvas \[8, 16\]"),
+        (Guide(resize=(0, 4)), r"resize is \[0, 4\]"),
+    ],
+)
+def test_guides_that_make_no_sense(guide, message):
+    assert re.search(message, guide.misfit(CANVAS))
+    assert Guide(crop=(8, 16)).misfit(CANVAS) is None
+
+
+def run(state, iterations):
+    target = torch.linspace(-1, 1, 16).expand(1, 3, *CANVAS)
+    distil(state, critics=[critic(target, guide=Guide(crops=2))], iterations=iterations)
+    return state
+
+
+def test_from_a_checkpoint_it_goes_on_to_the_same_bits(tmp_path):
+    whole = run(optimisation(), 9)
+    stopped = run(optimisation(), 4)
+    save_checkpoint(tmp_path / "deep" / "c.safetensors", stopped)
+    resumed = optimisation()
+    assert load_checkpoint(tmp_path / "deep" / "c.safetensors", resumed)
+    assert resumed.done == 4
+    run(resumed, 9)
+    assert torch.equal(resumed.image.eval()(), whole.image.eval()())
+    for name, value in whole.image.state_dict().items():
+        assert torch.equal(resumed.image.state_dict()[name], value), name
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["c.safetensors"]
+
+
+def test_no_checkpoint_and_a_damaged_one(tmp_path):
+    assert not load_checkpoint(tmp_path / "none.safetensors", optimisation())
+    save_checkpoint(tmp_path / "c.safetensors", run(optimisation(), 2))
+    whole = (tmp_path / "c.safetensors").read_bytes()
+    (tmp_path / "c.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="c.safetensors can't be read"):
+        load_checkpoint(tmp_path / "c.safetensors", optimisation())
+    (tmp_path / "c.safetensors").write_bytes(whole)
+    other = optimisation()
+    other.image = ImplicitImage(CANVAS, Network(features=8, width=4, layers=2), source())
+    with pytest.raises(ValueError, match="c.safetensors can't be read"):
+        load_checkpoint(tmp_path / "c.safetensors", other)

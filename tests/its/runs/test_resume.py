@@ -1,0 +1,82 @@
+"""What a run folder holds, as a run that goes on sees it."""
+
+import json
+
+import pytest
+
+from its.specs.prompts import PromptGrid
+from its.errors import UserError
+from its.runs.resume import CONFIG, Standing, check_same_settings, differences, look, named
+
+ROW = {"visual": "castle", "audio": "bell"}
+
+
+def write(samples, name, status="ok", *files):
+    (samples / name).mkdir(parents=True)
+    (samples / name / "sample.json").write_text(json.dumps({"status": status}))
+    for file in files:
+        (samples / name / file).touch()
+
+
+def test_looking_tells_whole_failed_missing_and_others(tmp_path):
+    for name, status in {"a": "ok", "b": "failed", "x": "ok", "y": "ok"}.items():
+        write(tmp_path, name, status)
+    (tmp_path / "c").mkdir()  # killed before its record
+    write(tmp_path, "e", "ok", "latents.safetensors")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "sample.json").write_text('{"status": "o')
+    names = ["a", "b", "c", "d", "e", "f"]
+    assert look(tmp_path, names) == Standing(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
+    assert look(tmp_path, names, ["latents"]).done == [4]
+    assert look(tmp_path / "nowhere", names) == Standing(
+        done=[], failed=[], stopped=[], missing=[0, 1, 2, 3, 4, 5], others=0
+    )
+
+
+def test_equal_rows_are_one_and_points_are_described_once():
+    grid = PromptGrid(prompts=[ROW, ROW], seeds=[1, 2], sweep={"steps": [3, 4]})
+    described = []
+
+    def definition(row):
+        described.append(row)
+        return {"steps": row.settings["steps"]}
+
+    work = named(grid.expand(["visual", "audio"]), definition)
+    assert len(work) == len({name for _, name in work}) == 4
+    assert len(described) == 2
+
+
+def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
+    old = {
+        "trainer": {"precision": "32-true"},
+        "model": {"steps": 6, "compile": False, "fallback": None, "canvas": [64, 128], "codec": None},
+        "data": {"seeds": [1], "batch_size": 1, "prompts": [ROW], "guidance_scale": {"audio": 7.5}},
+        "output": "a",
+    }
+    new = {
+        "trainer": {"precision": "bf16-true"},
+        "model": {"steps": 5, "compile": True, "fallback": "mini", "canvas": [64, 128], "codec": {"class_path": "X"}},
+        "data": {"seeds": [2], "batch_size": 4, "prompts": "p.csv", "guidance_scale": {"audio": 7.5, "visual": 2.0}},
+        "output": "b",
+    }
+    assert list(differences(old, new)) == [
+        "data.guidance_scale.visual is not set there, 2.0 here",
+        "model.codec.class_path is not set there, X here",
+        "model.steps is 6 there, 5 here",
+    ]
+    assert list(differences({}, new)) == []  # nobody knows what was there
+
+
+def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
+    (tmp_path / CONFIG).write_text("model: {steps: 6}\n")
+    config, strangers = {"model": {"steps": 5}}, Standing(missing=[0], others=3)
+    with pytest.raises(UserError, match=r"holds 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
+        check_same_settings(tmp_path, config, strangers, mixed=False)
+    check_same_settings(tmp_path, config, strangers, mixed=True)
+    check_same_settings(tmp_path, config, Standing(done=[0], others=3), mixed=False)  # this config was here too
+    check_same_settings(tmp_path, {"model": {"steps": 6}}, strangers, mixed=False)
+    (tmp_path / CONFIG).write_text("{")
+    check_same_settings(tmp_path, config, strangers, mixed=False)
+    assert capsys.readouterr().err.count("3 samples of other rows or settings") == 4
+    check_same_settings(tmp_path, config, Standing(missing=[0]), mixed=False)
+    assert capsys.readouterr().err == ""

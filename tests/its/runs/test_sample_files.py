@@ -1,0 +1,128 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from its.specs.prompts import Row
+from its.media.colormap import MAGMA
+from its.media.metadata import read_metadata
+from its.runs.sample_files import Result, Sample, is_done, read_record, sample_id, write_sample
+
+ROW = Row(
+    prompts={"visual": "A Castle!", "audio": "bell"},
+    negative_prompts={"visual": "", "audio": ""},
+    guidance_scale={"visual": 10.0, "audio": 10.0},
+    seed=7,
+    source="test",
+)
+RESULT = Result(
+    latents=torch.randn(4, 8, 12),
+    spectrogram=torch.linspace(0, 1, 64 * 96).reshape(64, 96),
+    picture=torch.rand(3, 64, 96),
+    waveform=torch.linspace(-1.5, 1.5, 1000),
+    sample_rate=16_000,
+)
+
+
+def test_the_id_is_a_slug_a_seed_and_a_digest():
+    assert sample_id(ROW, {}).startswith("a-castle-bell-7-")
+
+
+@pytest.mark.parametrize("prompt", ["../../etc/passwd", "/", "..", "a\0b", "<script>", "C:\\x", "城", "", "x" * 500])
+def test_a_prompt_is_never_a_path(prompt):
+    name = sample_id(replace(ROW, prompts={"visual": prompt}), {})
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert 0 < len(name) < 100
+
+
+def test_the_id_follows_everything_that_defines_the_sample():
+    variants = [
+        replace(ROW, seed=8),
+        replace(ROW, prompts={**ROW.prompts, "audio": "Bell"}),  # the same slug
+        replace(ROW, negative_prompts={"visual": "x", "audio": ""}),
+        replace(ROW, guidance_scale={"visual": 10.0, "audio": 5.0}),
+    ]
+    ids = {sample_id(row, {"steps": 1}) for row in [ROW, *variants]} | {sample_id(ROW, {"steps": 2})}
+    assert len(ids) == len(variants) + 2
+    assert sample_id(replace(ROW, source="elsewhere"), {"steps": 1}) in ids
+
+
+def test_what_is_written_reads_back(tmp_path):
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {"id": "x"}, ["image", "latents"])
+    gray = np.asarray(Image.open(tmp_path / "spectrogram.png"))
+    assert gray.shape == (64, 96)
+    assert gray.dtype == np.uint8
+    assert abs(gray / 255 - RESULT.spectrogram.numpy()).max() <= 0.5 / 255 + 1e-6  # rounded, not truncated
+    assert np.asarray(Image.open(tmp_path / "image.png")).shape == (64, 96, 3)
+    sound, rate = soundfile.read(tmp_path / "audio.wav", dtype="float32")
+    assert (rate, len(sound)) == (16_000, 1000)
+    assert abs(sound - RESULT.waveform.clamp(-1, 1).numpy()).max() < 1e-4
+    assert soundfile.info(tmp_path / "audio.wav").subtype == "PCM_16"
+    assert torch.equal(load_file(tmp_path / "latents.safetensors")["latents"], RESULT.latents)
+    assert read_record(tmp_path) == {"id": "x", "status": "ok"}
+
+
+def test_the_colour_map_is_of_the_spectrogram_s_own_gray_levels(tmp_path):
+    record = {"id": "x", "config": {}, "settings": {}, "weights": {}}
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), record, ["colormap"], metadata=True)
+    gray, mapped = (np.asarray(Image.open(tmp_path / name)) for name in ("spectrogram.png", "colormap.png"))
+    assert mapped.shape == (64, 96, 3)
+    assert (mapped == MAGMA[gray]).all()
+    assert read_metadata(tmp_path / "colormap.png")["id"] == "x"
+    assert is_done(tmp_path, ["colormap"])
+    (tmp_path / "colormap.png").unlink()
+    assert not is_done(tmp_path, ["colormap"])
+
+
+def test_the_colour_map_of_stereo_is_of_the_channels_mean(tmp_path):
+    stereo = torch.stack([torch.full((64, 96), level) for level in (0.2, 0.4, 0.6)])
+    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, spectrogram=stereo)), {}, ["colormap"])
+    assert (np.asarray(Image.open(tmp_path / "colormap.png")) == MAGMA[round(0.4 * 255)]).all()
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_a_video_of_the_colour_picture_comes_with_the_video(tmp_path, colored):
+    color, extras = (torch.rand(3, 64, 96), ["video", "color"]) if colored else (None, ["video"])
+    record = {"id": "x", "prompts": dict(ROW.prompts), "seed": 7, "weights": {}, "settings": {}, "config": {}}
+    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, color=color)), record, extras, metadata=True)
+    assert (tmp_path / "color.mp4").exists() == colored
+    assert is_done(tmp_path, extras)
+    if colored:
+        assert read_metadata(tmp_path / "color.mp4")["id"] == "x"
+        (tmp_path / "color.mp4").unlink()
+        assert not is_done(tmp_path, extras)
+        assert is_done(tmp_path, ["color"])
+
+
+def test_only_what_is_asked_for_is_written(tmp_path):
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["audio.wav", "sample.json", "spectrogram.png"]
+
+
+def test_a_sample_without_its_record_is_not_done(tmp_path):
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {}, ["latents"])
+    assert is_done(tmp_path)
+    assert is_done(tmp_path, ["latents"])
+    assert not is_done(tmp_path, ["image"])
+    (tmp_path / "sample.json").write_text('{"status": "o')
+    assert not is_done(tmp_path)
+
+
+def test_the_record_comes_last(tmp_path, monkeypatch):
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    monkeypatch.setattr(soundfile, "write", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    assert not is_done(tmp_path)  # although an earlier, whole one was there
+
+
+def test_a_failed_sample_says_why_and_is_not_done(tmp_path):
+    write_sample(tmp_path, Sample(row=ROW, error="it is too dark"), {"id": "x"})
+    record = json.loads((tmp_path / "sample.json").read_text())
+    assert record == {"id": "x", "status": "failed", "error": "it is too dark", "traceback": None}
+    assert not is_done(tmp_path)

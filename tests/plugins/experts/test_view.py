@@ -1,0 +1,148 @@
+"""Views: what an expert sees, and that its estimate comes back to where it belongs."""
+
+import json
+
+import pytest
+import torch
+
+from its.audio.spectrogram import AUFFUSION
+from its.interfaces import IdentityCodec, NoiseExpert
+from its_plugins.experts.view import View
+
+VIEWS = [
+    {"flips": ["time"]},
+    {"flips": ["frequency"]},
+    {"flips": ["time", "frequency"]},
+    {"blocks": (2, 4), "order": [7, 0, 6, 1, 5, 2, 4, 3]},
+    {"blocks": (4, 2), "order": 3},
+    {"flips": ["frequency"], "blocks": (1, 4), "order": [1, 2, 3, 0]},
+]
+
+
+class Ramp(NoiseExpert):
+    """eps(z; y, t) = z + t * (a ramp over rows and columns) + y: pixel by pixel, and other in every place."""
+
+    latent_space = "pixels"
+    format = AUFFUSION
+
+    def __init__(self, slope: float = 1.0) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def encode_text(self, prompts):
+        return torch.tensor([[float(len(prompt))] for prompt in prompts])
+
+    def predict_noise(self, latents, timestep, text):
+        rows, columns = latents.shape[2:]
+        ramp = self.slope * torch.arange(rows * columns, dtype=latents.dtype).reshape(rows, columns)
+        return latents + (timestep * text[:, 0]).reshape(-1, 1, 1, 1) + ramp
+
+
+def canvas(seed=0):
+    return torch.randn(2, 3, 8, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def ask(expert, latents):
+    return expert.predict_noise(latents, torch.tensor([3, 5]), expert.encode_text(["bell", "a dog"]))
+
+
+def test_flips_are_those_of_a_spectrogram():
+    z = canvas()
+    assert torch.equal(View(expert=Ramp(), flips=["time"]).through(z), z.flip(3))
+    assert torch.equal(View(expert=Ramp(), flips=["frequency"]).through(z), z.flip(2))
+    assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).through(z), torch.rot90(z, 2, (2, 3)))
+
+
+def test_blocks_are_seen_in_the_order_that_is_given():
+    seen = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).through(canvas())
+    blocks = [canvas()[:, :, r : r + 4, c : c + 8] for r in (0, 4) for c in (0, 8)]
+    for place, block in enumerate([3, 0, 1, 2]):
+        r, c = place // 2 * 4, place % 2 * 8
+        assert torch.equal(seen[:, :, r : r + 4, c : c + 8], blocks[block])
+
+
+@pytest.mark.parametrize("options", VIEWS, ids=str)
+def test_there_and_back_is_where_one_was(options):
+    view = View(expert=Ramp(), **options)
+    assert not torch.equal(view.through(canvas()), canvas())
+    assert torch.equal(view.back(view.through(canvas())), canvas())
+    assert torch.equal(view.through(view.back(canvas())), canvas())
+
+
+@pytest.mark.parametrize("options", VIEWS, ids=str)
+def test_the_view_of_a_canvas_is_estimated_as_the_canvas_itself(options):
+    """Equivariance: what the wrapped expert says of v^-1(z) is v^-1 of what the bare one says of z."""
+    expert, view = Ramp(), View(expert=Ramp(), **options)
+    assert torch.equal(ask(view, view.back(canvas())), view.back(ask(expert, canvas())))
+
+
+def test_an_expert_that_treats_all_places_alike_is_the_same_through_every_view():
+    for options in VIEWS:
+        torch.testing.assert_close(ask(View(expert=Ramp(slope=0), **options), canvas()), ask(Ramp(slope=0), canvas()))
+
+
+def test_noise_keeps_its_statistics():
+    for options in VIEWS:
+        seen = View(expert=Ramp(), **options).through(canvas())
+        assert torch.equal(seen.flatten().sort().values, canvas().flatten().sort().values)
+
+
+def test_a_view_of_a_view():
+    twice = View(expert=View(expert=Ramp(), flips=["time"]), flips=["time"])
+    assert torch.equal(ask(twice, canvas()), ask(Ramp(), canvas()))
+
+
+def test_everything_else_is_the_wrapped_experts():
+    view = View(expert=Ramp(), flips=["time"])
+    assert (view.latent_space, view.format, view.provenance()) == ("pixels", AUFFUSION, None)
+    assert isinstance(view.codec(), IdentityCodec)
+
+
+def test_what_is_compiled_is_the_wrapped_experts_network():
+    class Compiled(Ramp):
+        def compile_network(self):
+            self.slope = 0
+            return True
+
+    view = View(expert=Compiled(), flips=["time"])
+    assert view.compile_network()
+    assert view.expert.slope == 0
+    assert not View(expert=Ramp()).compile_network()
+
+
+def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
+    view = View(expert=Ramp(slope=2), flips=["time"])
+    expected = {"class": "View", "flips": ["time"], "blocks": (1, 1), "order": None}
+    assert view.describe() == {**expected, "expert": {"class": "Ramp", "slope": 2}}
+    assert view.describe(without=["slope"]) == {**expected, "expert": {"class": "Ramp"}}
+    json.dumps(view.describe())
+
+
+def test_a_seed_draws_the_same_order_each_time_and_leaves_the_global_generator():
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    orders = [View(expert=Ramp(), blocks=(2, 4), order=seed).order for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blocks": (2, 2)}, "go together"),
+        ({"order": [0]}, "go together"),
+        ({"blocks": (0, 2), "order": []}, "at least 1"),
+        ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must have each of 0 to 1 once"),
+        ({"blocks": (1, 2), "order": [0, 1, 2]}, "must have each of 0 to 1 once"),
+    ],
+)
+def test_wrong_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        View(expert=Ramp(), **options)
+
+
+def test_blocks_that_do_not_fit_the_canvas():
+    view = View(expert=Ramp(), blocks=(1, 3), order=[2, 1, 0])
+    view.check(canvas=(8, 24), steps=10)
+    with pytest.raises(ValueError, match=r"blocks \(=\[1, 3\]\) must divide the latents, which have 8 rows and 16 col"):
+        view.check(canvas=(8, 16), steps=10)

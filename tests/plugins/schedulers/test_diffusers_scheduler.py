@@ -1,0 +1,66 @@
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+
+from its_plugins.schedulers.ddim import DDIM
+from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
+
+
+def random(seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def run(scheduler, steps):
+    z = random()
+    for index in range(len(scheduler.timesteps(steps))):
+        z = scheduler.step(torch.tanh(z), index, z)
+    return z
+
+
+@pytest.mark.parametrize("steps", [5, 20, 100])
+def test_diffusers_ddim_through_it_is_ours(steps):
+    ours, theirs = DDIM(), DiffusersScheduler(name="DDIMScheduler")
+    assert theirs.timesteps(steps).tolist() == ours.timesteps(steps).tolist()
+    assert torch.equal(run(theirs, steps), run(ours, steps))
+
+
+def test_dpm_solver_is_diffusers_own():
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    theirs.set_timesteps(25)
+    z = random()
+    for t in theirs.timesteps:
+        z = theirs.step(torch.tanh(z), t, z).prev_sample
+    assert torch.equal(run(DiffusersScheduler(), 25), z)
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
+def test_fewer_steps_come_close_to_many(name):
+    """For a smooth estimate, a higher-order solver at 25 steps is nearer to the limit than DDIM is."""
+    limit = run(DDIM(), 1000 // 2)
+    error = (run(DiffusersScheduler(name=name), 25) - limit).abs().max()
+    assert error < (run(DDIM(), 25) - limit).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "DPMSolver"}, "diffusers has no scheduler 'DPMSolver'; try .*DPMSolver"),
+        ({"name": "StableDiffusionPipeline"}, "diffusers has no scheduler"),
+        ({"options": {"algorithm": "x"}}, "takes no option algorithm; it takes algorithm_type"),
+        ({"options": {"algorithm_type": "sde-dpmsolver++"}}, "draws noise of its own"),
+        ({"name": "DDPMScheduler"}, "draws noise of its own"),
+        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler adds no noise.*take one that removes it"),
+        ({"name": "EulerDiscreteScheduler"}, "starts from noise of standard deviation 1[34]"),
+        ({"name": "HeunDiscreteScheduler"}, "starts from noise|evaluations for 4 steps"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DiffusersScheduler(**arguments)
+
+
+def test_a_step_needs_a_process():
+    with pytest.raises(RuntimeError, match="call timesteps"):
+        DiffusersScheduler().step(random(), 0, random())
