@@ -20,8 +20,9 @@ import its
 from its.diffusion.noise import generators
 from its.interfaces import Part
 from its.methods.base import Method
-from its.runs.sample_files import Sample
-from its.specs.prompts import PromptGrid, Row
+from its.methods.sample import Sample
+from its.specs.prompts import PromptGrid
+from its.specs.spec import SampleSpec
 
 CPU = torch.device("cpu")
 STEPS = 50
@@ -202,13 +203,13 @@ class Idle(Method):
     def length(self, row):
         return "nothing"
 
-    def settings(self, row: Row) -> dict[str, Any]:
+    def settings(self, row: SampleSpec) -> dict[str, Any]:
         return {}
 
-    def make(self, rows: Sequence[Row]) -> list[Sample]:
+    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
         return []
 
-    def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
+    def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
         self.asked.append(time.perf_counter())
         return []
 

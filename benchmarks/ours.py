@@ -11,8 +11,8 @@ import torch
 
 from its.interfaces import Scheduler
 from its.methods.denoising import MultimodalDenoising
-from its.runs.sample_files import Sample
-from its.specs.prompts import Row
+from its.methods.sample import Sample
+from its.specs.spec import SampleSpec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.stable_diffusion import StableDiffusion
@@ -109,10 +109,10 @@ def dpm_solver() -> Scheduler:
     return DiffusersScheduler(name="DPMSolverMultistepScheduler")
 
 
-def rows(seeds: Sequence[int], *, steps: int | None = None) -> list[Row]:
+def rows(seeds: Sequence[int], *, steps: int | None = None) -> list[SampleSpec]:
     """The authors' pair of prompts and their guidance, for each seed; in other steps than the method's where given."""
     return [
-        Row(
+        SampleSpec(
             prompts={"visual": "a painting of castle towers, grayscale", "audio": "bell ringing"},
             negative_prompts={"visual": "", "audio": ""},
             guidance_scale={"visual": 10.0, "audio": 10.0},

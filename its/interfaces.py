@@ -4,7 +4,7 @@ Shapes used here: b batch, c channels, h w rows and columns of a picture or of l
 f mel bins (0 = lowest), t frames, n samples of sound.
 
 Plugins subclass one of these, put `@its.register` on the class, and are then named in YAML by their class name.
-This module imports nothing else of the package.
+This module imports nothing else of the package at run time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from its.audio.spectrogram import SpectrogramFormat
-    from its.weights import Download
 
 
 class Plugin:
@@ -34,19 +33,24 @@ class Plugin:
     """
 
     arguments: Mapping[str, Any] = MappingProxyType({})
+    not_defining: ClassVar[tuple[str, ...]] = ()
+    """Arguments, besides those of the base classes, that samples don't depend on: where weights are, which
+    `Part.provenance` tells by content, and how the machine runs them."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             setattr(cls, "__init__", _remembering(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
 
-    def describe(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
-        """Class and arguments, as JSON-serialisable values, but for the arguments that are left out.
+    def describe(self, *, defining: bool = False) -> dict[str, Any]:
+        """Class and arguments, as JSON-serialisable values. Arguments that are plugins describe themselves.
 
-        Arguments that are plugins describe themselves.
+        Args:
+            defining: leave out `not_defining`, so that plugins of equal results have equal descriptions.
         """
-        kept = {name: value for name, value in self.arguments.items() if name not in without}
-        return {"class": type(self).__name__, **{name: _plain(value, without) for name, value in kept.items()}}
+        left_out = {name for cls in type(self).__mro__ for name in cls.__dict__.get("not_defining", ()) if defining}
+        kept = {name: _plain(value, defining) for name, value in self.arguments.items() if name not in left_out}
+        return {"class": type(self).__name__, **kept}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
         """Whether this suits a process of so many steps on a canvas of (rows, columns).
@@ -58,9 +62,9 @@ class Plugin:
         """
 
 
-def _plain(value: Any, without: Sequence[str]) -> Any:
+def _plain(value: Any, defining: bool) -> Any:
     if isinstance(value, Plugin):
-        return value.describe(without=without)
+        return value.describe(defining=defining)
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
@@ -76,6 +80,38 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
 
     return remember
+
+
+class Files(Protocol):
+    """Files behind a name of weights, some of which may have to be downloaded: see `its.weights.Source`."""
+
+    @property
+    def name(self) -> str:
+        """The weights as a config names them."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are, or will be."""
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the hub's repository."""
+
+    def fetch(self, names: Sequence[str]) -> None:
+        """Download files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """Files of one source that are not on this machine.
+
+    Attributes:
+        source: where they come from.
+        sizes: their bytes, by name.
+    """
+
+    source: Files
+    sizes: Mapping[str, int]
 
 
 class Part(Plugin, nn.Module):

@@ -16,13 +16,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from its import registry
-from its.config.compose import COMMAND_LINE, Composed, class_choices, split_arguments
 from its.config import fallback
+from its.config.compose import COMMAND_LINE, Composed, class_choices, split_arguments
 from its.config.parse_errors import plain_message
 from its.engine.build import forbid_imports
 from its.errors import UserError
 from its.interfaces import Colorizer
-from its.methods.base import WHERE
 from its.runs.colors import Colors, colors_of
 from its.runs.resume import CONFIG
 from its.runs.sample_files import read_record
@@ -166,7 +165,7 @@ def _instantiated(composed: Composed) -> Colorizer:
 
 def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
     """Make the pictures that are missing. Report the samples that fail, and return their folders."""
-    coloring, weights = colorizer.describe(without=WHERE), colorizer.provenance()
+    coloring, weights = colorizer.describe(defining=True), colorizer.provenance()
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
         return set()

@@ -43,11 +43,11 @@ def make(cli: PredictCLI) -> int:
     tried: list[int] = []
     if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
         config = resolved(cli)
-        before = look(cli.output / "samples", [name for _, name in cli.work], cli.save, prunes=cli.datamodule.by_pair)
+        before = look(cli.output / "samples", [spec.id for spec in cli.specs], cli.save, prunes=cli.datamodule.by_pair)
         check_same_settings(cli.output, config, before, mixed=cli.config.mixed)
         tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
-        cli.progress.expect(len(tried), earlier=len(cli.work) - len(tried), config=config)
+        cli.progress.expect(len(tried), earlier=len(cli.specs) - len(tried), config=config)
     needs_weights = bool(tried) or _has_started_peers(cli)
     if needs_weights:
         cli.check_room()
@@ -62,20 +62,20 @@ def make(cli: PredictCLI) -> int:
     if not first:
         return status
     if cli.judging is not None and not status:
-        names = [name for _, name in cli.work]
+        names = [spec.id for spec in cli.specs]
         cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
     changed = tried or cli.judging is not None
     if changed or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
         _show(cli.output)
     log(cli)
-    reported = report(cli.output, cli.work, before=before, tried=tried)
+    reported = report(cli.output, cli.specs, before=before, tried=tried)
     return status or reported
 
 
 def log(cli: PredictCLI) -> None:
     """Log the samples of all ranks where the trainer's logger is W&B's; the run folder has them."""
     for run in runs_of(cli.trainer):
-        log_samples(run, stored(cli.output, [name for _, name in cli.work]))
+        log_samples(run, stored(cli.output, [spec.id for spec in cli.specs]))
         run.finish()
 
 

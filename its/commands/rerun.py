@@ -62,20 +62,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def changed(record: Mapping[str, Any], cli: PredictCLI) -> str:
     """What makes the sample of a run that was built another one than that of a record; empty if it is the same."""
-    ((_, name),) = cli.work
-    if name == record["id"]:
+    (spec,) = cli.specs
+    if spec.id == record["id"]:
         return ""
     before: Any = {"settings": record.get("settings"), "weights": record["weights"]}
     now: Any = {"settings": _settings(cli), "weights": cli.model.provenance}
     named = differences(_comparable(before), _comparable(now))
     found = "; ".join(named) or "prompts, scales or seed differ, or what the id is made of"
-    return f"{record['id']} -> {name}: {found}."
+    return f"{record['id']} -> {spec.id}: {found}."
 
 
 def _settings(cli: PredictCLI) -> dict[str, Any]:
-    row = cli.work[0][0]
-    settings: dict[str, Any] = cli.model.definition(row)["settings"]
-    return {"guidance_scale": dict(row.guidance_scale), **settings}
+    (spec,) = cli.specs
+    return {"guidance_scale": dict(spec.guidance_scale), **spec.definition["settings"]}
 
 
 def _comparable(parts: Any) -> Any:

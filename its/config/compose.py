@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
-from its import methods, registry
+from its import registry
 from its.config.fallback import stand_in
 from its.errors import UserError, by_nearness, nearest
 from its.media.metadata import KINDS
+from its.methods import classes as methods
 from its.runs.replay import read_config
 
 Config = dict[str, Any]

@@ -16,6 +16,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from its import registry
+from its.config import fallback
 from its.config.compose import (
     COMMAND_LINE,
     RISKY_MODULES,
@@ -24,7 +25,6 @@ from its.config.compose import (
     class_choices,
     without_key,
 )
-from its.config import fallback
 from its.config.parse_errors import plain_message
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
@@ -32,12 +32,12 @@ from its.engine.trainer import check_trainer
 from its.errors import UserError
 from its.evaluation.judging import Judging, judging_of
 from its.evaluation.ranking import Keep
-from its.methods import method_class
 from its.methods.base import Method
+from its.methods.classes import method_class
 from its.runs.directory import resolved
-from its.runs.resume import named
 from its.runs.writer import SampleWriter
-from its.specs.prompts import PromptGrid, Row
+from its.specs.prompts import PromptGrid
+from its.specs.spec import SampleSpec, assign_ids
 from its.weights import Download, WeightsNotFound, download, prepare
 from its.weights.downloads import check_room
 
@@ -50,7 +50,7 @@ TRAINER_DEFAULTS = {
 
 
 class _Parser(LightningArgumentParser):
-    """Lightning's, but for files in the place of values: those are read by `its.config.compose`, which looks inside first."""
+    """Lightning's, but without files in the place of values: `its.config.compose` has read and checked those."""
 
     def add_class_arguments(self, *args: Any, **options: Any) -> list[str]:
         return super().add_class_arguments(*args, **(options | {"sub_configs": False}))
@@ -60,7 +60,7 @@ class PredictCLI(LightningCLI):
     """LightningCLI with `method`, `output` and `save`, which finds the weights before a trainer is made.
 
     Attributes:
-        work: every row with the id of its sample, equal rows once.
+        specs: all samples to make, each once.
         save: extras that are written with every sample.
         progress: counts them.
         peers: the other processes.
@@ -69,7 +69,7 @@ class PredictCLI(LightningCLI):
 
     model: Method
     datamodule: PromptGrid
-    work: list[tuple[Row, str]]
+    specs: list[SampleSpec]
     save: list[str]
     progress: Progress
     peers: Peers
@@ -112,8 +112,8 @@ class PredictCLI(LightningCLI):
             self.judging.prune(self.model, batch_size=self.datamodule.batch_size)
             self.datamodule.by_pair = self.judging.prunes
         self.save = self._extras()
-        self.work = named(self.datamodule.expand(self.model.expert_names), self.model.definition)
-        self.datamodule.rows = [row for row, _ in self.work]
+        self.specs = assign_ids(self.datamodule.expand(self.model.expert_names), self.model.definition)
+        self.datamodule.rows = self.specs
         self.progress, self.peers = Progress(), Peers()
         callbacks = [
             *(settings.get("callbacks") or []),
@@ -228,7 +228,7 @@ def _build_on_pack(
 
 
 def _settings(cli: PredictCLI) -> str:
-    row = cli.work[0][0]
+    row = cli.specs[0]
     scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
     return f"Settings are the pack's own: {cli.model.length(row)}, guidance {scales}."
 

@@ -23,15 +23,15 @@ from its.interfaces import Combiner, Judged, Scorer
 from its.methods.base import Method
 from its.methods.denoising import MultimodalDenoising
 from its.methods.finishing import Clock
-from its.runs.sample_files import Sample
-from its.specs.prompts import Row
+from its.methods.sample import Sample
+from its.specs.spec import SampleSpec
 
 
 @dataclass(kw_only=True)
 class _Runner:
     """A row on its way: latents (c, h, w) before step `index`, and the scores of each look."""
 
-    row: Row
+    row: SampleSpec
     latents: Tensor
     index: int
     scores: dict[str, float | None]
@@ -54,7 +54,7 @@ class Pruned:
         self._whole = method.make_carefully
         self._loaded = False
 
-    def __call__(self, rows: list[Row]) -> list[Sample]:
+    def __call__(self, rows: list[SampleSpec]) -> list[Sample]:
         """Rows -> samples, one each, in their order; of those that were stopped, what was known of them."""
         try:
             return self._prune(rows)
@@ -63,7 +63,7 @@ class Pruned:
             print(f"its: pruning failed ({type(error).__name__}: {error}); making all {len(rows)}", file=sys.stderr)
             return [sample for some in _parts(rows, self.batch_size) for sample in self._whole(list(some))]
 
-    def _prune(self, rows: list[Row]) -> list[Sample]:
+    def _prune(self, rows: list[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
         self._load()
         steps = self.method.process_of(rows[0]).steps
@@ -100,7 +100,7 @@ class Pruned:
         for runner, latents, scores in zip(runners, z, self._scores(rows, clean), strict=True):
             runner.latents, runner.index, runner.scores = latents, goal, scores
 
-    def _scores(self, rows: Sequence[Row], clean: Tensor) -> list[dict[str, float | None]]:
+    def _scores(self, rows: Sequence[SampleSpec], clean: Tensor) -> list[dict[str, float | None]]:
         finishing, roles = self.method.finishing, self.method.roles()
         _, spectrogram = self.method.decoding(clean)
         sound = finishing.play(spectrogram).cpu().float()

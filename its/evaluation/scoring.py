@@ -20,13 +20,11 @@ from its.interfaces import Scorer
 TOGETHER = 16
 """Samples that are read and scored before their records are written."""
 CSV = "scores.csv"
-NO_SETTINGS = ("weights", "revision", "batch_size")
-"""Arguments that say where weights are, which the provenance says better, or change scores by rounding alone."""
 
 
 def identity(scorer: Scorer) -> dict[str, Any]:
     """What a score depends on besides the sample: settings and weights. Scores of equal identity are comparable."""
-    described = scorer.describe(without=NO_SETTINGS)
+    described = scorer.describe(defining=True)
     settings = {key: value for key, value in described.items() if key != "class"}
     return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
 

@@ -16,14 +16,11 @@ from its.diffusion.guidance import GuidedExpert, TextCache
 from its.errors import UserError
 from its.interfaces import NoiseExpert, Part, Step, Vocoder
 from its.methods.careful import Careful
+from its.methods.sample import Sample
 from its.methods.sharing import shared
-from its.runs.sample_files import Sample
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
-
-WHERE = ("weights", "revision", "variant", "channels_last", "attention", "lora")
-"""Arguments that say where weights are and how the machine runs them; what they are is in the provenance."""
 
 
 class Method(LightningModule, ABC):
@@ -60,7 +57,7 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
-        self.make_carefully: Callable[[list[Row]], list[Sample]] = Careful(self)
+        self.make_carefully: Callable[[list[SampleSpec]], list[Sample]] = Careful(self)
 
     @property
     def expert_names(self) -> list[str]:
@@ -80,7 +77,7 @@ class Method(LightningModule, ABC):
         """
 
     @abstractmethod
-    def settings(self, row: Row) -> dict[str, Any]:
+    def settings(self, row: SampleSpec) -> dict[str, Any]:
         """What people choose and a row's sample depends on, besides prompts, scales and seed; JSON-serialisable.
 
         Raises:
@@ -88,11 +85,11 @@ class Method(LightningModule, ABC):
         """
 
     @abstractmethod
-    def length(self, row: Row) -> str:
+    def length(self, row: SampleSpec) -> str:
         """How long making a row's sample takes, for messages, such as `100 steps`."""
 
     @abstractmethod
-    def make(self, rows: Sequence[Row]) -> list[Sample]:
+    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
         """Rows that can share a batch -> a sample each. May raise anything: `predict_step` looks after the rows."""
 
     def roles(self) -> dict[str, str]:
@@ -103,7 +100,7 @@ class Method(LightningModule, ABC):
         kinds = [("visual" if expert.format is None else "audio", name) for name, expert in self.named_experts()]
         return dict(reversed(kinds))
 
-    def batch_key(self, row: Row) -> str:
+    def batch_key(self, row: SampleSpec) -> str:
         """Equal for rows that can share a batch."""
         return ""
 
@@ -162,7 +159,7 @@ class Method(LightningModule, ABC):
                 raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
 
-    def definition(self, row: Row) -> dict[str, Any]:
+    def definition(self, row: SampleSpec) -> dict[str, Any]:
         """All that a row's sample depends on besides prompts, scales and seed, as JSON-serialisable values.
 
         `settings` is what people choose; it goes into `sample.json`. `weights` are named by what they are instead of
@@ -172,7 +169,7 @@ class Method(LightningModule, ABC):
             its.errors.UserError: the row's settings make no sense.
         """
         weights = {key: content_of(record) for key, record in self.provenance.items()}
-        settings: dict[str, Any] = {n: expert.describe(without=WHERE) for n, expert in self.named_experts()}
+        settings: dict[str, Any] = {n: expert.describe(defining=True) for n, expert in self.named_experts()}
         settings = {"experts": settings, **self.settings(row)}
         if row.files:
             settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in row.files.items()}
@@ -183,7 +180,7 @@ class Method(LightningModule, ABC):
             )
         return {"settings": settings, "weights": weights}
 
-    def predict_step(self, batch: list[Row], batch_idx: int = 0) -> list[Sample]:
+    def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""
         return [] if self.stopped is not None else self.make_carefully(batch)
 
@@ -198,7 +195,7 @@ class Method(LightningModule, ABC):
             assert isinstance(expert, NoiseExpert)
             yield name, expert
 
-    def guided(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert:
+    def guided(self, name: str, expert: NoiseExpert, rows: Sequence[SampleSpec]) -> GuidedExpert:
         """An expert with the rows' prompts and guidance scales."""
         text = self._texts[name]
         return GuidedExpert(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from its.runs.sample_files import Sample
-from its.specs.prompts import Row
+from its.methods.sample import Sample
+from its.specs.spec import SampleSpec
 
 if TYPE_CHECKING:
     from its.methods.base import Method
@@ -34,7 +34,7 @@ class Careful:
         self._usual = 0
         """The size that smaller batches are filled up to, where shapes are fixed."""
 
-    def __call__(self, batch: Sequence[Row]) -> list[Sample]:
+    def __call__(self, batch: Sequence[SampleSpec]) -> list[Sample]:
         """Rows -> samples, one each."""
         samples: list[Sample] = []
         while rest := batch[len(samples) :]:
@@ -49,13 +49,13 @@ class Careful:
             warnings.warn(f"out of memory at a batch of {len(rows)}: going on with {self._largest}", stacklevel=1)
         return samples
 
-    def _together(self, rows: Sequence[Row]) -> list[Row]:
+    def _together(self, rows: Sequence[SampleSpec]) -> list[SampleSpec]:
         """The first rows that can go through one loop."""
         key = self.method.batch_key(rows[0])
         alike = itertools.takewhile(lambda row: self.method.batch_key(row) == key, rows)
         return list(itertools.islice(alike, self._largest))
 
-    def _try(self, rows: list[Row]) -> list[Sample] | None:
+    def _try(self, rows: list[SampleSpec]) -> list[Sample] | None:
         """Samples, failed or not; None if the batch is too large for the device."""
         try:
             samples = self._make(rows)
@@ -67,7 +67,7 @@ class Careful:
             return [sample for row in rows for sample in self._try([row]) or []]
         return [self._redo(sample) if sample.result is None and self._is_half else sample for sample in samples]
 
-    def _make(self, rows: list[Row]) -> list[Sample]:
+    def _make(self, rows: list[SampleSpec]) -> list[Sample]:
         """As the method makes them. Compiled for one size, the last row stands in for those that are not there."""
         if not self.method.fixed_shapes:
             return self.method.make(rows)
@@ -101,7 +101,7 @@ class Careful:
         return replace(again, precision="32-true")
 
 
-def _failed(rows: Sequence[Row], error: Exception) -> list[Sample]:
+def _failed(rows: Sequence[SampleSpec], error: Exception) -> list[Sample]:
     reason = f"{type(error).__name__}: {error}"
     where = "".join(traceback.format_exception(error))
     return [Sample(row=row, error=reason, traceback=where) for row in rows]

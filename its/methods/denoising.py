@@ -17,11 +17,11 @@ from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, in_turn,
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
 from its.methods import fit
-from its.methods.base import WHERE, Method
+from its.methods.base import Method
 from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
-from its.runs.sample_files import Sample
-from its.specs.prompts import Row
+from its.methods.sample import Sample
+from its.specs.spec import SampleSpec
 from its.specs.sweep import Process, batch_key, joined
 
 
@@ -118,14 +118,14 @@ class MultimodalDenoising(Method):
         if isinstance(self._run, Graphed):
             self._run.clear()
 
-    def settings(self, row: Row) -> dict[str, Any]:
+    def settings(self, row: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self.process_of(row), self.finishing
         return {
             "method": "multimodal denoising",
             "combiner": process.combiner.describe(),
             "scheduler": process.scheduler.describe(),
-            "vocoder": finishing.vocoder.describe(without=WHERE),
+            "vocoder": finishing.vocoder.describe(defining=True),
             "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
             "steps": process.steps,
             "canvas": list(self.canvas),
@@ -134,22 +134,22 @@ class MultimodalDenoising(Method):
             **({} if self.guidance_interval is None else {"guidance_interval": list(self.guidance_interval)}),
         }
 
-    def length(self, row: Row) -> str:
+    def length(self, row: SampleSpec) -> str:
         """Steps of the reverse process."""
         return f"{self.process_of(row).steps} steps"
 
-    def batch_key(self, row: Row) -> str:
+    def batch_key(self, row: SampleSpec) -> str:
         """Rows that differ in the settings of a weighted sum alone go together."""
         return batch_key(self.process_of(row))
 
-    def make(self, rows: Sequence[Row]) -> list[Sample]:
+    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
         """Noise, texts, joint denoising, decoding, and the rest of it."""
         clock = Clock(self.device)
         sources, noise = self.noise(rows)
         return self.finish(rows, self.walk(rows, noise, clock=clock), sources=sources, clock=clock)
 
     def finish(
-        self, rows: Sequence[Row], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
+        self, rows: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
     ) -> list[Sample]:
         """Clean latents (b, c, h, w) -> whole samples."""
         with clock("decode"):
@@ -164,7 +164,7 @@ class MultimodalDenoising(Method):
             clock=clock,
         )
 
-    def noise(self, rows: Sequence[Row]) -> tuple[list[torch.Generator], Tensor]:
+    def noise(self, rows: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Each row's own generator, and z_T drawn from it, (b, c, h, w)."""
         sources = generators([row.seed for row in rows])
         shape = self.decoding.sound.latent_shape(self.canvas)
@@ -173,7 +173,7 @@ class MultimodalDenoising(Method):
 
     def walk(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[SampleSpec],
         latents: Tensor,
         *,
         clock: Clock,
@@ -207,7 +207,7 @@ class MultimodalDenoising(Method):
                 part=part,
             )
 
-    def evaluations(self, row: Row, part: range) -> int:
+    def evaluations(self, row: SampleSpec, part: range) -> int:
         """How often networks are run for a row in some steps: twice for each expert that is guided, else once."""
         process = self.process_of(row)
         begin, end = self.guidance_interval or (0.0, 1.0)
@@ -220,7 +220,7 @@ class MultimodalDenoising(Method):
                     count += 2 if guided and row.guidance_scale[name] != 1 else 1
         return count
 
-    def _estimator(self, name: str, expert: NoiseExpert, rows: Sequence[Row]) -> GuidedExpert | Interval:
+    def _estimator(self, name: str, expert: NoiseExpert, rows: Sequence[SampleSpec]) -> GuidedExpert | Interval:
         guided = self.guided(name, expert, rows)
         if self.guidance_interval is None:
             return guided
@@ -245,7 +245,7 @@ class MultimodalDenoising(Method):
                 kind = type(expert).__name__
                 warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 
-    def process_of(self, row: Row) -> Process:
+    def process_of(self, row: SampleSpec) -> Process:
         """The process with the row's settings, always the same object for the same settings."""
         if not row.settings:
             return self.process

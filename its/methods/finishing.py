@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from its.errors import UserError
 from its.interfaces import Colorizer, Part, Vocoder
-from its.methods.base import WHERE
 from its.methods.color_prompt import color_prompt
-from its.runs.sample_files import Result, Sample
-from its.specs.prompts import Row
+from its.methods.sample import Result, Sample
+from its.specs.spec import SampleSpec
 
 
 @dataclass
@@ -65,7 +64,7 @@ class Finishing(nn.Module):
         parts: list[tuple[str, Part]] = [("vocoder", self.vocoder)]
         return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
 
-    def coloring(self, row: Row, prompt: str) -> dict[str, Any] | None:
+    def coloring(self, row: SampleSpec, prompt: str) -> dict[str, Any] | None:
         """What `sample.json` says of a row's colours: the colorizer and its prompt; None without one.
 
         Raises:
@@ -74,13 +73,13 @@ class Finishing(nn.Module):
         if self.colorizer is None:
             return None
         try:
-            return self.colorizer.describe(without=WHERE) | {"prompt": color_prompt(prompt)}
+            return self.colorizer.describe(defining=True) | {"prompt": color_prompt(prompt)}
         except UserError as error:
             raise UserError(f"{row.source}: {error}") from None
 
     def forward(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[SampleSpec],
         *,
         latents: Tensor | None,
         picture: Tensor,

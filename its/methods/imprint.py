@@ -16,12 +16,12 @@ from its.diffusion.sampling import denoise
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
-from its.methods.base import WHERE, Method
+from its.methods.base import Method
 from its.methods.decoding import Decoding
 from its.methods.finishing import Clock, Finishing
-from its.runs.sample_files import Sample
+from its.methods.sample import Sample
 from its.specs.media import read_picture, read_sound
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
 
 
@@ -147,7 +147,7 @@ class Imprint(Method):
         super().configure_model()
         self.decoding.join(loaded=True)
 
-    def settings(self, row: Row) -> dict[str, Any]:
+    def settings(self, row: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self._process_of(row), self.finishing
         for name, file in row.files.items():
@@ -157,7 +157,7 @@ class Imprint(Method):
             "method": "imprint",
             "rho": process.rho,
             "scheduler": process.scheduler.describe(),
-            "vocoder": finishing.vocoder.describe(without=WHERE),
+            "vocoder": finishing.vocoder.describe(defining=True),
             "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
             "steps": dict(process.steps),
             "canvas": list(self.canvas),
@@ -165,15 +165,15 @@ class Imprint(Method):
             "noise_dtype": self.noise_dtype,
         }
 
-    def length(self, row: Row) -> str:
+    def length(self, row: SampleSpec) -> str:
         """Steps of both processes."""
         return " and ".join(f"{steps} steps of {name}" for name, steps in self._process_of(row).steps.items())
 
-    def batch_key(self, row: Row) -> str:
+    def batch_key(self, row: SampleSpec) -> str:
         """Rows of other rho go together, those of other steps or with files in other places don't."""
         return f"{self._process_of(row).key} {sorted(row.files)}"
 
-    def make(self, rows: Sequence[Row]) -> list[Sample]:
+    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
         """Picture, spectrogram, imprint, and the rest of it."""
         clock = Clock(self.device)
         sources = generators([row.seed for row in rows])
@@ -194,7 +194,7 @@ class Imprint(Method):
             clock=clock,
         )
 
-    def _draw(self, name: str, rows: Sequence[Row], sources: Sequence[torch.Generator]) -> Tensor:
+    def _draw(self, name: str, rows: Sequence[SampleSpec], sources: Sequence[torch.Generator]) -> Tensor:
         """(b, 3, H, W) in [0, 1]: what one expert makes of the rows alone, or what is in the rows' files."""
         codec = self.decoding.picture if name == self.decoding.picture_expert else self.decoding.sound
         # Also where a file needs none: the other expert's noise is that of its seed in any case.
@@ -212,14 +212,14 @@ class Imprint(Method):
         )
         return codec.decode(latents).float()
 
-    def _read(self, name: str, row: Row) -> Tensor:
+    def _read(self, name: str, row: SampleSpec) -> Tensor:
         """(3, H, W) in [0, 1]."""
         file = row.files[name]
         if file.kind == "image":
             return read_picture(file, self.canvas)
         return read_sound(file, self.finishing.vocoder.format, self.canvas[1])
 
-    def _reporter(self, name: str, rows: Sequence[Row]) -> Callable[[Step], None] | None:
+    def _reporter(self, name: str, rows: Sequence[SampleSpec]) -> Callable[[Step], None] | None:
         """Both processes are one to the progress bar."""
         tell = self.report(len(rows))
         if tell is None:
@@ -233,7 +233,7 @@ class Imprint(Method):
     def _expert(self, name: str) -> NoiseExpert:
         return dict(self.named_experts())[name]
 
-    def _process_of(self, row: Row) -> _Process:
+    def _process_of(self, row: SampleSpec) -> _Process:
         """The process with the row's settings."""
         if not row.settings:
             return self.process

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.errors import UserError
 from its.runs.resume import CONFIG, Standing
 from its.runs.sample_files import read_record
@@ -63,12 +63,12 @@ def save_config(config: Mapping[str, Any], output: Path) -> None:
         raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
 
 
-def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, tried: Sequence[int]) -> int:
+def report(output: Path, specs: Sequence[SampleSpec], *, before: Standing, tried: Sequence[int]) -> int:
     """Say in one line what there is now; before it, name every row that failed.
 
     Args:
         output: the run folder.
-        work: all rows with the ids of their samples.
+        specs: all of the run.
         before: how far the folder was when the run began.
         tried: indices of the rows that it was to make; the folder is asked about these alone.
 
@@ -79,29 +79,28 @@ def report(output: Path, work: Sequence[tuple[Row, str]], *, before: Standing, t
     samples = output / "samples"
     lost, stopped, unwritten = 0, len(before.stopped), []
     for index in sorted((*tried, *left_failed)):
-        row, name = work[index]
-        record = read_record(samples / name)
+        record = read_record(samples / specs[index].id)
         if record is None:
             unwritten.append(index)
         elif record.get("status") == "stopped":
             stopped += 1
         elif record.get("status") != "ok":
             lost += 1
-            print(f"its: failed: {_described(row, name)}: {record.get('error')}", file=sys.stderr)
+            print(f"its: failed: {_described(specs[index])}: {record.get('error')}", file=sys.stderr)
     for index in unwritten[:NAMED]:
-        print(f"its: failed: {_described(*work[index])}: it was not written", file=sys.stderr)
+        print(f"its: failed: {_described(specs[index])}: it was not written", file=sys.stderr)
     if len(unwritten) > NAMED:
         print(f"its: and {len(unwritten) - NAMED} more were not written", file=sys.stderr)
-    whole = len(work) - lost - stopped - len(unwritten)
+    whole = len(specs) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
     earlier += f"; {stopped} were stopped early" if stopped else ""
-    print(f"its: {whole} of {len(work)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
+    print(f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
     sys.stdout.flush()
-    return 0 if whole + stopped == len(work) else 1
+    return 0 if whole + stopped == len(specs) else 1
 
 
-def _described(row: Row, name: str) -> str:
-    return f"{row.source}, seed {row.seed} ({name})"
+def _described(spec: SampleSpec) -> str:
+    return f"{spec.source}, seed {spec.seed} ({spec.id})"
 
 
 def _what_to_do(failed: int, unwritten: int) -> str:

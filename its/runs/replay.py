@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.errors import UserError
 from its.media.metadata import read_metadata
 
@@ -14,7 +14,7 @@ KEYS = {"method": str, "model": dict, "data": dict, "trainer": dict, "save": lis
 """What such a config holds, and as what."""
 
 
-def config_of(row: Row, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
+def config_of(row: SampleSpec, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
     """The config of a run with one row -> that row's own, small and without anything of the machine.
 
     Args:

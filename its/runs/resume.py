@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.errors import UserError
-from its.runs.sample_files import is_done, read_record, sample_id
+from its.runs.sample_files import is_done, read_record
+from its.specs.spec import sample_id
 
 CONFIG = "its_config.yaml"
 
@@ -43,23 +44,6 @@ class Standing:
     stopped: Sequence[int] = ()
     missing: Sequence[int] = ()
     others: int = 0
-
-
-def named(rows: Sequence[Row], definition: Callable[[Row], Mapping[str, Any]]) -> list[tuple[Row, str]]:
-    """Rows with the ids of their samples, equal ones once.
-
-    Args:
-        rows: what is asked for.
-        definition: what else a row's sample depends on: see `its.methods.base.Method.definition`.
-    """
-    definitions: dict[str, Mapping[str, Any]] = {}
-    work: dict[str, Row] = {}
-    for row in rows:
-        key = repr(row.settings)  # all that a definition takes from a row
-        if key not in definitions:
-            definitions[key] = definition(row)
-        work.setdefault(sample_id(row, definitions[key]), row)
-    return [(row, name) for name, row in work.items()]
 
 
 def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> Standing:

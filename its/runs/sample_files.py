@@ -1,4 +1,4 @@
-"""A finished sample, its name, and the folder that keeps it."""
+"""The folder that keeps a finished sample."""
 
 from __future__ import annotations
 
@@ -15,94 +15,16 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
+from its.methods.sample import CHECKPOINT, Result, Sample
 from its.media.colormap import colored
 from its.audio.cycle import go_round
 from its.media.metadata import append_comment, text_of, write_png
 from its.runs.sample_video import write_color_video, write_sample_video
 from its.audio.spectrogram import SpectrogramFormat
 
-if TYPE_CHECKING:  # reading a record must not wait for Lightning
-    from its.specs.prompts import Row
-
 RECORD = "sample.json"
-CHECKPOINT = "checkpoint.safetensors"
-"""Where a method that takes long keeps what it has, until the sample is whole."""
 EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
 """What `save` can ask for, besides the spectrogram and the sound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a row became; all tensors float32 on the CPU.
-
-    Attributes:
-        latents: (c, h, w) clean latents, untrimmed; None where the method has none.
-        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds. In stereo (3, h, w).
-        picture: (3, h, w) in [0, 1], the same latents through the picture's own codec.
-        waveform: (n,) in [-1, 1]; in stereo (2, n).
-        sample_rate: in Hz.
-        color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
-        format: of the spectrogram that was played, for the way back from the sound; None if it isn't known.
-    """
-
-    latents: Tensor | None
-    spectrogram: Tensor
-    picture: Tensor
-    waveform: Tensor
-    sample_rate: int
-    color: Tensor | None = None
-    format: SpectrogramFormat | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What came of one row: a result, or the reason why there is none.
-
-    Attributes:
-        row: what was asked for.
-        result: None if it failed.
-        error: why it failed, in one line.
-        traceback: where it failed, for whoever mends it.
-        timings: seconds by stage, for the batch that this sample was in.
-        scores: what the method measured of it, JSON-serialisable.
-        precision: where it was made at another than the run's.
-        stopped: what was known of it when it was stopped early, since others of its prompts were better.
-        evaluations: how often networks were run for it, `made`, and how often for a whole one, `whole`, where counted.
-    """
-
-    row: Row
-    result: Result | None = None
-    error: str | None = None
-    traceback: str | None = None
-    timings: Mapping[str, float] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    precision: str | None = None
-    stopped: Mapping[str, Any] | None = None
-    evaluations: Mapping[str, int] | None = None
-
-
-def sample_id(row: Row, definition: Mapping[str, Any]) -> str:
-    """Name of a sample: slug of the prompts, seed, and a digest of everything that defines the result.
-
-    It holds only lower-case letters, digits and hyphens, so that a prompt can't name a path.
-
-    Args:
-        row: what is asked for.
-        definition: what else the result depends on, as JSON-serialisable values: see `definition` of the methods.
-    """
-    # In an order that no config can change; this one puts what is seen before what is heard.
-    prompts = [row.prompts[name] for name in sorted(row.prompts, reverse=True)]
-    words = re.findall(r"[a-z0-9]+", " ".join(prompts).lower())
-    slug = "-".join(words)[:48].strip("-") or "sample"
-    everything = {
-        "prompts": dict(row.prompts),
-        "negative_prompts": dict(row.negative_prompts),
-        "guidance_scale": dict(row.guidance_scale),
-        "seed": row.seed,
-        **definition,
-    }
-    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-    return f"{slug}-{row.seed}-{digest[:10]}"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

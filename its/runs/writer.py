@@ -18,7 +18,9 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
 from its.runs.replay import config_of
-from its.runs.sample_files import Sample, sample_id, write_sample
+from its.methods.sample import Sample
+from its.specs.spec import sample_id
+from its.runs.sample_files import write_sample
 
 WAITING = 4
 """Batches that may wait to be written. Compression takes longer than it looks, but must not fill the memory."""
@@ -82,17 +84,17 @@ class SampleWriter(BasePredictionWriter):
             write_sample(self.samples / record["id"], sample, record, self.save, metadata=self.metadata)
 
     def _record(self, sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
-        row, definition = sample.row, method.definition(sample.row)
+        row = sample.row
         precision = sample.precision or precision
         return {
-            "id": sample_id(row, definition),
+            "id": row.id,
             "prompts": dict(row.prompts),
             "negative_prompts": dict(row.negative_prompts),
             "seed": row.seed,
             "roles": method.roles(),
             "settings": {
                 "guidance_scale": dict(row.guidance_scale),
-                **definition["settings"],
+                **row.definition["settings"],
                 "precision": precision,
                 "device": method.device.type,
             },

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,11 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
-from its.specs.media import OwnFile, own_file
+from its.specs.media import own_file
+from its.specs.spec import SampleSpec, assign_ids
 
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""
-
-
-@dataclass(kw_only=True)  # not frozen: in half precision Lightning walks through batches and refuses those
-class Row:
-    """One sample to make. Nobody changes it.
-
-    Attributes:
-        prompts: for each expert.
-        negative_prompts: what guidance pushes away from, for each expert; usually empty.
-        guidance_scale: gamma for each expert.
-        seed: of the sample's own noise.
-        settings: of the process, where a sweep changes them, by key: see `its.specs.sweep`.
-        files: pictures and sounds of the user's own, for experts that have one instead of a prompt. Their prompts
-            only say what is in the file.
-        source: where the row was written, for messages.
-    """
-
-    prompts: Mapping[str, str]
-    negative_prompts: Mapping[str, str]
-    guidance_scale: Mapping[str, float]
-    seed: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, OwnFile] = field(default_factory=dict)
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +70,13 @@ class PromptGrid(LightningDataModule):
         self.guidance_scale = guidance_scale or {}
         self.sweep = sweep or {}
         self.batch_size = batch_size
-        self.rows: list[Row] | None = None
+        self.rows: list[SampleSpec] | None = None
         self.open_rows: Sequence[int] | None = None
         """Which of the rows are to be made, by index; None for all. What rank 0 says of it holds for every rank."""
         self.by_pair = False
         """Whether a batch is all that this rank makes of one pair of prompts; who asked for it looks after its size."""
 
-    def expand(self, experts: Sequence[str]) -> list[Row]:
+    def expand(self, experts: Sequence[str]) -> list[SampleSpec]:
         """All rows, in the order of the sweep's points, then prompts, then seeds.
 
         Args:
@@ -128,11 +105,12 @@ class PromptGrid(LightningDataModule):
         return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(self.sweep[k] for k in keys))]
 
     def setup(self, stage: str) -> None:
-        """Expand the rows, unless somebody chose them already."""
+        """Expand the specs and assign their ids, unless that was done before."""
         if self.rows is None and self.trainer is not None:
-            self.rows = self.expand(self.trainer.lightning_module.expert_names)  # type: ignore[arg-type]  # a Method's
+            method: Any = self.trainer.lightning_module
+            self.rows = assign_ids(self.expand(method.expert_names), method.definition)
 
-    def predict_dataloader(self) -> DataLoader[Row]:
+    def predict_dataloader(self) -> DataLoader[SampleSpec]:
         """Batches of this rank's rows. Every row is on one rank; a rank may have none.
 
         Ranks that looked into the run folder at different times would share it out differently: rank 0 alone has
@@ -146,9 +124,9 @@ class PromptGrid(LightningDataModule):
             chosen = self.trainer.strategy.broadcast(chosen)
         mine = [rows[index] for index in chosen[rank::ranks]]
         if self.by_pair:
-            groups: dict[str, list[Row]] = {}
+            groups: dict[str, list[SampleSpec]] = {}
             for row in mine:
-                groups.setdefault(repr(replace(row, seed=0, source="")), []).append(row)
+                groups.setdefault(row.pair, []).append(row)
             return DataLoader(list(groups.values()), batch_size=1, collate_fn=_only)  # type: ignore[arg-type]
         return DataLoader(mine, batch_size=self.batch_size, collate_fn=list)  # type: ignore[arg-type]
 
@@ -156,7 +134,7 @@ class PromptGrid(LightningDataModule):
         """Rows hold no tensors: leave them."""
         return batch
 
-    def _rows_of(self, entry: Mapping[str, Any], source: str, experts: Sequence[str]) -> Iterable[Row]:
+    def _rows_of(self, entry: Mapping[str, Any], source: str, experts: Sequence[str]) -> Iterable[SampleSpec]:
         entry = dict(entry)
         seeds = entry.pop("seeds", None)
         if "seed" in entry:
@@ -185,7 +163,7 @@ class PromptGrid(LightningDataModule):
             except UnicodeEncodeError as error:
                 raise UserError(f"{source}: the prompt of {name} is not text that can be written ({error})") from None
         for seed in _seeds(self.seeds if seeds is None else seeds, source):
-            yield Row(
+            yield SampleSpec(
                 prompts={n: entry[n] for n in experts},
                 negative_prompts={n: str(negative.get(n) or "") for n in experts},
                 guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
@@ -195,7 +173,7 @@ class PromptGrid(LightningDataModule):
             )
 
 
-def _only(batch: list[list[Row]]) -> list[Row]:
+def _only(batch: list[list[SampleSpec]]) -> list[SampleSpec]:
     """The one group of a batch of groups."""
     (group,) = batch
     return group
@@ -204,7 +182,7 @@ def _only(batch: list[list[Row]]) -> list[Row]:
 _ROW_SETTINGS = ("guidance_scale", "negative_prompts")
 
 
-def _at_point(row: Row, point: Mapping[str, Any]) -> Row:
+def _at_point(row: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:
     """A row with the settings of one point of the sweep."""
     own: dict[str, dict[str, Any]] = {key: dict(getattr(row, key)) for key in _ROW_SETTINGS}
     settings: dict[str, Any] = {}

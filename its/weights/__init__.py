@@ -1,6 +1,7 @@
 """Pretrained weights: find them, download them, check them, and read them without running code."""
 
-from its.weights.downloads import Download, download, prepare
+from its.interfaces import Download
+from its.weights.downloads import download, prepare
 from its.weights.hub import Pin, pin
 from its.weights.pretrained import PretrainedComponent
 from its.weights.source import Source, WeightsNotFound

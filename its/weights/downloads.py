@@ -5,35 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from its.errors import UserError
-from its.interfaces import Part
-from its.weights.source import Source, WeightsNotFound
+from its.interfaces import Download, Files, Part
+from its.weights.source import WeightsNotFound
 
 MARGIN = 64 * 2**20
 """Bytes that stay free beside a download."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Download:
-    """Files of one source that are not on this machine.
-
-    Attributes:
-        source: where they come from.
-        sizes: their bytes, by name.
-    """
-
-    source: Source
-    sizes: Mapping[str, int]
-
-
 def joined(downloads: Iterable[Download]) -> list[Download]:
     """One download for each source: several components read one repository."""
     sizes: dict[tuple[Path, str], dict[str, int]] = {}
-    sources: dict[tuple[Path, str], Source] = {}
+    sources: dict[tuple[Path, str], Files] = {}
     for download in downloads:
         key = download.source.folder, str(download.source.revision)
         sources.setdefault(key, download.source)

@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from its.errors import UserError
-from its.interfaces import Part
-from its.weights.downloads import Download
+from its.interfaces import Download, Part
 from its.weights.files import check_file
 from its.weights.source import Source, resolve
 
@@ -26,6 +25,7 @@ class PretrainedComponent(Part, ABC):
         revision: branch, tag or commit on the hub; None for the one that is pinned (`its.weights.pin`).
     """
 
+    not_defining: ClassVar[tuple[str, ...]] = ("weights", "revision")
     reads_checkpoints = False
     """Whether one checkpoint file can be read in the place of a folder."""
 

@@ -79,9 +79,9 @@ class Regions(Combiner):
         if self.combiner is not None:
             self.combiner.check(canvas=canvas, steps=steps)
 
-    def describe(self, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    def describe(self, *, defining: bool = False) -> dict[str, Any]:
         """As all plugins, but files by their content."""
-        return super().describe(without=without) | {"masks": {n: mask.describe() for n, mask in self.masks.items()}}
+        return super().describe(defining=defining) | {"masks": {n: mask.describe() for n, mask in self.masks.items()}}
 
     def _at(self, latents: Tensor) -> dict[str, Tensor]:
         """(h, w) masks of the latents' size, where and as they are."""

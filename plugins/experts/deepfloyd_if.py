@@ -42,6 +42,8 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
             else what is there.
     """
 
+    not_defining = ("variant",)
+
     unet: UNet2DConditionModel
     text_encoder: T5EncoderModel
     tokenizer: T5Tokenizer

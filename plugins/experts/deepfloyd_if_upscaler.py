@@ -35,6 +35,8 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         noise_level: timestep whose noise the small picture gets, so that its flaws aren't copied.
     """
 
+    not_defining = ("variant",)
+
     unet: UNet2DConditionModel
 
     def __init__(

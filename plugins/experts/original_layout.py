@@ -1,7 +1,7 @@
 """Tensor names of Stable Diffusion v1's original layout, given those of diffusers and transformers.
 
-Single-file checkpoints use the original layout, of the latent diffusion code by CompVis. `its_plugins.experts.single_file`
-reads them; these names serve its messages, and files for tests.
+Single-file checkpoints use the original layout, of the latent diffusion code by CompVis.
+`its_plugins.experts.single_file` reads them; these names serve its messages, and files for tests.
 """
 
 from __future__ import annotations

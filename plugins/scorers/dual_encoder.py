@@ -31,6 +31,8 @@ class DualEncoder(PretrainedComponent, Scorer):
         ValueError: `batch_size` is less than 1.
     """
 
+    not_defining = ("batch_size",)  # changes scores by rounding alone
+
     def __init__(self, *, weights: str, revision: str | None, batch_size: int) -> None:
         super().__init__(weights=weights, revision=revision)
         if batch_size < 1:

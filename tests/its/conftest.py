@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from run_directories import add, browse, chromium  # noqa: F401 - fixtures
 
 
 class Forks:
@@ -18,7 +19,7 @@ class Forks:
     def __init__(self, folder):
         self.log = folder / "log"
         self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("forks.py")],
+            [sys.executable, Path(__file__).parents[1] / "support" / "forks.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip

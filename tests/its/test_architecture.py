@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,41 +11,28 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
-    {"errors", "interfaces", "digests"},
-    {"registry", "spectrogram", "noise", "sampling"},
-    {
-        "weights",
-        "guidance",
-        "graphs",
-        "sweep",
-        "stand_in",
-        "contract",
-        "contract_sampling",
-        "testing",
-        "own_files",
-        "implicit_image",
-        "distillation",
-        "checkpoint",
-    },
-    {"data", "color_prompt", "methods", "outputs", "peers", "trainer"},
-    {"evaluation"},
-    {"config", "parse_errors", "build"},
-    {"predict", "commands"},
-    {"cli", "__main__"},
-)
-"""Modules and subpackages of `its`, lowest first. One imports its own layer and those below, never one above."""
-
-PUBLIC = {
+    "errors",
+    "audio",
+    "media",
     "interfaces",
     "registry",
-    "spectrogram",
-    "errors",
     "weights",
-    "sampling",
-    "guidance",
-    "noise",
+    "diffusion",
     "testing",
-}
+    "specs",
+    "methods",
+    "runs",
+    "evaluation",
+    "report",
+    "config",
+    "engine",
+    "commands",
+    "cli",
+    "__main__",
+)
+"""Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
+
+PUBLIC = {"interfaces", "registry", "audio", "errors", "weights", "diffusion", "testing"}
 """What plugins may import of `its`."""
 
 HEAVY = (
@@ -102,13 +90,25 @@ def of_its(module, name):
     return name if name is not None and f"its.{name}" in ITS else ""
 
 
-def layer(part):
-    return next((number for number, parts in enumerate(LAYERS) if part in parts), None)
+layer = LAYERS.index
 
 
-def test_every_module_has_a_layer():
-    parts = {name.split(".")[1] for name in ITS if name != "its"}
-    assert {part for part in parts if layer(part) is None} == set()
+def test_every_package_has_a_layer():
+    assert {name.split(".")[1] for name in ITS if name != "its"} == set(LAYERS)
+
+
+def test_the_wheel_holds_every_package_but_the_training_of_the_pack():
+    folders = {(name, ROOT / folder) for name, folder in (("its", "its"), ("its_plugins", "plugins"))}
+    packages = {
+        ".".join([name, *path.parent.relative_to(folder).parts])
+        for name, folder in folders
+        for path in folder.rglob("__init__.py")
+    }
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(tool["packages"]) == packages - {"its_plugins.mini.training"}
+    for package, patterns in tool["package-data"].items():
+        folder = ROOT / package.replace("its_plugins", "plugins").replace(".", "/")
+        assert all(list(folder.glob(pattern)) for pattern in patterns), package
 
 
 def test_interfaces_import_nothing_of_ours_at_run_time():
@@ -117,9 +117,9 @@ def test_interfaces_import_nothing_of_ours_at_run_time():
 
 
 @pytest.mark.parametrize("name", [name for name in ITS if name != "its"])
-def test_module_imports_no_layer_above_its_own(name):
+def test_module_imports_no_package_above_its_own(name):
     own = layer(name.split(".")[1])
-    for module, imported in imports(ITS[name], at_run_time=True):
+    for module, imported in imports(ITS[name]):
         part = of_its(module, imported)
         if part:
             assert layer(part) <= own, f"{name} imports {module}"
@@ -127,7 +127,7 @@ def test_module_imports_no_layer_above_its_own(name):
 
 @pytest.mark.parametrize("name", [name for name in ITS if name != "its"])
 def test_only_the_lightning_side_imports_lightning(name):
-    if layer(name.split(".")[1]) < layer("data"):
+    if layer(name.split(".")[1]) < layer("specs"):
         packages = {module.split(".")[0] for module, _ in imports(ITS[name])}
         assert packages.isdisjoint({"lightning", "jsonargparse"}), f"{name} imports {packages}"
 

@@ -93,4 +93,26 @@ class Derived(Remembering):
 def test_every_plugin_remembers_its_arguments():
     assert Remembering(1).describe() == {"class": "Remembering", "a": 1, "b": 2}
     assert Derived().describe() == {"class": "Derived", "c": (1,)}
-    assert Derived(c=3).describe(without=["c"]) == {"class": "Derived"}
+    assert Derived(c=3).describe(defining=True) == {"class": "Derived", "c": 3}
+
+
+class Where(Derived):
+    """Declares an argument that its result does not depend on."""
+
+    not_defining = ("c",)
+
+
+class Where2(Where):
+    """Has one more, and another component within."""
+
+    not_defining = ("a",)
+
+    def __init__(self, *, a, c, d):
+        super().__init__(c=c)
+
+
+def test_arguments_that_do_not_define_the_result_are_declared_by_the_class():
+    assert Where(c=3).describe() == {"class": "Where", "c": 3}
+    assert Where(c=3).describe(defining=True) == {"class": "Where"}
+    inner = Where(c=4)
+    assert Where2(a=1, c=2, d=inner).describe(defining=True) == {"class": "Where2", "d": {"class": "Where"}}

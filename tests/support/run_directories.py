@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from its.audio.spectrogram import AUFFUSION
-from its.runs.sample_files import Result, Sample, read_record, sample_id, write_sample
-from its.specs.prompts import Row
+from its.methods.sample import Result, Sample
+from its.runs.sample_files import read_record, write_sample
+from its.specs.spec import SampleSpec, sample_id
 
 SETTINGS = {
     "guidance_scale": {"visual": 10.0, "audio": 10.0},
@@ -33,7 +34,7 @@ CHROMIUM = [
 
 def add_sample(run: Path, *, seed=1, prompts=None, seconds=3.0, error=None, color=False, tone=440.0, **record):
     """A sample of 64 x 128 pixels that sounds for so long -> its folder."""
-    row = Row(
+    row = SampleSpec(
         prompts=prompts or {"visual": "a castle", "audio": "a bell"},
         negative_prompts={"visual": "", "audio": ""},
         guidance_scale={"visual": 10.0, "audio": 10.0},

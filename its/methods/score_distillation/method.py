@@ -15,14 +15,14 @@ from its.diffusion.noise import generators
 from its.errors import UserError
 from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Step, Vocoder
 from its.methods import fit
-from its.methods.base import WHERE, Method
+from its.methods.base import Method
 from its.methods.decoding import first_expert
 from its.methods.finishing import Clock, Finishing
+from its.methods.sample import CHECKPOINT, Sample
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
 from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
-from its.runs.sample_files import CHECKPOINT, Sample, sample_id
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
 
 
@@ -148,7 +148,7 @@ class ScoreDistillation(Method):
             view = self.process.guides[name].view(self.canvas)
             fit.check_encoder(name, codec, view, self.device)
 
-    def settings(self, row: Row) -> dict[str, Any]:
+    def settings(self, row: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
         process, finishing = self._process_of(row), self.finishing
         seen = first_expert(dict(self.named_experts()), of_sound=False)
@@ -160,21 +160,21 @@ class ScoreDistillation(Method):
             "weight_decay": self.weight_decay,
             "timesteps": list(self.timesteps),
             "network": asdict(self.network),
-            "vocoder": finishing.vocoder.describe(without=WHERE),
+            "vocoder": finishing.vocoder.describe(defining=True),
             "colorizer": finishing.coloring(row, row.prompts[seen]),
             "canvas": list(self.canvas),
             "trim": finishing.trim,
         }
 
-    def length(self, row: Row) -> str:
+    def length(self, row: SampleSpec) -> str:
         """Iterations."""
         return f"{self._process_of(row).iterations} iterations"
 
-    def batch_key(self, row: Row) -> str:
+    def batch_key(self, row: SampleSpec) -> str:
         """Rows are made one after the other; those of a batch take equally long."""
         return str(self._process_of(row).iterations)
 
-    def make(self, rows: Sequence[Row]) -> list[Sample]:
+    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
         """One optimisation after the other, then what is done with all pictures."""
         clock, scores, images = Clock(self.device), [], []
         with clock("optimise"), torch.inference_mode(False), torch.enable_grad():
@@ -195,7 +195,7 @@ class ScoreDistillation(Method):
         )
         return [replace(sample, scores=measured) for sample, measured in zip(samples, scores, strict=True)]
 
-    def _optimise(self, row: Row, tell: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
+    def _optimise(self, row: SampleSpec, tell: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
         """One row -> its image (1, 1, H, W), and each expert's error before and after.
 
         An image that is no longer finite comes back as it is, and leaves no checkpoint.
@@ -223,7 +223,7 @@ class ScoreDistillation(Method):
                 "denoising_error": {name: {"before": before[name], "after": after[name]} for name in critics}
             }
 
-    def _begun(self, row: Row) -> Optimisation:
+    def _begun(self, row: SampleSpec) -> Optimisation:
         """The beginning, which depends on the row's seed alone."""
         (generator,) = generators([row.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
@@ -231,12 +231,12 @@ class ScoreDistillation(Method):
         optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=self.weight_decay)
         return Optimisation(image=image, optimizer=optimizer, generator=generator)
 
-    def _resumed(self, row: Row) -> tuple[Optimisation, Path | None]:
+    def _resumed(self, row: SampleSpec) -> tuple[Optimisation, Path | None]:
         """Where an earlier run was stopped, or else the beginning; and where checkpoints go."""
         state = self._begun(row)
         if self.samples is None:
             return state, None
-        path = self.samples / sample_id(row, self.definition(row)) / CHECKPOINT
+        path = self.samples / row.id / CHECKPOINT
         try:
             load_checkpoint(path, state)
         except ValueError as error:
@@ -244,7 +244,7 @@ class ScoreDistillation(Method):
             state = self._begun(row)
         return state, path
 
-    def _critics(self, row: Row) -> dict[str, Critic]:
+    def _critics(self, row: SampleSpec) -> dict[str, Critic]:
         codecs, critics = dict(self._named_codecs()), {}
         for name, expert in self.named_experts():
             guide, alphas = self._process_of(row).guides[name], expert.alphas()
@@ -264,7 +264,7 @@ class ScoreDistillation(Method):
             image = state.image()
         return errors(image, critics, probes=self.probes, seed=0)
 
-    def _teller(self, number: int, rows: Sequence[Row]) -> Callable[[Optimisation], None]:
+    def _teller(self, number: int, rows: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
         """Tells the progress bar of an iteration of one of a batch's rows."""
         process, report = self._process_of(rows[number]), self.report(len(rows))
         iterations = process.iterations
@@ -285,7 +285,7 @@ class ScoreDistillation(Method):
             named.append((name, codec))
         return named
 
-    def _process_of(self, row: Row) -> _Process:
+    def _process_of(self, row: SampleSpec) -> _Process:
         return self.process.changed(row.settings) if row.settings else self.process
 
     def _check_numbers(self) -> None:

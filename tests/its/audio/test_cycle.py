@@ -11,8 +11,9 @@ from PIL import Image
 
 from its.audio.cycle import EDGE, GAP, correlation, go_round, side_by_side
 from its.audio.spectrogram import AUFFUSION
-from its.runs.sample_files import Result, Sample, is_done, write_sample
-from its.specs.prompts import Row
+from its.methods.sample import Result, Sample
+from its.runs.sample_files import is_done, write_sample
+from its.specs.spec import SampleSpec
 
 COLUMNS = 60
 
@@ -115,7 +116,7 @@ def test_pictures_side_by_side():
 
 
 def test_the_sample_keeps_it_where_it_is_asked_for(tmp_path):
-    row = Row(prompts={}, negative_prompts={}, guidance_scale={}, seed=1, source="test")
+    row = SampleSpec(prompts={}, negative_prompts={}, guidance_scale={}, seed=1, source="test")
     waveform, spectrogram = sound(), picture_of(sound()).clamp(0, 1)
     result = Result(
         latents=torch.zeros(4, 32, 8),

@@ -9,7 +9,7 @@ import torch
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner
 from its.methods.denoising import MultimodalDenoising
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.weights import WeightsNotFound
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
@@ -22,8 +22,8 @@ from its_plugins.vocoders.hifi_gan import HiFiGAN
 PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}
 
 
-def row(seed=1, visual=10.0, audio=10.0, prompts=PROMPTS, negative="") -> Row:
-    return Row(
+def row(seed=1, visual=10.0, audio=10.0, prompts=PROMPTS, negative="") -> SampleSpec:
+    return SampleSpec(
         prompts=prompts,
         negative_prompts={"visual": negative, "audio": negative},
         guidance_scale={"visual": visual, "audio": audio},

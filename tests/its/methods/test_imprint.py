@@ -14,7 +14,8 @@ from its.cli import main
 from its.errors import UserError
 from its.interfaces import Colorizer
 from its.methods.imprint import Imprint, imprint
-from its.specs.prompts import PromptGrid, Row
+from its.specs.prompts import PromptGrid
+from its.specs.spec import SampleSpec
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights.stable_diffusion import SCHEDULER
@@ -25,8 +26,8 @@ ROOT = Path(__file__).parents[3]
 PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}
 
 
-def row(seed=1, settings=None, prompts=PROMPTS, files=None) -> Row:
-    return Row(
+def row(seed=1, settings=None, prompts=PROMPTS, files=None) -> SampleSpec:
+    return SampleSpec(
         prompts=prompts,
         negative_prompts={"visual": "", "audio": ""},
         guidance_scale={"visual": 7.5, "audio": 7.5},

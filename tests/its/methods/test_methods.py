@@ -7,7 +7,7 @@ from its import registry
 from its.engine.build import parse
 from its.errors import UserError
 from its.interfaces import Combiner, NoiseExpert, Scheduler, Vocoder
-from its.methods import DEFAULT, method_class
+from its.methods.classes import DEFAULT, method_class
 from its.methods.denoising import MultimodalDenoising
 
 

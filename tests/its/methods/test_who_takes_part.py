@@ -5,7 +5,7 @@ import torch
 
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its_plugins.combiners.alternation import Alternation
 from its_plugins.combiners.regions import Regions
 from its_plugins.combiners.scheduled_average import ScheduledAverage
@@ -35,7 +35,7 @@ def method(tiny, combiner, **experts):
 
 def row(model, **settings):
     names = model.expert_names
-    return Row(
+    return SampleSpec(
         prompts={name: f"{name} castle" for name in names},
         negative_prompts=dict.fromkeys(names, ""),
         guidance_scale=dict.fromkeys(names, 7.5),

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from its.specs.prompts import PromptGrid
+from its.specs.spec import assign_ids
 from its.errors import UserError
-from its.runs.resume import CONFIG, Standing, check_same_settings, differences, look, named
+from its.runs.resume import CONFIG, Standing, check_same_settings, differences, look
 
 ROW = {"visual": "castle", "audio": "bell"}
 
@@ -33,7 +34,7 @@ def test_looking_tells_whole_failed_missing_and_others(tmp_path):
     )
 
 
-def test_equal_rows_are_one_and_points_are_described_once():
+def test_equal_specs_are_one_and_points_are_described_once():
     grid = PromptGrid(prompts=[ROW, ROW], seeds=[1, 2], sweep={"steps": [3, 4]})
     described = []
 
@@ -41,8 +42,9 @@ def test_equal_rows_are_one_and_points_are_described_once():
         described.append(row)
         return {"steps": row.settings["steps"]}
 
-    work = named(grid.expand(["visual", "audio"]), definition)
-    assert len(work) == len({name for _, name in work}) == 4
+    specs = assign_ids(grid.expand(["visual", "audio"]), definition)
+    assert len(specs) == len({spec.id for spec in specs}) == 4
+    assert [spec.definition["steps"] for spec in specs] == [3, 3, 4, 4]
     assert len(described) == 2
 
 

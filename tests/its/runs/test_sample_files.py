@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its.media.colormap import MAGMA
 from its.media.metadata import read_metadata
-from its.runs.sample_files import Result, Sample, is_done, read_record, sample_id, write_sample
+from its.methods.sample import Result, Sample
+from its.runs.sample_files import is_done, read_record, write_sample
+from its.specs.spec import sample_id
 
-ROW = Row(
+ROW = SampleSpec(
     prompts={"visual": "A Castle!", "audio": "bell"},
     negative_prompts={"visual": "", "audio": ""},
     guidance_scale={"visual": 10.0, "audio": 10.0},

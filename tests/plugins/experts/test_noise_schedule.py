@@ -11,8 +11,8 @@ from its import Combiner, GuidedExpert, denoise
 from its.errors import UserError
 from its_plugins.experts.noise_schedule import ToEpsilon, alphas_of, read_schedule
 from its_plugins.experts.stable_diffusion import StableDiffusion
-from its_plugins.random_weights.stable_diffusion import SCHEDULER
 from its_plugins.random_weights import stable_diffusion as random_weights
+from its_plugins.random_weights.stable_diffusion import SCHEDULER
 from its_plugins.schedulers.ddim import DDIM
 
 PROMPTS = ["a painting of castle towers, grayscale", "bell ringing"]

@@ -13,7 +13,7 @@ from its.audio.spectrogram import AUFFUSION
 from its.errors import UserError
 from its.methods.denoising import MultimodalDenoising
 from its.runs.sample_files import write_sample
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.riffusion import RIFFUSION, RIFFUSION_STEREO, Riffusion
@@ -22,7 +22,7 @@ from its_plugins.schedulers.ddim import DDIM
 from its_plugins.vocoders.griffin_lim import GriffinLim
 from its_plugins.vocoders.hifi_gan import HiFiGAN
 
-ROW = Row(
+ROW = SampleSpec(
     prompts={"visual": "castle towers", "audio": "bell ringing"},
     negative_prompts={"visual": "", "audio": ""},
     guidance_scale={"visual": 3.0, "audio": 3.0},

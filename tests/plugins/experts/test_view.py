@@ -111,10 +111,13 @@ def test_what_is_compiled_is_the_wrapped_experts_network():
 
 
 def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
-    view = View(expert=Ramp(slope=2), flips=["time"])
+    class Placed(Ramp):
+        not_defining = ("slope",)
+
+    view = View(expert=Placed(slope=2), flips=["time"])
     expected = {"class": "View", "flips": ["time"], "blocks": (1, 1), "order": None}
-    assert view.describe() == {**expected, "expert": {"class": "Ramp", "slope": 2}}
-    assert view.describe(without=["slope"]) == {**expected, "expert": {"class": "Ramp"}}
+    assert view.describe() == {**expected, "expert": {"class": "Placed", "slope": 2}}
+    assert view.describe(defining=True) == {**expected, "expert": {"class": "Placed"}}
     json.dumps(view.describe())
 
 

@@ -16,11 +16,11 @@ from its.cli import main
 from its.engine.build import build
 from its.errors import UserError
 from its.interfaces import Colorizer
+from its.methods.sample import CHECKPOINT
 from its.methods.score_distillation.implicit_image import Network
 from its.methods.score_distillation.method import ScoreDistillation
 from its.methods.score_distillation.optimisation import Guide
-from its.runs.sample_files import CHECKPOINT
-from its.specs.prompts import Row
+from its.specs.spec import SampleSpec
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.deepfloyd_if import DeepFloydIF
 from its_plugins.experts.stable_diffusion import StableDiffusion
@@ -34,8 +34,8 @@ PROMPTS = {"visual": "castle towers", "audio": "bell ringing"}
 SMALL = Network(features=4, width=8, layers=1)
 
 
-def row(seed=1, settings=None) -> Row:
-    return Row(
+def row(seed=1, settings=None) -> SampleSpec:
+    return SampleSpec(
         prompts=PROMPTS,
         negative_prompts={"visual": "", "audio": ""},
         guidance_scale={"visual": 5.0, "audio": 2.0},
@@ -353,7 +353,7 @@ def test_the_pack_stands_in_with_settings_that_suit_it(monkeypatch):
     assert cli.model.process.iterations == small["model"]["iterations"]
     assert cli.model.process.guides["visual"].resize is None
     assert cli.model.canvas == tuple(small["model"]["canvas"])
-    assert cli.work[0][0].guidance_scale == small["data"]["guidance_scale"]
+    assert cli.specs[0].guidance_scale == small["data"]["guidance_scale"]
 
 
 def test_the_small_config_is_what_the_pack_brings():
