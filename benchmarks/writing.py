@@ -13,6 +13,7 @@ from ours import rows
 from its.methods.denoising import MultimodalDenoising
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
+from its.specs.spec import assign_ids
 
 
 class Clock(Callback):
@@ -40,7 +41,7 @@ def predict(method: MultimodalDenoising, *, batches: int, batch: int, writes: bo
     """
     clock = Clock()
     grid = PromptGrid(prompts=[], batch_size=batch)
-    grid.rows = rows(range((batches + 1) * batch))
+    grid.rows = assign_ids(rows(range((batches + 1) * batch)), method.definition)
     with tempfile.TemporaryDirectory() as output:
         config = {"method": "MultimodalDenoising", "model": {}, "save": ["image"]}
         writer = [SampleWriter(Path(output), ["image"], config=config, metadata=True)] if writes else []

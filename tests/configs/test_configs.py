@@ -14,7 +14,7 @@ import yaml
 
 from its import registry
 from its.cli import COMMANDS
-from its.config.compose import compose as config
+from its.config import compose as config
 from its.config.compose import split_arguments
 from its.engine import build as building
 from its.errors import UserError

@@ -149,7 +149,7 @@ def copies(file):
 def test_pickled_state_dicts_equal_safetensors(pickled, expert, form):
     for file in pickled.values():
         save_tensors(file, copies(file), form=form)
-    other = loaded(StableDiffusion(weights=str(pickled["unet"].parents[2])))
+    other = loaded(StableDiffusion(weights=str(pickled["unet"].parents[1])))
     assert torch.equal(estimate(other), estimate(expert))
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     assert torch.equal(loaded(other.codec()).decode(latents), loaded(expert.codec()).decode(latents))
@@ -160,7 +160,7 @@ def test_pickled_state_dicts_equal_safetensors(pickled, expert, form):
 def test_a_pickle_that_carries_code_is_refused_and_not_run(pickled, tmp_path, component, form):
     file, trace = pickled[component], tmp_path / "was run"
     save_pickle({**copies(file), "x": Code(trace)}, file, form)
-    expert = StableDiffusion(weights=str(file.parents[2]))
+    expert = StableDiffusion(weights=str(file.parents[1]))
     with pytest.raises(UserError, match=rf"{component}/.*\.bin holds more than tensors.*only tensors are read"):
         loaded(expert.codec() if component == "vae" else expert)
     assert not trace.exists()
