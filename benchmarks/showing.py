@@ -18,7 +18,7 @@ from pathlib import Path
 from main_job import PREDICT, ROOT, measure
 
 from its.commands.video import write_video_of
-from its.runs.stored import samples_of
+from its.runs.reader import read_runs
 
 SAMPLES = 4
 
@@ -41,7 +41,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
             plain.append(predict(one, "--no-metadata"))
             shown.append(predict(other, "--save", "[video]"))
-            for sample in samples_of(Path(other)):
+            for sample in read_runs([Path(other)])[0].samples:
                 begin = time.process_time()
                 write_video_of(sample, metadata=True)
                 cores.append(time.process_time() - begin)

@@ -23,9 +23,9 @@ from its.engine.build import forbid_imports
 from its.errors import UserError
 from its.interfaces import Colorizer
 from its.runs.colors import Colors, colors_of
+from its.runs.reader import StoredSample
 from its.runs.resume import CONFIG
 from its.runs.sample_files import read_record
-from its.runs.stored import Stored
 from its.runs.stored_video import color_video, write_color_video_of
 from its.weights import WeightsNotFound, prepare
 
@@ -201,7 +201,8 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
 
     def made(colors: Colors) -> bool:
         try:
-            sample = Stored(folder=colors.folder, record=read_record(colors.folder) or colors.record)
+            run, record = colors.folder.parents[1], read_record(colors.folder) or colors.record
+            sample = StoredSample(run=run, folder=colors.folder, record=record)
             for picture in map(colors.path, range(1, colors.count + 1)):
                 if picture.exists() and not color_video(picture).exists():
                     write_color_video_of(sample, picture, metadata=metadata)

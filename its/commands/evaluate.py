@@ -10,9 +10,9 @@ from its import registry
 from its.commands.table import add_table
 from its.evaluation.choosing import DEFAULT, chosen, found
 from its.evaluation.ranking import Keep, rank_run
-from its.evaluation.runs import read_runs
 from its.evaluation.scoring import CSV, evaluate, write_csv
 from its.evaluation.tables import FORMATS, tabulate
+from its.runs.reader import whole_samples
 from its.weights import prepare
 
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_plugins()
     registry.load_modules(options.trust)
     keep = None if options.best is None else Keep(best=options.best, by=options.rank_by)
-    samples = read_runs(options.runs)
+    samples = whole_samples(options.runs)
     scorers = found(chosen(options.scorers, options.set), fallback=options.fallback)
     if keep is not None:
         keep.check(scorers)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     samples = evaluate(scorers, samples, device=options.device)
     for run in options.runs:
         mine = [found for found in samples if found.run == run]
-        write_csv(mine, run)
+        write_csv(run)
         print(f"its: scores of {len(mine)} samples are in {run / CSV}", file=sys.stderr)
         if keep is not None:
             rank_run(mine, run, keep, scorers)

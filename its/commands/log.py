@@ -11,8 +11,8 @@ import yaml
 
 from its.errors import UserError
 from its.report.wandb_log import log_samples, plain
+from its.runs.reader import read_runs
 from its.runs.resume import CONFIG
-from its.runs.stored import samples_of
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mode", choices=("online", "offline", "disabled"), help="by default what WANDB_MODE says")
     parser.add_argument("--dir", type=Path, default=Path(), help="where wandb keeps its files (here)")
     options = parser.parse_args(arguments)
-    found = {run: (samples_of(run), read_run_config(run)) for run in options.runs}
+    found = {run.folder: (run.samples, read_run_config(run.folder)) for run in read_runs(options.runs)}
     import wandb
     from wandb.errors import Error
 

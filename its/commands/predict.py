@@ -14,8 +14,9 @@ from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.report.gallery import write_gallery
 from its.report.page import PAGE
-from its.report.wandb_log import log_samples, runs_of, stored
+from its.report.wandb_log import log_samples, runs_of
 from its.runs.directory import check_writable, report, resolved, save_config
+from its.runs.reader import stored_samples
 from its.runs.resume import Standing, check_same_settings, look
 
 
@@ -75,7 +76,7 @@ def make(cli: PredictCLI) -> int:
 def log(cli: PredictCLI) -> None:
     """Log the samples of all ranks where the trainer's logger is W&B's; the run folder has them."""
     for run in runs_of(cli.trainer):
-        log_samples(run, stored(cli.output, [spec.id for spec in cli.specs]))
+        log_samples(run, stored_samples(cli.output, [spec.id for spec in cli.specs]))
         run.finish()
 
 

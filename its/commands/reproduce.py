@@ -16,9 +16,9 @@ from its.commands.evaluate import add_scorers
 from its.errors import UserError
 from its.evaluation.choosing import chosen, found
 from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
-from its.evaluation.runs import Found, read_runs
 from its.evaluation.scoring import evaluate, write_csv
 from its.evaluation.tables import FORMATS, Table, flat, labelled
+from its.runs.reader import StoredSample, whole_samples
 from its.weights import prepare
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     for command in commands.values():
         print(f"its: {shlex.join(command)}", file=sys.stderr, flush=True)
         status |= _sample(command[2:])
-    samples = evaluate(scorers, read_runs(runs), device=options.device)
+    samples = evaluate(scorers, whole_samples(runs), device=options.device)
     for run in runs:
-        write_csv([found for found in samples if found.run == run], run)
+        write_csv(run)
     print(FORMATS[options.table](beside_the_paper(rows, samples, options.output)))
     return status
 
@@ -170,13 +170,13 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.0f} days"
 
 
-def beside_the_paper(rows: Sequence[Reported], samples: Sequence[Found], output: Path) -> Table:
+def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], output: Path) -> Table:
     """Our scores of each row's samples, with the paper's figures beside those of CLIP and CLAP, and of no others.
 
     Raises:
         UserError: a row has no sample, or nothing is scored.
     """
-    groups: dict[tuple[str, ...], list[Found]] = {}
+    groups: dict[tuple[str, ...], list[StoredSample]] = {}
     for row in rows:
         run = (output / row.making.folder).resolve()
         mine = [found for found in samples if found.run.resolve() == run and _matches(found, row.where)]
@@ -199,6 +199,6 @@ def beside_the_paper(rows: Sequence[Reported], samples: Sequence[Found], output:
     return replace(table, reference=reference, notes=[*table.notes, *notes])
 
 
-def _matches(found: Found, where: Mapping[str, float]) -> bool:
+def _matches(found: StoredSample, where: Mapping[str, float]) -> bool:
     settings = flat(found.record)
     return all(settings.get(key) == value for key, value in where.items())

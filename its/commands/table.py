@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from its import registry
-from its.evaluation.runs import read_runs
 from its.evaluation.tables import FORMATS, tabulate
+from its.runs.reader import whole_samples
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     add_table(parser)
     options = parser.parse_args(arguments)
     registry.load_plugins()
-    print(FORMATS[options.table](tabulate(read_runs(options.runs), options.by)))
+    print(FORMATS[options.table](tabulate(whole_samples(options.runs), options.by)))
     return 0
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from its.errors import UserError
-from its.runs.stored import Stored, samples_of
+from its.runs.reader import StoredSample, read_runs
 from its.runs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
 
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--again", action="store_true", help="make videos anew that exist already")
     parser.add_argument("--no-metadata", action="store_true", help="leave out of the videos how they were made")
     options = parser.parse_args(arguments)
-    whole = [sample for run in options.runs for sample in samples_of(run) if sample.whole]
+    whole = [sample for run in read_runs(options.runs) for sample in run.samples if sample.whole]
     jobs = {sample.folder: _jobs(sample, again=options.again, metadata=not options.no_metadata) for sample in whole}
     missing = [sample for sample in whole if jobs[sample.folder]]
     for sample in missing:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _jobs(sample: Stored, *, again: bool, metadata: bool) -> list[Callable[[], None]]:
+def _jobs(sample: StoredSample, *, again: bool, metadata: bool) -> list[Callable[[], None]]:
     """Calls that write the videos which a sample lacks, or all of them."""
     jobs: list[Callable[[], None]] = []
     if again or sample.file(VIDEO) is None:
@@ -56,7 +56,7 @@ def _jobs(sample: Stored, *, again: bool, metadata: bool) -> list[Callable[[], N
     return [*jobs, *(partial(write_color_video_of, sample, path, metadata=metadata) for path in pictures)]
 
 
-def _made(sample: Stored, jobs: Sequence[Callable[[], None]]) -> bool:
+def _made(sample: StoredSample, jobs: Sequence[Callable[[], None]]) -> bool:
     """Run the jobs of one sample. Report an error and return False if one of them fails."""
     try:
         for job in jobs:

@@ -11,10 +11,10 @@ from typing import Any
 from its.evaluation.choosing import DEFAULT, chosen, found
 from its.evaluation.pruning import Pruned, check_prunes
 from its.evaluation.ranking import Keep, rank_run
-from its.evaluation.runs import read_runs
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
+from its.runs.reader import whole_samples
 from its.runs.sample_files import read_record
 
 
@@ -54,8 +54,8 @@ class Judging:
         records = {name: read_record(run / "samples" / name) or {} for name in names}
         if not any(record.get("status") == "ok" for record in records.values()):
             return
-        samples = evaluate(self.scorers, [f for f in read_runs([run]) if f.folder.name in records], device=device)
-        write_csv(samples, run)
+        samples = evaluate(self.scorers, [s for s in whole_samples([run]) if s.folder.name in records], device=device)
+        write_csv(run)
         if self.keep is not None:
             rank_run(samples, run, self.keep, self.scorers)
         counts = [record["evaluations"] for record in records.values() if "evaluations" in record]

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from its.errors import UserError, nearest
-from its.evaluation.runs import Found, write_text
 from its.evaluation.scoring import score_of
 from its.evaluation.tables import prompts_of
 from its.interfaces import Scorer
+from its.runs.reader import StoredSample
+from its.runs.sample_files import update_record, write_text
 
 CSV = "ranking.csv"
 
@@ -101,13 +102,13 @@ class Ranked:
         kept: whether it is one of the best.
     """
 
-    found: Found
+    found: StoredSample
     rank: int
     ranks: Mapping[str, float]
     kept: bool
 
 
-def ranked(samples: Sequence[Found], criteria: Sequence[str], best: int) -> list[Ranked]:
+def ranked(samples: Sequence[StoredSample], criteria: Sequence[str], best: int) -> list[Ranked]:
     """Samples of one prompt pair, in order."""
     scores = {name: [score_of(found, name) for found in samples] for name in criteria}
     ranks = {name: ranks_of(column) for name, column in scores.items()}
@@ -146,19 +147,19 @@ def ranks_of(scores: Sequence[float | None]) -> list[float]:
     return [sum(other > value for other in values) + (1 + values.count(value)) / 2 for value in values]
 
 
-def rank_run(samples: Sequence[Found], run: Path, keep: Keep, scorers: Sequence[Scorer]) -> list[Ranked]:
+def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Sequence[Scorer]) -> list[Ranked]:
     """Rank a run's samples for each prompt pair; mark them in their records, and write RUN/ranking.csv.
 
     Raises:
         UserError: a criterion has nobody who judges it, or a file can't be written.
     """
     criteria = keep.criteria(scorers)
-    pairs: dict[str, list[Found]] = {}
+    pairs: dict[str, list[StoredSample]] = {}
     for found in samples:
         pairs.setdefault(prompts_of(found), []).append(found)
     placed = [one for some in pairs.values() for one in ranked(some, criteria, keep.best)]
     for one in placed:
-        one.found.updated({"rank": one.rank, "kept": one.kept, "ranked_by": criteria})
+        update_record(one.found.folder, {"rank": one.rank, "kept": one.kept, "ranked_by": criteria})
     _write(placed, criteria, run)
     kept = sum(one.kept for one in placed)
     print(

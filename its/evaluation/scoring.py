@@ -8,14 +8,17 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from its.errors import UserError
-from its.evaluation.runs import Found, write_text
 from its.interfaces import Scorer
+from its.runs.reader import StoredSample, whole_samples
+from its.runs.sample_files import update_record, write_text
+from its.runs.sample_media import judged
 
 TOGETHER = 16
 """Samples that are read and scored before their records are written."""
@@ -29,13 +32,13 @@ def identity(scorer: Scorer) -> dict[str, Any]:
     return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
 
 
-def is_scored(found: Found, name: str, asked: Mapping[str, Any]) -> bool:
+def is_scored(found: StoredSample, name: str, asked: Mapping[str, Any]) -> bool:
     """Whether a sample has been scored by this scorer with these weights, prompt included."""
-    entry = found.scores.get(name)
+    entry = found.part("scores").get(name)
     return isinstance(entry, Mapping) and {key: entry.get(key) for key in asked} == dict(asked)
 
 
-def evaluate(scorers: Sequence[Scorer], samples: Sequence[Found], *, device: str = "auto") -> list[Found]:
+def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, device: str = "auto") -> list[StoredSample]:
     """Score what isn't scored yet, and keep each score in its sample's record as soon as it is there.
 
     Args:
@@ -54,7 +57,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[Found], *, device: str
     wanted = [(scorer, type(scorer).__name__, identity(scorer)) for scorer in scorers]
     for found in samples:
         if not all(is_scored(found, name, asked) for _, name, asked in wanted):
-            found.judged("visual")  # all files are looked at before anything is changed
+            judged(found, "visual")  # all files are looked at before anything is changed
     for scorer, name, asked in wanted:
         todo = [found for found in by_folder.values() if not is_scored(found, name, asked)]
         if not todo:
@@ -83,35 +86,38 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _score(scorer: Scorer, some: Sequence[Found], entry: Mapping[str, Any]) -> list[Found]:
+def _score(scorer: Scorer, some: Sequence[StoredSample], entry: Mapping[str, Any]) -> list[StoredSample]:
     """Score some samples and write it down. One without a prompt is not asked about, and has no score."""
     name, numbers = type(scorer).__name__, dict.fromkeys(found.folder for found in some)
     asked = [found for found in some if found.prompt(scorer.judges).strip()]
     with torch.inference_mode():
-        said = scorer.score([found.judged(scorer.judges) for found in asked])
+        said = scorer.score([judged(found, scorer.judges) for found in asked])
     for found, score in zip(asked, said, strict=True):
         if score is not None and not (math.isfinite(score) and -1e-6 <= score <= 1 + 1e-6):
             raise UserError(f"{name} scored {found.folder} {score}; expected a number in [0, 1], or nothing")
         numbers[found.folder] = score
-    return [found.updated({"scores": {name: {"score": numbers[found.folder], **entry}}}) for found in some]
+    changes = {found.folder: {"scores": {name: {"score": numbers[found.folder], **entry}}} for found in some}
+    return [replace(found, record=update_record(found.folder, changes[found.folder])) for found in some]
 
 
-def score_of(found: Found, name: str) -> float | None:
+def score_of(found: StoredSample, name: str) -> float | None:
     """What a scorer gave a sample; None if it gave none."""
-    entry = found.scores.get(name)
+    entry = found.part("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def write_csv(samples: Sequence[Found], run: Path) -> None:
-    """RUN/scores.csv: a row for each sample, a column for each scorer; what has no score is empty.
+def write_csv(run: Path) -> None:
+    """Write RUN/scores.csv anew from the run directory: a row for each whole sample, a column for each scorer.
+
+    What has no score is empty.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the directory can't be read, or the file can't be written.
     """
-    mine = [found for found in samples if found.run == run]
+    mine = whole_samples([run])
     prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
-    scorers = sorted({name for found in mine for name in found.scores})
+    scorers = sorted({name for found in mine for name in found.part("scores")})
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers])

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from its.errors import UserError, nearest
-from its.evaluation.runs import Found
 from its.evaluation.scoring import score_of
 from its.evaluation.statistics import Estimate, estimate
+from its.runs.reader import StoredSample
 
 OWN_KEYS = ("run", "method", "prompt", "seed")
 """What samples can be grouped by besides their settings and single prompts."""
@@ -40,7 +40,7 @@ class Table:
     reference: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
-def tabulate(samples: Sequence[Found], by: Sequence[str]) -> Table:
+def tabulate(samples: Sequence[StoredSample], by: Sequence[str]) -> Table:
     """Group samples, in the order of their first ones.
 
     Args:
@@ -50,13 +50,13 @@ def tabulate(samples: Sequence[Found], by: Sequence[str]) -> Table:
     Raises:
         UserError: no sample has such a key, or nothing is scored.
     """
-    groups: dict[tuple[str, ...], list[Found]] = {}
+    groups: dict[tuple[str, ...], list[StoredSample]] = {}
     for found in samples:
         groups.setdefault(tuple(_value(found, key, samples) for key in by), []).append(found)
     return labelled(groups, keys=by)
 
 
-def labelled(groups: Mapping[tuple[str, ...], Sequence[Found]], *, keys: Sequence[str]) -> Table:
+def labelled(groups: Mapping[tuple[str, ...], Sequence[StoredSample]], *, keys: Sequence[str]) -> Table:
     """A table of groups of samples.
 
     Args:
@@ -80,11 +80,11 @@ _Column = tuple[str, str]
 """A scorer's name, and what its scores depend on, as JSON."""
 
 
-def _columns(samples: Sequence[Found]) -> dict[str, _Column]:
+def _columns(samples: Sequence[StoredSample]) -> dict[str, _Column]:
     """Label -> column. One name with several weights or settings makes several columns, never one."""
     found: dict[_Column, None] = {}
     for sample in samples:
-        found |= {(name, _identity(entry)): None for name, entry in sample.scores.items() if _is_score(entry)}
+        found |= {(name, _identity(entry)): None for name, entry in sample.part("scores").items() if _is_score(entry)}
     wanted = sorted(found, key=lambda column: (_entry(column).get("judges") != "visual", column))
     names = [name for name, _ in wanted]
     return {
@@ -105,13 +105,13 @@ def _entry(column: _Column) -> dict[str, Any]:
     return dict(json.loads(column[1]))
 
 
-def _score(found: Found, column: _Column) -> float | None:
+def _score(found: StoredSample, column: _Column) -> float | None:
     name, identity = column
-    entry = found.scores.get(name) or {}
+    entry = found.part("scores").get(name) or {}
     return score_of(found, name) if _is_score(entry) and _identity(entry) == identity else None
 
 
-def _estimate(some: Sequence[Found], column: _Column) -> Estimate | None:
+def _estimate(some: Sequence[StoredSample], column: _Column) -> Estimate | None:
     scores = [(score, found) for found in some if (score := _score(found, column)) is not None]
     return estimate([score for score, _ in scores], [prompts_of(found) for _, found in scores])
 
@@ -128,12 +128,12 @@ def _note(label: str, column: _Column, missing: int) -> str:
     return said + (f"; {missing} samples have no score" if missing else "")
 
 
-def prompts_of(found: Found) -> str:
+def prompts_of(found: StoredSample) -> str:
     """A sample's prompts, as one text that tells prompt pairs apart."""
     return " + ".join(str(text) for text in (found.record.get("prompts") or {}).values())
 
 
-def _value(found: Found, key: str, samples: Sequence[Found]) -> str:
+def _value(found: StoredSample, key: str, samples: Sequence[StoredSample]) -> str:
     own: dict[str, Callable[[], Any]] = {
         "run": lambda: found.run.resolve().name,
         "method": lambda: method_of(found),
@@ -152,7 +152,7 @@ def _value(found: Found, key: str, samples: Sequence[Found]) -> str:
     return str(settings.get(key, "-"))
 
 
-def method_of(found: Found) -> str:
+def method_of(found: StoredSample) -> str:
     """What made a sample; where one expert's weight alone isn't 0, which one that is."""
     settings = found.record.get("settings") or {}
     weights = (settings.get("combiner") or {}).get("weights")

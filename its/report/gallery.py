@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from its.report.axes import hertz_ticks, second_ticks
 from its.report.page import PAGE, render, write_page
-from its.runs.reading import Found, Run, read_runs
+from its.runs.reader import Run, StoredSample, read_runs
 from its.runs.sample_files import RECORD
 
 LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
@@ -93,7 +93,7 @@ class _Shared:
 
 
 def _sample(
-    found: Found, run: int, output: Path, *, setups: _Shared, pitches: _Shared, times: _Shared
+    found: StoredSample, run: int, output: Path, *, setups: _Shared, pitches: _Shared, times: _Shared
 ) -> dict[str, Any]:
     record, folder = found.record, _relative(found.folder, output)
     return {
@@ -120,7 +120,7 @@ def _sample(
     }
 
 
-def _setup(found: Found) -> dict[str, Any]:
+def _setup(found: StoredSample) -> dict[str, Any]:
     """What made the sample, besides its prompts and its seed."""
     weights = {key: value for key, value in found.part("weights").items() if isinstance(value, Mapping)}
     return {

@@ -13,7 +13,7 @@ from typing import Any
 
 from its.errors import UserError
 from its.report.page import PAGE, check_ours, render, write_page
-from its.runs.reading import SOUND, SPECTROGRAM, Found, Run, png_size, read_runs, wav_seconds
+from its.runs.reader import SOUND, SPECTROGRAM, Run, StoredSample, png_size, read_runs, wav_seconds
 
 FORMAT = "its study answers, version 1"
 NOISE = None
@@ -74,13 +74,13 @@ def write_study(
     return output / PAGE, data
 
 
-def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, str], list[Found]]:
+def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, str], list[StoredSample]]:
     """Prompts of picture and sound -> the best samples of them, by rank where there is one, then by seed.
 
     Raises:
         UserError: no sample has prompts of these names.
     """
-    found: dict[tuple[str, str], list[Found]] = {}
+    found: dict[tuple[str, str], list[StoredSample]] = {}
     playable = [s for s in run.samples if s.playable and s.record.get("status") == "ok"]
     if not playable:
         raise UserError(f"{run.folder} has no sample with a picture and a sound to show")
@@ -97,14 +97,14 @@ def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, 
     return {prompts: sorted(group, key=_goodness)[:samples] for prompts, group in found.items()}
 
 
-def _goodness(found: Found) -> tuple[bool, float, float, str]:
+def _goodness(found: StoredSample) -> tuple[bool, float, float, str]:
     rank, seed = found.record.get("rank"), found.record.get("seed")
     number = [float(x) if isinstance(x, int | float) else math.inf for x in (rank, seed)]
     return found.record.get("kept") is not True, number[0], number[1], found.folder.name
 
 
 def _pairs(
-    runs: Sequence[Run], choices: Sequence[Mapping[tuple[str, str], Sequence[Found]]], media: _Media
+    runs: Sequence[Run], choices: Sequence[Mapping[tuple[str, str], Sequence[StoredSample]]], media: _Media
 ) -> list[dict[str, Any]]:
     """For each of the other runs, and each pair of prompts that it shares with the first one, who may be compared."""
     pairs: list[dict[str, Any]] = []
@@ -131,7 +131,7 @@ class _Media:
         self._sources: dict[str, Path] = {}
         self._known: dict[Path, int] = {}
 
-    def side(self, run: Run, found: Found) -> dict[str, Any]:
+    def side(self, run: Run, found: StoredSample) -> dict[str, Any]:
         """A sample as the page draws it."""
         if found.folder not in self._known:
             picture, sound = found.folder / SPECTROGRAM, found.folder / SOUND
@@ -145,7 +145,7 @@ class _Media:
             if source.parent != self.folder:
                 shutil.copyfile(source, self.folder / name)
 
-    def noise(self, *, like: Found) -> int:
+    def noise(self, *, like: StoredSample) -> int:
         """White noise, seen and heard: nobody takes it for anything else."""
         import numpy as np
         import soundfile

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from its.errors import UserError
-from its.runs.stored import Stored
+from its.runs.reader import StoredSample
 
 TABLE = "table"
 
@@ -50,7 +49,7 @@ def plain(error: Exception) -> str:
     return f"W&B can't begin: {said:.300}. Without a login or a network: mode offline, and `wandb sync` later"
 
 
-def log_samples(run: Any, samples: Sequence[Stored]) -> None:
+def log_samples(run: Any, samples: Sequence[StoredSample]) -> None:
     """Log samples of a run folder into a W&B run: the table, and the summary that sweeps look at.
 
     Args:
@@ -63,7 +62,7 @@ def log_samples(run: Any, samples: Sequence[Stored]) -> None:
     run.summary.update(summary_of(samples))
 
 
-def table_of(samples: Sequence[Stored]) -> Any:
+def table_of(samples: Sequence[StoredSample]) -> Any:
     """Whole samples -> a `wandb.Table` with a row for each: id, prompts, seed, media, scores, seconds."""
     import wandb
 
@@ -87,7 +86,7 @@ def table_of(samples: Sequence[Stored]) -> Any:
     return table
 
 
-def summary_of(samples: Sequence[Stored]) -> dict[str, float]:
+def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
     """Counts, mean seconds for a sample, and the mean of each score over the samples that have it."""
     whole = [sample.record for sample in samples if sample.whole]
     summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
@@ -115,11 +114,3 @@ def numbers(scores: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, flo
             yield from numbers(value, full)
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             yield full, float(value)
-
-
-def stored(output: Path, names: Sequence[str]) -> list[Stored]:
-    """The samples of these ids that a run folder holds, by whatever rank made them."""
-    from its.runs.sample_files import read_record
-
-    found = [(output / "samples" / name, read_record(output / "samples" / name)) for name in names]
-    return [Stored(folder=folder, record=record) for folder, record in found if record is not None]

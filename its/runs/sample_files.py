@@ -16,11 +16,11 @@ from einops import rearrange
 from torch import Tensor
 
 from its.methods.sample import CHECKPOINT, Result, Sample
+from its.errors import UserError
 from its.media.colormap import colored
 from its.audio.cycle import go_round
 from its.media.metadata import append_comment, text_of, write_png
 from its.runs.sample_video import write_color_video, write_sample_video
-from its.audio.spectrogram import SpectrogramFormat
 
 RECORD = "sample.json"
 EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
@@ -83,10 +83,49 @@ def write_sample(
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a sample's record, atomically."""
-    partial = folder / f"{RECORD}.partial"
-    partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    """Write a sample's record, atomically.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    _write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Put keys into a sample's record, atomically; mappings are merged. What else it holds by now is kept.
+
+    Returns:
+        The record as it is now.
+
+    Raises:
+        UserError: it can't be read or written.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder / RECORD} was there a moment ago and can't be read any more")
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
+        record[key] = {**record[key], **value} if both else value
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    return record
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a run directory as a whole or not at all.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    try:
+        _write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}") from None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 _FILES = {

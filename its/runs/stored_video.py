@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from its.media.metadata import text_of
-from its.runs.stored import Stored
+from its.runs.reader import StoredSample
 
 if TYPE_CHECKING:
     from its.media.video import Array
@@ -27,7 +27,7 @@ def color_video(picture: Path) -> Path:
     return picture.with_suffix(".mp4")
 
 
-def write_video_of(sample: Stored, *, metadata: bool) -> None:
+def write_video_of(sample: StoredSample, *, metadata: bool) -> None:
     """Write `video.mp4` of a sample.
 
     Args:
@@ -53,7 +53,7 @@ def write_video_of(sample: Stored, *, metadata: bool) -> None:
     )
 
 
-def write_color_video_of(sample: Stored, picture: Path, *, metadata: bool) -> None:
+def write_color_video_of(sample: StoredSample, picture: Path, *, metadata: bool) -> None:
     """Write the video of one colour picture of a sample, beside the picture.
 
     Args:
@@ -86,7 +86,7 @@ def _pixels(path: Path, mode: str | None = None) -> Array:
         return np.asarray(picture if mode is None else picture.convert(mode))
 
 
-def _sound(sample: Stored) -> tuple[Array, int]:
+def _sound(sample: StoredSample) -> tuple[Array, int]:
     import soundfile
 
     waveform, rate = soundfile.read(sample.need("audio.wav"), dtype="int16")

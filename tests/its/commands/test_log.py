@@ -12,7 +12,7 @@ from PIL import Image
 
 from its.cli import main
 from its.report.wandb_log import numbers, runs_of, seconds_of, summary_of
-from its.runs.stored import samples_of
+from its.runs.reader import read_runs
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 
@@ -169,7 +169,7 @@ def test_numbers_of_scores():
 
 
 def test_the_summary_counts(run):
-    assert summary_of(samples_of(run))["scores/clap.mean"] == 0.5
+    assert summary_of(read_runs([run])[0].samples)["scores/clap.mean"] == 0.5
 
 
 def test_the_table_has_the_samples_of_all_ranks(config, tmp_path, forks):

@@ -114,4 +114,4 @@ def test_a_folder_that_is_no_run(command, tmp_path, capsys):
     assert "is no run: it has no folder samples" in capsys.readouterr().err
     (tmp_path / "samples").mkdir()
     assert main([command, str(tmp_path)]) == 2
-    assert "has no sample yet" in capsys.readouterr().err
+    assert "has no samples" in capsys.readouterr().err

@@ -68,6 +68,14 @@ def test_samples_are_scored_and_ranked_after_sampling(job, tmp_path, capsys):
     assert {s: r["rank"] for s, r in records(tmp_path / "again").items()} == {s: r["rank"] for s, r in found.items()}
 
 
+def test_the_table_of_scores_holds_the_samples_of_earlier_runs_too(job, tmp_path):
+    assert main(job()) == 0
+    assert main([*job(), "--data.seeds=[5]"]) == 0
+    rows = list(csv.DictReader((tmp_path / "run/scores.csv").open(encoding="utf-8")))
+    assert sorted(row["seed"] for row in rows) == ["1", "2", "3", "4", "5"]
+    assert all(row["CLIPScorer"] for row in rows)
+
+
 def test_the_worse_half_is_stopped_and_the_others_are_what_they_would_have_been(job, tmp_path, capsys):
     assert main(job("whole")) == 0
     capsys.readouterr()

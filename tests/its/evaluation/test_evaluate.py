@@ -14,7 +14,9 @@ from its.cli import main
 from its.errors import UserError
 from its.evaluation import scoring
 from its.evaluation.choosing import chosen
-from its.evaluation.runs import read_picture, read_runs, read_sound, roles_of
+from its.runs.reader import roles_of, whole_samples
+from its.runs.sample_files import update_record
+from its.runs.sample_media import read_picture, read_sound
 from its_plugins.random_weights import dual_encoders as random_towers
 
 _spec = importlib.util.spec_from_file_location("evaluation_runs", Path(__file__).with_name("conftest.py"))
@@ -120,7 +122,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
     ("change", "message"),
     [
         (lambda run: ["nowhere"], "nowhere is no run: it has no folder samples"),
-        (lambda run: [str(run), str(run)], "a run is given twice"),
+        (lambda run: [str(run), str(run)], "is given twice"),
         (lambda run: [str(run), "--scorers", "ClipScore"], "Did you mean CLIPScorer"),
         (lambda run: [str(run), "--scorers", "DDIM"], "DDIM is a Scheduler"),
         (lambda run: [str(run), "--set", "CLIPScorer.wights=x"], "it takes weights, revision.*Did you mean weights"),
@@ -130,7 +132,10 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
         (lambda run: [str(run), "--best", "0"], "best is 0"),
         (lambda run: [str(run), "--best", "1", "--rank_by", "smell"], "by names 'smell', which no scorer judges"),
         (lambda run: (next(run.glob("samples/*/audio.wav")).unlink(), [str(run)])[1], "lacks audio.wav"),
-        (lambda run: ([p.unlink() for p in run.rglob("sample.json")], [str(run)])[1], "has no whole sample"),
+        (
+            lambda run: ([p.unlink() for p in run.rglob("sample.json")], [str(run)])[1],
+            "has no samples: .*without a readable",
+        ),
     ],
 )
 def test_wrong_input_is_one_message_and_nothing_changes(run, towers, capsys, change, message):
@@ -151,9 +156,9 @@ def test_a_damaged_picture_is_named(run, towers, capsys):
 
 
 def test_a_picture_bomb_is_refused(run, towers, capsys, monkeypatch):
-    from its.evaluation import runs
+    from its.runs import sample_media
 
-    monkeypatch.setattr(runs, "LARGEST", 64 * 96 - 1)
+    monkeypatch.setattr(sample_media, "LARGEST", 64 * 96 - 1)
     assert main(["evaluate", str(run), *towers]) == 2
     assert "expected 6143 at most" in capsys.readouterr().err
 
@@ -216,10 +221,10 @@ def test_scorers_by_mapping_and_by_pack():
 
 
 def test_updating_a_record_keeps_what_others_wrote_meanwhile(run):
-    found, *_ = read_runs([run])
+    found, *_ = whole_samples([run])
     now = record_of(found.folder) | {"video": {"frames": 3}, "scores": {"Other": {"score": 0.5}}}
     (found.folder / "sample.json").write_text(json.dumps(now), encoding="utf-8")
-    found.updated({"scores": {"Mine": {"score": 0.25}}})
+    update_record(found.folder, {"scores": {"Mine": {"score": 0.25}}})
     assert record_of(found.folder) == now | {"scores": {"Other": {"score": 0.5}, "Mine": {"score": 0.25}}}
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from its.errors import UserError
-from its.evaluation.runs import Found
 from its.evaluation.tables import comma_separated, latex, markdown, tabulate
+from its.runs.reader import StoredSample
 
 CLIP = {"judges": "visual", "weights": {"name": "clip", "revision": "0123456789abcdef"}}
 JUDGE = {"judges": "visual", "weights": {"name": "pack:mini", "sha256": "ff00", "embedded": True}}
@@ -21,7 +21,7 @@ def found(seed, scores, *, run="runs/a", prompts=None, **settings):
         "settings": {"method": "multimodal denoising", **settings},
         "scores": scores,
     }
-    return Found(run=Path(run), folder=Path(run) / "samples" / str(seed), record=record)
+    return StoredSample(run=Path(run), folder=Path(run) / "samples" / str(seed), record=record)
 
 
 def test_groups_by_method_with_single_experts_named():

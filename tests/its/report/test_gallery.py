@@ -5,7 +5,7 @@ import pytest
 
 from its.cli import main
 from its.report.gallery import page_data, write_gallery
-from its.runs.reading import read_runs
+from its.runs.reader import read_runs
 
 NASTY = "</script><script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\"> & {{ 7 * 7 }}"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from its.errors import UserError
-from its.runs.reading import read_runs
+from its.runs.reader import read_runs
 
 
 def test_samples_come_with_size_length_and_files(add, tmp_path):
@@ -53,7 +53,7 @@ def test_what_is_no_run_is_said(add, tmp_path):
     (tmp_path / "empty" / "samples" / "x").mkdir(parents=True)
     with pytest.raises(UserError, match=r"nowhere is no run: it has no folder samples; expected a folder that its pre"):
         read_runs([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="no whole samples: samples/ holds 1 folders without a readable sample.json"):
+    with pytest.raises(UserError, match="no samples: samples/ holds 1 folders without a readable sample.json"):
         read_runs([tmp_path / "empty"])
     with pytest.raises(UserError, match="is given twice"):
         read_runs([tmp_path / "run", tmp_path / "x" / ".." / "run"])
