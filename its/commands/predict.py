@@ -65,8 +65,9 @@ def make(cli: PredictCLI) -> int:
     if cli.judging is not None and not status:
         names = [spec.id for spec in cli.specs]
         cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
-    changed = tried or cli.judging is not None
-    if changed or not (cli.output / PAGE).exists():  # a run of very many samples is not read for nothing
+    # A run of very many samples is not read for nothing.
+    changed = tried or cli.judging is not None or not (cli.output / PAGE).exists()
+    if cli.config.gallery and changed:
         _show(cli.output)
     log(cli)
     reported = report(cli.output, cli.specs, before=before, tried=tried)

@@ -68,16 +68,16 @@ class GuidedExpert:
 
 
 class TextCache:
-    """Text embeddings of one expert, so that no prompt is encoded twice.
+    """Least recently used cache of one expert's text embeddings, so that no prompt is encoded twice.
 
     Args:
-        expert: who encodes.
-        size: how many to remember; those that were not asked for the longest are forgotten.
+        expert: encodes the prompts.
+        max_bytes: of the embeddings that are kept. Keys and values of Stable Diffusion take 7 MiB a prompt in float32.
     """
 
-    def __init__(self, expert: NoiseExpert, *, size: int = 256) -> None:
+    def __init__(self, expert: NoiseExpert, *, max_bytes: int = 2**28) -> None:
         self.expert = expert
-        self.size = size
+        self.max_bytes = max_bytes
         self._known: dict[str, Tensor] = {}
 
     def clear(self) -> None:
@@ -88,10 +88,15 @@ class TextCache:
         """b prompts -> (b, ...)."""
         wanted = dict.fromkeys(prompts)
         if new := [p for p in wanted if p not in self._known]:
-            self._known.update(zip(new, self.expert.encode_text(new), strict=True))
+            # Cloned: a row of the batch would keep the memory of the whole batch.
+            encoded = (text.clone() for text in self.expert.encode_text(new))
+            self._known.update(zip(new, encoded, strict=True))
         for prompt in wanted:
-            self._known[prompt] = self._known.pop(prompt)  # the last ones were asked for last
+            self._known[prompt] = self._known.pop(prompt)  # the most recently used are last
         texts = torch.stack([self._known[p] for p in prompts])
-        for prompt in list(self._known)[: -self.size]:
-            del self._known[prompt]
+        total = sum(text.nbytes for text in self._known.values())
+        for prompt in list(self._known):
+            if total <= self.max_bytes:
+                break
+            total -= self._known.pop(prompt).nbytes
         return texts

@@ -94,6 +94,9 @@ class PredictCLI(LightningCLI):
         parser.add_argument(
             "--metadata", type=bool, default=True, help="Whether files say inside how they were made, for its rerun."
         )
+        parser.add_argument(
+            "--gallery", type=bool, default=True, help="Write RUN/index.html at the end, which reads the whole run."
+        )
         parser.add_argument("--scorers", type=list[Any], default=[], help="Who scores the samples: names, or a pack's.")
         parser.add_argument("--keep", type=Keep | None, default=None, help="What to keep of each prompt pair.")
 

@@ -52,7 +52,22 @@ class Pruned:
     def __init__(self, method: MultimodalDenoising, keep: Keep, scorers: Sequence[Scorer], batch_size: int) -> None:
         self.method, self.keep, self.scorers, self.batch_size = method, keep, scorers, batch_size
         self._whole = method.make_carefully
-        self._loaded = False
+
+    def load(self) -> None:
+        """Load the scorers onto the method's device.
+
+        Raises:
+            UserError: one can't be loaded.
+        """
+        for scorer in self.scorers:
+            try:
+                scorer.load()
+                scorer.to(self.method.device).eval().requires_grad_(False)
+            except UserError:
+                raise
+            except Exception as error:  # a plugin may raise anything
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+                raise UserError(f"scorers: {type(scorer).__name__} can't be loaded: {reason}") from error
 
     def __call__(self, rows: list[SampleSpec]) -> list[Sample]:
         """Rows -> samples, one each, in their order; of those that were stopped, what was known of them."""
@@ -65,7 +80,6 @@ class Pruned:
 
     def _prune(self, rows: list[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
-        self._load()
         steps = self.method.process_of(rows[0]).steps
         looks = sorted({max(1, round(share * steps)) for share in self.keep.prune.at} - {steps})
         runners = [_Runner(row=row, latents=self.method.noise([row])[1][0], index=0, scores={}) for row in rows]
@@ -137,14 +151,6 @@ class Pruned:
         done, whole = (self.method.evaluations(runner.row, range(end)) for end in (runner.index, steps))
         known: dict[str, Any] = {"step": runner.index, "steps": steps, "among": of, "scores": runner.scores}
         return Sample(row=runner.row, stopped=known, evaluations={"made": done, "whole": whole})
-
-    def _load(self) -> None:
-        if self._loaded:
-            return
-        for scorer in self.scorers:
-            scorer.load()
-            scorer.to(self.method.device).eval().requires_grad_(False)
-        self._loaded = True
 
 
 def check_prunes(method: Method) -> MultimodalDenoising:

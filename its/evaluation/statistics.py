@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+AT_ONCE = 2**20
+"""Drawn prompts that are in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,11 @@ def _bootstrap(by_prompt: Mapping[str, Sequence[float]]) -> tuple[float | None, 
         return None, None
     sums = np.array([sum(scores) for scores in by_prompt.values()])
     counts = np.array([len(scores) for scores in by_prompt.values()])
-    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    generator, means = np.random.default_rng(0), np.empty(RESAMPLES)
+    rows = max(1, AT_ONCE // len(sums))
+    for first in range(0, RESAMPLES, rows):
+        part = means[first : first + rows]
+        drawn = generator.integers(len(sums), size=(len(part), len(sums)))
+        part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,6 +21,20 @@ from its.methods.sharing import shared
 from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
+
+
+class BatchRunner(Protocol):
+    """Makes samples of batches of specs, whatever happens on the way."""
+
+    def load(self) -> None:
+        """Load what is needed besides the method's weights. Called once, before the first batch.
+
+        Raises:
+            UserError: it can't be loaded.
+        """
+
+    def __call__(self, batch: list[SampleSpec], /) -> list[Sample]:
+        """Specs -> samples, one each."""
 
 
 class Method(LightningModule, ABC):
@@ -57,7 +71,7 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
-        self.make_carefully: Callable[[list[SampleSpec]], list[Sample]] = Careful(self)
+        self.make_carefully: BatchRunner = Careful(self)
 
     @property
     def expert_names(self) -> list[str]:
@@ -179,6 +193,10 @@ class Method(LightningModule, ABC):
                 "prompts: give a prompt, or take method: Imprint"
             )
         return {"settings": settings, "weights": weights}
+
+    def on_predict_start(self) -> None:
+        """Load what runs the batches: scorers that can't be loaded are known before anything is made."""
+        self.make_carefully.load()
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
         """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""

@@ -34,6 +34,9 @@ class Careful:
         self._usual = 0
         """The size that smaller batches are filled up to, where shapes are fixed."""
 
+    def load(self) -> None:
+        """Nothing is needed but the method's own weights."""
+
     def __call__(self, batch: Sequence[SampleSpec]) -> list[Sample]:
         """Rows -> samples, one each."""
         samples: list[Sample] = []

@@ -662,3 +662,10 @@ def test_more_gpus_than_there_are(monkeypatch, devices, wrong):
         return check_trainer({"accelerator": "gpu", "devices": devices})
     with pytest.raises(UserError, match=r"trainer.devices is .*, but this machine has 2 GPUs"):
         check_trainer({"accelerator": "gpu", "devices": devices})
+
+
+def test_no_page_where_none_is_wanted(config, tmp_path):
+    assert predict(config, "--gallery=false") == 0
+    assert not (tmp_path / "run" / "index.html").exists()
+    assert predict(config) == 0
+    assert (tmp_path / "run" / "index.html").is_file()

@@ -111,7 +111,8 @@ def test_without_guidance_the_text_alone_is_asked():
 
 def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
     expert = Recorder()
-    cache = TextCache(expert, size=2)
+    cache = TextCache(expert, max_bytes=2 * expert.encode_text(["a"]).nbytes)
+    expert.encoded.clear()
     cache(["a", "b"])
     cache(["a"])
     cache(["c"])  # b goes
@@ -120,3 +121,12 @@ def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
     assert expert.encoded == []
     assert len(cache(["b", "d", "e"])) == 3  # more at once than are kept
     assert expert.encoded == ["b", "d", "e"]
+
+
+def test_the_memory_of_forgotten_texts_is_free():
+    """What is kept of a batch must not keep the memory of the whole batch."""
+    expert = Recorder()
+    cache = TextCache(expert, max_bytes=expert.encode_text(["a"]).nbytes)
+    cache([str(number) for number in range(50)])
+    (kept,) = cache._known.values()
+    assert kept.untyped_storage().nbytes() == kept.nbytes

@@ -68,6 +68,16 @@ def test_samples_are_scored_and_ranked_after_sampling(job, tmp_path, capsys):
     assert {s: r["rank"] for s, r in records(tmp_path / "again").items()} == {s: r["rank"] for s, r in found.items()}
 
 
+def test_a_scorer_that_cant_be_loaded_is_told_before_anything_is_made(job, tmp_path, monkeypatch, capsys):
+    def broken(self):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(registry.classes("Scorer")["CLAPScorer"], "read", broken)
+    assert main(job(keep=PRUNED)) == 2
+    assert "CLAPScorer can't be loaded: RuntimeError: no such kernel" in capsys.readouterr().err
+    assert not list((tmp_path / "run").glob("samples/*"))
+
+
 def test_the_table_of_scores_holds_the_samples_of_earlier_runs_too(job, tmp_path):
     assert main(job()) == 0
     assert main([*job(), "--data.seeds=[5]"]) == 0
