@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Colorizer": "interfaces",
     "Combiner": "interfaces",
+    "ExpertWrapper": "interfaces",
     "IdentityCodec": "interfaces",
     "Judged": "interfaces",
     "LatentCodec": "interfaces",

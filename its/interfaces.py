@@ -269,6 +269,52 @@ class NoiseExpert(Part, ABC):
         return (1 - betas).cumprod(0)
 
 
+class ExpertWrapper(NoiseExpert):
+    """Base of experts that wrap another one: everything is forwarded to it but what a subclass overrides.
+
+    Args:
+        expert: the wrapped one.
+    """
+
+    def __init__(self, expert: NoiseExpert) -> None:
+        super().__init__()
+        self.expert = expert
+        self.format = expert.format
+
+    @property
+    def latent_space(self) -> str:
+        """The wrapped expert's."""
+        return self.expert.latent_space
+
+    def check(self, *, canvas: tuple[int, int], steps: int) -> None:
+        """As the wrapped expert."""
+        self.expert.check(canvas=canvas, steps=steps)
+
+    def provenance(self) -> dict[str, Any] | None:
+        """The wrapped expert's."""
+        return self.expert.provenance()
+
+    def codec(self) -> LatentCodec:
+        """The wrapped expert's."""
+        return self.expert.codec()
+
+    def alphas(self) -> Tensor:
+        """The wrapped expert's."""
+        return self.expert.alphas()
+
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """The wrapped expert's."""
+        return self.expert.encode_text(prompts)
+
+    def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """The wrapped expert's."""
+        return self.expert.predict_noise(latents, timestep, text)
+
+    def compile_network(self) -> bool:
+        """Compile the wrapped expert's network."""
+        return self.expert.compile_network()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of the reverse process, as combiners see it."""

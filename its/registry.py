@@ -141,3 +141,13 @@ def failures() -> dict[str, str]:
 def summary(cls: type) -> str:
     """First line of a plugin's docstring."""
     return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def short_name(path: str) -> str:
+    """Name of the registered class that a dotted path means; any other path as it is.
+
+    The class may have moved to another module of its package since the path was written.
+    """
+    package, name = path.partition(".")[0], path.rpartition(".")[2]
+    cls = classes().get(name)
+    return name if cls is not None and cls.__module__.partition(".")[0] == package else path

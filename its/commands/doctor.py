@@ -22,7 +22,11 @@ def main(arguments: Sequence[str]) -> int:
         prog="its doctor", description="Check this installation. Exit status 0 when all is well, 1 when it isn't."
     )
     parser.add_argument(
-        "--config", action="append", type=Path, metavar="FILE", help="whose weights to look for (Stable Diffusion's...)"
+        "--config",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="look for its weights (those of all components)",
     )
     parser.add_argument("--output", type=Path, default=Path("runs"), help="where runs will go (runs)")
     options = parser.parse_args(arguments)

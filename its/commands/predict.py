@@ -58,7 +58,7 @@ def make(cli: PredictCLI) -> int:
         cli.prepare()
         if first:
             runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin
-            save_config(config, cli.output)
+            save_config(config, cli.output, mixed=cli.config.mixed)
         status = _run(cli)
     if not first:
         return status

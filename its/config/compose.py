@@ -344,8 +344,7 @@ def _spelled_out(value: Any, key: str) -> Any:
         return value
     spelled = {name: _spelled_out(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()}
     if _PLUGIN.fullmatch(key) and isinstance(spelled.get("class_path"), str):
-        full = {f"{cls.__module__}.{cls.__qualname__}": name for name, cls in registry.classes().items()}
-        spelled["class_path"] = full.get(spelled["class_path"], spelled["class_path"])
+        spelled["class_path"] = registry.short_name(spelled["class_path"])
     return spelled
 
 

@@ -14,7 +14,7 @@ from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
-from its.runs.reader import whole_samples
+from its.runs.reader import stored_samples
 from its.runs.sample_files import read_record
 
 
@@ -54,7 +54,9 @@ class Judging:
         records = {name: read_record(run / "samples" / name) or {} for name in names}
         if not any(record.get("status") == "ok" for record in records.values()):
             return
-        samples = evaluate(self.scorers, [s for s in whole_samples([run]) if s.folder.name in records], device=device)
+        samples = evaluate(
+            self.scorers, [sample for sample in stored_samples(run, list(names)) if sample.whole], device=device
+        )
         write_csv(run)
         if self.keep is not None:
             rank_run(samples, run, self.keep, self.scorers)

@@ -16,7 +16,7 @@ import torch
 
 from its.errors import UserError
 from its.interfaces import Scorer
-from its.runs.reader import StoredSample, whole_samples
+from its.runs.reader import StoredSample, read_runs
 from its.runs.sample_files import update_record, write_text
 from its.runs.sample_media import judged
 
@@ -115,7 +115,8 @@ def write_csv(run: Path) -> None:
     Raises:
         UserError: the directory can't be read, or the file can't be written.
     """
-    mine = whole_samples([run])
+    (read,) = read_runs([run])
+    mine = [sample for sample in read.samples if sample.whole]
     prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
     scorers = sorted({name for found in mine for name in found.part("scores")})
     text = io.StringIO()

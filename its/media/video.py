@@ -6,7 +6,6 @@ Shapes used here: h w rows and columns of a picture, n samples of sound.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from its.media.atomic import atomic
 from its.media.captions import BACKGROUND, strip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -55,21 +55,17 @@ def write_video(
     """
     import av
 
-    partial = path.with_name(f"{path.name}.partial")
     still, height = _still(pictures, captions, note)
     options = {"movflags": "faststart"}
     try:
-        with av.open(str(partial), "w", format="mp4", options=options) as container:
+        with atomic(path) as partial, av.open(str(partial), "w", format="mp4", options=options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
             tracks = (_Picture(container, still), _Sound(container, waveform, sample_rate))
             tracks[1].encode()
             tracks[0].encode(height=height, seconds=len(waveform) / sample_rate)
-        os.replace(partial, path)
     except av.FFmpegError as error:
         raise OSError(error.errno, f"{error.strerror}", str(path)) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def line_column(frame: int, *, width: int, seconds: float) -> int:

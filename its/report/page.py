@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from its.errors import UserError
+from its.media.atomic import atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -72,12 +71,8 @@ def write_page(path: Path, html: str) -> None:
     check_ours(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, encoding="utf-8", errors="replace", newline="\n", delete=False
-        ) as file:
-            file.write(html)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        with atomic(path) as partial:
+            partial.write_text(html, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from its.methods.color_prompt import color_prompt
 from its.errors import UserError
+from its.media.atomic import atomic
 from its.media.metadata import write_png
+from its.methods.color_prompt import color_prompt
+from its.registry import classes
 from its.runs.sample_files import eight_bit, read_record, write_record
 from its.runs.stored_video import color_pictures, color_video
-from its.registry import classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,9 @@ class Colors:
 
     def write(self, number: int, rgb: Tensor) -> None:
         """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
-        partial = self.folder / "color.png.partial"
-        write_png(partial, eight_bit(rgb))
-        color_video(self.path(number)).unlink(missing_ok=True)
-        os.replace(partial, self.path(number))
+        with atomic(self.path(number)) as partial:
+            write_png(partial, eight_bit(rgb))
+            color_video(self.path(number)).unlink(missing_ok=True)
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
         """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""

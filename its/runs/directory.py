@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 import sys
 import tempfile
@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
-from its.specs.spec import SampleSpec
+from its import registry
 from its.errors import UserError
+from its.media.atomic import atomic
 from its.runs.resume import CONFIG, Standing
 from its.runs.sample_files import read_record
 from its.runs.writer import versions
+from its.specs.spec import SampleSpec
 
 NAMED = 20
 """Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
@@ -40,14 +42,19 @@ def check_writable(output: Path) -> None:
 
 def resolved(cli: Any) -> dict[str, Any]:
     """The config of a run as it was resolved, without secrets."""
-    config = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
+    config = _by_name(yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False)))
     for key in ("config", "mixed", "retry_failed"):  # of the command, not of what it makes
         config.pop(key, None)
     return dict(_without_secrets(config))
 
 
-def save_config(config: Mapping[str, Any], output: Path) -> None:
+def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False) -> None:
     """Write a resolved config with the versions it ran on, atomically: others may read it meanwhile.
+
+    Args:
+        config: of this run, resolved.
+        output: the run directory.
+        mixed: whether the directory holds samples of other configs; theirs is kept then, as `its_config.1.yaml` etc.
 
     Raises:
         UserError: it can't be written.
@@ -55,12 +62,28 @@ def save_config(config: Mapping[str, Any], output: Path) -> None:
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     try:
-        with tempfile.NamedTemporaryFile("w", dir=output, encoding="utf-8", delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, output / CONFIG)
+        if mixed and (output / CONFIG).is_file() and (output / CONFIG).read_text(encoding="utf-8") != text:
+            _keep_config(output)
+        with atomic(output / CONFIG) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
+
+
+def _by_name(value: Any) -> Any:
+    """Registered classes by their names instead of their modules, which may move."""
+    if isinstance(value, list):
+        return [_by_name(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    named = {key: _by_name(inner) for key, inner in value.items()}
+    return named | ({"class_path": registry.short_name(str(value["class_path"]))} if value.get("class_path") else {})
+
+
+def _keep_config(output: Path) -> None:
+    """Rename the config of an earlier run to the first free number."""
+    numbered = ((output / CONFIG).with_suffix(f".{number}.yaml") for number in itertools.count(1))
+    (output / CONFIG).rename(next(path for path in numbered if not path.exists()))
 
 
 def report(output: Path, specs: Sequence[SampleSpec], *, before: Standing, tried: Sequence[int]) -> int:
@@ -94,7 +117,9 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: Standing, tried
     whole = len(specs) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
     earlier += f"; {stopped} were stopped early" if stopped else ""
-    print(f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
+    print(
+        f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}"
+    )
     sys.stdout.flush()
     return 0 if whole + stopped == len(specs) else 1
 

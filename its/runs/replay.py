@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from its.specs.spec import SampleSpec
 from its.errors import UserError
 from its.media.metadata import read_metadata
+from its.specs.spec import SampleSpec
 
 KEYS = {"method": str, "model": dict, "data": dict, "trainer": dict, "save": list}
 """What such a config holds, and as what."""

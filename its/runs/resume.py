@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from its.specs.spec import SampleSpec
+from its import registry
 from its.errors import UserError
 from its.runs.sample_files import is_done, read_record
-from its.specs.spec import sample_id
 
 CONFIG = "its_config.yaml"
 
@@ -100,7 +99,7 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: Stand
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """`key: old there, new here` for each key that two resolved configs disagree about and that tells samples apart."""
-    before, now = dict(_flat(old)), dict(_flat(new))
+    before, now = (dict(_flat(config)) for config in (old, new))
     for key in sorted(before.keys() | now.keys()) if before else ():
         if before.get(key) != now.get(key) and _tells_samples_apart(key):
             was, is_now = (_short(values.get(key)) for values in (before, now))
@@ -128,7 +127,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         for name, inner in value.items():
             yield from _flat(inner, f"{key}.{name}".lstrip("."))
     elif value not in (None, {}):
-        yield key, value
+        yield key, registry.short_name(str(value)) if key.endswith(".class_path") else value
 
 
 def _tells_samples_apart(key: str) -> bool:

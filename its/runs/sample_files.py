@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from its.methods.sample import CHECKPOINT, Result, Sample
-from its.errors import UserError
-from its.media.colormap import colored
 from its.audio.cycle import go_round
+from its.errors import UserError
+from its.media.atomic import atomic
+from its.media.colormap import colored
 from its.media.metadata import append_comment, text_of, write_png
+from its.methods.sample import CHECKPOINT, Result, Sample
 from its.runs.sample_video import write_color_video, write_sample_video
 
 RECORD = "sample.json"
@@ -88,7 +85,8 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: it can't be written.
     """
-    _write_atomically(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    with atomic(folder / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,15 +115,10 @@ def write_text(path: Path, text: str) -> None:
         UserError: it can't be written.
     """
     try:
-        _write_atomically(path, text)
+        with atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror}") from None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 _FILES = {

@@ -17,9 +17,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
-from its.runs.replay import config_of
 from its.methods.sample import Sample
-from its.specs.spec import sample_id
+from its.runs.replay import config_of
 from its.runs.sample_files import write_sample
 
 WAITING = 4

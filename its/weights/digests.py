@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
+
+from its.media.atomic import atomic
 
 WORTH_IT = 64 * 2**20
 """Bytes from which on a file's digest is remembered; the embedded pack and smaller files are read each time."""
@@ -49,8 +50,7 @@ def _folder() -> Path:
 def _remember(path: Path, digest: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii", delete=False) as file:
-            file.write(digest)
-        os.replace(file.name, path)
+        with atomic(path) as partial:
+            partial.write_text(digest, encoding="ascii")
     except OSError:  # a home that can't be written to: the file is read again next time
         return

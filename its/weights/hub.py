@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from its.errors import UserError
+from its.media.atomic import atomic
 from its.weights.files import Shapes
 from its.weights.source import Source, WeightsNotFound, folder_source
 
@@ -157,7 +158,8 @@ class Repository(Source):
             return
         try:
             ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(str(self.revision), encoding="ascii")
+            with atomic(ref) as partial:
+                partial.write_text(str(self.revision), encoding="ascii")
         except OSError:  # a cache that others wrote: the hub is asked again next time
             return
 
@@ -250,6 +252,8 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
         raise WeightsNotFound(f"{repository} has no {what} on the hub", "Check revision and weights") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
+        if status == 416:  # a part of an empty file
+            raise UserError(f"{repository} holds an empty file: get the weights from another source") from None
         if status in (401, 403):
             raise WeightsNotFound(
                 f"{endpoint} refuses the login for {repository} ({status})",
@@ -257,7 +261,7 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
             ) from None
         reason = f"{endpoint} answered {status or 'with an error'} for {repository}"
         raise WeightsNotFound(reason, "Try again later") from None
-    except errors.SafetensorsParsingError:
+    except (errors.SafetensorsParsingError, AttributeError):  # the latter of headers that hold something else
         raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise _noted(repository, endpoint, error) from None

@@ -74,8 +74,8 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
     for file in files.weights:
         shapes = None if file.endswith(".json") else source.shapes(file)
         for name, shape in (shapes or {}).items():
-            inner = name.partition(".")[2]  # transformers 5 has CLIP's text encoder without the prefix that files have
-            wanted = expected.get(name, expected.get(inner, shape))
+            # transformers 5 has CLIP's text encoder without the prefix that files have.
+            wanted = expected.get(name, expected.get(name.removeprefix("text_model."), shape))
             if shape != wanted:
                 raise UserError(
                     f"{source.name}: {name} in {file} has shape {shape}, but {files.config} says {wanted}: weights and "

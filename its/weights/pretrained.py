@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from its.errors import UserError
 from its.interfaces import Download, Part
 from its.weights.files import check_file
-from its.weights.source import Source, resolve
+from its.weights.source import Source, WeightsNotFound, resolve
 
 
 class PretrainedComponent(Part, ABC):
@@ -152,6 +152,8 @@ def _odd_values(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (UserError, WeightsNotFound):
+        raise
+    except Exception as error:  # whatever diffusers and transformers raise of values that they can't use
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"{name}: its configuration holds values that can't be used ({reason})") from error

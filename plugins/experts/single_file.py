@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,13 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, conf
             )
     own = {name: torch.empty(shape, device="meta") for name, shape in shapes.items() if name.startswith(PREFIXES[part])}
     model = _build(part, config)
-    _check_complete(_convert(own, part, model), model.state_dict(), part=part, config=config, where=where)
+    _check_complete(
+        _convert(own, part, model, config=config, where=where),
+        model.state_dict(),
+        part=part,
+        config=config,
+        where=where,
+    )
 
 
 def scheduler_config(names: Iterable[str]) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def read(
     config = _config(configs, part)
     with torch.device("cpu"):
         model = _build(part, config)
-        converted = _convert(own, part, model)
+        converted = _convert(own, part, model, config=config, where=where)
         _check_complete(converted, model.state_dict(), part=part, config=config, where=where)
         weights = {name: converted[name].to(device="cpu", dtype=dtype) for name in model.state_dict()}
         model.load_state_dict(weights, assign=True)
@@ -218,14 +224,20 @@ def _build(part: Part, config: Mapping[str, Any]) -> Any:
     return model
 
 
-def _convert(own: dict[str, Tensor], part: Part, model: Any) -> dict[str, Tensor]:
+def _convert(
+    own: dict[str, Tensor], part: Part, model: Any, *, config: Mapping[str, Any], where: str
+) -> dict[str, Tensor]:
     from diffusers.loaders import single_file_utils
 
-    if part == "unet":
-        return single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
-    if part == "vae":
-        return single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
-    converted = single_file_utils.convert_ldm_clip_checkpoint(own)
+    try:
+        if part == "unet":
+            return single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
+        if part == "vae":
+            return single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
+        converted = single_file_utils.convert_ldm_clip_checkpoint(own)
+    except (KeyError, AttributeError):  # of tensors that the conversion takes for granted
+        names = [original_name(name, part, config) for name in model.state_dict()]
+        raise _incomplete(where, part, [name for name in names if name not in own]) from None
     # Neither some early checkpoints nor the model in transformers 5 have this prefix.
     inner = "text_model." if hasattr(model, "text_model") else ""
     return {f"{inner}{name.removeprefix('text_model.')}": tensor for name, tensor in converted.items()}
@@ -241,10 +253,7 @@ def _check_complete(
 ) -> None:
     title = _TITLES[part]
     if missing := [original_name(name, part, config) for name in expected if name not in converted]:
-        raise UserError(
-            f"{where} is incomplete as {title} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
-            f"{', '.join(missing[:3])}; get the file again"
-        )
+        raise _incomplete(where, part, missing)
     for name, tensor in expected.items():
         if converted[name].shape != tensor.shape:
             raise UserError(
@@ -256,3 +265,10 @@ def _check_complete(
             f"{where}: the {title} has {len(more)} tensors that Stable Diffusion v1 has not, such as "
             f"{', '.join(more[:3])}; use a checkpoint of this model family"
         )
+
+
+def _incomplete(where: str, part: Part, missing: Sequence[str]) -> UserError:
+    return UserError(
+        f"{where} is incomplete as {_TITLES[part]} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
+        f"{', '.join(missing[:3])}; get the file again"
+    )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from its.interfaces import LatentCodec, NoiseExpert
+from its.interfaces import ExpertWrapper, NoiseExpert
 from its.registry import register
 from its_plugins.experts.stable_diffusion import StableDiffusion
 
@@ -18,7 +17,7 @@ AXES = {"frequency": 2, "time": 3}
 
 
 @register
-class View(NoiseExpert):
+class View(ExpertWrapper):
     """Another expert that sees the canvas through a view: v^-1(eps(v(z); y, t)), as in visual anagrams.
 
     Geng et al., arXiv 2311.17919. A sound expert that sees time mirrored wants a picture that sounds as its prompt
@@ -43,9 +42,7 @@ class View(NoiseExpert):
         blocks: tuple[int, int] = (1, 1),
         order: list[int] | int | None = None,
     ) -> None:
-        super().__init__()
-        self.expert = expert
-        self.format = expert.format
+        super().__init__(expert)
         self.axes = [AXES[flip] for flip in flips or []]
         self.blocks = blocks
         count = blocks[0] * blocks[1]
@@ -60,38 +57,19 @@ class View(NoiseExpert):
         if sorted(self.order) != list(range(count)):
             raise ValueError(f"order (={self.order}) must have each of 0 to {count - 1} once")
 
-    @property
-    def latent_space(self) -> str:
-        return self.expert.latent_space
-
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
         """The latents can be cut into these blocks.
 
         Raises:
             ValueError: they can't.
         """
-        self.expert.check(canvas=canvas, steps=steps)
+        super().check(canvas=canvas, steps=steps)
         codec = self.codec()
         codec.find()
         self._check_size(*codec.latent_shape(canvas)[1:])
 
-    def provenance(self) -> dict[str, Any] | None:
-        return self.expert.provenance()
-
-    def codec(self) -> LatentCodec:
-        return self.expert.codec()
-
-    def alphas(self) -> Tensor:
-        return self.expert.alphas()
-
-    def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        return self.expert.encode_text(prompts)
-
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        return self.back(self.expert.predict_noise(self.through(latents), timestep, text))
-
-    def compile_network(self) -> bool:
-        return self.expert.compile_network()
+        return self.back(super().predict_noise(self.through(latents), timestep, text))
 
     def through(self, canvas: Tensor) -> Tensor:
         """v: the canvas (b, c, h, w) as the expert sees it.

@@ -97,6 +97,16 @@ def test_every_package_has_a_layer():
     assert {name.split(".")[1] for name in ITS if name != "its"} == set(LAYERS)
 
 
+def test_no_source_is_ignored_by_git():
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "its", "plugins", "tests"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("this is no checkout of git")
+    assert [path for path in listed.stdout.split() if "__pycache__" not in path and ".egg-info" not in path] == []
+
+
 def test_the_wheel_holds_every_package_but_the_training_of_the_pack():
     folders = {(name, ROOT / folder) for name, folder in (("its", "its"), ("its_plugins", "plugins"))}
     packages = {

@@ -96,6 +96,13 @@ def test_every_plugin_remembers_its_arguments():
     assert Derived(c=3).describe(defining=True) == {"class": "Derived", "c": 3}
 
 
+def test_a_path_to_a_registered_class_is_its_name_also_from_before_a_move():
+    for path in ("its_plugins.schedulers.ddim.DDIM", "its_plugins.ddim.DDIM", "DDIM"):
+        assert registry.short_name(path) == "DDIM"
+    for path in ("other.ddim.DDIM", "its_plugins.ddim.Other", "os.system"):
+        assert registry.short_name(path) == path
+
+
 class Where(Derived):
     """Declares an argument that its result does not depend on."""
 

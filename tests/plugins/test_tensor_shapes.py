@@ -4,8 +4,9 @@ import json
 import shutil
 
 import pytest
+import torch
 from loopback_hub import Hub
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from weight_files import save_pickle
 
 from its.errors import UserError
@@ -113,3 +114,28 @@ def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
     for expert in experts:
         expert.find()
     assert experts[0].provenance() == experts[1].provenance()
+
+
+def test_tensors_of_other_models_beside_those_that_are_read_are_passed_over(tmp_path):
+    folder = random_weights.stable_diffusion(tmp_path / "weights")
+    for part, name, extra in (
+        ("text_encoder", "model.safetensors", "vision_model.embeddings.position_embedding.weight"),
+        ("unet", "diffusion_pytorch_model.safetensors", "model_ema.conv_in.weight"),
+    ):
+        save_file({**load_file(folder / part / name), extra: torch.ones(3, 5)}, folder / part / name, {"format": "pt"})
+    StableDiffusion(weights=str(folder)).find()
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("unet", {"norm_num_groups": 0}),
+        ("unet", {"block_out_channels": [-32, 64]}),
+        ("text_encoder", {"num_attention_heads": 3}),
+        ("text_encoder", {"vocab_size": -1}),
+    ],
+)
+def test_a_configuration_that_no_model_can_be_made_of_is_one_message(tmp_path, part, change):
+    arguments = edited(random_weights.stable_diffusion, tmp_path / "weights", f"{part}/config.json", change)
+    with pytest.raises(UserError, match="configuration holds values that can't be used"):
+        StableDiffusion(**arguments).find()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from torch import Tensor
 
+from its.media.atomic import atomic
 from its.methods.score_distillation.optimisation import Optimisation
 
 
@@ -19,9 +19,8 @@ def save_checkpoint(path: Path, state: Optimisation) -> None:
         tensors |= {f"optimizer.{number}.{name}": x for name, x in moments.items()}
     tensors["generator"] = state.generator.get_state()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    save_file({name: x.contiguous() for name, x in tensors.items()}, partial, metadata={"done": str(state.done)})
-    os.replace(partial, path)
+    with atomic(path) as partial:
+        save_file({name: x.contiguous() for name, x in tensors.items()}, partial, metadata={"done": str(state.done)})
 
 
 def load_checkpoint(path: Path, state: Optimisation) -> bool:

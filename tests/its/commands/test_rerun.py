@@ -164,3 +164,13 @@ def test_what_files_carry_is_small_and_has_no_run_in_it(config):
     assert str(config.parent / "run") not in json.dumps(found)
     append_comment(made / "audio.wav", "a second comment")
     assert read_metadata(made / "audio.wav") == found
+
+
+def test_a_record_from_before_the_modules_moved(config, tmp_path, capsys):
+    """Older records name classes by modules that are elsewhere now."""
+    made = run(config)[0]
+    record = json.loads((made / "sample.json").read_text())
+    assert record["config"]["model"]["scheduler"]["class_path"] == "DDIM"  # by name: modules may move again
+    record["config"]["model"]["scheduler"]["class_path"] = "its_plugins.ddim.DDIM"
+    (made / "sample.json").write_text(json.dumps(record))
+    assert rerun(made / "sample.json", tmp_path) == 0

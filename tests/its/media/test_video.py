@@ -134,7 +134,7 @@ def test_the_line_reaches_both_ends():
 
 
 def test_nothing_half_written_stays(tmp_path):
-    (tmp_path / "v.mp4.partial").mkdir()
+    (tmp_path / "v.mp4").mkdir()
     with pytest.raises(OSError, match="v.mp4"):
         write(tmp_path / "v.mp4")
-    assert not (tmp_path / "v.mp4").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]

@@ -5,8 +5,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from its.specs.prompts import PromptGrid
 from its.runs.replay import config_of, differences
+from its.specs.prompts import PromptGrid
 
 RESOLVED = {
     "method": "MultimodalDenoising",

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from its.specs.prompts import PromptGrid
-from its.specs.spec import assign_ids
 from its.errors import UserError
 from its.runs.resume import CONFIG, Standing, check_same_settings, differences, look
+from its.specs.prompts import PromptGrid
+from its.specs.spec import assign_ids
 
 ROW = {"visual": "castle", "audio": "bell"}
 

@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from its.specs.spec import SampleSpec
 from its.media.colormap import MAGMA
 from its.media.metadata import read_metadata
 from its.methods.sample import Result, Sample
 from its.runs.sample_files import is_done, read_record, write_sample
-from its.specs.spec import sample_id
+from its.specs.spec import SampleSpec, sample_id
 
 ROW = SampleSpec(
     prompts={"visual": "A Castle!", "audio": "bell"},

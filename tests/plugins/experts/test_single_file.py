@@ -148,7 +148,7 @@ def test_shipped_configurations_have_the_real_size_and_layout(part, parameters):
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     tensors = original_layout(model.state_dict(), part, config)
     single_file.check(shapes(tensors), part=part, where="a.safetensors")
-    converted = single_file._convert(tensors, part, model)
+    converted = single_file._convert(tensors, part, model, config=config, where="a")
     assert shapes(converted) == shapes(model.state_dict())
     known = {
         "unet": {
@@ -253,6 +253,14 @@ def test_real_shapes_pass(part):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         single_file.check(real, part=part, where="a.safetensors")
+
+
+def test_any_missing_tensor_of_the_vae_is_named(checkpoint, configs):
+    """Some of them the conversion takes for granted."""
+    for name in [name for name in checkpoint if name.startswith(VAE)]:
+        rest = {other: shape for other, shape in shapes(checkpoint).items() if other != name}
+        with pytest.raises(UserError, match="incomplete as VAE"):
+            single_file.check(rest, part="vae", where="a.safetensors", configs=configs)
 
 
 def test_a_wrong_shape_and_a_missing_tensor_are_seen_in_the_header():

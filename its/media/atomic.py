@@ -1,0 +1,34 @@
+"""Write a file as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ENDING = ".partial"
+"""Of files that are being written. They begin with a dot, so readers of run directories pass over them."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Create an empty file beside `path` to write to; it replaces `path` when the block ends without an error.
+
+    It is created exclusively under a random name, so a symbolic link that somebody left under a known name is not
+    followed, and processes that write one file do not mix. Its mode honours the umask. After an error it is removed.
+
+    Raises:
+        OSError: the folder can't be written to.
+    """
+    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{ENDING}")
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # else a record can come back empty after a power failure
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

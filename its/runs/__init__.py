@@ -1,0 +1,1 @@
+"""Run directories: what is written into them, and read from them."""

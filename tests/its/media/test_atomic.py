@@ -1,0 +1,75 @@
+"""Files are written as a whole or not at all, and never through a link that somebody left."""
+
+import os
+import threading
+
+import pytest
+
+from its.media.atomic import atomic
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with atomic(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def interrupted():
+        with atomic(path) as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_links_are_replaced_and_not_followed(tmp_path):
+    (tmp_path / "private").write_text("secret")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("a.json", "a.json.partial"):
+        (run / name).symlink_to(tmp_path / "private")
+    with atomic(run / "a.json") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "private").read_text() == "secret"
+    assert not (run / "a.json").is_symlink()
+
+
+def test_the_umask_is_honoured(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with atomic(tmp_path / "a") as partial:
+            partial.write_text("x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_writers_of_one_file_do_not_mix(tmp_path):
+    def write(letter):
+        for _ in range(20):
+            with atomic(tmp_path / "a") as partial:
+                partial.write_text(letter * 10_000)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "xyz"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set((tmp_path / "a").read_text())) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic(tmp_path / "no" / "a"):
+        pass
