@@ -252,7 +252,7 @@ def _check_complete(
     where: str,
 ) -> None:
     title = _TITLES[part]
-    if missing := [original_name(name, part, config) for name in expected if name not in converted]:
+    if missing := [original_name(name, part, config) for name in expected if converted.get(name) is None]:
         raise _incomplete(where, part, missing)
     for name, tensor in expected.items():
         if converted[name].shape != tensor.shape:
