@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from its import registry
-from its.errors import UserError, by_nearness, nearest
+from its.errors import UserError, nearest
+from its.instantiate import instantiate, plugin_class, spec_of
 from its.interfaces import Scorer
 from its.weights import WeightsNotFound
 
@@ -45,7 +45,10 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
         specs[class_name][argument] = yaml.safe_load(value)
     if not specs:
         raise UserError("no scorers are named")
-    return [_built(class_name, arguments) for class_name, arguments in specs.items()]
+    return [
+        instantiate({"class_path": name, "init_args": arguments}, "Scorer", key="scorers")
+        for name, arguments in specs.items()
+    ]
 
 
 def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
@@ -96,38 +99,15 @@ def _spelled_out(name: Any) -> list[tuple[str, dict[str, Any]]]:
     """(class name, arguments) of what a name stands for; packs stand for several."""
     if isinstance(name, str) and name.lstrip().startswith("{"):
         name = yaml.safe_load(name)
-    if isinstance(name, Mapping):
-        others = set(name) - {"class_path", "init_args"}
-        if others or "class_path" not in name:
-            raise UserError(f"scorers: got {dict(name)!r:.120}; expected {{class_path: NAME, init_args: {{...}}}}")
-        return [(_known(str(name["class_path"])), dict(name.get("init_args") or {}))]
     pack = registry.packs().get(str(name))
     if pack is not None and pack.scorers:
         return [(scorer, {}) for scorer in pack.scorers]
-    return [(_known(str(name)), {})]
-
-
-def _known(name: str) -> str:
-    known = registry.classes("Scorer")
-    if name not in known:
-        packs = [pack.name for pack in registry.packs().values() if pack.scorers]
-        other = registry.classes().get(name)
-        hint = nearest(name, [*known, *packs]) if other is None else f" {name} is a {registry.interface_of(other)}."
-        raise UserError(
-            f"there is no scorer {name!r}; registered: {', '.join(by_nearness(name, known))}; "
-            f"packs with scorers: {', '.join(packs) or 'none'}.{hint}"
-        )
-    return name
-
-
-def _built(name: str, arguments: Mapping[str, Any]) -> Scorer:
-    cls = registry.classes("Scorer")[name]
-    takes = list(inspect.signature(cls).parameters)
-    if unknown := [argument for argument in arguments if argument not in takes]:
-        listed = ", ".join(takes) or "none"
-        raise UserError(f"{name} has no argument {unknown[0]}; it takes {listed}.{nearest(unknown[0], takes)}")
+    class_name, arguments = spec_of(name, key="scorers")
     try:
-        scorer: Scorer = cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from None
-    return scorer
+        plugin_class(class_name, "Scorer", key="scorers")
+    except UserError as error:
+        packs = [pack.name for pack in registry.packs().values() if pack.scorers]
+        raise UserError(
+            f"{error} Packs with scorers: {', '.join(packs) or 'none'}.{nearest(class_name, packs)}"
+        ) from None
+    return [(class_name, arguments)]

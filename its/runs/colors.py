@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from its.errors import UserError
 from its.media.atomic import atomic
 from its.media.metadata import write_png
 from its.methods.color_prompt import color_prompt
-from its.registry import classes
-from its.runs.sample_files import eight_bit, read_record, write_record
+from its.runs.reader import StoredSample, read_runs
+from its.runs.sample_files import eight_bit, write_record
 from its.runs.stored_video import color_pictures, color_video
 
 
@@ -111,33 +111,20 @@ def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
     Raises:
         UserError: it is no run folder, has no whole sample, or a prompt can't be made.
     """
-    if not (run / "samples").is_dir():
-        raise UserError(f"{run} is no run: it has no folder samples; expected a folder that its predict wrote")
-    records = [(path, read_record(path)) for path in sorted((run / "samples").iterdir())]
-    whole = [(path, record) for path, record in records if record is not None and record.get("status") == "ok"]
+    (read,) = read_runs([run])
+    whole = [sample for sample in read.samples if sample.whole]
     if not whole:
         raise UserError(f"{run} has no whole sample in samples/, so there is nothing to colour")
     return [
-        Colors(folder=path, record=record, prompt=prompt or _own_prompt(path, record), count=count)
-        for path, record in whole
+        Colors(folder=sample.folder, record=sample.record, prompt=prompt or _own_prompt(sample), count=count)
+        for sample in whole
     ]
 
 
-def _own_prompt(folder: Path, record: Mapping[str, Any]) -> str:
+def _own_prompt(sample: StoredSample) -> str:
     try:
-        return color_prompt(record["prompts"][_picture_expert(record)])
-    except (KeyError, UserError) as error:
-        reason = f": {error}" if isinstance(error, UserError) else ", since it has no prompt of a picture"
-        raise UserError(f"{folder}: no colour prompt{reason}. Give one with --prompt") from None
-
-
-def _picture_expert(record: Mapping[str, Any]) -> str:
-    """Name of the first expert whose class draws pictures that are not meant to be heard."""
-    known, experts = classes("NoiseExpert"), record["settings"].get("experts", {})
-    names: Sequence[str] = [
-        name
-        for name in record["prompts"]
-        if (cls := known.get(experts.get(name, {}).get("class", ""))) is not None
-        and getattr(cls, "format", None) is None
-    ]
-    return names[0] if names else "visual"
+        if not (picture := sample.prompt("visual")):
+            raise UserError("it has no prompt of a picture")
+        return color_prompt(picture)
+    except UserError as error:
+        raise UserError(f"{sample.folder}: no colour prompt: {error}. Give one with --prompt") from None

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from its import registry
 from its.diffusion.sampling import participates
 from its.errors import UserError, nearest
+from its.instantiate import construct, instantiate
 from its.interfaces import Combiner, Plugin, Scheduler, Step
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
@@ -42,7 +42,11 @@ def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
             known = ["guidance_scale", "negative_prompts", *parts]
             raise UserError(f"data.sweep: there is no setting {key} to sweep over.{nearest(key, known)}")
         if isinstance(part, Plugin):
-            parts[name] = _rebuilt(part, path, value, key) if path else _built(name, value)
+            parts[name] = (
+                _rebuilt(part, path, value, key)
+                if path
+                else instantiate(value, name.capitalize(), key=f"data.sweep: {name}")
+            )
         elif isinstance(part, Mapping) and path:
             parts[name] = {**part, path: _number(value, key, like=_entry(part, path, key))}
         else:
@@ -149,7 +153,7 @@ def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:
     first, _, within = path.partition(".")
     if within and isinstance(arguments.get(first), Plugin):
         arguments[first] = _rebuilt(arguments[first], within, value, key)
-        return _made(type(part), arguments, key)
+        return construct(type(part), arguments, key=f"data.sweep: {key}")
     *parents, last = path.split(".")
     node = arguments
     for parent in parents:
@@ -160,25 +164,4 @@ def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:
     if last not in known:
         raise UserError(f"data.sweep: {key}: {type(part).__name__} has no {last}.{nearest(last, known)}")
     node[last] = value
-    return _made(type(part), arguments, key)
-
-
-def _built(name: str, value: Any) -> Any:
-    chosen: Mapping[str, Any] = value if isinstance(value, Mapping) else {"class_path": value}
-    interface = name.capitalize()
-    known = registry.classes(interface)
-    class_name = chosen.get("class_path")
-    if class_name not in known:
-        raise UserError(
-            f"data.sweep: {name} is {value!r}; registered for {interface}: {', '.join(known)}."
-            f"{nearest(str(class_name), known)}"
-        )
-    arguments = {n: _built(n, v) if n == "combiner" and v else v for n, v in (chosen.get("init_args") or {}).items()}
-    return _made(known[str(class_name)], arguments, name)
-
-
-def _made(cls: type, arguments: Mapping[str, Any], key: str) -> Any:
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"data.sweep: {key}: {error}") from None
+    return construct(type(part), arguments, key=f"data.sweep: {key}")

@@ -16,6 +16,7 @@ LAYERS = (
     "media",
     "interfaces",
     "registry",
+    "instantiate",
     "weights",
     "diffusion",
     "testing",

@@ -226,7 +226,7 @@ def test_wrong_input_is_one_message(run, overlay, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bare" / "samples").mkdir(parents=True)
     assert "is no run: it has no folder samples" in refused(capsys, "colorize", str(tmp_path / "empty"))
-    assert "has no whole sample" in refused(capsys, "colorize", str(tmp_path / "bare"))
+    assert "has no samples" in refused(capsys, "colorize", str(tmp_path / "bare"))
     assert "has no colorizer: name one" in refused(capsys, "colorize", str(run))
     assert "there is no option --model.steps" in refused(capsys, "colorize", str(run), "--model.steps", "3")
     assert "expected 1 or more" in refused(capsys, "colorize", str(run), "--count", "0")

@@ -416,6 +416,9 @@ def test_samples_of_other_settings_stay_where_both_are_wanted(config, capsys):
     assert predict(config, "--model.steps=2", "--mixed=true") == 0
     assert "its: 2 samples of other rows or settings in" in capsys.readouterr().err
     assert len(samples(config)) == 4
+    run = samples(config)[0].parents[1]
+    configs = [yaml.safe_load((run / name).read_text()) for name in ("its_config.1.yaml", "its_config.yaml")]
+    assert [content["model"]["steps"] for content in configs] == [6, 2]
     assert predict(config) == 0  # the first ones again: they are there, so this is their folder too
 
 

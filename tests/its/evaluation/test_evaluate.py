@@ -216,7 +216,7 @@ def test_scorers_by_mapping_and_by_pack():
     assert [type(scorer).__name__ for scorer in chosen(["mini"])] == ["MiniPictureJudge", "MiniSoundJudge"]
     with pytest.raises(UserError, match="given twice"):
         chosen(["mini", "MiniSoundJudge"])
-    with pytest.raises(UserError, match="expected {class_path: NAME"):
+    with pytest.raises(UserError, match="expected NAME, or {class_path: NAME"):
         chosen([{"class": "CLIPScorer"}])
 
 

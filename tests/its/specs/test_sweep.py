@@ -123,7 +123,7 @@ def test_a_scheduler_of_another_class_comes_before_its_arguments():
 
 
 def test_a_value_of_no_class():
-    with pytest.raises(UserError, match=r"data.sweep: combiner is 3; registered for Combiner"):
+    with pytest.raises(UserError, match=r"data.sweep: combiner: got 3; expected NAME"):
         PROCESS.changed({"combiner": 3})
 
 
