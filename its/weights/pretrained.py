@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from its.errors import UserError
 from its.interfaces import Download, Part
 from its.weights.files import check_file
-from its.weights.source import Source, WeightsNotFound, resolve
+from its.weights.resolve import resolve
+from its.weights.source import Source, WeightsNotFound
 
 
 class PretrainedComponent(Part, ABC):

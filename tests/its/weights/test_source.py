@@ -11,7 +11,8 @@ from weight_files import TENSORS, save_tensors
 from its import registry
 from its.errors import UserError
 from its.weights import Pin, WeightsNotFound, pin, source
-from its.weights.source import content_of, folder_source, resolve
+from its.weights.resolve import resolve
+from its.weights.source import content_of, folder_source
 
 REPOSITORY = "someone/model"
 COMMIT = "a" * 40
