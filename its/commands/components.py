@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from its import registry
-from its.errors import UserError
+from its.instantiate import construct
 from its.interfaces import NoiseExpert
 from its.weights import PretrainedComponent
 
@@ -66,10 +66,7 @@ def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Ite
         for inner in value.values():
             yield from _within(inner, classes)
         return
-    try:
-        yield cls(**(value.get("init_args") or {}))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{cls.__name__}: {error}") from None
+    yield construct(cls, value.get("init_args") or {}, key="--config")
 
 
 def _classes(base: type[PretrainedComponent] = PretrainedComponent) -> dict[str, type[PretrainedComponent]]:

@@ -54,5 +54,5 @@ def test_a_later_config_counts(tmp_path):
 
 def test_wrong_arguments_are_told_with_the_class(tmp_path):
     config = write(tmp_path / "a.yaml", experts={"visual": expert("a", weight="x")})
-    with pytest.raises(UserError, match="StableDiffusion: .*weight"):
+    with pytest.raises(UserError, match="StableDiffusion has no argument weight; .*Did you mean weights"):
         components([config])
