@@ -69,8 +69,9 @@ def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
     Raises:
         UserError: it does not take an argument, or refuses a value.
     """
-    takes = list(inspect.signature(cls).parameters)
-    if unknown := [argument for argument in arguments if argument not in takes]:
+    parameters = inspect.signature(cls).parameters
+    takes, open_ended = list(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if unknown := [argument for argument in arguments if argument not in takes and not open_ended]:
         listed = ", ".join(takes) or "none"
         raise UserError(
             f"{key}: {cls.__name__} has no argument {unknown[0]}; it takes {listed}.{nearest(unknown[0], takes)}"

@@ -144,10 +144,13 @@ def summary(cls: type) -> str:
 
 
 def short_name(path: str) -> str:
-    """Name of the registered class that a dotted path means; any other path as it is.
+    """Shorten the dotted path of a registered class to its name; return other paths unchanged.
 
-    The class may have moved to another module of its package since the path was written.
+    A module that is not loaded counts as moved: a registered class of that name and top-level package is meant then.
     """
-    package, name = path.partition(".")[0], path.rpartition(".")[2]
+    module, _, name = path.rpartition(".")
     cls = classes().get(name)
-    return name if cls is not None and cls.__module__.partition(".")[0] == package else path
+    if cls is None:
+        return path
+    moved = module not in sys.modules and module.partition(".")[0] == cls.__module__.partition(".")[0]
+    return name if module == cls.__module__ or moved else path

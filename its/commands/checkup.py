@@ -151,7 +151,7 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
         try:
             total = check_room(downloads)
         except UserError as error:
-            yield Finding("wrong" if configs else "note", str(error))  # nobody needs the weights of all components
+            yield Finding("wrong" if configs else "note", str(error))  # no run needs the weights of all components
         else:
             yield Finding("ok", f"{size(total)} to download in all, for which there is room")
 

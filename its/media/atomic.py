@@ -8,21 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ENDING = ".partial"
-"""Of files that are being written. They begin with a dot, so readers of run directories pass over them."""
-
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Create an empty file beside `path` to write to; it replaces `path` when the block ends without an error.
 
-    It is created exclusively under a random name, so a symbolic link that somebody left under a known name is not
-    followed, and processes that write one file do not mix. Its mode honours the umask. After an error it is removed.
+    The file gets a random name, which begins with a dot, and is created exclusively: symbolic links are not followed,
+    and processes that write the same file do not mix. Its mode honours the umask. It is removed after an error.
 
     Raises:
         OSError: the folder can't be written to.
     """
-    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{ENDING}")
+    partial = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial

@@ -46,11 +46,11 @@ class Sample:
         row: what was asked for.
         result: None if it failed.
         error: why it failed, in one line.
-        traceback: where it failed, for whoever mends it.
+        traceback: of the error, for debugging.
         timings: seconds by stage, for the batch that this sample was in.
         scores: what the method measured of it, JSON-serialisable.
         precision: where it was made at another than the run's.
-        stopped: what was known of it when it was stopped early, since others of its prompts were better.
+        stopped: step and scores at which it was stopped early in favour of others of its prompts; None if it wasn't.
         evaluations: how often networks were run for it, `made`, and how often for a whole one, `whole`, where counted.
     """
 

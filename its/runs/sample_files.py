@@ -93,7 +93,7 @@ def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
     """Put keys into a sample's record, atomically; mappings are merged. What else it holds by now is kept.
 
     Returns:
-        The record as it is now.
+        The updated record.
 
     Raises:
         UserError: it can't be read or written.

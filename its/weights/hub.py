@@ -121,11 +121,15 @@ class Repository(Source):
         if not name.lower().endswith(".safetensors"):
             return None
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
 
-        header = _asked(
-            self.repository,
-            lambda: HfApi().parse_safetensors_file_metadata(self.repository, name, revision=self.revision),
-        )
+        def parse() -> Any:
+            try:
+                return HfApi().parse_safetensors_file_metadata(self.repository, name, revision=self.revision)
+            except AttributeError as error:  # a header of JSON that is no mapping
+                raise SafetensorsParsingError(str(error)) from None
+
+        header = _asked(self.repository, parse)
         return {tensor: tuple(info.shape) for tensor, info in header.tensors.items()}
 
     def missing(self, names: Sequence[str]) -> dict[str, int]:
@@ -158,8 +162,8 @@ class Repository(Source):
             return
         try:
             ref.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(ref) as partial:
-                partial.write_text(str(self.revision), encoding="ascii")
+            with atomic(ref) as written:
+                written.write_text(str(self.revision), encoding="ascii")
         except OSError:  # a cache that others wrote: the hub is asked again next time
             return
 
@@ -261,7 +265,7 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
             ) from None
         reason = f"{endpoint} answered {status or 'with an error'} for {repository}"
         raise WeightsNotFound(reason, "Try again later") from None
-    except (errors.SafetensorsParsingError, AttributeError):  # the latter of headers that hold something else
+    except errors.SafetensorsParsingError:
         raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise _noted(repository, endpoint, error) from None

@@ -264,3 +264,12 @@ def test_processes_that_download_the_same_wait_for_each_other(served):
     for thread in threads:
         thread.join(30)
     assert not found.missing([UNET])
+
+
+@pytest.mark.parametrize("content", [b"", b"\x02\0\0\0\0\0\0\0[]"])
+def test_an_empty_file_and_a_header_of_something_else_are_damaged_weights(hub, tmp_path, content):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "x.safetensors").write_bytes(content)
+    hub.add(REPOSITORY, tmp_path / "tree")
+    with pytest.raises(UserError, match="get the weights from another source"):
+        find().shapes("x.safetensors")
