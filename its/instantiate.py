@@ -1,21 +1,284 @@
-"""Plugins from what names them in YAML: a class name, or `class_path` and `init_args`."""
+"""Construct objects from nested YAML values, checked against the annotations of the constructors they are for.
+
+This is the only instantiator: `its predict`, `its colorize`, scorers, sweeps and `its doctor` use it. All faults of a
+value are collected before one error is raised. A class is imported only where `FindClass` allows its name; by default
+that is a plugin which is imported already.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from its import registry
 from its.errors import UserError, by_nearness, nearest
+from its.interfaces import INTERFACES, Plugin
+
+FindClass = Callable[[str, type], type]
+"""(name in a config, base class) -> the class of that name. Raises `UserError` without the key in its message."""
+
+_MAPPINGS = (dict, Mapping)
+_SEQUENCES = (list, tuple, Sequence, Iterable)
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
-def spec_of(value: Any, *, key: str) -> tuple[str, dict[str, Any]]:
+class Text(str):
+    """A command-line value. The parameter it is for decides whether it is read as YAML or kept as text."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a config.
+
+    Attributes:
+        key: dotted key of the value.
+        text: what was given, what is expected, what to do.
+    """
+
+    key: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        """The key that the text itself begins with, where it is below `key`; else `key`."""
+        first = self.text.partition(" ")[0].rstrip(":")
+        return first if first.startswith(f"{self.key}.") else self.key
+
+    def __str__(self) -> str:
+        return self.text if self.place != self.key else f"{self.key}: {self.text}"
+
+
+class Instantiator:
+    """Builds values by type annotation and collects the faults.
+
+    Args:
+        find_class: resolves the names of classes.
+
+    Attributes:
+        faults: of everything built so far, in the order of the keys.
+    """
+
+    def __init__(self, find_class: FindClass | None = None) -> None:
+        self.find_class = find_class or plugin_class
+        self.faults: list[Fault] = []
+
+    def build(self, kind: Any, value: Any, key: str) -> tuple[Any, Any]:
+        """Build one value. Where it has faults, they are added to `faults` and the result is unusable.
+
+        Args:
+            kind: the annotation that the value has to satisfy.
+            value: of YAML; mappings of `class_path` and `init_args` become objects. Finished objects are passed on.
+            key: dotted key of the value, for messages.
+
+        Returns:
+            The object, and its spec: the YAML value that builds it again, with all defaults filled in.
+        """
+        origin, arguments = get_origin(kind), get_args(kind)
+        if isinstance(value, Text):
+            return self._first(((kind, _parsed(value)), (kind, str(value))), key)
+        if kind is Any or kind is inspect.Parameter.empty:
+            return (given := _without_texts(value)), given
+        if origin in (Union, types.UnionType):
+            # Classes first: of `str | Strategy`, the name of a strategy's class is meant as one.
+            kinds = sorted(arguments, key=lambda k: not (inspect.isclass(k) and _is_component(k)))
+            return self._first(tuple((alternative, value) for alternative in kinds), key, expected=kind)
+        if origin is Literal:
+            return (value, value) if _is_one_of(value, arguments) else self._fault(key, kind, value)
+        if (origin or kind) in _MAPPINGS:
+            return self._mapping(kind, arguments, value, key)
+        if (origin or kind) in _SEQUENCES:
+            return self._sequence(kind, arguments, value, key)
+        if kind in (None, types.NoneType, bool, int, float, str, Path):
+            return self._scalar(kind, value, key)
+        if inspect.isclass(kind) and isinstance(value, kind):
+            return value, plain(value)
+        if inspect.isclass(kind) and is_dataclass(kind) and isinstance(value, Mapping):
+            built, _ = self.construct(kind, value, key)
+            return built, plain(built)
+        if inspect.isclass(kind) and _is_component(kind):
+            return self._component(kind, value, key)
+        return self._fault(key, kind, value)
+
+    def construct(self, cls: type, given: Any, key: str) -> tuple[Any, dict[str, Any]]:
+        """Construct an instance of a class from its arguments.
+
+        Returns:
+            The instance, or None where it has faults; and the specs of all arguments.
+        """
+        before = len(self.faults)
+        values, specs = self.arguments(cls, given, key)
+        if len(self.faults) == before:
+            try:
+                return cls(**values), specs
+            except UserError as error:
+                self.faults.append(Fault(key.removesuffix(".init_args"), str(error)))
+            except (TypeError, ValueError) as error:
+                self.faults.append(Fault(key.removesuffix(".init_args"), f"{cls.__name__}: {error}"))
+        return None, specs
+
+    def arguments(self, cls: type, given: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Build the arguments of a constructor, without calling it.
+
+        Args:
+            cls: the class.
+            given: arguments by name.
+            key: dotted key of the arguments.
+
+        Returns:
+            The arguments that were given, built; and the specs of all, defaults included.
+        """
+        if not isinstance(given, Mapping):
+            self.faults.append(Fault(key, f"got {_shown(given)}; expected keys and values"))
+            return {}, {}
+        known, is_open = parameters(cls)
+        values: dict[str, Any] = {}
+        specs: dict[str, Any] = {}
+        for name, parameter in known.items():
+            place = f"{key}.{name}".lstrip(".")
+            if name in given:
+                values[name], specs[name] = self.build(parameter.annotation, given[name], place)
+            elif parameter.default is inspect.Parameter.empty:
+                self.faults.append(Fault(place, f"is missing; {cls.__name__} needs it"))
+            elif _is_plain(default := plain(parameter.default)):
+                specs[name] = default
+        for name in given:
+            if name in known:
+                continue
+            if is_open:
+                values[name], specs[name] = self.build(Any, given[name], key)
+            else:
+                taken = ", ".join(known) or "no arguments"
+                text = f"{cls.__name__} has no argument {name}; it takes {taken}.{nearest(str(name), known)}"
+                self.faults.append(Fault(f"{key}.{name}".lstrip("."), text))
+        return values, specs
+
+    def _component(self, base: type, value: Any, key: str) -> tuple[Any, Any]:
+        try:
+            name, given = spec_of(value)
+            cls = self.find_class(name, base)
+        except UserError as error:
+            self.faults.append(Fault(key, str(error)))
+            return None, None
+        built, specs = self.construct(cls, given, f"{key}.init_args")
+        return built, {"class_path": name} | ({"init_args": specs} if specs else {})
+
+    def _first(self, choices: Sequence[tuple[Any, Any]], key: str, expected: Any = None) -> tuple[Any, Any]:
+        """The first (kind, value) that has no faults; else the faults of the one whose form fits the value."""
+        fitting: list[Fault] | None = None
+        for kind, value in choices:
+            trial = Instantiator(self.find_class)
+            result = trial.build(kind, value, key)
+            if not trial.faults:
+                return result
+            if fitting is None and (expected is None or _has_form(kind, value)):
+                fitting = trial.faults
+        if fitting is None:
+            return self._fault(key, expected, choices[0][1])
+        self.faults += fitting
+        return None, None
+
+    def _mapping(self, kind: Any, arguments: Sequence[Any], value: Any, key: str) -> tuple[Any, Any]:
+        if not isinstance(value, Mapping):
+            return self._fault(key, kind, value)
+        of_keys, of_values = arguments or (Any, Any)
+        entries = {
+            str(name) if of_keys is str else name: self.build(of_values, inner, f"{key}.{name}")
+            for name, inner in value.items()
+        }
+        return {n: built for n, (built, _) in entries.items()}, {n: spec for n, (_, spec) in entries.items()}
+
+    def _sequence(self, kind: Any, arguments: Sequence[Any], value: Any, key: str) -> tuple[Any, Any]:
+        is_tuple = (get_origin(kind) or kind) is tuple
+        fixed = is_tuple and bool(arguments) and arguments[-1] is not Ellipsis
+        if not isinstance(value, list | tuple) or (fixed and len(value) != len(arguments)):
+            return self._fault(key, kind, value)
+        kinds = arguments if fixed else [arguments[0] if arguments else Any] * len(value)
+        built = [self.build(k, v, f"{key}.{n}") for n, (k, v) in enumerate(zip(kinds, value, strict=True))]
+        objects, specs = [b for b, _ in built], [spec for _, spec in built]
+        return (tuple(objects) if is_tuple else objects), specs
+
+    def _scalar(self, kind: Any, value: Any, key: str) -> tuple[Any, Any]:
+        if kind in (None, types.NoneType):
+            fits = value is None
+        elif kind is float:
+            if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 reads 1e-4 as text
+                value = float(value)
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+            value = float(value) if fits else value
+        elif kind is int:
+            fits = isinstance(value, int) and not isinstance(value, bool)
+        elif kind is Path:
+            fits = isinstance(value, str | Path)
+            return (Path(value), str(value)) if fits else self._fault(key, kind, value)
+        else:
+            fits = isinstance(value, kind)
+        return (value, value) if fits else self._fault(key, kind, value)
+
+    def _fault(self, key: str, kind: Any, value: Any) -> tuple[None, None]:
+        self.faults.append(Fault(key, f"got {_shown(value)}; expected {_spelled(kind)}"))
+        return None, None
+
+
+def instantiate(value: Any, base: type, *, key: str) -> Any:
+    """Construct the plugin that a value names; plugins among its arguments are constructed first.
+
+    Args:
+        value: `NAME`, or `{class_path: NAME, init_args: {...}}`.
+        base: the interface, such as `Scorer`.
+        key: of the value, for messages.
+
+    Raises:
+        UserError: with all faults of the value.
+    """
+    instantiator = Instantiator()
+    built, _ = instantiator.build(base, value, key)
+    raise_faults(instantiator.faults)
+    return built
+
+
+def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
+    """Construct an instance of a class from its arguments.
+
+    Raises:
+        UserError: with all faults of the arguments.
+    """
+    instantiator = Instantiator()
+    built, _ = instantiator.construct(cls, arguments, key)
+    raise_faults(instantiator.faults)
+    return built
+
+
+def raise_faults(faults: Sequence[Fault], source_of: Callable[[str], str | None] = lambda key: None) -> None:
+    """Report all faults in one error, if there are any.
+
+    Args:
+        faults: of a config.
+        source_of: key -> the file that set it, or the command line.
+
+    Raises:
+        UserError: there are some.
+    """
+    lines = [f"{source}: {fault}" if (source := source_of(fault.place)) else str(fault) for fault in faults]
+    if lines:
+        raise UserError(lines[0] if len(lines) == 1 else f"{len(lines)} faults:" + "".join(f"\n  {x}" for x in lines))
+
+
+def spec_of(value: Any) -> tuple[str, dict[str, Any]]:
     """Class name and arguments that a value names.
 
     Args:
         value: `NAME`, or `{class_path: NAME, init_args: {...}}`.
-        key: where it was given, for messages.
 
     Raises:
         UserError: it names no class.
@@ -23,75 +286,154 @@ def spec_of(value: Any, *, key: str) -> tuple[str, dict[str, Any]]:
     given = value if isinstance(value, Mapping) else {"class_path": value}
     name, arguments = given.get("class_path"), given.get("init_args") or {}
     if not isinstance(name, str) or not isinstance(arguments, Mapping) or given.keys() - {"class_path", "init_args"}:
-        raise UserError(f"{key}: got {value!r:.120}; expected NAME, or {{class_path: NAME, init_args: {{...}}}}")
-    return registry.short_name(name), dict(arguments)
+        raise UserError(f"got {_shown(value)}; expected NAME, or {{class_path: NAME, init_args: {{...}}}}")
+    return registry.short_name(str(name)), dict(arguments)
 
 
-def instantiate(value: Any, interface: str, *, key: str) -> Any:
-    """Construct the registered plugin that a value names; plugins among its arguments are constructed first.
+def plugin_class(name: str, base: type) -> type:
+    """The plugin of this name: a registered class, or an imported one of a base that is no interface itself.
 
     Args:
-        value: as for `spec_of`.
-        interface: that the plugin has to implement, such as `Scorer`.
-        key: where the value was given, for messages.
+        name: short, or with its module.
+        base: what the class has to be a subclass of.
 
     Raises:
-        UserError: there is no such plugin, it does not take an argument, or refuses a value.
+        UserError: there is none.
     """
-    name, arguments = spec_of(value, key=key)
-    cls = plugin_class(name, interface, key=key)
-    built = {
-        argument: _nested(inner, key=f"{key}.{argument}") if is_spec(inner) else inner
-        for argument, inner in arguments.items()
-    }
-    return construct(cls, built, key=key)
-
-
-def plugin_class(name: str, interface: str, *, key: str) -> type:
-    """The registered class of this name.
-
-    Raises:
-        UserError: there is none, or it implements another interface.
-    """
-    known = registry.classes(interface)
-    if name in known:
-        return known[name]
+    interface = next((interface for interface, cls in INTERFACES.items() if cls is base), None)
+    if interface is None:
+        known = {cls.__name__: cls for cls in registry.imported() if issubclass(cls, base)}
+    else:
+        known = registry.classes(interface)
+    by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in registry.imported() if issubclass(cls, base)}
+    cls = known.get(name) or by_path.get(name)
+    if cls is not None:
+        return cls
     other = registry.classes().get(name)
     hint = nearest(name, known) if other is None else f" {name} is a {registry.interface_of(other)}."
-    raise UserError(
-        f"{key} is {name!r}; registered for {interface}: {', '.join(by_nearness(name, known)) or 'none'}.{hint}"
-    )
+    failed = "".join(f"\n  a plugin failed to import: {which}: {why}" for which, why in registry.failures().items())
+    kind = f"registered for {interface}" if interface else f"expected a {base.__name__}"
+    raise UserError(f"there is no {name!r}; {kind}: {', '.join(by_nearness(name, known)) or 'none'}.{hint}{failed}")
 
 
-def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
-    """Call a plugin's constructor.
+@cache
+def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Parameters of a constructor, those that `**options` passes on to base classes included.
 
-    Raises:
-        UserError: it does not take an argument, or refuses a value.
+    Returns:
+        Parameters by name, with evaluated annotations; and whether any other name is taken too.
     """
-    parameters = inspect.signature(cls).parameters
-    takes, open_ended = list(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if unknown := [argument for argument in arguments if argument not in takes and not open_ended]:
-        listed = ", ".join(takes) or "none"
-        raise UserError(
-            f"{key}: {cls.__name__} has no argument {unknown[0]}; it takes {listed}.{nearest(unknown[0], takes)}"
-        )
+    found: dict[str, inspect.Parameter] = {}
+    is_open = False
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] in ("builtins", "torch"):
+            break
+        init = base.__dict__.get("__init__")
+        if init is None:
+            continue
+        hints = _annotations(init)
+        of_base = list(inspect.signature(init).parameters.values())[1:]
+        for parameter in of_base:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                annotated = parameter.replace(annotation=hints.get(parameter.name, Any))
+                found.setdefault(parameter.name, annotated)
+        is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base)
+        if not is_open:
+            break
+    if is_dataclass(cls):  # whose signature has a placeholder for the defaults that factories make
+        made = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
+        found |= {name: found[name].replace(default=default) for name, default in made.items()}
+    return found, is_open
+
+
+def plain(value: Any) -> Any:
+    """The YAML value that builds an object: plugins and data classes as mappings, tuples as lists, paths as text."""
+    if isinstance(value, Plugin):
+        path = registry.short_name(f"{type(value).__module__}.{type(value).__qualname__}")
+        return {"class_path": path, "init_args": plain(value.arguments)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _annotations(init: Any) -> dict[str, Any]:
+    """Evaluated annotations. One that can't be evaluated, of an import for type checkers only, counts as Any."""
     try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{key}: {cls.__name__}: {error}") from None
+        return get_type_hints(init)
+    except (NameError, AttributeError, TypeError):
+        module = sys.modules[inspect.unwrap(init).__module__]
+        return dict(_evaluated(init.__annotations__, {**INTERFACES, **vars(module)}))
 
 
-def is_spec(value: Any) -> bool:
-    """Whether a value names a plugin by `class_path`."""
-    return isinstance(value, Mapping) and "class_path" in value
+def _evaluated(annotations: Mapping[str, Any], names: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, annotation in annotations.items():
+        try:
+            yield name, eval(annotation, names) if isinstance(annotation, str) else annotation  # source code, no input
+        except (NameError, AttributeError, TypeError):
+            yield name, Any
 
 
-def _nested(value: Any, *, key: str) -> Any:
-    name, _ = spec_of(value, key=key)
-    cls = registry.classes().get(name)
-    interface = None if cls is None else registry.interface_of(cls)
-    if interface is None:
-        known = registry.classes()
-        raise UserError(f"{key}: there is no plugin {name!r}.{nearest(name, known)}")
-    return instantiate(value, interface, key=key)
+def _is_component(kind: type) -> bool:
+    """Whether configs name subclasses of this class, in the place of giving a value of it."""
+    return kind.__module__ != "builtins" and not is_dataclass(kind) and kind is not Path
+
+
+def _has_form(kind: Any, value: Any) -> bool:
+    """Whether a value that has faults was meant as one of this kind, so that its faults are worth reporting."""
+    outer = get_origin(kind) or kind
+    if isinstance(value, Mapping):
+        return outer in _MAPPINGS or (inspect.isclass(outer) and (is_dataclass(outer) or "class_path" in value))
+    if isinstance(value, list | tuple):
+        return outer in _SEQUENCES
+    return isinstance(value, str) and inspect.isclass(outer) and _is_component(outer)
+
+
+def _is_one_of(value: Any, options: Sequence[Any]) -> bool:
+    return any(value == option and type(value) is type(option) for option in options)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, str | int | float | None)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return str(text)
+
+
+def _without_texts(value: Any) -> Any:
+    if isinstance(value, Text):
+        return _parsed(value)
+    if isinstance(value, Mapping):
+        return {name: _without_texts(inner) for name, inner in value.items()}
+    return [_without_texts(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) and value.strip() else repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def _spelled(kind: Any) -> str:
+    """An annotation in the words of docs/configs.md."""
+    outer, arguments = get_origin(kind) or kind, get_args(kind)
+    if outer in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_spelled, arguments)))
+    if outer is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if outer in _MAPPINGS:
+        return f"a mapping of {_spelled(arguments[1])}" if arguments else "a mapping"
+    if outer is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"[{', '.join(map(_spelled, arguments))}]"
+    if outer in _SEQUENCES:
+        return f"a list of {_spelled(arguments[0])}" if arguments else "a list"
+    words = {None: "null", types.NoneType: "null", str: "text", float: "number", bool: "true or false", Path: "a path"}
+    return words.get(outer) or (f"a {outer.__name__}" if inspect.isclass(outer) and outer is not int else "int")

@@ -116,15 +116,15 @@ def classes(interface: str | None = None) -> dict[str, type]:
     return {c.__name__: c for c in sorted(chosen, key=lambda c: (order.index(str(interface_of(c))), c.__name__))}
 
 
-def nameable() -> list[str]:
-    """Full names of all parts that are imported, registered or not: naming one of them runs no new code."""
-    found: list[str] = []
+def imported() -> list[type]:
+    """All plugin classes that are imported, registered or not: naming one of them runs no new code."""
+    found: list[type] = []
     queue: list[type] = [Plugin]
     while queue:
         cls = queue.pop()
         queue += cls.__subclasses__()
-        if "<locals>" not in cls.__qualname__:  # no path leads to those
-            found.append(f"{cls.__module__}.{cls.__qualname__}")
+        if "<locals>" not in cls.__qualname__:  # no dotted path leads to those
+            found.append(cls)
     return found
 
 

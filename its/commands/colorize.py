@@ -9,18 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from its import registry
 from its.config import fallback
-from its.config.compose import COMMAND_LINE, Composed, class_choices, split_arguments
-from its.config.parse_errors import plain_message
-from its.engine.build import forbid_imports
+from its.config.allowlist import class_finder
+from its.config.compose import Config, Layer, command_line_layer, read_layer, split_arguments
 from its.errors import UserError
+from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
 from its.runs.colors import Colors, colors_of
 from its.runs.reader import StoredSample
@@ -29,8 +27,11 @@ from its.runs.sample_files import read_record
 from its.runs.stored_video import color_video, write_color_video_of
 from its.weights import WeightsNotFound, prepare
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 TAKEN = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
-"""Keys of configs that matter here; the others are passed over, so that any config of a run serves as an overlay."""
+"""Keys of configs that are used; the others are ignored, so that any config of a run can be an overlay."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,13 +52,14 @@ def main(arguments: Sequence[str]) -> int:
     wanted = colors_of(options.run, prompt=options.prompt, count=options.count)
     for colors in wanted:
         colors.gray()  # all are looked at before any is made
-    saved = _saved(options.run)
-    composed = _compose(saved, options.run, files, keys, modules)
-    colorizer = _prepared(composed)
-    failed = _make(colorizer, wanted, composed.values.get("trainer") or {}, options.batch_size)
+    path = options.run / CONFIG
+    saved = read_layer(path) if path.is_file() else Layer(str(path), {})
+    config = _compose([saved, *map(read_layer, files)], keys)
+    colorizer = _prepared(config, modules)
+    failed = _make(colorizer, wanted, config.values.get("trainer") or {}, options.batch_size)
     what = "their colours"
-    if options.video or "video" in (saved.get("save") or ()):
-        failed |= _make_videos(wanted, metadata=saved.get("metadata", True))
+    if options.video or "video" in (saved.values.get("save") or ()):
+        failed |= _make_videos(wanted, metadata=saved.values.get("metadata", True))
         what = "their colours and videos"
     print(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
     return 1 if failed else 0
@@ -83,35 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _saved(run: Path) -> dict[str, Any]:
-    """The run's own config; empty if it has none."""
-    path = run / CONFIG
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-
-
-def _compose(
-    saved: Mapping[str, Any], run: Path, files: Sequence[Path], keys: Sequence[str], trusted: Sequence[str]
-) -> Composed:
+def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
     """Merge the run's own config, the overlays and the command line, reduced to the keys in `TAKEN`."""
-    composed = Composed(trusted=trusted)
-    composed.add(_taken(saved), str(run / CONFIG))  # reduced first: it may name plugins that are not needed here
-    for file in files:
-        whole = Composed(trusted=trusted)
-        whole.overlay(file)
-        composed.add(_taken(whole.values), str(file))
-    choices, rest = class_choices(keys)
-    for key, name in choices:
-        composed.choose(key, name)
-    for argument in rest:
-        key, equals, value = argument.removeprefix("--").partition("=")
-        parts = key.split(".")
-        if not equals or len(parts) < 2 or parts[1] not in TAKEN.get(parts[0], ()):
-            raise UserError(f"there is no option --{key}; its colorize --help names them")
-        content = yaml.safe_load(value)
-        for part in reversed(parts):
-            content = {part: content}
-        composed.add(content, COMMAND_LINE)
-    return composed
+    command_line = command_line_layer(arguments)
+    for section, values in command_line.values.items():
+        for key in values if isinstance(values, dict) else [""]:
+            if key not in TAKEN.get(section, ()):
+                raise UserError(f"there is no option --{section}.{key}; its colorize --help names them")
+    taken = [Layer(layer.source, _taken(layer.values)) for layer in (*layers, command_line)]
+    return Config(taken)
 
 
 def _taken(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,23 +103,20 @@ def _taken(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepared(composed: Composed) -> Colorizer:
-    """The colorizer that the config names, or where its weights can't be had the fallback's, with a loud line.
+def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
+    """The colorizer that the config names; where its weights are missing, the fallback's, with a warning.
 
     Raises:
-        UserError: there is none, or its weights can't be had.
+        UserError: there is none, or its weights are missing.
     """
-    colorizer = _instantiated(composed)
+    colorizer = _colorizer(config, trusted)
     try:
         prepare([colorizer])
         return colorizer
     except WeightsNotFound as error:
         missing = error.prefixed("model.colorizer")
-    pack = registry.packs().get(composed.values["model"].get("fallback") or "")
-    if pack is None:
-        raise fallback.refused(missing)
-    composed.replace_colorizer(pack.colorizer)
-    colorizer = _instantiated(composed)
+    pack = fallback.pack_for(missing, config.values["model"].get("fallback"))
+    colorizer = _colorizer(fallback.with_pack_colorizer(config, pack), trusted)
     prepare([colorizer])
     settings = "Its settings are the pack's own."
     line = fallback.warning(missing, pack, instead="demo colorizer", settings=settings)
@@ -145,22 +124,15 @@ def _prepared(composed: Composed) -> Colorizer:
     return colorizer
 
 
-def _instantiated(composed: Composed) -> Colorizer:
-    if (composed.values.get("model") or {}).get("colorizer") is None:
+def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
+    given = (config.values.get("model") or {}).get("colorizer")
+    if given is None:
         raise UserError("this run has no colorizer: name one, such as --config configs/colorize.yaml")
-    forbid_imports(composed.trusted)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--model.colorizer", type=Colorizer)
-    try:
-        config = parser.parse_object({"model": {"colorizer": composed.values["model"]["colorizer"]}})
-        colorizer: Colorizer = parser.instantiate_classes(config).model.colorizer
-    except ArgumentError as error:
-        source = composed.source_of(str(error))
-        message = plain_message(str(error), ["model.colorizer"])
-        raise UserError(f"{source}: {message}" if source else message) from None
-    except ValueError as error:  # the part refuses its arguments
-        raise UserError(f"model.colorizer: {error}") from None
-    return colorizer
+    instantiator = Instantiator(class_finder(trusted))
+    colorizer, _ = instantiator.build(Colorizer, given, "model.colorizer")
+    raise_faults(instantiator.faults, config.source_of)
+    built: Colorizer = colorizer
+    return built
 
 
 def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
@@ -169,11 +141,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
         return set()
-    from lightning.fabric import Fabric
-
-    fabric = Fabric(
-        accelerator=trainer.get("accelerator") or "auto", devices=1, precision=trainer.get("precision") or "32-true"
-    )
+    fabric = _fabric(trainer)
     with fabric.init_module():
         colorizer.load()
     colorizer.to(fabric.device).eval().requires_grad_(False)
@@ -194,6 +162,20 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
     for folder in sorted(failed):
         print(f"its: failed: {folder.name}: {failed[folder]}", file=sys.stderr)
     return set(failed)
+
+
+def _fabric(trainer: Mapping[str, Any]) -> Fabric:
+    """One device, with the accelerator and the precision of the config."""
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    instantiator = Instantiator()
+    given, _ = instantiator.arguments(Fabric, {k: v for k, v in trainer.items() if v is not None}, "trainer")
+    raise_faults(instantiator.faults)
+    try:
+        return Fabric(**({"accelerator": "auto", "precision": "32-true"} | given), devices=1)
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
 
 def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:

@@ -42,13 +42,10 @@ def _defaults() -> Iterator[PretrainedComponent]:
 
 
 def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
-    from its.config.compose import Composed
+    from its.config.compose import compose
     from its.evaluation.choosing import chosen
 
-    composed = Composed()
-    for config in configs:
-        composed.overlay(config)
-    keys = composed.pruned()
+    keys = compose(configs).values
     if scorers := keys.pop("scorers", None):  # names are enough there
         yield from (scorer for scorer in chosen(scorers) if isinstance(scorer, PretrainedComponent))
     yield from _within(keys, _classes())

@@ -15,7 +15,7 @@ from its.errors import UserError
 from its.report.gallery import write_gallery
 from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
-from its.runs.directory import check_writable, report, resolved, save_config
+from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
 from its.runs.resume import Standing, check_same_settings, look
 
@@ -43,12 +43,11 @@ def make(cli: PredictCLI) -> int:
     before = Standing()
     tried: list[int] = []
     if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
-        config = resolved(cli)
         before = look(cli.output / "samples", [spec.id for spec in cli.specs], cli.save, prunes=cli.datamodule.by_pair)
-        check_same_settings(cli.output, config, before, mixed=cli.config.mixed)
-        tried = sorted((*before.missing, *before.failed)) if cli.config.retry_failed else list(before.missing)
+        check_same_settings(cli.output, cli.resolved, before, mixed=cli.options.mixed)
+        tried = sorted((*before.missing, *before.failed)) if cli.options.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
-        cli.progress.expect(len(tried), earlier=len(cli.specs) - len(tried), config=config)
+        cli.progress.expect(len(tried), earlier=len(cli.specs) - len(tried), config=cli.resolved)
     needs_weights = bool(tried) or _has_started_peers(cli)
     if needs_weights:
         cli.check_room()
@@ -58,7 +57,7 @@ def make(cli: PredictCLI) -> int:
         cli.prepare()
         if first:
             runs_of(cli.trainer)  # before anything is made, in case that W&B can't begin
-            save_config(config, cli.output, mixed=cli.config.mixed)
+            save_config(cli.resolved, cli.output, mixed=cli.options.mixed)
         status = _run(cli)
     if not first:
         return status
@@ -67,7 +66,7 @@ def make(cli: PredictCLI) -> int:
         cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
     # A run of very many samples is not read for nothing.
     changed = tried or cli.judging is not None or not (cli.output / PAGE).exists()
-    if cli.config.gallery and changed:
+    if cli.options.gallery and changed:
         _show(cli.output)
     log(cli)
     reported = report(cli.output, cli.specs, before=before, tried=tried)

@@ -1,25 +1,45 @@
-"""A pack of weights in the place of a config's own: which of its experts stands for which, with what settings."""
+"""Apply a pack of weights to a config whose own weights are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
-from its.errors import UserError
+from its import registry
+from its.config.compose import COMMAND_LINE, Config, Layer, Values, merge, read_layer
+from its.errors import UserError, nearest
+from its.methods import classes as methods
 from its.registry import Pack
 from its.weights import WeightsNotFound
 
-Config = dict[str, Any]
 
-
-def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
-    """The line that says that a pack's weights are used, why, and what helps.
+def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
+    """The pack that a config allows as fallback.
 
     Args:
         missing: the weights that the config names.
-        pack: that is used.
-        instead: what of the pack is used, such as `demo weights`.
-        settings: what else differs from the config.
+        name: the key `model.fallback`.
+
+    Raises:
+        UserError: the config allows none, or there is none of that name.
+    """
+    if name is None:
+        raise UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
+    packs = registry.packs()
+    if name not in packs:
+        raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(packs)}.{nearest(name, packs)}")
+    return packs[name]
+
+
+def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
+    """The line that reports the use of a pack, the reason, and the remedy.
+
+    Args:
+        missing: the weights that the config names.
+        pack: the one in use.
+        instead: what of the pack is in use, such as `demo weights`.
+        settings: other differences from the config.
     """
     return (
         f"its: WARNING: using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
@@ -27,28 +47,65 @@ def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str
     )
 
 
-def refused(missing: WeightsNotFound) -> UserError:
-    """The error for missing weights where no pack may be used."""
-    return UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
+def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
+    """Replace all weights of a config by a pack's.
+
+    The pack's settings overlay those of the files, and the command line overlays the pack's, except for the parts
+    with weights. The config keeps the names and views of its experts, and a combiner of another class than the pack's.
+
+    Args:
+        config: with weights that are missing.
+        pack: takes their place.
+        keep_vocoder: keep a vocoder whose class the command line sets.
+
+    Raises:
+        UserError: the pack has no equivalent of an expert, or no colorizer.
+    """
+    overlays = [pack.config, *([pack.methods[config.method]] if config.method in pack.methods else [])]
+    layer: Values = reduce(merge, (read_layer(path).values for path in overlays), {})
+    takes = methods.settings_of(config.method)
+    layer["model"] = {key: value for key, value in layer["model"].items() if key in takes}
+    model = config.values.get("model") or {}
+    replaced = ["experts", "codec", "colorizer"]
+    if not (keep_vocoder and config.sources.get("model.vocoder.class_path") == COMMAND_LINE):
+        replaced.append("vocoder")
+    else:
+        layer["model"].pop("vocoder", None)
+    layer = stand_in(layer, model.get("experts") or {}, combiner=model.get("combiner"))
+    colored = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
+    *files, command_line = config.layers
+    own = [Layer(one.source, _without(one.values, replaced)) for one in (*files, command_line)]
+    return Config([*own[:-1], Layer(str(pack.config), layer), *colored, own[-1]])
 
 
-def stand_in(pack: Config, experts: Mapping[str, Any], *, combiner: Any) -> Config:
-    """A pack's overlay for a config of other experts than the pack's own.
+def with_pack_colorizer(config: Config, pack: Pack) -> Config:
+    """Replace the colorizer of a config by a pack's.
 
-    Each expert becomes the pack's one of its class, or else of its name; of a wrapper, the expert within does. What
-    the pack sets by names of experts (weights, scales) goes to all that one of them stands for. Its combiner balances
-    its own experts, so it is left out where the config has another class of combiner, or not all of them have a part.
+    Raises:
+        UserError: the pack has none.
+    """
+    own = [Layer(one.source, _without(one.values, ["colorizer"])) for one in config.layers]
+    return Config([*own, _colorizer_layer(pack)])
+
+
+def stand_in(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Values:
+    """Adapt a pack's overlay to a config with other experts than the pack's own.
+
+    Each expert becomes the pack's expert of the same class, or else of the same name; of a wrapper, the expert inside
+    does. Values that the pack sets by expert (weights, scales) are copied to all that the expert stands for. The
+    pack's combiner balances its own experts, so it is left out where the config has another class of combiner, or not
+    all of the pack's experts have a part.
 
     Args:
         pack: the overlay.
-        experts: of the config, by name; if there are none, the pack's own are kept.
+        experts: of the config, by name; if empty, the pack's own are kept.
         combiner: of the config, with its `class_path`.
 
     Raises:
-        UserError: the pack has nothing for an expert.
+        UserError: the pack has no equivalent of an expert.
     """
     theirs = pack["model"]["experts"]
-    found = {name: _one(name, expert, theirs) for name, expert in (experts or theirs).items()}
+    found = {name: _equivalent(name, expert, theirs) for name, expert in (experts or theirs).items()}
     names = {name: other for name, (_, other) in found.items()}
     model = {key: _by_name(value, names) for key, value in pack["model"].items()}
     model["experts"] = {name: expert for name, (expert, _) in found.items()}
@@ -62,27 +119,42 @@ def stand_in(pack: Config, experts: Mapping[str, Any], *, combiner: Any) -> Conf
     return pack | {"model": model, "data": data}
 
 
-def _one(name: str, expert: Any, theirs: Config) -> tuple[Any, str]:
-    """(what stands in for an expert, the pack's name of it)."""
+def _colorizer_layer(pack: Pack) -> Layer:
+    if pack.colorizer is None:
+        raise UserError(
+            f"the weights are missing, and the pack {pack.name} can't replace them: it has no colorizer. "
+            "Leave model.colorizer out"
+        )
+    return read_layer(pack.colorizer)
+
+
+def _without(values: Values, parts: list[str]) -> Values:
+    """The values without some keys under `model`."""
+    model = values.get("model") or {}
+    return values | {"model": {key: value for key, value in model.items() if key not in parts}}
+
+
+def _equivalent(name: str, expert: Any, theirs: Values) -> tuple[Any, str]:
+    """(the pack's expert in the place of one of the config, its name in the pack)."""
     class_path = expert.get("class_path")
     for other, candidate in theirs.items():
         if candidate["class_path"] == class_path:
             return candidate, other
     arguments = expert.get("init_args") or {}
     if isinstance(inner := arguments.get("expert"), dict):
-        wrapped, other = _one(name, inner, theirs)
+        wrapped, other = _equivalent(name, inner, theirs)
         return expert | {"init_args": arguments | {"expert": wrapped}}, other
     if name in theirs:
         return theirs[name], name
     known = ", ".join(f"{other} ({candidate['class_path']})" for other, candidate in theirs.items())
     raise UserError(
-        f"the weights can't be had, and the pack can't stand in for them: it has the experts {known}, "
+        f"the weights are missing, and the pack can't replace them: it has the experts {known}, "
         f"but nothing for {name} ({class_path}). Give the weights of all experts"
     )
 
 
 def _by_name(value: Any, names: Mapping[str, str]) -> Any:
-    """What is set for the pack's experts -> for those that they stand for."""
+    """Copy values that are set by the pack's experts to the experts that they stand for."""
     if not isinstance(value, dict) or not value.keys() & set(names.values()):
         return value
     return {name: value[other] for name, other in names.items() if other in value}

@@ -1,40 +1,30 @@
-"""From config files and the command line to parts that are ready: by LightningCLI, or on a pack of weights instead."""
+"""Build a run of `its predict` from its config files and command line."""
 
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from its import registry
 from its.config import fallback
-from its.config.compose import (
-    COMMAND_LINE,
-    RISKY_MODULES,
-    TRUSTED_MODULES,
-    Composed,
-    class_choices,
-    without_key,
-)
-from its.config.parse_errors import plain_message
+from its.config.allowlist import class_finder
+from its.config.compose import Config, compose, merge
+from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer
-from its.errors import UserError
+from its.errors import UserError, nearest
 from its.evaluation.judging import Judging, judging_of
-from its.evaluation.ranking import Keep
+from its.instantiate import Fault, Instantiator, raise_faults
 from its.methods.base import Method
 from its.methods.classes import method_class
-from its.runs.directory import resolved
+from its.runs.directory import without_secrets
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -47,88 +37,92 @@ TRAINER_DEFAULTS = {
     "enable_progress_bar": False,  # ours counts samples and steps
     "enable_model_summary": False,
 }
-
-
-class _Parser(LightningArgumentParser):
-    """Lightning's, but without files in the place of values: `its.config.compose` has read and checked those."""
-
-    def add_class_arguments(self, *args: Any, **options: Any) -> list[str]:
-        return super().add_class_arguments(*args, **(options | {"sub_configs": False}))
+SECTIONS = ("model", "data", "trainer")
+HELP = ("-h", "--help", "--print_config")
 
 
 class PredictCLI(LightningCLI):
-    """LightningCLI with `method`, `output` and `save`, which finds the weights before a trainer is made.
+    """LightningCLI of `its predict`: receives a composed config, finds the weights, then creates the Trainer.
 
     Attributes:
+        options: keys of the command itself.
+        resolved: the config with all defaults, without secrets; `its predict --config` makes the same samples of it.
         specs: all samples to make, each once.
-        save: extras that are written with every sample.
-        progress: counts them.
-        peers: the other processes.
+        save: extras to write with every sample.
+        progress, peers: callbacks that count samples, and wait for other processes.
         judging: scorers and the use of their scores; None without.
     """
 
     model: Method
     datamodule: PromptGrid
+    options: PredictOptions
+    resolved: dict[str, Any]
     specs: list[SampleSpec]
     save: list[str]
     progress: Progress
     peers: Peers
     judging: Judging | None
 
+    def __init__(self, config: Config, *, trusted: Sequence[str] = (), help_for: Sequence[str] = ()) -> None:
+        """Build everything but the weights.
+
+        Args:
+            config: composed.
+            trusted: modules whose classes the config may name.
+            help_for: help options to answer, instead of building anything.
+
+        Raises:
+            UserError: with all faults of the config.
+            SystemExit: after `--help` or `--print_config`.
+        """
+        self.composed = config
+        self.find_class = class_finder(trusted)
+        self.help_for = help_for
+        super().__init__(
+            method_class(config.method),
+            PromptGrid,
+            save_config_callback=None,  # ours leaves secrets out and allows a second run
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=False,  # noise comes from each sample's own generator
+            parser_kwargs={"prog": "its predict", "description": "Make images that sound."},
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Describe the keys only where help is asked for: it takes a third of a second."""
+        if self.help_for:
+            super().add_core_arguments_to_parser(parser)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the command itself."""
-        parser.add_argument("--method", type=str, default=self._model_class.__name__, help="Whose keys `model` has.")
-        parser.add_argument("--output", type=str, default="runs/its", help="The run folder.")
-        parser.add_argument(
-            "--save",
-            type=list[Literal["image", "latents", "color", "colormap", "cycle", "video"]],
-            default=[],
-            help="What to write besides the spectrogram and the sound.",
-        )
-        parser.add_argument(
-            "--retry_failed", type=bool, default=False, help="Make rows again that failed in an earlier run."
-        )
-        parser.add_argument(
-            "--mixed", type=bool, default=False, help="Put samples of other settings into a folder that holds some."
-        )
-        parser.add_argument(
-            "--metadata", type=bool, default=True, help="Whether files say inside how they were made, for its rerun."
-        )
-        parser.add_argument(
-            "--gallery", type=bool, default=True, help="Write RUN/index.html at the end, which reads the whole run."
-        )
-        parser.add_argument("--scorers", type=list[Any], default=[], help="Who scores the samples: names, or a pack's.")
-        parser.add_argument("--keep", type=Keep | None, default=None, help="What to keep of each prompt pair.")
+        parser.add_class_arguments(PredictOptions, skip={"seed_everything"})
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse what was composed."""
-        self.config = parser.parse_args(args)
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Take the composed config. The parser answers help options alone."""
+        if help_options := [argument for argument in self.help_for if argument != "--print_config"]:
+            parser.parse_args(help_options)
+        self.config = {**self.composed.values, "seed_everything": False}  # ours checks the key first
+
+    def instantiate_classes(self) -> None:
+        """Build all objects, find the weights, and create the Trainer."""
+        self.build_objects(self.composed)
+        if "--print_config" in self.help_for:
+            print(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True), end="")
+            raise SystemExit(0)
+        self.find_weights()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Check everything that can be checked; only then make a trainer, which may start processes."""
-        settings = self.config_init["trainer"]
-        check_trainer(settings)
-        self.model.find()
-        keys = self.config_init
-        self.judging = judging_of(keys.scorers, keys.keep, fallback=self.model.fallback)
-        if self.judging is not None:
-            self.judging.prune(self.model, batch_size=self.datamodule.batch_size)
-            self.datamodule.by_pair = self.judging.prunes
-        self.save = self._extras()
-        self.specs = assign_ids(self.datamodule.expand(self.model.expert_names), self.model.definition)
-        self.datamodule.rows = self.specs
-        self.progress, self.peers = Progress(), Peers()
-        callbacks = [
-            *(settings.get("callbacks") or []),
-            SampleWriter(self.output, self.save, config=resolved(self), metadata=self.config.metadata),
-            self.progress,
-            self.peers,
-        ]
-        self.model.samples = self.output / "samples"
-        if self.model.needs_gradients:
-            kwargs["inference_mode"] = False
-        # PromptGrid gives each rank its rows, also where there are fewer than ranks: nobody else may do it again.
-        return super().instantiate_trainer(callbacks=callbacks, use_distributed_sampler=False, **kwargs)
+        """Create the Trainer, which may start processes.
+
+        Raises:
+            UserError: Lightning refuses its settings.
+        """
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, ImportError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
     def check_room(self) -> None:
         """Check that the weights to download fit on the disk.
@@ -153,21 +147,95 @@ class PredictCLI(LightningCLI):
 
     @property
     def output(self) -> Path:
-        """The run folder.
+        """The run directory."""
+        return Path(self.options.output)
+
+    def build_objects(self, config: Config) -> None:
+        """Build method, data and the arguments of the Trainer, and report all faults together."""
+        build = Instantiator(self.find_class)
+        values = config.values
+        own = {key: value for key, value in values.items() if key not in SECTIONS}
+        for key in own.keys() - PredictOptions.__dataclass_fields__.keys():
+            known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
+            text = f"there is no such key; there are: {', '.join(known)}.{nearest(key, known)}"
+            build.faults.append(Fault(key, text))
+            del own[key]
+        options, resolved = build.arguments(PredictOptions, own, "")
+        sections = {name: values.get(name) or {} for name in SECTIONS}
+        model, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
+        data, resolved["data"] = build.construct(PromptGrid, sections["data"], "data")
+        given = merge(TRAINER_DEFAULTS, sections["trainer"])
+        trainer, resolved["trainer"] = build.arguments(Trainer, given, "trainer")
+        if not str(options.get("output", PredictOptions.output)).strip():
+            build.faults.append(Fault("output", "it is empty; expected a folder"))
+        raise_faults(build.faults, config.source_of)
+        self.model, self.datamodule, self.options = model, data, PredictOptions(**options)
+        for key in ("mixed", "retry_failed"):  # of this command, not of what it makes
+            resolved.pop(key, None)
+        self.resolved = without_secrets({"method": config.method, **resolved})
+        self.config_init = {"trainer": trainer}
+
+    def find_weights(self) -> None:
+        """Find the weights; where they are missing, build all objects again on the pack that the config allows.
 
         Raises:
-            UserError: it has no name.
+            UserError: this machine can't run it, weights are missing without a fallback, or parts don't fit together.
         """
-        if not str(self.config.output).strip():
-            raise UserError("output is empty; expected a folder")
-        return Path(self.config.output)
+        check_trainer(self.config_init["trainer"])
+        warning = None
+        try:
+            self.model.find()
+        except WeightsNotFound as missing:
+            warning = self._fall_back(missing)
+        self._finish()
+        if warning is not None and self.trainer.is_global_zero:
+            print(warning, file=sys.stderr, flush=True)
+
+    def _fall_back(self, missing: WeightsNotFound) -> str:
+        """Build everything again on the pack that the config allows -> the warning that says so."""
+        pack = fallback.pack_for(missing, self.model.fallback)
+        for keep_vocoder in (True, False):
+            self.build_objects(fallback.on_pack(self.composed, pack, keep_vocoder=keep_vocoder))
+            try:
+                self.model.find()
+                break
+            except WeightsNotFound as also:
+                if not (keep_vocoder and also.reason.startswith("model.vocoder")):
+                    raise UserError(f"the pack {pack.name} can't be used: {also}") from None
+        self.model.fallback_taken = missing.reason
+        specs = self.datamodule.expand(self.model.expert_names)
+        scales = ", ".join(f"{name} {scale:g}" for name, scale in specs[0].guidance_scale.items())
+        settings = f"Settings are the pack's own: {self.model.length(specs[0])}, guidance {scales}."
+        return fallback.warning(missing, pack, instead="demo weights", settings=settings)
+
+    def _finish(self) -> None:
+        """Everything that needs the weights' files, and at last the Trainer."""
+        options, model, data = self.options, self.model, self.datamodule
+        if options.seed_everything is not False:
+            seed_everything(None if options.seed_everything is True else options.seed_everything)
+        self.judging = judging_of(options.scorers, options.keep, fallback=model.fallback)
+        if self.judging is not None:
+            self.judging.prune(model, batch_size=data.batch_size)
+            data.by_pair = self.judging.prunes
+        self.save = self._extras()
+        self.specs = data.rows = assign_ids(data.expand(model.expert_names), model.definition)
+        self.progress, self.peers = Progress(), Peers()
+        model.samples = self.output / "samples"
+        writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
+        given = self.config_init["trainer"].get("callbacks") or []
+        callbacks = [*(given if isinstance(given, list) else [given]), writer, self.progress, self.peers]
+        # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
+        settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
+        if model.needs_gradients:
+            settings["inference_mode"] = False
+        self.trainer = self.instantiate_trainer(**settings)
 
     def _downloads(self) -> list[Download]:
         scorers = [] if self.judging is None else self.judging.scorers
         return [*self.model.find(), *(one for scorer in scorers for one in scorer.find())]
 
     def _extras(self) -> list[str]:
-        save = list(self.config.save)
+        save: list[str] = list(self.options.save)
         if "latents" in save and not self.model.has_latents:
             raise UserError(f"save asks for latents, but {type(self.model).__name__} has none: leave latents out")
         if "colorizer" in dict(self.model.parts()):
@@ -178,7 +246,7 @@ class PredictCLI(LightningCLI):
 
 
 def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
-    """Parse and instantiate; where weights can't be had and the config allows it, on a pack's.
+    """Compose the config and build the run; where weights are missing and the config allows it, on a pack's.
 
     Args:
         files: configs, each over the one before.
@@ -186,161 +254,10 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
         trusted: modules whose classes configs may name.
 
     Raises:
-        UserError: something of it is wrong.
+        UserError: with all faults of the config.
+        SystemExit: after `--help` or `--print_config`.
     """
-    try:
-        return parse(files, arguments, trusted=trusted)
-    except _Missing as error:
-        missing, name = error.weights, error.fallback
-    if name is None:
-        raise fallback.refused(missing)
-    if name not in registry.packs():
-        raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(registry.packs())}")
-    pack = registry.packs()[name]
-    cli = _build_on_pack(pack, files, arguments, trusted)
-    cli.model.fallback_taken = missing.reason
-    if cli.trainer.is_global_zero:
-        line = fallback.warning(missing, pack, instead="demo weights", settings=_settings(cli))
-        print(line, file=sys.stderr, flush=True)
-    return cli
-
-
-def _build_on_pack(
-    pack: registry.Pack, files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str]
-) -> PredictCLI:
-    """The pack takes the place of all weights; what the command line says of anything else stays."""
-    chosen, _ = class_choices(arguments)
-    colorizer = dict(chosen).get("model.colorizer", "")
-    for part in ("experts", "codec", "colorizer"):
-        arguments = without_key(arguments, f"model.{part}")
-    if colorizer is None:
-        arguments = [*arguments, "--model.colorizer=null"]
-    elif colorizer and pack.colorizer:  # as if a file had named it: the pack's takes its place
-        files = [*files, pack.colorizer]
-    if not any(key == "model.vocoder" for key, _ in chosen):  # else these are arguments of the config's vocoder
-        arguments = without_key(arguments, "model.vocoder")
-    try:
-        return parse(files, arguments, pack=pack, trusted=trusted)
-    except _Missing as missing:
-        if missing.key != "model.vocoder":
-            raise UserError(f"the pack {pack.name} can't be used: {missing}") from None
-    try:
-        return parse(files, without_key(arguments, "model.vocoder"), pack=pack, trusted=trusted)
-    except _Missing as missing:
-        raise UserError(f"the pack {pack.name} can't be used: {missing}") from None
-
-
-def _settings(cli: PredictCLI) -> str:
-    row = cli.specs[0]
-    scales = ", ".join(f"{name} {scale:g}" for name, scale in row.guidance_scale.items())
-    return f"Settings are the pack's own: {cli.model.length(row)}, guidance {scales}."
-
-
-def parse(
-    files: Sequence[Path],
-    arguments: Sequence[str],
-    *,
-    pack: registry.Pack | None = None,
-    trusted: Sequence[str] = (),
-) -> PredictCLI:
-    """Compose, parse and instantiate, as `build`, with a pack in the place of all weights if there is one.
-
-    Raises:
-        UserError: something of it is wrong.
-    """
-    composed = Composed(trusted=trusted)
-    for file in files:
-        composed.overlay(file)
-    if pack is not None:
-        own = pack.methods.get(composed.method)
-        composed.replace_weights(pack.config, *([] if own is None else [own]), colorizer=pack.colorizer)
-    if chosen := [a.partition("=")[2] for a in arguments if a.startswith("--method=")]:
-        composed.change_method(chosen[-1])
-    choices, rest = class_choices(without_key(arguments, "method"))
-    for key, name in choices:
-        composed.choose(key, name)
-    kept = []
-    for argument in rest:
-        key, _, value = argument.removeprefix("--").partition("=")
-        if not composed.place(key, value):
-            composed.sources[key] = COMMAND_LINE
-            kept.append(argument)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        path.write_text(yaml.safe_dump(composed.pruned(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return _instantiate(composed, ["--config", str(path), *kept])
-
-
-class _Missing(Exception):
-    """Weights that are missing, and the fallback that the config allows."""
-
-    def __init__(self, weights: WeightsNotFound, fallback: str | None) -> None:
-        super().__init__(str(weights))
-        self.weights = weights
-        self.key = weights.reason.partition(":")[0]
-        self.fallback = fallback
-
-
-@dataclass
-class _Stage:
-    """How far building got, for messages when it stops."""
-
-    keys: list[str] = field(default_factory=list)
-    fallback: str | None = None
-
-
-def _instantiate(composed: Composed, arguments: Sequence[str]) -> PredictCLI:
-    stage = _Stage()
-
-    class Observed(PredictCLI):
-        def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-            super().setup_parser(*args, **kwargs)
-            stage.keys = list(self.parser.get_defaults().keys())
-
-        def before_instantiate_classes(self) -> None:
-            stage.fallback = self.config.model.fallback
-
-    forbid_imports(composed.trusted)
-    try:
-        return Observed(
-            method_class(composed.method),
-            PromptGrid,
-            save_config_callback=None,  # ours leaves secrets out and does not mind a second run
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=False,  # noise comes from each sample's own generator
-            parser_class=_Parser,
-            parser_kwargs={"exit_on_error": False, "prog": "its predict", "description": "Make images that sound."},
-            args=list(arguments),
-            run=False,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-        )
-    except WeightsNotFound as missing:
-        raise _Missing(missing, stage.fallback) from None
-    except ArgumentError as error:
-        source = composed.source_of(str(error))
-        message = plain_message(str(error), stage.keys)
-        raise UserError(f"{source}: {message}" if source else message) from None
-    except (ValueError, ImportError, MisconfigurationException) as error:  # a part or the trainer refuses its arguments
-        raise UserError(" ".join(str(error).split())) from None
-
-
-_ARGUMENT_TYPES = (
-    "its.specs.prompts.SeedRange",
-    "its.methods.score_distillation.optimisation.Guide",
-    "its.methods.score_distillation.implicit_image.Network",
-    "its.audio.spectrogram.SpectrogramFormat",
-    "its.SpectrogramFormat",
-    "its.evaluation.ranking.Keep",
-    "its.evaluation.ranking.Prune",
-)
-"""Plain data in arguments, which jsonargparse names by itself."""
-
-
-def forbid_imports(trusted: Sequence[str]) -> None:
-    """Let jsonargparse import, where values name code, only parts that are there, Lightning's and what is trusted."""
-    set_parsing_settings(
-        import_path_denylist=["*", *RISKY_MODULES],
-        import_path_allowlist=[*TRUSTED_MODULES, *_ARGUMENT_TYPES, *registry.nameable(), *trusted],
-        instantiate_subclass_spec_in_any=False,
-    )
+    is_help = [a in HELP or ".help" in a.partition("=")[0] for a in arguments]
+    help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
+    config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
+    return PredictCLI(config, trusted=trusted, help_for=help_for)

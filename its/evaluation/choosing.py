@@ -46,7 +46,7 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
     if not specs:
         raise UserError("no scorers are named")
     return [
-        instantiate({"class_path": name, "init_args": arguments}, "Scorer", key="scorers")
+        instantiate({"class_path": name, "init_args": arguments}, Scorer, key="scorers")
         for name, arguments in specs.items()
     ]
 
@@ -102,12 +102,12 @@ def _spelled_out(name: Any) -> list[tuple[str, dict[str, Any]]]:
     pack = registry.packs().get(str(name))
     if pack is not None and pack.scorers:
         return [(scorer, {}) for scorer in pack.scorers]
-    class_name, arguments = spec_of(name, key="scorers")
     try:
-        plugin_class(class_name, "Scorer", key="scorers")
+        class_name, arguments = spec_of(name)
+        plugin_class(class_name, Scorer)
     except UserError as error:
         packs = [pack.name for pack in registry.packs().values() if pack.scorers]
         raise UserError(
-            f"{error} Packs with scorers: {', '.join(packs) or 'none'}.{nearest(class_name, packs)}"
+            f"scorers: {error} Packs with scorers: {', '.join(packs) or 'none'}.{nearest(str(name), packs)}"
         ) from None
     return [(class_name, arguments)]

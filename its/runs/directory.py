@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from its import registry
 from its.errors import UserError
 from its.media.atomic import atomic
 from its.runs.resume import CONFIG, Standing
@@ -40,14 +39,6 @@ def check_writable(output: Path) -> None:
         raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
 
 
-def resolved(cli: Any) -> dict[str, Any]:
-    """The config of a run as it was resolved, without secrets."""
-    config = _by_name(yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False)))
-    for key in ("config", "mixed", "retry_failed"):  # of the command, not of what it makes
-        config.pop(key, None)
-    return dict(_without_secrets(config))
-
-
 def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False) -> None:
     """Write a resolved config with the versions it ran on, atomically: others may read it meanwhile.
 
@@ -68,16 +59,6 @@ def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False)
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
-
-
-def _by_name(value: Any) -> Any:
-    """Registered classes by their names instead of their modules, which may move."""
-    if isinstance(value, list):
-        return [_by_name(inner) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    named = {key: _by_name(inner) for key, inner in value.items()}
-    return named | ({"class_path": registry.short_name(str(value["class_path"]))} if value.get("class_path") else {})
 
 
 def _keep_config(output: Path) -> None:
@@ -133,9 +114,10 @@ def _what_to_do(failed: int, unwritten: int) -> str:
     return missing + (f"; {failed} failed: --retry_failed true makes them again" if failed else "")
 
 
-def _without_secrets(value: Any, key: str = "") -> Any:
+def without_secrets(value: Any, key: str = "") -> Any:
+    """Replace texts under keys that name secrets, such as `api_key`, by `(left out)`."""
     if isinstance(value, dict):
-        return {k: _without_secrets(v, str(k)) for k, v in value.items()}
+        return {k: without_secrets(v, str(k)) for k, v in value.items()}
     if isinstance(value, list):
-        return [_without_secrets(v) for v in value]
+        return [without_secrets(v) for v in value]
     return "(left out)" if isinstance(value, str) and _SECRET.search(key) else value

@@ -18,7 +18,7 @@ from torch import Tensor
 from its.diffusion.sampling import participates
 from its.errors import UserError, nearest
 from its.instantiate import construct, instantiate
-from its.interfaces import Combiner, Plugin, Scheduler, Step
+from its.interfaces import INTERFACES, Combiner, Plugin, Scheduler, Step
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
 """What a sweep of the main method can change besides a row's `guidance_scale` and `negative_prompts`."""
@@ -45,7 +45,7 @@ def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
             parts[name] = (
                 _rebuilt(part, path, value, key)
                 if path
-                else instantiate(value, name.capitalize(), key=f"data.sweep: {name}")
+                else instantiate(value, INTERFACES[name.capitalize()], key=f"data.sweep: {name}")
             )
         elif isinstance(part, Mapping) and path:
             parts[name] = {**part, path: _number(value, key, like=_entry(part, path, key))}

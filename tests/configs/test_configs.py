@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ import yaml
 
 from its import registry
 from its.cli import COMMANDS
-from its.config import compose as config
-from its.config.compose import split_arguments
+from its.config.compose import compose, split_arguments
+from its.config.fallback import on_pack
 from its.engine import build as building
 from its.errors import UserError
 from its.specs.prompts import PromptGrid
@@ -77,7 +78,7 @@ def build(monkeypatch):
     def make_rows(cli):
         cli.rows = cli.datamodule.expand(cli.model.expert_names)
 
-    monkeypatch.setattr(building.PredictCLI, "instantiate_trainer", make_rows)
+    monkeypatch.setattr(building.PredictCLI, "find_weights", make_rows)
     registry.load_plugins()
 
     def parse(command):
@@ -85,16 +86,13 @@ def build(monkeypatch):
         assert (program, name) == ("its", "predict")
         files, modules, rest = split_arguments(arguments)
         registry.load_modules(modules)
-        return building.parse(files, rest, trusted=modules)
+        return building.build(files, rest, modules)
 
     return parse
 
 
 def overlaid(*files):
-    composed = config.Composed()
-    for file in files:
-        composed.overlay(Path(file))
-    return composed.pruned()
+    return compose(list(map(Path, files))).values
 
 
 def command_of(file):
@@ -124,7 +122,7 @@ def test_every_value_of_a_sweep_parses(build, file):
         command = ["its", "predict", *fixed, *(f"--{key}={value}" for key, value in point.items())]
         cli = build(shlex.join(command))
         assert cli.rows
-        assert cli.config.mixed  # points share a folder
+        assert cli.options.mixed  # points share a folder
         assert cli.model.fallback is None
 
 
@@ -214,9 +212,9 @@ def test_examples_have_the_authors_prompts_seeds_and_settings(build, name):
     assert [row.seed for row in cli.rows] == list(range(first, first + count))
     assert {(row.prompts["visual"], row.prompts["audio"]) for row in cli.rows} == {prompts}
     assert {tuple(row.guidance_scale.values()) for row in cli.rows} == {(10.0, 10.0)}
-    model = cli.config.model
-    assert (model.steps, model.trim) == (100, 0 if name == "default" else 32)
-    assert model.combiner.init_args.t == {"visual": 0.9, "audio": 1.0}
+    model = cli.resolved["model"]
+    assert (model["steps"], model["trim"]) == (100, 0 if name == "default" else 32)
+    assert model["combiner"]["init_args"]["t"] == {"visual": 0.9, "audio": 1.0}
     assert str(cli.output) == f"runs/examples/{name}"
 
 
@@ -291,8 +289,8 @@ COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
     ],
 )
 def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
-    pack = registry.packs()["mini"]
-    cli = building._build_on_pack(pack, [Path(file) for file in files], arguments, ())
+    config = on_pack(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
+    cli = building.PredictCLI(config)
     colorizer = dict(cli.model.parts()).get("colorizer")
     assert (colorizer is not None) == stands_in
     if colorizer is not None:
@@ -301,8 +299,6 @@ def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build,
 
 
 def test_a_pack_without_a_colorizer_can_not_stand_in_for_one():
-    composed = config.Composed()
-    for file in COLORED:
-        composed.overlay(Path(file))
-    with pytest.raises(UserError, match="it has no colorizer"):
-        composed.replace_weights(registry.packs()["mini"].config)
+    pack = replace(registry.packs()["mini"], colorizer=None)
+    with pytest.raises(UserError, match="model.colorizer"):
+        on_pack(compose(list(map(Path, COLORED))), pack, keep_vocoder=True)

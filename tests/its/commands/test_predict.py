@@ -93,9 +93,9 @@ def test_secrets_are_left_out_of_the_config(config):
     config.write_text(yaml.safe_dump(content))
     assert predict(config, "--trainer.logger.init_args.prefix", "visible") == 0
     assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
-    from its.runs.directory import _without_secrets
+    from its.runs.directory import without_secrets
 
-    assert _without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
+    assert without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
         "a": [{"api_key": "(left out)", "name": "x"}]
     }
 
@@ -275,14 +275,14 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model.stepz", "4"], r"there is no option --model.stepz. Did you mean --model.steps?"),
+        (["--model.stepz", "4"], r"command line: model.stepz: MultimodalDenoising has no argument stepz"),
         (["--model.steps", "2000"], r"steps: DDIM: steps (=2000)"),
         (["--data.guidance_scale.visual", "nan"], r"nan"),
         (["--output", ""], r"output"),
         (["--model.steps", "many"], r"command line: model.steps: got many; expected int"),
         (
             ["--model.vocoder", "HifiGan"],
-            r"model.vocoder is 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim. Did you mean HiFiGAN?",
+            r"command line: model.vocoder: there is no 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim",
         ),
         (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
         (["--model.canvas", "[64, 100]"], r"multiples of 8"),
@@ -295,7 +295,7 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--data.seeds", "[]"], r"there are no seeds"),
         (["--data.batch_size", "0"], r"data.batch_size is 0"),
         (["--data.guidance_scale.visuel", "2"], r"visuel is no expert"),
-        (["--save", "[movie]"], r"save: got movie; expected one of 'image', 'latents', 'color'"),
+        (["--save", "[movie]"], r"command line: save.0: got movie; expected one of 'image', 'latents', 'color'"),
         (["--save", "[color]"], r"save asks for color, but model.colorizer is null"),
         (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
         (["--trainer.accelerator", "abacus"], r"abacus"),

@@ -118,8 +118,8 @@ def test_a_picture_is_a_config_too(config, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"vocoder": {"class_path": "os.system"}}}, "would import code that is no registered plugin"),
-        ({"model": {"vocoder": "subprocess.Popen"}}, "would import code that is no registered plugin"),
+        ({"model": {"vocoder": {"class_path": "os.system"}}}, "--trust os"),
+        ({"model": {"vocoder": "subprocess.Popen"}}, "--trust subprocess"),
         ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata may say the precision alone"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from its import registry
-from its.engine.build import parse
+from its.engine.build import build
 from its.errors import UserError
 from its.interfaces import Combiner, NoiseExpert, Scheduler, Vocoder
 from its.methods.classes import DEFAULT, method_class
@@ -32,10 +32,10 @@ class Upside(MultimodalDenoising):
 
 @pytest.fixture
 def short_of_weights(monkeypatch):
-    from its.engine import build
+    from its.engine.build import PredictCLI
 
     registry.load_plugins()
-    monkeypatch.setattr(build.PredictCLI, "instantiate_trainer", lambda cli: None)
+    monkeypatch.setattr(PredictCLI, "find_weights", lambda cli: None)
 
 
 def test_the_default_is_the_papers_main_method():
@@ -49,17 +49,17 @@ def test_an_unknown_method_names_those_that_there_are():
 
 def test_a_new_method_drops_what_it_does_not_know(config, tmp_path, short_of_weights):
     (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upside", "model": {"turns": 3}}))
-    cli = parse([config, tmp_path / "upside.yaml"], [])  # the config sets steps, which Upside does not take
+    cli = build([config, tmp_path / "upside.yaml"], [])  # the config sets steps, which Upside does not take
     assert type(cli.model) is Upside
     assert cli.model.turns == 3
     assert cli.model.canvas == (64, 128)
-    assert type(parse([config], ["--method=Upside"]).model) is Upside
+    assert type(build([config], ["--method=Upside"]).model) is Upside
 
 
 def test_what_the_file_of_the_method_sets_is_checked(config, tmp_path, short_of_weights):
     (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upside", "model": {"turnz": 3}}))
-    with pytest.raises(UserError, match=r"turnz.*Did you mean model\.turns"):
-        parse([config, tmp_path / "upside.yaml"], [])
+    with pytest.raises(UserError, match=r"model\.turnz.*Did you mean turns"):
+        build([config, tmp_path / "upside.yaml"], [])
     (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upsied"}))
     with pytest.raises(UserError, match=r"upside\.yaml: method is 'Upsied'.*Did you mean Upside\?"):
-        parse([config, tmp_path / "upside.yaml"], [])
+        build([config, tmp_path / "upside.yaml"], [])
