@@ -260,4 +260,6 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
     is_help = [a in HELP or ".help" in a.partition("=")[0] for a in arguments]
     help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
     config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
+    if "model" not in config.values and not help_for:
+        raise UserError("no config is given: its predict --config configs/castle_bell.yaml")
     return PredictCLI(config, trusted=trusted, help_for=help_for)

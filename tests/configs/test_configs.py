@@ -108,6 +108,13 @@ def test_config_opens_with_a_command_that_names_it_and_parses(build, file):
     assert build(command).rows
 
 
+@pytest.mark.parametrize("file", CONFIGS)
+def test_the_resolved_config_builds_the_same(build, file, tmp_path):
+    resolved = build(command_of(file)).resolved
+    (tmp_path / "resolved.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+    assert build(f"its predict --config {tmp_path / 'resolved.yaml'}").resolved == resolved
+
+
 @pytest.mark.parametrize("file", SWEEPS)
 def test_every_value_of_a_sweep_parses(build, file):
     text = Path(file).read_text(encoding="utf-8")

@@ -328,6 +328,49 @@ def test_wrong_input_is_one_message_and_status_2(config, arguments, message, cap
     assert not (config.parent / "run").exists()
 
 
+def test_all_faults_of_a_config_are_reported_together(config, tmp_path, capsys):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("{model: {stepz: 3, vocoder: HiFiGun, combiner: {init_args: {t: {visual: soon}}}}, outptu: x}")
+    assert predict(config, "--config", overlay, "--data.batch_size=0", "--trainer.devices={}") == 2
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines()[1:]]
+    places = {line.partition(": ")[0]: line.partition(": ")[2].split()[0].rstrip(":") for line in lines}
+    assert len(lines) == 6
+    named = {line.split(": ")[1].split(" ")[0] for line in lines}
+    overlaid = {"model.stepz", "model.vocoder", "model.combiner.init_args.t.visual", "outptu"}
+    assert named == overlaid | {"data.batch_size", "trainer.devices"}
+    assert places.keys() == {str(overlay), "command line"}
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_config_one_is_named(capsys):
+    assert main(["predict"]) == 2
+    assert "--config configs/castle_bell.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--help"], ["--model.steps", "--data.prompts", "--trainer.devices", "--save", "--keep"]),
+        (["--method", "Imprint", "--help"], ["--model.rho"]),
+        (["--model.vocoder.help", "HiFiGAN"], ["subfolder"]),
+    ],
+)
+def test_help_describes_the_keys(arguments, shown, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", *arguments])
+    out = capsys.readouterr().out
+    assert [key for key in shown if key not in out] == []
+
+
+def test_the_printed_config_is_the_one_that_is_run(config, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        predict(config, "--model.steps=2", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["steps"] == 2
+    assert predict(config, "--model.steps=2") == 0
+    assert yaml.safe_load((samples(config)[0].parents[1] / "its_config.yaml").read_text()) == printed
+
+
 TRAPS = [
     "data: {prompts: [{visual: {class_path: trap.Trap}, audio: x}]}",
     "data: {prompts: [{visual: {class_path: torch.utils.cpp_extension.subprocess.Popen, "
