@@ -9,6 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove what processes that were killed left of files that they wrote with `atomic`.
+
+    Call it where no other process writes to the folder.
+    """
+    for partial in folder.glob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Create an empty file beside `path` to write to; it replaces `path` when the block ends without an error.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from its.audio.cycle import go_round
 from its.errors import UserError
-from its.media.atomic import atomic
+from its.media.atomic import atomic, remove_partials
 from its.media.colormap import colored
 from its.media.metadata import append_comment, text_of, write_png
 from its.methods.sample import CHECKPOINT, Result, Sample
@@ -63,6 +63,7 @@ def write_sample(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
+    remove_partials(folder)
     outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
     if sample.stopped is not None:
         outcome = {"status": "stopped", "stopped": dict(sample.stopped)}

@@ -114,6 +114,15 @@ def test_a_sample_without_its_record_is_not_done(tmp_path):
     assert not is_done(tmp_path)
 
 
+def test_what_a_killed_process_left_goes_when_the_sample_is_written(tmp_path):
+    left = [tmp_path / f".{name}.0123abcd.partial" for name in ("sample.json", "color.png")]
+    for path in left:
+        path.touch()
+    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    assert [path for path in left if path.exists()] == []
+    assert (tmp_path / "sample.json").exists()
+
+
 def test_the_record_comes_last(tmp_path, monkeypatch):
     write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
     monkeypatch.setattr(soundfile, "write", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
