@@ -435,7 +435,7 @@ def _spelled(kind: Any) -> str:
         return f"[{', '.join(map(_spelled, arguments))}]"
     if outer in _SEQUENCES:
         return f"a list of {_spelled(arguments[0])}" if arguments else "a list"
-    if is_dataclass(outer):
+    if inspect.isclass(outer) and is_dataclass(outer):
         return f"{{{', '.join(parameters(outer)[0])}}}"
     words = {None: "null", types.NoneType: "null", str: "text", float: "number", bool: "true or false", Path: "a path"}
     return words.get(outer) or (f"a {outer.__name__}" if inspect.isclass(outer) and outer is not int else "int")

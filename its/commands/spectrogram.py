@@ -15,6 +15,7 @@ from torch.nn import functional
 from its.audio.spectrogram import SpectrogramFormat
 from its.commands.formats import add_options, check_seconds, chosen_format, target
 from its.errors import UserError
+from its.media.decode import naming, open_sound
 from its.media.metadata import write_png
 from its.runs.sample_files import eight_bit
 
@@ -57,25 +58,16 @@ def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) 
     Raises:
         UserError: it can't be read, or has nothing there.
     """
-    import soundfile
-
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
     if seconds is not None:
         check_seconds("--duration", seconds)
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, length = file.samplerate, file.frames / file.samplerate
-            if not 0 <= start < max(length, 1e-9):
-                raise UserError(f"--start is {start:g} s; {path} lasts {length:.2f} s")
-            if seconds is None and length - start > ENOUGH:
-                print(f"its: {path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)", file=sys.stderr)
-            file.seek(round(start * rate))
-            read = file.read(round((seconds or ENOUGH) * rate), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path} is no sound that can be read ({error.error_string})") from None
-    if not len(read):
-        raise UserError(f"{path} is empty: there is nothing to draw")
+    with naming(path), open_sound(path) as file:
+        rate, length = file.samplerate, file.frames / file.samplerate
+        if not 0 <= start < length:
+            raise UserError(f"--start is {start:g} s; {path} lasts {length:.2f} s")
+        if seconds is None and length - start > ENOUGH:
+            print(f"its: {path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)", file=sys.stderr)
+        file.seek(round(start * rate))
+        read = file.read(round((seconds or ENOUGH) * rate), dtype="float32", always_2d=True)
     sound = rearrange(torch.from_numpy(read), "n c -> c n")
     if not sound.isfinite().all():
         raise UserError(f"{path} holds values that are no numbers: it is damaged")

@@ -1,8 +1,7 @@
-"""Pictures of any kind, as tensors: what `its sonify` plays."""
+"""Read pictures as tensors, for `its sonify`."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,38 +10,24 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from its.errors import UserError
+from its.media.decode import naming, open_picture
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
 def read_picture(path: Path, *, background: int) -> Tensor:
-    """A picture of any kind -> (1, 3, h, w) in [0, 1], upright; of an animation, its first frame.
+    """Read a picture -> (1, 3, h, w) in [0, 1], upright; of an animation, its first frame.
 
     Args:
-        path: any file that Pillow reads.
+        path: of one of `its.media.decode.PICTURES`.
         background: of what is transparent, 0 for black or 1 for white.
 
     Raises:
-        UserError: it can't be read, or is too large to be one that somebody means.
+        UserError: it can't be read, or is too large.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                return _tensor(ImageOps.exif_transpose(picture), background)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path} is no picture that can be read; expected PNG, JPEG, WebP, TIFF, GIF...") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = f"{Image.MAX_IMAGE_PIXELS or 0:,}"
-        raise UserError(f"{path} has more than {limit} pixels; make it smaller first") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path} can't be read: {error}") from None
+    with naming(path):
+        return _tensor(open_picture(path), background)
 
 
 def _tensor(picture: Image.Image, background: int) -> Tensor:

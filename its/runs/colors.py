@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +15,9 @@ from its.errors import UserError
 from its.media.atomic import atomic
 from its.media.metadata import write_png
 from its.methods.color_prompt import color_prompt
-from its.runs.reader import StoredSample, read_runs
+from its.runs.reader import SPECTROGRAM, StoredSample, read_runs
 from its.runs.sample_files import eight_bit, write_record
+from its.runs.sample_media import read_picture
 from its.runs.stored_video import color_pictures, color_video
 
 
@@ -59,22 +59,14 @@ class Colors:
         Raises:
             UserError: it can't be read, or is not of the size that the record says.
         """
-        from PIL import Image
-
-        path = self.folder / "spectrogram.png"
-        try:
-            with Image.open(path) as picture:
-                pixels = np.asarray(picture, dtype=np.float32)
-        except OSError as error:
-            raise UserError(f"{path} can't be read: {error}") from None
-        if pixels.ndim == 3:  # stereo
-            pixels = pixels.mean(-1)
-        if pixels.shape != self.size:
+        path = self.folder / SPECTROGRAM
+        gray = read_picture(path)
+        if gray.shape != self.size:
             raise UserError(
-                f"{path} has {pixels.shape[0]} rows and {pixels.shape[1]} columns; expected {self.size[0]} and "
+                f"{path} has {gray.shape[0]} rows and {gray.shape[1]} columns; expected {self.size[0]} and "
                 f"{self.size[1]}, as sample.json says: make the sample again"
             )
-        return torch.from_numpy(pixels / 255)[None]
+        return gray[None]
 
     def source(self, number: int) -> torch.Generator:
         """The noise of picture `number`: it depends on the sample's seed and the number alone."""

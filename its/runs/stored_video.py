@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from its.media.decode import naming, open_picture, open_sound
 from its.media.metadata import text_of
 from its.runs.reader import StoredSample
+from its.runs.sample_media import REMEDY
 
 if TYPE_CHECKING:
     from its.media.video import Array
@@ -80,14 +82,13 @@ def write_color_video_of(sample: StoredSample, picture: Path, *, metadata: bool)
 
 def _pixels(path: Path, mode: str | None = None) -> Array:
     import numpy as np
-    from PIL import Image
 
-    with Image.open(path) as picture:
-        return np.asarray(picture if mode is None else picture.convert(mode))
+    with naming(path, REMEDY):
+        picture = open_picture(path, formats=["PNG"])
+    return np.asarray(picture if mode is None else picture.convert(mode))
 
 
 def _sound(sample: StoredSample) -> tuple[Array, int]:
-    import soundfile
-
-    waveform, rate = soundfile.read(sample.need("audio.wav"), dtype="int16")
-    return waveform, rate
+    path = sample.need("audio.wav")
+    with naming(path, REMEDY), open_sound(path) as file:
+        return file.read(dtype="int16"), int(file.samplerate)

@@ -7,9 +7,7 @@ read, so that what can't be used is known before anything is made; it counts by 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -23,13 +21,12 @@ from torch.nn import functional
 
 from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, nearest
+from its.media.decode import open_picture, open_sound
 
 if TYPE_CHECKING:
     from PIL import Image
 
 KINDS = ("image", "audio")
-PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats that are read; none of them runs other programs."""
 
 
 @dataclass(kw_only=True)  # not frozen, as rows
@@ -76,9 +73,9 @@ def own_file(entry: Mapping[str, Any], *, beside: Path, source: str) -> OwnFile:
     try:
         content = path.read_bytes()
         if kinds[0] == "image":
-            _decoded(content)
+            open_picture(content)
         else:
-            _opened(content)
+            open_sound(content).close()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise UserError(f"{source}: the {kinds[0]} {path} can't be used: {reason}") from None
@@ -112,7 +109,7 @@ def read_sound(file: OwnFile, format: SpectrogramFormat, columns: int) -> Tensor
     from torchaudio.functional import resample
 
     length = columns * format.hop_length
-    with _opened(_content(file)) as sound:
+    with open_sound(_content(file)) as sound:
         rate = sound.samplerate
         needed = ceil(length * rate / format.sample_rate)
         waveform = torch.from_numpy(sound.read(needed, dtype="float32", always_2d=True))
@@ -132,36 +129,11 @@ def _content(file: OwnFile) -> bytes:
 
 
 def _decoded(content: bytes) -> Image.Image:
-    """RGB on white. Raises OSError or ValueError: it is no picture, or too large a one."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """A picture as RGB, on white. Raises ValueError: it can't be used."""
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture: Image.Image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=PICTURES))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        limit = Image.MAX_IMAGE_PIXELS
-        raise ValueError(f"it has more than {limit} pixels, which may be a trap: scale it down") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"it is no picture; expected {', '.join(PICTURES)}") from None
-    except SyntaxError as error:  # what PIL raises of damaged PNGs
-        raise ValueError(f"it is damaged ({error})") from None
+    picture = open_picture(content)
     if picture.mode.startswith("I"):  # 16 bits, which PIL's conversion would cut off at 255
         picture = picture.convert("F").point(lambda value: value / 257).convert("L")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
-
-
-def _opened(content: bytes) -> Any:
-    """A SoundFile. Raises ValueError: it is no sound, or an empty one."""
-    import soundfile
-
-    try:
-        sound = soundfile.SoundFile(io.BytesIO(content))
-    except soundfile.LibsndfileError:
-        raise ValueError("it is no sound; expected WAV, FLAC, OGG, MP3 or another format of libsndfile") from None
-    if sound.frames == 0:
-        raise ValueError("it is empty")
-    if not 4_000 <= sound.samplerate <= 384_000 or sound.samplerate % 25:  # others take too much memory to resample
-        raise ValueError(f"its sample rate of {sound.samplerate} Hz is unusual: resample it to 44100 Hz or the like")
-    return sound

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from its.media.decode import open_picture
+
 
 class Mask(ABC):
     """Says how much of each place is an expert's, in [0, 1]."""
@@ -80,7 +82,7 @@ class Box(Mask):
 
 @dataclass(frozen=True)
 class Picture(Mask):
-    """A gray picture (any format that Pillow reads), or a 2-D array in [0, 1] (.npy)."""
+    """A gray picture (of one of `its.media.decode.PICTURES`), or a 2-D array in [0, 1] (.npy)."""
 
     file: str
 
@@ -113,14 +115,13 @@ class Picture(Mask):
             ValueError: the file can't be read as a mask.
         """
         import numpy as np
-        from PIL import Image
 
         try:
             if self.file.endswith(".npy"):
                 values = torch.from_numpy(np.load(self.file, allow_pickle=False).astype(np.float32))
             else:
-                with Image.open(self.file) as picture:
-                    values = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
+                picture = open_picture(Path(self.file)).convert("L")
+                values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():

@@ -33,7 +33,7 @@ LAYERS = (
 )
 """Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
 
-PUBLIC = {"interfaces", "registry", "audio", "errors", "weights", "diffusion", "testing"}
+PUBLIC = {"interfaces", "registry", "audio", "errors", "media", "weights", "diffusion", "testing"}
 """What plugins may import of `its`."""
 
 HEAVY = (

@@ -171,7 +171,7 @@ def test_a_video_that_fails_leaves_the_others(run, overlay, capsys):
     assert main([*command, "--video"]) == 1
     captured = capsys.readouterr()
     assert "1 of 2 samples" in captured.out
-    assert f"its: failed: {folders(run)[0].name}: LibsndfileError" in captured.err
+    assert f"its: failed: {folders(run)[0].name}: UserError" in captured.err
     assert videos(folders(run)[1]) == ["color.mp4"]
 
 

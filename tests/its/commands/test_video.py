@@ -103,7 +103,7 @@ def test_a_damaged_file_stops_no_other(run, capsys):
     (run / "samples/a/audio.wav").write_bytes(b"no sound")
     assert main(["video", str(run)]) == 1
     captured = capsys.readouterr()
-    assert "its: failed: a: LibsndfileError" in captured.err
+    assert "its: failed: a: UserError" in captured.err
     assert "1 of 2 samples" in captured.out
     assert {p.name for p in (run / "samples/a").iterdir()} == {"sample.json", "spectrogram.png", "audio.wav"}
 

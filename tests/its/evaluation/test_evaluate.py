@@ -156,11 +156,11 @@ def test_a_damaged_picture_is_named(run, towers, capsys):
 
 
 def test_a_picture_bomb_is_refused(run, towers, capsys, monkeypatch):
-    from its.runs import sample_media
+    from its.media import decode
 
-    monkeypatch.setattr(sample_media, "LARGEST", 64 * 96 - 1)
+    monkeypatch.setattr(decode, "MOST_PIXELS", 64 * 96 - 1)
     assert main(["evaluate", str(run), *towers]) == 2
-    assert "expected 6143 at most" in capsys.readouterr().err
+    assert "expected 6,143 at most" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["CLIPScorer", "CLAPScorer"])

@@ -1,0 +1,107 @@
+"""Open pictures and sounds: the only place that decodes files which may come from anybody."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from its.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""Formats that are read; no decoder of these runs other programs."""
+
+MOST_PIXELS = 2**26
+MOST_FRAMES = 2**28
+"""Of a sound, of all channels: an hour and a half in mono at 48 kHz."""
+
+RATES = (4_000, 384_000)
+"""Sample rates in Hz that resampling takes little memory for; they have to be multiples of 25."""
+
+
+def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURES) -> Image.Image:
+    """Decode a picture, upright; of an animation, its first frame. Its size is checked before any pixel is decoded.
+
+    Args:
+        source: a file, or its content.
+        formats: that it may have, as Pillow names them.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+        ValueError: it is no picture, damaged, or has more than `MOST_PIXELS`.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a larger limit than ours
+            picture = Image.open(io.BytesIO(content), formats=list(formats))
+        with picture:
+            size = f"{picture.width} x {picture.height}"
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it has {size} pixels; expected {MOST_PIXELS:,} at most: make it smaller")
+            upright: Image.Image = ImageOps.exif_transpose(picture)
+            upright.load()
+            return upright
+    except UnidentifiedImageError:
+        raise ValueError(f"it is no picture that can be read; expected {', '.join(formats)}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"it has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
+    except (OSError, SyntaxError) as error:  # what Pillow raises of damaged content
+        raise ValueError(f"it is damaged ({error})") from None
+
+
+def open_sound(source: Path | str | bytes) -> Any:
+    """Open a sound, nothing of which is decoded yet.
+
+    Args:
+        source: a file, or its content.
+
+    Returns:
+        A `soundfile.SoundFile`, to be closed.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+        ValueError: it is no sound, empty, longer than `MOST_FRAMES`, or of a sample rate outside of `RATES`.
+    """
+    import soundfile
+
+    if not isinstance(source, bytes):
+        Path(source).open("rb").close()  # soundfile's error doesn't tell a missing file from a damaged one
+    try:
+        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except soundfile.LibsndfileError:
+        raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
+    low, high = RATES
+    if not 0 < sound.frames * sound.channels <= MOST_FRAMES:
+        raise ValueError(f"it has {sound.frames * sound.channels:,} values; expected 1 to {MOST_FRAMES:,}")
+    if not low <= sound.samplerate <= high or sound.samplerate % 25:
+        raise ValueError(f"its sample rate is {sound.samplerate} Hz: resample it to 44100 Hz or the like")
+    return sound
+
+
+@contextmanager
+def naming(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn what opening a file raises into an error of the user's that names the file.
+
+    Args:
+        path: the file.
+        remedy: what to do; added to the message.
+
+    Raises:
+        UserError: instead of `OSError` and `ValueError`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}{remedy and f'; {remedy}'}") from None
+    except (OSError, ValueError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UserError(f"{path} can't be read: {reason}{remedy and f'; {remedy}'}") from None
