@@ -10,7 +10,6 @@ import torch
 from ours import samples
 from variants import Variant, wait
 
-from its.diffusion.sampling import participates
 from its.methods.denoising import MultimodalDenoising
 
 
@@ -61,7 +60,7 @@ def _counted(method: MultimodalDenoising, steps: int) -> int:
 
 def _passes(method: MultimodalDenoising, steps: int) -> int:
     tables = (method.process.combiner.weights(index / steps) for index in range(steps))
-    return sum(participates(weight) for table in tables for weight in table.values())
+    return sum(weight != 0 for table in tables for weight in table.values())
 
 
 def peak_memory(variant: Variant, device: torch.device) -> int | None:

@@ -18,7 +18,6 @@ from ours import Levers
 
 import its
 from its.diffusion.noise import generators
-from its.interfaces import Part
 from its.methods.base import Method
 from its.methods.sample import Sample
 from its.specs.prompts import PromptGrid
@@ -194,19 +193,13 @@ class Idle(Method):
         super().__init__(experts={}, fallback=None)
         self.asked: list[float] = []
 
-    def parts(self) -> list[tuple[str, Part]]:
-        return []
-
-    def check(self) -> None:
-        pass
-
-    def length(self, row):
+    def length(self, spec: SampleSpec) -> str:
         return "nothing"
 
-    def settings(self, row: SampleSpec) -> dict[str, Any]:
+    def settings(self, spec: SampleSpec) -> dict[str, Any]:
         return {}
 
-    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
+    def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         return []
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:

@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# What plugin authors and notebooks need. Imported on first use: importing torch takes seconds, `its --help` must not.
+# For plugin authors and notebooks. Imported on first use, so that `its --help` does not wait for torch and Lightning.
 _PUBLIC = {
     "Colorizer": "interfaces",
     "Combiner": "interfaces",
@@ -17,6 +17,7 @@ _PUBLIC = {
     "LatentCodec": "interfaces",
     "NoiseExpert": "interfaces",
     "PretrainedComponent": "weights",
+    "SamplingPlan": "interfaces",
     "Scheduler": "interfaces",
     "Scorer": "interfaces",
     "Step": "interfaces",
@@ -28,7 +29,14 @@ _PUBLIC = {
     "AUFFUSION": "audio.spectrogram",
     "denoise": "diffusion.sampling",
     "GuidedExpert": "diffusion.guidance",
+    "generators": "diffusion.noise",
     "initial_noise": "diffusion.noise",
+    "SampleSpec": "specs.spec",
+    "Clock": "methods.post_process",
+    "Method": "methods.base",
+    "PostProcess": "methods.post_process",
+    "Result": "methods.sample",
+    "Sample": "methods.sample",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])
 

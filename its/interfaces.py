@@ -238,7 +238,7 @@ class NoiseExpert(Part, ABC):
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, ...) on the expert's device. The empty prompt is the null text of guidance."""
+        """b prompts -> (b, ...), on any device: the core moves it. The empty prompt is the null text of guidance."""
 
     @abstractmethod
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
@@ -317,74 +317,122 @@ class ExpertWrapper(NoiseExpert):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of the reverse process, as combiners see it."""
+    """A finished step of the reverse process, as the callback `on_step` gets it."""
 
     index: int
     """From 0."""
     steps: int
-    """How many there are."""
+    """Length of the reverse process."""
     timestep: int
     """The training timestep, which falls."""
-    weights: Mapping[str, float | Tensor]
-    """What `Combiner.weights` gave for this step; tensors are beside the latents now."""
+    experts: Sequence[str]
+    """Names of all experts of the process."""
+    ran: Sequence[str]
+    """Names of the experts that ran in this step."""
+    clean: Callable[[], Tensor] | None = None
+    """Computes what `predict_clean` returns; None where no latents are denoised."""
 
     @property
     def progress(self) -> float:
-        """Share of the reverse process that lies behind, in [0, 1)."""
+        """Share of the reverse process before this step, in [0, 1)."""
         return self.index / self.steps
+
+    def predict_clean(self) -> Tensor:
+        """Clean latents z_0 that follow from the step's combined noise estimate, (b, c, h, w). Computed at each call.
+
+        Raises:
+            RuntimeError: the process has no latents, as in score distillation.
+        """
+        if self.clean is None:
+            raise RuntimeError("this process has no latents, so there are no clean ones to predict")
+        return self.clean()
 
 
 class Combiner(Plugin, ABC):
-    """Makes one noise estimate of several experts'."""
+    """Combines the noise estimates of several experts into one.
+
+    Every sample has its own settings, and so may have a combiner of its own. `weights` and `combine` depend on their
+    arguments alone.
+    """
 
     @abstractmethod
-    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+    def weights(self, progress: float) -> Mapping[str, float]:
         """Weight of each expert, by name, at a share of the reverse process in [0, 1).
 
-        A weight is a number, or (b,) with one for each sample. Every expert of the run must be named, and no
-        other. An expert whose weight is the number 0 is not run. Called on the host, for all steps before the first:
-        no device tensors are read.
+        Every expert of the run must be named, and no other. Weights are finite. An expert of weight 0 is not run.
         """
 
-    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
-        """Guided estimates {expert: (b, c, h, w)} of those that ran -> (b, c, h, w).
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+        """Combine guided estimates. The default is the weighted sum of Eq. 5.
 
-        The default is the weighted sum of Eq. 5. Override it for combinations that are not linear.
+        Args:
+            estimates: eps_m of the experts whose weight is not 0, by name, (b, c, h, w) each.
+            latents: z_t, (b, c, h, w).
+            progress: share of the reverse process in [0, 1).
+
+        Returns:
+            (b, c, h, w), in the latents' dtype. A sample's values do not depend on the other samples.
         """
+        weights = self.weights(progress)
         total: Tensor | None = None
         for name, estimate in estimates.items():
-            weight = step.weights[name]
-            if isinstance(weight, Tensor):
-                weight = weight.to(latents).reshape(-1, 1, 1, 1)
-            total = weight * estimate if total is None else total + weight * estimate
+            weighted = weights[name] * estimate
+            total = weighted if total is None else total + weighted
         return torch.zeros_like(latents) if total is None else total
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:
-        """An instance for the contract suite that combines experts of these names."""
+        """An instance for the contract suite of `its.testing` that combines experts of these names."""
         return cls()
 
 
-class Scheduler(Plugin, ABC):
-    """Walks noisy latents towards clean ones. Its tables are computed on the host, so a step never waits for a device.
+class SamplingPlan(ABC):
+    """One reverse process of a scheduler. Its tables are on the host, so no step waits for a device."""
 
-    It may keep state from step to step; `timesteps` starts afresh.
-    """
-
-    stateless: bool = False
-    """Whether each step depends on its index and its arguments alone, so that a process can be walked in parts."""
-
-    @abstractmethod
-    def timesteps(self, steps: int) -> Tensor:
-        """Begin a reverse process of this many steps -> (steps,) training timesteps, int64 on the CPU, falling."""
+    stateless: ClassVar[bool] = False
+    """Whether each step depends on its arguments alone, so that a process can be continued by another plan."""
+    timesteps: Tensor
+    """(steps,) training timesteps, falling, int64 on the CPU."""
 
     @abstractmethod
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        """Noise estimate (b, c, h, w) for the latents at `timesteps[index]` -> the latents one step cleaner."""
+        """Take latents one step further.
+
+        Args:
+            noise: the combined estimate, (b, c, h, w).
+            index: of the step, from 0. Steps are taken in order, each once.
+            latents: z_t at `timesteps[index]`, (b, c, h, w); not changed in place.
+
+        Returns:
+            The latents at the next timestep, or the clean ones after the last; same shape and dtype.
+        """
 
     @abstractmethod
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
-        """Clean latents and noise, (b, c, h, w) each -> latents as they are at `timesteps[index]`."""
+        """z_t at `timesteps[index]`, linear in clean latents z_0 and noise, (b, c, h, w) each."""
+
+    def predict_clean(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
+        """z_0 from z_t at `timesteps[index]` and the noise in it, (b, c, h, w) each: the inverse of `add_noise`."""
+        one, zero = torch.ones_like(latents[:1, :1, :1, :1]), torch.zeros_like(latents[:1, :1, :1, :1])
+        signal, sigma = self.add_noise(one, zero, index), self.add_noise(zero, one, index)
+        return (latents - sigma * noise) / signal
+
+
+class Scheduler(Plugin, ABC):
+    """Chooses the timesteps of a reverse process, and takes latents from each to the next."""
+
+    @abstractmethod
+    def plan(self, steps: int) -> SamplingPlan:
+        """A new reverse process of this many steps. Plans share no state.
+
+        Raises:
+            ValueError: this scheduler has no process of so many steps.
+        """
+
+    @classmethod
+    def example(cls) -> Self:
+        """An instance for the contract suite of `its.testing`."""
+        return cls()
 
 
 class Vocoder(Part, ABC):

@@ -1,6 +1,6 @@
-"""Which plugins there are: classes found through the entry point group `its.plugins`, and packs of weights.
+"""Registry of plugins: classes found through the entry point group `its.plugins`, and packs of weights.
 
-A registered class is named in YAML by its class name. First-party plugins come the same way as anybody's.
+A registered class is named in YAML by its class name. First-party plugins are found in the same way as others.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ENTRY_POINT_GROUP = "its.plugins"
 
 Class = TypeVar("Class", bound=type)
 
+_interfaces: dict[str, type] = dict(INTERFACES)
 _classes: dict[str, type] = {}
 _packs: dict[str, Pack] = {}
 _failures: dict[str, str] = {}
@@ -51,15 +52,21 @@ class Pack:
     scorers: tuple[str, ...] = ()
 
 
+def extension_point(cls: Class) -> Class:
+    """Class decorator: let `register` accept subclasses of an interface that is defined outside `its.interfaces`."""
+    _interfaces[cls.__name__] = cls
+    return cls
+
+
 def register(cls: Class) -> Class:
-    """Class decorator: make a plugin known under its class name.
+    """Class decorator: make a component or a method known under its class name.
 
     Raises:
-        TypeError: the class is no finished plugin; the message says what to mend.
+        TypeError: the class is no finished plugin; the message says what to change.
     """
     where = f"{cls.__module__}.{cls.__qualname__}"
     if interface_of(cls) is None:
-        raise TypeError(f"{where} is not a plugin: subclass one of {', '.join(INTERFACES)}")
+        raise TypeError(f"{where} is not a plugin: subclass one of {', '.join(_interfaces)}")
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise TypeError(f"{where} can't be registered: it does not define {', '.join(missing)}")
     if cls.__name__.startswith("_") or "." in cls.__qualname__:
@@ -80,7 +87,7 @@ def register_pack(pack: Pack) -> None:
 
 def interface_of(cls: type) -> str | None:
     """Name of the interface that a class implements; None if it implements none."""
-    return next((name for name, interface in INTERFACES.items() if issubclass(cls, interface)), None)
+    return next((name for name, interface in _interfaces.items() if issubclass(cls, interface)), None)
 
 
 @cache
@@ -111,7 +118,7 @@ def load_modules(modules: Sequence[str]) -> None:
 
 def classes(interface: str | None = None) -> dict[str, type]:
     """Registered classes by name, of one interface or of all, sorted by interface and name."""
-    order = list(INTERFACES)
+    order = list(_interfaces)
     chosen = [c for c in _classes.values() if interface in (None, interface_of(c))]
     return {c.__name__: c for c in sorted(chosen, key=lambda c: (order.index(str(interface_of(c))), c.__name__))}
 

@@ -1,4 +1,4 @@
-"""`its plugins`: what is registered, where it comes from, and what failed to import."""
+"""`its plugins`: list registered classes, methods and packs, and plugins that failed to import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from its import registry
 from its.interfaces import INTERFACES
+from its.methods.classes import FIRST_PARTY
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,10 +17,15 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     registry.load_plugins()
     registry.load_modules(options.trust)
-    for interface in INTERFACES:
+    listed = {
+        interface: {name: (cls.__module__, registry.summary(cls)) for name, cls in registry.classes(interface).items()}
+        for interface in (*INTERFACES, "Method")
+    }
+    listed["Method"] |= FIRST_PARTY
+    for interface, classes in listed.items():
         print(interface)
-        for name, cls in registry.classes(interface).items():
-            print(f"  {name:20} {cls.__module__:32} {registry.summary(cls)}")
+        for name, (module, summary) in classes.items():
+            print(f"  {name:20} {module:32} {summary}")
     print("Packs of weights")
     for pack in registry.packs().values():
         print(f"  pack:{pack.name:15} {pack.folder.name:32} {pack.summary}")

@@ -84,8 +84,8 @@ class TextCache:
         """Forget everything."""
         self._known.clear()
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, ...)."""
+    def __call__(self, prompts: Sequence[str], device: torch.device) -> Tensor:
+        """b prompts -> (b, ...) on the device."""
         wanted = dict.fromkeys(prompts)
         if new := [p for p in wanted if p not in self._known]:
             # Cloned: a row of the batch would keep the memory of the whole batch.
@@ -93,7 +93,7 @@ class TextCache:
             self._known.update(zip(new, encoded, strict=True))
         for prompt in wanted:
             self._known[prompt] = self._known.pop(prompt)  # the most recently used are last
-        texts = torch.stack([self._known[p] for p in prompts])
+        texts = torch.stack([self._known[p] for p in prompts]).to(device)
         total = sum(text.nbytes for text in self._known.values())
         for prompt in list(self._known):
             if total <= self.max_bytes:

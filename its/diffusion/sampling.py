@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,9 +38,6 @@ class Interval:
 ROUNDING = 1e-9
 """Allowance for decimal shares in binary; far below the progress of one step."""
 
-Weights = Mapping[str, float | Tensor]
-"""lambda_m of each expert, by name: a number, or (b,) with one for each sample."""
-
 Runner = Callable[[Mapping[str, Estimator], Tensor, Tensor], Mapping[str, Tensor]]
 """How the experts that take part in a step are run: experts, z_t and t -> their estimates, by name."""
 
@@ -68,79 +67,69 @@ def denoise(
         scheduler: gives t and takes z_t to z_{t-1}.
         steps: length of the reverse process.
         run: how the experts of a step are run; `its.diffusion.graphs` has faster ways for GPUs.
-        on_step: called after each step, for progress.
-        part: the steps to walk, if not all of them, from latents as they are before the first of these. A scheduler
-            that keeps state from step to step can't walk in parts.
+        on_step: called after each step, for progress and for predictions of z_0.
+        part: the steps to take, if not all of them; `latents` are then those before the first of these.
+
+    Raises:
+        ValueError: `part` is given, but the scheduler's plans keep state from step to step.
     """
-    z = latents
-    timesteps = scheduler.timesteps(steps)
-    weights = [combiner.weights(index / steps) for index in range(steps)]
-    present = [_present(experts, lambdas, index / steps) for index, lambdas in enumerate(weights)]
-    t_device, weights = timesteps.to(z.device), _on_device(weights, z)  # once: the loop never waits for the device
+    plan = scheduler.plan(steps)
+    if part is not None and not plan.stateless:
+        raise ValueError(f"{type(scheduler).__name__} keeps state from step to step: only a whole process can be run")
+    present = [_present(experts, combiner.weights(index / steps), index / steps) for index in range(steps)]
+    z, t_device = latents, plan.timesteps.to(latents.device)  # once: the loop never waits for the device
     for index in range(steps) if part is None else part:
-        step = Step(index=index, steps=steps, timestep=int(timesteps[index]), weights=weights[index])
-        eps = run(present[index], z, t_device[index].expand(len(z)))
-        z = scheduler.step(combiner.combine(eps, z, step), index, z)
+        z_t = z
+        eps = combiner.combine(run(present[index], z_t, t_device[index].expand(len(z_t))), z_t, index / steps)
+        z = plan.step(eps, index, z_t)
         if on_step is not None:
-            on_step(step)
+            on_step(
+                Step(
+                    index=index,
+                    steps=steps,
+                    timestep=int(plan.timesteps[index]),
+                    experts=tuple(experts),
+                    ran=tuple(present[index]),
+                    clean=functools.partial(plan.predict_clean, eps, index, z_t),
+                )
+            )
     return z
 
 
-class Watched(Combiner):
-    """A combiner that remembers its last estimate, for the clean latents that it points to.
+class PerSample(Combiner):
+    """Applies to each sample of a batch its own combiner.
 
     Args:
-        combiner: whose estimates they are.
+        combiners: one for each sample; equal neighbours should be one object, since they are applied together.
     """
 
-    def __init__(self, combiner: Combiner) -> None:
-        self.combiner = combiner
-        self._last: tuple[int, Tensor, Tensor] | None = None
+    def __init__(self, combiners: Sequence[Combiner]) -> None:
+        self.combiners = combiners
+        groups = [list(group) for _, group in itertools.groupby(combiners, key=id)]
+        self._groups = [(group[0], len(group)) for group in groups]
 
-    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
-        """The combiner's."""
-        return self.combiner.weights(progress)
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """1 for each expert that any sample needs, else 0."""
+        tables = [combiner.weights(progress) for combiner, _ in self._groups]
+        return {name: float(any(table[name] != 0 for table in tables)) for name in tables[0]}
 
-    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
-        """The combiner's."""
-        eps = self.combiner.combine(estimates, latents, step)
-        self._last = step.index, latents, eps
-        return eps
-
-    def clean(self, scheduler: Scheduler) -> Tensor:
-        """What z_0 would be if the last estimate were right, (b, c, h, w).
-
-        z_t is linear in z_0 and the noise, so the scheduler's own `add_noise` says how much of each there is in it.
-        """
-        if self._last is None:
-            raise RuntimeError("nothing was estimated yet")
-        index, z, eps = self._last
-        one, zero = torch.ones_like(z[:1, :1, :1, :1]), torch.zeros_like(z[:1, :1, :1, :1])
-        signal, sigma = scheduler.add_noise(one, zero, index), scheduler.add_noise(zero, one, index)
-        return (z - sigma * eps) / signal
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+        """Each group of neighbours by its combiner, from the estimates of the experts that it needs."""
+        combined, first = [], 0
+        for combiner, size in self._groups:
+            rows, weights = slice(first, first + size), combiner.weights(progress)
+            own = {name: estimate[rows] for name, estimate in estimates.items() if weights[name] != 0}
+            combined.append(combiner.combine(own, latents[rows], progress))
+            first += size
+        return torch.cat(combined)
 
 
-def participates(weight: float | Tensor) -> bool:
-    """Whether an expert of this weight, a number or (b,) on the CPU, has to be run at all."""
-    return bool(weight.any()) if isinstance(weight, Tensor) else weight != 0
-
-
-def _present(experts: Mapping[str, Estimator | Interval], weights: Weights, progress: float) -> dict[str, Estimator]:
-    """Those who take part in a step."""
+def _present(
+    experts: Mapping[str, Estimator | Interval], weights: Mapping[str, float], progress: float
+) -> dict[str, Estimator]:
+    """The experts that run in a step."""
     return {
         name: expert.at(progress) if isinstance(expert, Interval) else expert
         for name, expert in experts.items()
-        if participates(weights[name])
+        if weights[name] != 0
     }
-
-
-def _on_device(weights: Sequence[Weights], latents: Tensor) -> list[Weights]:
-    """The weights of all steps, those that are tensors beside the latents, in one copy for each expert."""
-    moved: list[dict[str, float | Tensor]] = [dict(lambdas) for lambdas in weights]
-    for name in moved[0] if moved else ():
-        rows = {index: row for index, step in enumerate(moved) if isinstance(row := step[name], Tensor)}
-        if rows:
-            together = torch.stack(list(rows.values())).to(latents)
-            for index, row in zip(rows, together, strict=True):
-                moved[index][name] = row
-    return list(moved)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from its.diffusion.sampling import participates
 from its.interfaces import Step
 from its.methods.base import method_of
 
@@ -134,9 +133,8 @@ class Progress(Callback):
         if step.index == 0:
             self._first_step = now
         elif step.index == 1 and self._first_step is not None:
-            # Experts that join later will cost as much as those that run now.
-            running = sum(participates(weight) for weight in step.weights.values())
-            seconds = (now - self._first_step) * len(step.weights) / max(running, 1) * step.steps / batch
+            # Experts that join later take as long as those that run now.
+            seconds = (now - self._first_step) * len(step.experts) / max(len(step.ran), 1) * step.steps / batch
             if seconds > PATIENCE:
                 print(
                     f"its: on this CPU a sample takes about {seconds / 60:.0f} minutes. To look at the embedded pack "

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from its.evaluation.choosing import DEFAULT, chosen, found
-from its.evaluation.pruning import Pruned, check_prunes
+from its.evaluation.pruning import PruningRunner, check_prunes
 from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
@@ -36,14 +36,14 @@ class Judging:
         return self.keep is not None and self.keep.prune is not None
 
     def prune(self, method: Method, *, batch_size: int) -> None:
-        """Have the method stop samples early, if that is asked for.
+        """Let the method stop samples early, if `keep.prune` is set.
 
         Raises:
             UserError: it can't.
         """
         if self.keep is not None and self.keep.prune is not None:
             prunable = check_prunes(method)
-            method.make_carefully = Pruned(prunable, self.keep, self.scorers, batch_size)
+            method.run_batch = PruningRunner(prunable, self.keep, self.scorers, batch_size)
 
     def judge(self, run: Path, names: Collection[str], *, device: str) -> None:
         """Score and rank those samples of a run that are whole.

@@ -1,4 +1,4 @@
-"""The outside face of every method, and what all of them do alike: find and load the parts, make no row wait."""
+"""Base class of all methods: loads components, and turns sample specs into samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,44 +15,34 @@ from torch import nn
 from its.diffusion.guidance import GuidedExpert, TextCache
 from its.errors import UserError
 from its.interfaces import NoiseExpert, Part, Step, Vocoder
-from its.methods.careful import Careful
+from its.methods.batch_runner import BatchRunner
 from its.methods.sample import Sample
 from its.methods.sharing import shared
+from its.registry import extension_point
 from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
 
 
-class BatchRunner(Protocol):
-    """Makes samples of batches of specs, whatever happens on the way."""
-
-    def load(self) -> None:
-        """Load what is needed besides the method's weights. Called once, before the first batch.
-
-        Raises:
-            UserError: it can't be loaded.
-        """
-
-    def __call__(self, batch: list[SampleSpec], /) -> list[Sample]:
-        """Specs -> samples, one each."""
-
-
+@extension_point
 class Method(LightningModule, ABC):
-    """Turns batches of rows into samples. The constructor's arguments are the keys under `model` in a config.
+    """Makes samples of sample specs. The constructor's arguments are the keys under `model` in a config.
+
+    Subclasses write the constructor, `settings`, `length` and `make`, and extend `parts` and `check`.
 
     Attributes:
         experts: by the names that prompts, guidance scales and weights refer to.
-        fallback: pack of weights to take as a whole where the named ones can't be had; None for an error.
-        fallback_taken: why the fallback stands in for the weights that the config names; None if it doesn't.
-        provenance: which weights each component runs on, by its key. Filled by `find`.
-        stopped: why no more samples are to be made: they can't be written, or somebody said so; None to go on.
+        fallback: pack of weights to use if the named ones can't be found; None for an error.
+        fallback_taken: why the fallback is used; None if it is not.
+        provenance: the weights of each component, by its key. Filled by `find`.
+        stopped: why no more samples are to be made; None to go on.
         on_step: called after each step with the number of samples in the batch, for progress.
-        make_carefully: rows -> a sample each, whatever happens; what prunes samples early takes its place.
-        fixed_shapes: whether a batch has to be of the size of those before it, filled up where it is smaller.
+        run_batch: makes the samples of a batch, whatever fails.
+        fixed_shapes: whether all batches must have one size; smaller ones are filled up.
         needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
         has_latents: whether samples have latents that can be saved.
-        takes_files: whether a row may have a picture or sound of the user's own in the place of a prompt.
-        samples: folder of the samples' folders, for what has to outlive the process; None if nothing has to.
+        takes_files: whether specs may have pictures and sounds in the place of prompts.
+        samples: folder of the samples' folders, for checkpoints; None for none.
     """
 
     fixed_shapes = False
@@ -71,69 +61,76 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
-        self.make_carefully: BatchRunner = Careful(self)
+        self.run_batch = BatchRunner(self)
 
     @property
     def expert_names(self) -> list[str]:
-        """Who needs a prompt in every row."""
+        """Experts that need a prompt in every spec."""
         return list(self.experts)
 
-    @abstractmethod
     def parts(self) -> list[tuple[str, Part]]:
-        """Everything that may have weights, by its key in the config, each once."""
+        """All components that may have weights, each once, by their keys in the config. The default: the experts."""
+        return [(f"experts.{name}", expert) for name, expert in self.named_experts()]
 
-    @abstractmethod
     def check(self) -> None:
-        """Check that the components fit each other; they are found, and not yet downloaded.
+        """Check that the components fit each other. Called after they are found and before large downloads.
 
         Raises:
-            its.errors.UserError: they don't; the message names the key.
+            its.errors.UserError: they do not; the message names the key.
         """
 
     @abstractmethod
-    def settings(self, row: SampleSpec) -> dict[str, Any]:
-        """What people choose and a row's sample depends on, besides prompts, scales and seed; JSON-serialisable.
+    def settings(self, spec: SampleSpec) -> dict[str, Any]:
+        """Settings that a sample depends on besides experts, prompts, scales and seed; JSON-serialisable.
+
+        They are recorded in `sample.json` and are part of the sample's id.
 
         Raises:
-            its.errors.UserError: the row's settings make no sense.
+            its.errors.UserError: the spec's own settings are invalid.
         """
 
     @abstractmethod
-    def length(self, row: SampleSpec) -> str:
-        """How long making a row's sample takes, for messages, such as `100 steps`."""
+    def length(self, spec: SampleSpec) -> str:
+        """How much work a sample takes, for messages, such as `100 steps`."""
 
     @abstractmethod
-    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
-        """Rows that can share a batch -> a sample each. May raise anything: `predict_step` looks after the rows."""
+    def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
+        """Make a sample for each spec of a batch, in their order.
+
+        A sample must not depend on the others of its batch. Exceptions are handled by `run_batch`.
+
+        Args:
+            specs: with equal `batch_key`s.
+        """
 
     def roles(self) -> dict[str, str]:
-        """Whose prompt says how a sample looks, "visual", and whose how it sounds, "audio"; the first of each kind.
+        """Names of the first expert of each kind: "audio" for those with a spectrogram format, else "visual".
 
-        Experts with a format are sound's. A kind that has no expert has no role.
+        Its prompt says what a sample shows, or sounds like. A kind that has no expert is left out.
         """
         kinds = [("visual" if expert.format is None else "audio", name) for name, expert in self.named_experts()]
         return dict(reversed(kinds))
 
-    def batch_key(self, row: SampleSpec) -> str:
-        """Equal for rows that can share a batch."""
+    def batch_key(self, spec: SampleSpec) -> str:
+        """Equal for specs that can share a batch."""
         return ""
 
     def idle(self) -> set[str]:
-        """Keys of parts that no sample needs. They are found, but not loaded."""
+        """Keys of components that no sample needs. They are found, but not loaded."""
         return set()
 
     def release(self) -> None:
-        """Let go of device memory that is only kept for speed."""
+        """Free device memory that is only used for speed."""
 
     def find(self) -> list[Download]:
-        """Find all weights and check that the components fit each other, before anything large is downloaded.
+        """Find all weights and check that the components fit each other; only small files are downloaded.
 
         Returns:
             What has to be downloaded.
 
         Raises:
             its.weights.WeightsNotFound: with the component's key in front.
-            its.errors.UserError: components that don't fit, or weights of the wrong kind.
+            its.errors.UserError: components do not fit, or weights are of the wrong kind.
         """
         drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
         downloads = []
@@ -168,75 +165,96 @@ class Method(LightningModule, ABC):
                 part.load()
             except (UserError, torch.OutOfMemoryError):
                 raise
-            except (OSError, ValueError, KeyError, RuntimeError) as error:  # what libraries raise of damaged files
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
                 reason = " ".join(str(error).split())[:400]
                 raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
 
-    def definition(self, row: SampleSpec) -> dict[str, Any]:
-        """All that a row's sample depends on besides prompts, scales and seed, as JSON-serialisable values.
+    def definition(self, spec: SampleSpec) -> dict[str, Any]:
+        """Everything that a sample depends on besides prompts, scales and seed, as JSON-serialisable values.
 
-        `settings` is what people choose; it goes into `sample.json`. `weights` are named by what they are instead of
-        where. Valid after `find`.
+        `settings` are recorded in `sample.json`. `weights` are identified by content. Valid after `find`.
 
         Raises:
-            its.errors.UserError: the row's settings make no sense.
+            its.errors.UserError: the spec's own settings are invalid, or it has files that the method can't use.
         """
         weights = {key: content_of(record) for key, record in self.provenance.items()}
         settings: dict[str, Any] = {n: expert.describe(defining=True) for n, expert in self.named_experts()}
-        settings = {"experts": settings, **self.settings(row)}
-        if row.files:
-            settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in row.files.items()}
-        if row.files and not self.takes_files:
+        settings = {"experts": settings, **self.settings(spec)}
+        if spec.files:
+            settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in spec.files.items()}
+        if spec.files and not self.takes_files:
             raise UserError(
-                f"{row.source}: {', '.join(row.files)} is a file, but {type(self).__name__} makes everything from "
+                f"{spec.source}: {', '.join(spec.files)} is a file, but {type(self).__name__} makes everything from "
                 "prompts: give a prompt, or take method: Imprint"
             )
         return {"settings": settings, "weights": weights}
 
     def on_predict_start(self) -> None:
-        """Load what runs the batches: scorers that can't be loaded are known before anything is made."""
-        self.make_carefully.load()
+        """Load the batch runner's own weights, so that an error comes before the first sample."""
+        self.run_batch.load()
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
-        """Rows -> samples, one each. A row that can't be made gives a failed sample and never stops the others."""
-        return [] if self.stopped is not None else self.make_carefully(batch)
+        """Make a sample for each spec; none after the run was stopped."""
+        return [] if self.stopped is not None else self.run_batch(batch)
+
+    def make_in_float32(self, spec: SampleSpec) -> Sample:
+        """Make one sample in float32, with the loaded weights. May raise any exception."""
+        dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self.parts()]
+        self.release()
+        try:
+            for part, _ in dtypes:
+                part.float()
+            self.forget_texts()
+            with torch.autocast(self.device.type, enabled=False):
+                (sample,) = self.make([spec])
+            return sample
+        finally:
+            for part, dtype in dtypes:
+                part.to(dtype)
+            self.forget_texts()
+            self.release()
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether the run's precision is less than float32."""
+        return self._trainer is not None and str(self.trainer.precision) not in ("32-true", "64-true")
 
     @property
     def target(self) -> torch.device:
-        """The device of the run; before the predict loop begins, the module itself may not be there yet."""
+        """Device of the run; the module itself may be moved there only when the predict loop begins."""
         return self.device if self._trainer is None else self.trainer.strategy.root_device
 
     def named_experts(self) -> Iterator[tuple[str, NoiseExpert]]:
-        """The experts, as what they are; a ModuleDict only promises modules."""
+        """Names and experts. A ModuleDict's values have the type of any module."""
         for name, expert in self.experts.items():
             assert isinstance(expert, NoiseExpert)
             yield name, expert
 
-    def guided(self, name: str, expert: NoiseExpert, rows: Sequence[SampleSpec]) -> GuidedExpert:
-        """An expert with the rows' prompts and guidance scales."""
+    def guided(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert:
+        """An expert with the specs' prompts and guidance scales, which are on the method's device."""
         text = self._texts[name]
         return GuidedExpert(
             expert,
-            text=text([row.prompts[name] for row in rows]),
-            null_text=text([row.negative_prompts[name] for row in rows]),
-            scales=[row.guidance_scale[name] for row in rows],
+            text=text([spec.prompts[name] for spec in specs], self.device),
+            null_text=text([spec.negative_prompts[name] for spec in specs], self.device),
+            scales=[spec.guidance_scale[name] for spec in specs],
         )
 
     def forget_texts(self) -> None:
-        """Encode texts anew, since the weights changed their precision."""
+        """Clear the text caches, since the weights' precision changed."""
         for cache in self._texts.values():
             cache.clear()
 
     def report(self, samples: int) -> Callable[[Step], None] | None:
-        """What tells the progress bar of each step of a batch of so many samples."""
+        """A callback that reports each step of a batch of so many samples to `on_step`; None without one."""
         on_step = self.on_step
         return None if on_step is None else lambda step: on_step(step, samples)
 
 
 @contextmanager
 def _keyed(key: str) -> Iterator[None]:
-    """Put a component's key in front of what is wrong with it."""
+    """Prefix errors with a component's key."""
     try:
         yield
     except WeightsNotFound as missing:
@@ -246,10 +264,10 @@ def _keyed(key: str) -> Iterator[None]:
 
 
 def method_of(module: LightningModule) -> Method:
-    """The module as what it is; Lightning's hooks only promise a LightningModule.
+    """Narrow a LightningModule, which Lightning's hooks get, to a Method.
 
     Raises:
-        TypeError: it is another.
+        TypeError: it is another module.
     """
     if not isinstance(module, Method):
         raise TypeError(f"expected a Method, got {type(module).__name__}")

@@ -1,38 +1,49 @@
-"""The methods that configs can name: ours, and imported subclasses of `Method`."""
+"""Find methods by the names that configs use. Methods import Lightning, so a module is imported when it is needed."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from importlib import import_module
+from typing import TYPE_CHECKING
 
+from its import registry
 from its.errors import UserError, by_nearness, nearest
-from its.methods.base import Method
+
+if TYPE_CHECKING:
+    from its.methods.base import Method
 
 DEFAULT = "MultimodalDenoising"
 
-_MODULES = {
-    "MultimodalDenoising": "its.methods.denoising",
-    "Imprint": "its.methods.imprint",
-    "ScoreDistillation": "its.methods.score_distillation.method",
+FIRST_PARTY = {
+    "MultimodalDenoising": (
+        "its.methods.denoising",
+        "Experts of one latent space denoise one canvas together: the paper's main method.",
+    ),
+    "Imprint": (
+        "its.methods.imprint",
+        "Makes a picture and a spectrogram separately, and imprints the one on the other (Appendix A.1 of the paper).",
+    ),
+    "ScoreDistillation": (
+        "its.methods.score_distillation.method",
+        "Optimises an implicit image with the score distillation gradients of every expert (Eq. 7 of the paper).",
+    ),
 }
-"""Of this package's own methods."""
+"""Module and summary of this package's own methods."""
 
 
 def method_class(name: str) -> type[Method]:
-    """The method of this name: ours, or a subclass of `Method` in a module that was imported.
+    """The method of this name: one of this package, or a registered one.
 
     Raises:
-        UserError: there is none; the message names those that there are.
+        UserError: there is none; the message lists the names.
     """
-    if name in _MODULES:
-        found: type[Method] = getattr(import_module(_MODULES[name]), name)
-        return found
-    known = {cls.__name__: cls for cls in _subclasses(Method)}  # type: ignore[type-abstract]  # abstract ones are left out
-    if name in known:
-        return known[name]
-    names = [*_MODULES, *known]
-    raise UserError(f"method is {name!r}; there are: {', '.join(by_nearness(name, names))}.{nearest(name, names)}")
+    if name in FIRST_PARTY:
+        import_module(FIRST_PARTY[name][0])
+    known = registry.classes("Method")
+    if name not in known:
+        names = [*FIRST_PARTY, *(other for other in known if other not in FIRST_PARTY)]
+        raise UserError(f"method is {name!r}; there are: {', '.join(by_nearness(name, names))}.{nearest(name, names)}")
+    return known[name]
 
 
 def settings_of(name: str) -> list[str]:
@@ -42,10 +53,3 @@ def settings_of(name: str) -> list[str]:
         UserError: as `method_class`.
     """
     return list(inspect.signature(method_class(name)).parameters)
-
-
-def _subclasses(cls: type[Method]) -> Iterator[type[Method]]:
-    for sub in cls.__subclasses__():
-        if not inspect.isabstract(sub):
-            yield sub
-        yield from _subclasses(sub)

@@ -13,20 +13,22 @@ from torch import Tensor
 from its.diffusion.graphs import Graphed, SideBySide
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.noise import generators, initial_noise
-from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, in_turn, participates
+from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, in_turn
 from its.errors import UserError
-from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
+from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
 from its.methods.base import Method
 from its.methods.decoding import Decoding
-from its.methods.finishing import Clock, Finishing
+from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
+from its.registry import register
 from its.specs.spec import SampleSpec
-from its.specs.sweep import Process, batch_key, joined
+from its.specs.sweep import Process, process_of_batch
 
 
+@register
 class MultimodalDenoising(Method):
-    """Puts the parts together and turns a batch of rows into samples: the composition root, and nothing more."""
+    """Experts of one latent space denoise one canvas together: the paper's main method."""
 
     def __init__(
         self,
@@ -48,8 +50,8 @@ class MultimodalDenoising(Method):
         fallback: str | None = None,
     ) -> None:
         """Args:
-        experts: who denoises, by names that prompts, guidance scales and weights refer to.
-        combiner: makes one noise estimate of theirs.
+        experts: by the names that prompts, guidance scales and weights refer to.
+        combiner: combines their noise estimates.
         scheduler: of the reverse process, the same for all.
         vocoder: plays the spectrogram.
         codec: decodes the latents; by default the ones that the experts bring.
@@ -73,7 +75,7 @@ class MultimodalDenoising(Method):
         self.process.check()
         fit.check_combiner(self.process, list(experts), canvas)
         self.decoding = Decoding(experts, codec)
-        self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
+        self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
         self.guidance_interval = guidance_interval
@@ -86,23 +88,26 @@ class MultimodalDenoising(Method):
 
     def parts(self) -> list[tuple[str, Part]]:
         """Experts, codecs, vocoder and colorizer."""
-        experts: list[tuple[str, Part]] = [(f"experts.{name}", expert) for name, expert in self.named_experts()]
-        return [*experts, *self.decoding.parts(), *self.finishing.parts()]
+        return [*super().parts(), *self.decoding.parts(), *self.post_process.parts()]
 
     def check(self) -> None:
-        """Latent spaces, noise schedules, canvas, codec and vocoder fit each other."""
-        vocoder, experts = self.finishing.vocoder, dict(self.named_experts())
+        """Check latent spaces, noise schedules, canvas, codec and vocoder.
+
+        Raises:
+            UserError: they do not fit each other.
+        """
+        vocoder, experts = self.post_process.vocoder, dict(self.named_experts())
         fit.check_latent_spaces(experts)
         fit.check_codecs(experts, self.decoding.codecs())
         fit.check_schedule(experts, self.process.scheduler, dict.fromkeys(experts, self.process.steps))
         fit.check_formats(experts=experts, vocoder=vocoder)
         fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
         fit.check_parts(self.parts(), canvas=self.canvas, steps=self.process.steps)
-        fit.check_color(colorizer=self.finishing.colorizer, experts=experts)
+        fit.check_color(colorizer=self.post_process.colorizer, experts=experts)
         self.decoding.join()
 
     def idle(self) -> set[str]:
-        """Experts whose weight is 0 in the process of every row whose `definition` was asked for."""
+        """Experts that run in no step of any process: the config's own, and those of specs seen by `definition`."""
         processes = (self.process, *self._processes.values())
         used = {name for process in processes for name in process.participants()}
         return {f"experts.{name}" for name in self.experts if name not in used}
@@ -114,124 +119,127 @@ class MultimodalDenoising(Method):
         self._speed_up()
 
     def release(self) -> None:
-        """Let go of CUDA graphs."""
+        """Free CUDA graphs."""
         if isinstance(self._run, Graphed):
             self._run.clear()
 
-    def settings(self, row: SampleSpec) -> dict[str, Any]:
+    def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
-        process, finishing = self.process_of(row), self.finishing
+        process, post = self.process_of(spec), self.post_process
         return {
             "method": "multimodal denoising",
             "combiner": process.combiner.describe(),
             "scheduler": process.scheduler.describe(),
-            "vocoder": finishing.vocoder.describe(defining=True),
-            "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
+            "vocoder": post.vocoder.describe(defining=True),
+            "colorizer": post.coloring(spec, spec.prompts[self.decoding.picture_expert]),
             "steps": process.steps,
             "canvas": list(self.canvas),
-            "trim": finishing.trim,
+            "trim": post.trim,
             "noise_dtype": self.noise_dtype,
             **({} if self.guidance_interval is None else {"guidance_interval": list(self.guidance_interval)}),
         }
 
-    def length(self, row: SampleSpec) -> str:
+    def length(self, spec: SampleSpec) -> str:
         """Steps of the reverse process."""
-        return f"{self.process_of(row).steps} steps"
+        return f"{self.process_of(spec).steps} steps"
 
-    def batch_key(self, row: SampleSpec) -> str:
-        """Rows that differ in the settings of a weighted sum alone go together."""
-        return batch_key(self.process_of(row))
+    def batch_key(self, spec: SampleSpec) -> str:
+        """Specs of equal schedulers and steps can share a batch; their combiners may differ."""
+        return self.process_of(spec).batch_key
 
-    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
-        """Noise, texts, joint denoising, decoding, and the rest of it."""
+    def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
+        """Draw noise, denoise jointly, decode, vocode and colour."""
         clock = Clock(self.device)
-        sources, noise = self.noise(rows)
-        return self.finish(rows, self.walk(rows, noise, clock=clock), sources=sources, clock=clock)
+        sources, noise = self.noise(specs)
+        return self.finish(specs, self.walk(specs, noise, clock=clock), sources=sources, clock=clock)
 
     def finish(
-        self, rows: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
+        self, specs: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
     ) -> list[Sample]:
         """Clean latents (b, c, h, w) -> whole samples."""
         with clock("decode"):
             picture, spectrogram = self.decoding(latents)
-        return self.finishing(
-            rows,
+        return self.post_process(
+            specs,
             latents=latents,
             picture=picture,
             spectrogram=spectrogram,
-            prompts=[row.prompts[self.decoding.picture_expert] for row in rows],
+            prompts=[spec.prompts[self.decoding.picture_expert] for spec in specs],
             sources=sources,
             clock=clock,
         )
 
-    def noise(self, rows: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
-        """Each row's own generator, and z_T drawn from it, (b, c, h, w)."""
-        sources = generators([row.seed for row in rows])
+    def noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
+        """Each spec's own generator, and z_T drawn from it, (b, c, h, w)."""
+        sources = generators([spec.seed for spec in specs])
         shape = self.decoding.sound.latent_shape(self.canvas)
         drawn = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
         return sources, drawn.to(self.device)
 
     def walk(
         self,
-        rows: Sequence[SampleSpec],
+        specs: Sequence[SampleSpec],
         latents: Tensor,
         *,
         clock: Clock,
         part: range | None = None,
-        watch: Callable[[Combiner], Combiner] | None = None,
+        on_step: Callable[[Step], None] | None = None,
     ) -> Tensor:
-        """Latents of rows that share a batch -> as they are after the process, or after a part of it.
+        """Denoise the latents of specs that share a batch.
 
         Args:
-            rows: whose prompts and settings.
-            latents: (b, c, h, w), as they are before it.
+            specs: give prompts and settings.
+            latents: (b, c, h, w), before the process or the part.
             clock: times it.
-            part: steps of it.
-            watch: wraps the combiner, to look at its estimates.
+            part: steps of the process; by default all.
+            on_step: called after each step; by default the progress callback.
+
+        Returns:
+            Latents (b, c, h, w) after it.
         """
-        process = joined([self.process_of(row) for row in rows])
+        process = process_of_batch([self.process_of(spec) for spec in specs])
         with clock("text"):
             needed = process.participants()
             experts = {
-                name: self._estimator(name, expert, rows) for name, expert in self.named_experts() if name in needed
+                name: self._estimator(name, expert, specs) for name, expert in self.named_experts() if name in needed
             }
         with clock("denoise"):
             return denoise(
                 latents,
                 experts=experts,
-                combiner=process.combiner if watch is None else watch(process.combiner),
+                combiner=process.combiner,
                 scheduler=process.scheduler,
                 steps=process.steps,
                 run=self._run,
-                on_step=self.report(len(rows)),
+                on_step=on_step or self.report(len(specs)),
                 part=part,
             )
 
-    def evaluations(self, row: SampleSpec, part: range) -> int:
-        """How often networks are run for a row in some steps: twice for each expert that is guided, else once."""
-        process = self.process_of(row)
+    def evaluations(self, spec: SampleSpec, part: range) -> int:
+        """Number of network evaluations for a spec in some steps: two for each guided expert, else one."""
+        process = self.process_of(spec)
         begin, end = self.guidance_interval or (0.0, 1.0)
         count = 0
         for index in part:
             progress = index / process.steps
             guided = begin <= progress + ROUNDING < end or self.guidance_interval is None
             for name, weight in process.combiner.weights(progress).items():
-                if participates(weight):
-                    count += 2 if guided and row.guidance_scale[name] != 1 else 1
+                if weight != 0:
+                    count += 2 if guided and spec.guidance_scale[name] != 1 else 1
         return count
 
-    def _estimator(self, name: str, expert: NoiseExpert, rows: Sequence[SampleSpec]) -> GuidedExpert | Interval:
-        guided = self.guided(name, expert, rows)
+    def _estimator(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert | Interval:
+        guided = self.guided(name, expert, specs)
         if self.guidance_interval is None:
             return guided
         begin, end = self.guidance_interval
         return Interval(inside=guided, outside=guided.unguided(), begin=begin, end=end)
 
     def _speed_up(self) -> None:
-        """Compile, and choose how the experts of a step are run.
+        """Compile networks, and choose how the experts of a step are run.
 
         Raises:
-            UserError: what is asked for needs a GPU.
+            UserError: `cuda_graph` or `streams` is set without a GPU.
         """
         for name in ("cuda_graph", "streams"):
             if getattr(self, name) and self.target.type != "cuda":
@@ -245,13 +253,13 @@ class MultimodalDenoising(Method):
                 kind = type(expert).__name__
                 warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 
-    def process_of(self, row: SampleSpec) -> Process:
-        """The process with the row's settings, always the same object for the same settings."""
-        if not row.settings:
+    def process_of(self, spec: SampleSpec) -> Process:
+        """The process with the spec's settings; one object for equal settings."""
+        if not spec.settings:
             return self.process
-        key = json.dumps(dict(row.settings), sort_keys=True)
+        key = json.dumps(dict(spec.settings), sort_keys=True)
         if key not in self._processes:
-            changed = self.process.changed(row.settings)
+            changed = self.process.changed(spec.settings)
             changed.check()
             fit.check_combiner(changed, self.expert_names, self.canvas)
             self._processes[key] = changed

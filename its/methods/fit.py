@@ -55,15 +55,15 @@ def check_codecs(experts: Mapping[str, NoiseExpert], codecs: Mapping[str, Latent
 def check_schedule(experts: Mapping[str, NoiseExpert], scheduler: Scheduler, steps: Mapping[str, int]) -> None:
     """The scheduler has the noise schedule that each expert was trained with; they are found.
 
-    z_t is linear in z_0 and the noise, so the scheduler's own `add_noise` gives the share of each at every step.
+    z_t is linear in z_0 and the noise, so the plan's own `add_noise` gives the share of each at every step.
     """
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     for name, expert in experts.items():
-        alphas = expert.alphas()
-        for index, timestep in enumerate(scheduler.timesteps(steps[name]).tolist()):
+        alphas, plan = expert.alphas(), scheduler.plan(steps[name])
+        for index, timestep in enumerate(plan.timesteps.tolist()):
             known = timestep < len(alphas)
             trained = float(alphas[timestep]) ** 0.5 if known else float("nan")
-            signal, sigma = (float(scheduler.add_noise(*x, index)) for x in ((one, zero), (zero, one)))
+            signal, sigma = (float(plan.add_noise(*x, index)) for x in ((one, zero), (zero, one)))
             if not abs(signal - trained) < SCHEDULE_TOLERANCE or abs(signal**2 + sigma**2 - 1) > SCHEDULE_TOLERANCE:
                 raise UserError(
                     f"model.scheduler {type(scheduler).__name__} has another noise schedule than model.experts.{name} "

@@ -18,11 +18,12 @@ from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, 
 from its.methods import fit
 from its.methods.base import Method
 from its.methods.decoding import Decoding
-from its.methods.finishing import Clock, Finishing
+from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
+from its.registry import register
 from its.specs.media import read_picture, read_sound
 from its.specs.spec import SampleSpec
-from its.specs.sweep import changed
+from its.specs.sweep import changed, check_plan
 
 
 def imprint(spectrogram: Tensor, picture: Tensor, *, rho: float | Tensor, silence: float) -> Tensor:
@@ -55,20 +56,17 @@ class _Process:
         return json.dumps([self.scheduler.describe(), dict(self.steps)], sort_keys=True, default=str)
 
     def check(self) -> None:
-        """Raises UserError: a number makes no sense."""
+        """Raises UserError: a number is out of range."""
         if not 0 <= self.rho <= 1:
             raise UserError(f"model.rho is {self.rho:g}; expected 0 (the spectrogram alone) to 1 (black stays silent)")
         for name, steps in self.steps.items():
             if steps < 1:
                 raise UserError(f"model.steps of {name} is {steps}; expected 1 or more")
-            try:
-                self.scheduler.timesteps(steps)
-            except ValueError as error:
-                raise UserError(f"steps: {type(self.scheduler).__name__}: {error}") from None
+            check_plan(self.scheduler, steps)
 
 
-class _Alone(Combiner):
-    """One expert by itself."""
+class _Single(Combiner):
+    """The estimate of one expert."""
 
     def __init__(self, expert: str) -> None:
         self.expert = expert
@@ -77,10 +75,11 @@ class _Alone(Combiner):
         return {self.expert: 1.0}
 
 
+@register
 class Imprint(Method):
-    """Makes a picture and a spectrogram apart from each other, and imprints the one on the other.
+    """Makes a picture and a spectrogram separately, and imprints the one on the other (Appendix A.1 of the paper).
 
-    Either may be a file of the user's own instead: see `its.specs.media`.
+    Either may be a file instead: see `its.specs.media`.
     """
 
     has_latents = False
@@ -122,23 +121,22 @@ class Imprint(Method):
         self.process = _Process(scheduler=scheduler, steps=each, rho=rho)
         self.process.check()
         self.decoding = Decoding(experts, codec)
-        self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
+        self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
 
     def parts(self) -> list[tuple[str, Part]]:
         """Experts, codecs, vocoder and colorizer."""
-        experts: list[tuple[str, Part]] = [(f"experts.{name}", expert) for name, expert in self.named_experts()]
-        return [*experts, *self.decoding.parts(), *self.finishing.parts()]
+        return [*super().parts(), *self.decoding.parts(), *self.post_process.parts()]
 
     def check(self) -> None:
         """The canvas suits the codecs and the vocoder, and the vocoder plays what the expert draws."""
         fit.check_codecs(dict(self.named_experts()), self.decoding.codecs())
         fit.check_schedule(dict(self.named_experts()), self.process.scheduler, self.process.steps)
-        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.finishing.vocoder)
-        fit.check_color(colorizer=self.finishing.colorizer, experts=dict(self.named_experts()))
+        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.post_process.vocoder)
+        fit.check_color(colorizer=self.post_process.colorizer, experts=dict(self.named_experts()))
         for codec in (self.decoding.picture, self.decoding.sound):
-            fit.check_canvas_for(self.canvas, codec, self.finishing.vocoder)
+            fit.check_canvas_for(self.canvas, codec, self.post_process.vocoder)
         fit.check_parts(self.parts(), canvas=self.canvas, steps=max(self.process.steps.values()))
         self.decoding.join()
 
@@ -147,98 +145,100 @@ class Imprint(Method):
         super().configure_model()
         self.decoding.join(loaded=True)
 
-    def settings(self, row: SampleSpec) -> dict[str, Any]:
+    def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
-        process, finishing = self._process_of(row), self.finishing
-        for name, file in row.files.items():
+        process, post = self._process_of(spec), self.post_process
+        for name, file in spec.files.items():
             if file.kind != (kind := "image" if name == self.decoding.picture_expert else "audio"):
-                raise UserError(f"{row.source}: in the place of {name} goes {{{kind}: FILE}}, got {{{file.kind}: ...}}")
+                raise UserError(
+                    f"{spec.source}: in the place of {name} goes {{{kind}: FILE}}, got {{{file.kind}: ...}}"
+                )
         return {
             "method": "imprint",
             "rho": process.rho,
             "scheduler": process.scheduler.describe(),
-            "vocoder": finishing.vocoder.describe(defining=True),
-            "colorizer": finishing.coloring(row, row.prompts[self.decoding.picture_expert]),
+            "vocoder": post.vocoder.describe(defining=True),
+            "colorizer": post.coloring(spec, spec.prompts[self.decoding.picture_expert]),
             "steps": dict(process.steps),
             "canvas": list(self.canvas),
-            "trim": finishing.trim,
+            "trim": post.trim,
             "noise_dtype": self.noise_dtype,
         }
 
-    def length(self, row: SampleSpec) -> str:
+    def length(self, spec: SampleSpec) -> str:
         """Steps of both processes."""
-        return " and ".join(f"{steps} steps of {name}" for name, steps in self._process_of(row).steps.items())
+        return " and ".join(f"{steps} steps of {name}" for name, steps in self._process_of(spec).steps.items())
 
-    def batch_key(self, row: SampleSpec) -> str:
-        """Rows of other rho go together, those of other steps or with files in other places don't."""
-        return f"{self._process_of(row).key} {sorted(row.files)}"
+    def batch_key(self, spec: SampleSpec) -> str:
+        """Specs of equal scheduler and steps, with files for the same experts, can share a batch; rho may differ."""
+        return f"{self._process_of(spec).key} {sorted(spec.files)}"
 
-    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
-        """Picture, spectrogram, imprint, and the rest of it."""
+    def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
+        """Make picture, spectrogram and imprint, then vocode and colour."""
         clock = Clock(self.device)
-        sources = generators([row.seed for row in rows])
-        rho = torch.tensor([self._process_of(row).rho for row in rows], device=self.device)
+        sources = generators([spec.seed for spec in specs])
+        rho = torch.tensor([self._process_of(spec).rho for spec in specs], device=self.device)
         seen = self.decoding.picture_expert
         with clock("picture"):
-            x_img = self._draw(seen, rows, sources)
+            x_img = self._draw(seen, specs, sources)
         with clock("spectrogram"):
-            x_spec = self._draw(self.decoding.sound_expert, rows, sources)
+            x_spec = self._draw(self.decoding.sound_expert, specs, sources)
         x = imprint(x_spec, x_img, rho=rearrange(rho, "b -> b 1 1 1"), silence=self.decoding.format.silence)
-        return self.finishing(
-            rows,
+        return self.post_process(
+            specs,
             latents=None,
             picture=x,
             spectrogram=self.decoding.format.sounding(x),
-            prompts=[row.prompts[seen] for row in rows],
+            prompts=[spec.prompts[seen] for spec in specs],
             sources=sources,
             clock=clock,
         )
 
-    def _draw(self, name: str, rows: Sequence[SampleSpec], sources: Sequence[torch.Generator]) -> Tensor:
-        """(b, 3, H, W) in [0, 1]: what one expert makes of the rows alone, or what is in the rows' files."""
+    def _draw(self, name: str, specs: Sequence[SampleSpec], sources: Sequence[torch.Generator]) -> Tensor:
+        """(b, 3, H, W) in [0, 1]: pictures made by one expert, or read from the specs' files."""
         codec = self.decoding.picture if name == self.decoding.picture_expert else self.decoding.sound
-        # Also where a file needs none: the other expert's noise is that of its seed in any case.
+        # Drawn even if a file makes it unnecessary, so that the other expert's noise depends on the seed alone.
         noise = initial_noise(sources, codec.latent_shape(self.canvas), dtype=getattr(torch, self.noise_dtype))
-        if name in rows[0].files:
-            return torch.stack([self._read(name, row) for row in rows]).to(self.device)
-        process = self._process_of(rows[0])
+        if name in specs[0].files:
+            return torch.stack([self._read(name, spec) for spec in specs]).to(self.device)
+        process = self._process_of(specs[0])
         latents = denoise(
             noise.to(self.device),
-            experts={name: self.guided(name, self._expert(name), rows)},
-            combiner=_Alone(name),
+            experts={name: self.guided(name, self._expert(name), specs)},
+            combiner=_Single(name),
             scheduler=process.scheduler,
             steps=process.steps[name],
-            on_step=self._reporter(name, rows),
+            on_step=self._reporter(name, specs),
         )
         return codec.decode(latents).float()
 
-    def _read(self, name: str, row: SampleSpec) -> Tensor:
+    def _read(self, name: str, spec: SampleSpec) -> Tensor:
         """(3, H, W) in [0, 1]."""
-        file = row.files[name]
+        file = spec.files[name]
         if file.kind == "image":
             return read_picture(file, self.canvas)
-        return read_sound(file, self.finishing.vocoder.format, self.canvas[1])
+        return read_sound(file, self.post_process.vocoder.format, self.canvas[1])
 
-    def _reporter(self, name: str, rows: Sequence[SampleSpec]) -> Callable[[Step], None] | None:
-        """Both processes are one to the progress bar."""
-        tell = self.report(len(rows))
-        if tell is None:
+    def _reporter(self, name: str, specs: Sequence[SampleSpec]) -> Callable[[Step], None] | None:
+        """A callback that reports both processes as one."""
+        report = self.report(len(specs))
+        if report is None:
             return None
-        lengths = {n: s for n, s in self._process_of(rows[0]).steps.items() if n not in rows[0].files}
+        lengths = {n: s for n, s in self._process_of(specs[0]).steps.items() if n not in specs[0].files}
         order = [self.decoding.picture_expert, self.decoding.sound_expert]
         before = sum(lengths.get(earlier, 0) for earlier in order[: order.index(name)])
         total = sum(lengths.values())
-        return lambda step: tell(replace(step, index=before + step.index, steps=total))
+        return lambda step: report(replace(step, index=before + step.index, steps=total))
 
     def _expert(self, name: str) -> NoiseExpert:
         return dict(self.named_experts())[name]
 
-    def _process_of(self, row: SampleSpec) -> _Process:
-        """The process with the row's settings."""
-        if not row.settings:
+    def _process_of(self, spec: SampleSpec) -> _Process:
+        """The process with the spec's settings."""
+        if not spec.settings:
             return self.process
         own = self.process
-        parts = changed({"scheduler": own.scheduler, "steps": own.steps, "rho": own.rho}, row.settings)
+        parts = changed({"scheduler": own.scheduler, "steps": own.steps, "rho": own.rho}, spec.settings)
         if not isinstance(parts["steps"], Mapping):
             parts["steps"] = dict.fromkeys(own.steps, parts["steps"])
         process = _Process(**parts)

@@ -83,21 +83,21 @@ class SampleWriter(BasePredictionWriter):
             write_sample(self.samples / record["id"], sample, record, self.save, metadata=self.metadata)
 
     def _record(self, sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
-        row = sample.row
+        spec = sample.spec
         precision = sample.precision or precision
         return {
-            "id": row.id,
-            "prompts": dict(row.prompts),
-            "negative_prompts": dict(row.negative_prompts),
-            "seed": row.seed,
+            "id": spec.id,
+            "prompts": dict(spec.prompts),
+            "negative_prompts": dict(spec.negative_prompts),
+            "seed": spec.seed,
             "roles": method.roles(),
             "settings": {
-                "guidance_scale": dict(row.guidance_scale),
-                **row.definition["settings"],
+                "guidance_scale": dict(spec.guidance_scale),
+                **spec.definition["settings"],
                 "precision": precision,
                 "device": method.device.type,
             },
-            "config": config_of(row, self.config, precision=precision),
+            "config": config_of(spec, self.config, precision=precision),
             "format": _format(method),
             "weights": method.provenance,
             "fallback": method.fallback_taken,

@@ -1,4 +1,4 @@
-"""One run over a grid of settings: what a point of the grid changes in the parts, and what may share a batch.
+"""Sweeps: change settings of components, and decide which samples can share a batch.
 
 A setting is named as in the config: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
 """
@@ -9,30 +9,27 @@ import copy
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from its.diffusion.sampling import participates
+from its.diffusion.sampling import PerSample
 from its.errors import UserError, nearest
 from its.instantiate import construct, instantiate
-from its.interfaces import INTERFACES, Combiner, Plugin, Scheduler, Step
+from its.interfaces import INTERFACES, Combiner, Plugin, Scheduler
 
 OWN_KEYS = ("steps", "scheduler", "combiner")
-"""What a sweep of the main method can change besides a row's `guidance_scale` and `negative_prompts`."""
+"""Keys that a sweep of the main method can change, besides `guidance_scale` and `negative_prompts`."""
 
 
 def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a method does, with some settings changed.
+    """The components and numbers of a method with some settings changed.
 
     Args:
         parts: by key: plugins, numbers, and numbers by name.
         settings: by key, such as `steps`, `scheduler.spacing`, `steps.visual`.
 
     Raises:
-        UserError: a key or a value that makes no sense.
+        UserError: there is no such setting, or it can't have this value.
     """
     parts = dict(parts)
     for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
@@ -56,7 +53,7 @@ def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A reverse process: what experts' estimates go through."""
+    """A reverse process: combiner, scheduler and number of steps."""
 
     combiner: Combiner
     scheduler: Scheduler
@@ -66,72 +63,54 @@ class Process:
         """The process with some settings changed.
 
         Raises:
-            UserError: a key or a value that makes no sense.
+            UserError: there is no such setting, or it can't have this value.
         """
         return Process(**changed({name: getattr(self, name) for name in OWN_KEYS}, settings))
 
     def check(self) -> None:
-        """Try the scheduler's timesteps.
+        """Check that the scheduler has a plan of so many steps.
 
         Raises:
-            UserError: it has no process of so many steps.
+            UserError: it has none.
         """
         if self.steps < 1:
             raise UserError(f"model.steps is {self.steps}; expected 1 or more")
-        try:
-            self.scheduler.timesteps(self.steps)
-        except ValueError as error:
-            raise UserError(f"steps: {type(self.scheduler).__name__}: {error}") from None
+        check_plan(self.scheduler, self.steps)
 
     def participants(self) -> set[str]:
-        """Experts whose weight is not 0 all along."""
+        """Experts that run in at least one step."""
         tables = [self.combiner.weights(index / self.steps) for index in range(self.steps)]
-        return {name for table in tables for name, weight in table.items() if participates(weight)}
+        return {name for table in tables for name, weight in table.items() if weight != 0}
 
     @property
-    def shares_batches(self) -> bool:
-        """Whether processes that differ in their combiner's settings alone can go through one loop."""
-        return type(self.combiner).combine is Combiner.combine
+    def batch_key(self) -> str:
+        """Equal for processes whose samples can share a batch: combiners may differ, timesteps may not."""
+        described = {"scheduler": self.scheduler.describe(), "steps": self.steps}
+        return json.dumps(described, sort_keys=True, default=str)
 
 
-def batch_key(process: Process) -> str:
-    """Equal for processes whose samples can share a batch."""
-    described = {"scheduler": process.scheduler.describe(), "steps": process.steps}
-    described["combiner"] = type(process.combiner).__name__ if process.shares_batches else process.combiner.describe()
-    return json.dumps(described, sort_keys=True, default=str)
-
-
-def joined(processes: Sequence[Process]) -> Process:
-    """One process for a batch, whose weights are each sample's own.
+def process_of_batch(processes: Sequence[Process]) -> Process:
+    """One process for a batch, in which each sample keeps its own combiner.
 
     Args:
         processes: of the samples, with equal `batch_key`s.
     """
     first = processes[0]
-    if all(process is first for process in processes):
+    if all(process.combiner is first.combiner for process in processes):
         return first
-    each = PerSample([process.combiner for process in processes])
-    return Process(combiner=each, scheduler=first.scheduler, steps=first.steps)
+    return replace(first, combiner=PerSample([process.combiner for process in processes]))
 
 
-class PerSample(Combiner):
-    """Weighted sums of one kind with other settings for each sample of a batch."""
+def check_plan(scheduler: Scheduler, steps: int) -> None:
+    """Check that a scheduler has a plan of so many steps.
 
-    def __init__(self, combiners: Sequence[Combiner]) -> None:
-        self.combiners = combiners
-
-    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
-        """A number where all samples agree, else (b,)."""
-        tables = [combiner.weights(progress) for combiner in self.combiners]
-        columns = {name: [float(table[name]) for table in tables] for name in tables[0]}
-        return {
-            name: column[0] if len(set(column)) == 1 else torch.tensor(column, dtype=torch.float32, device="cpu")
-            for name, column in columns.items()
-        }
-
-    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
-        """The weighted sum."""
-        return super().combine(estimates, latents, step)
+    Raises:
+        UserError: it has none.
+    """
+    try:
+        scheduler.plan(steps)
+    except ValueError as error:
+        raise UserError(f"steps: {type(scheduler).__name__}: {error}") from None
 
 
 def _entry(mapping: Mapping[str, Any], name: str, key: str) -> Any:

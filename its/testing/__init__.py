@@ -53,14 +53,14 @@ def check_plugin(cls: type, folder: Path) -> None:
     checks: dict[str, Callable[[], None]] = {
         "NoiseExpert": lambda: check_expert(_example(cls, folder)),
         "Combiner": lambda: check_combiner(_example(cls, NAMES), NAMES),
-        "Scheduler": lambda: check_scheduler(cls()),
+        "Scheduler": lambda: check_scheduler(_example(cls)),
         "Vocoder": lambda: check_vocoder(_example(cls, folder)),
         "Colorizer": lambda: check_colorizer(_example(cls, folder)),
         "LatentCodec": lambda: check_codec(_example(cls, folder)),
         "Scorer": lambda: check_scorer(_example(cls, folder)),
     }
     interface = interface_of(cls)
-    if interface is None:
+    if interface not in checks:
         raise AssertionError(f"{cls.__name__} is no plugin: it implements none of {', '.join(checks)}")
     checks[interface]()
 
@@ -240,5 +240,5 @@ def _judged(seed: int, prompt: str) -> Judged:
     return Judged(picture=picture, waveform=waveform, sample_rate=22_050, prompt=prompt)
 
 
-def _example(cls: type, source: Path | Sequence[str]) -> Any:  # of the interface it implements
-    return cls.example(source)  # type: ignore[attr-defined]
+def _example(cls: type, *source: Path | Sequence[str]) -> Any:  # of the interface it implements
+    return cls.example(*source)  # type: ignore[attr-defined]

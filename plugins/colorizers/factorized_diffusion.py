@@ -151,7 +151,7 @@ class FactorizedDiffusion(Colorizer):
         small = functional.interpolate(
             whole, (size[0] // self.shrink, size[1] // self.shrink), mode="bilinear", antialias=True
         )
-        text, null = self.expert.encode_text(prompts), self.expert.encode_text([""])
+        text, null = (self.expert.encode_text(some).to(gray.device) for some in (prompts, [""]))
         guide = partial(guided, text=text, null=null.expand_as(text), scale=self.guidance_scale)
         x = self._color(small, guide(self.expert.predict), self.expert.sampler(), generators, start=self.start)
         if self.upscaler is None:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
 from its.errors import nearest
-from its.interfaces import Combiner, Step
+from its.interfaces import Combiner
 from its.registry import register
 from its_plugins.combiners.masks import Box, Mask, Picture
 
@@ -49,14 +48,13 @@ class Regions(Combiner):
                 )
         self._resized: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
-    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+    def weights(self, progress: float) -> Mapping[str, float]:
         """w_m: those of the other combiner, or 1 for each."""
         return dict.fromkeys(self.masks, 1.0) if self.combiner is None else self.combiner.weights(progress)
 
-    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
-        """Guided estimates {expert: (b, c, h, w)} of those that ran -> (b, c, h, w)."""
-        masks = self._at(latents)
-        shares = {name: _weight(step.weights[name], latents) * masks[name] for name in estimates}
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+        masks, weights = self._at(latents), self.weights(progress)
+        shares = {name: weights[name] * masks[name] for name in estimates}
         total = sum(shares.values(), start=torch.zeros_like(latents[:1, :1]))
         painted = total.abs() > 1e-6
         alike = 1 / len(estimates)
@@ -106,10 +104,6 @@ def _mask(name: str, given: float | str | dict[str, float]) -> Mask:
         return Box(**given) if isinstance(given, dict) else Box(value=given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"mask of {name}: {error}") from None
-
-
-def _weight(weight: float | Tensor, latents: Tensor) -> float | Tensor:
-    return rearrange(weight.to(latents), "b -> b 1 1 1") if isinstance(weight, Tensor) else weight
 
 
 def _resize(mask: Tensor, rows: int, columns: int) -> Tensor:

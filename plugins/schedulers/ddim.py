@@ -7,11 +7,38 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from its.interfaces import Scheduler
+from its.interfaces import SamplingPlan, Scheduler
 from its.registry import register
 from its_plugins.experts.noise_schedule import Betas, alphas_of
 
 Spacing = Literal["leading", "trailing", "linspace"]
+
+
+class _DDIMPlan(SamplingPlan):
+    """Eq. 1 of the paper with sigma_t = 0.
+
+    Args:
+        timesteps: of training, falling.
+        before: shares of z_0 and noise in z_t, (sqrt(alpha_t), sqrt(1 - alpha_t)) at each timestep.
+        after: the same in z_{t-1}.
+    """
+
+    stateless = True
+
+    def __init__(
+        self, timesteps: list[int], before: list[tuple[float, float]], after: list[tuple[float, float]]
+    ) -> None:
+        self.timesteps = torch.tensor(timesteps, dtype=torch.int64, device="cpu")
+        self._before, self._after = before, after
+
+    def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
+        (signal, sigma), (next_signal, next_sigma) = self._before[index], self._after[index]
+        z_0 = (latents - sigma * noise) / signal
+        return next_signal * z_0 + next_sigma * noise
+
+    def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
+        signal, sigma = self._before[index]
+        return signal * clean + sigma * noise
 
 
 @register
@@ -36,8 +63,6 @@ class DDIM(Scheduler):
     Raises:
         ValueError: an argument is out of range.
     """
-
-    stateless = True
 
     def __init__(
         self,
@@ -65,40 +90,23 @@ class DDIM(Scheduler):
         self.steps_offset = steps_offset
         alphas = alphas_of(beta_schedule, beta_start, beta_end, train_timesteps)
         last = torch.ones_like(alphas[:1]) if set_alpha_to_one else alphas[:1]
-        self._sqrt_alphas: list[float] = (torch.cat([alphas, last]) ** 0.5).tolist()
-        self._sqrt_betas: list[float] = ((1 - torch.cat([alphas, last])) ** 0.5).tolist()
-        self._timesteps: list[int] = []
+        shares = torch.cat([alphas, last])
+        self._shares: list[tuple[float, float]] = torch.stack([shares**0.5, (1 - shares) ** 0.5], dim=1).tolist()
 
-    def timesteps(self, steps: int) -> Tensor:
-        """Begin a reverse process of this many steps -> (steps,) training timesteps, int64 on the CPU.
+    def plan(self, steps: int) -> SamplingPlan:
+        """A reverse process of this many steps.
 
         Raises:
             ValueError: `steps` does not fit into the training timesteps.
         """
         if not 1 <= steps <= self.train_timesteps:
             raise ValueError(f"steps (={steps}) must lie between 1 and train_timesteps (={self.train_timesteps})")
-        self._timesteps = self._spaced(steps)
-        return torch.tensor(self._timesteps, dtype=torch.int64, device="cpu")
-
-    def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        """z_t -> z_{t-1}, both (b, c, h, w): Eq. 1 of the paper with sigma_t = 0.
-
-        Raises:
-            RuntimeError: no reverse process was begun.
-        """
-        z, eps = latents, noise
-        t, before = self._timestep(index), self._timestep_after(index)
-        z_0 = (z - self._sqrt_betas[t] * eps) / self._sqrt_alphas[t]
-        return self._sqrt_alphas[before] * z_0 + self._sqrt_betas[before] * eps
-
-    def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
-        """z_0 and noise, (b, c, h, w) each -> z_t at `timesteps[index]`.
-
-        Raises:
-            RuntimeError: no reverse process was begun.
-        """
-        t = self._timestep(index)
-        return self._sqrt_alphas[t] * clean + self._sqrt_betas[t] * noise
+        timesteps = self._spaced(steps)
+        # As in diffusers, a step is T // steps long in every spacing, whatever the distance of the timesteps.
+        # After the last timestep comes the table's last entry: the shares of clean latents.
+        stride = self.train_timesteps // steps
+        before, after = ([self._shares[max(t - d, -1)] for t in timesteps] for d in (0, stride))
+        return _DDIMPlan(timesteps, before, after)
 
     def _spaced(self, steps: int) -> list[int]:
         last = self.train_timesteps - 1
@@ -114,13 +122,3 @@ class DDIM(Scheduler):
                 f"but the last one of training is {last}: take fewer steps or a smaller offset"
             )
         return [first - k * stride for k in range(steps)]
-
-    def _timestep(self, index: int) -> int:
-        if not self._timesteps:
-            raise RuntimeError("no reverse process was begun: call timesteps(steps) before step or add_noise")
-        return self._timesteps[index]
-
-    def _timestep_after(self, index: int) -> int:
-        # As in diffusers, a step is T // steps long in every spacing, also where the timesteps lie otherwise.
-        # Beyond the last timestep lies the table's last entry, the alpha of a clean picture.
-        return max(self._timestep(index) - self.train_timesteps // len(self._timesteps), -1)

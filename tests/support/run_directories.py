@@ -50,7 +50,7 @@ def add_sample(run: Path, *, seed=1, prompts=None, seconds=3.0, error=None, colo
         sample_rate=16_000,
         color=torch.stack([gray * 0.5, gray, gray * 0.8]) if color else None,
     )
-    sample = Sample(row=row, result=result) if error is None else Sample(row=row, error=error)
+    sample = Sample(spec=row, result=result) if error is None else Sample(spec=row, error=error)
     whole = {
         "id": sample_id(row, {"record": {**SETTINGS, **record.get("settings", {})}}),
         "prompts": dict(row.prompts),

@@ -17,11 +17,12 @@ from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Step, Voco
 from its.methods import fit
 from its.methods.base import Method
 from its.methods.decoding import first_expert
-from its.methods.finishing import Clock, Finishing
+from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import CHECKPOINT, Sample
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
 from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
+from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
 
@@ -35,7 +36,7 @@ class _Process:
     learning_rate: float
 
     def changed(self, settings: Mapping[str, Any]) -> _Process:
-        """With a row's settings. Raises UserError: they make no sense."""
+        """With a spec's settings. Raises UserError: they are invalid."""
         weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
         numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
         parts = changed(numbers, settings)
@@ -45,8 +46,9 @@ class _Process:
         return _Process(**parts | {"guides": guides})
 
 
+@register
 class ScoreDistillation(Method):
-    """Optimises an implicit image, with the gradients of score distillation of every expert (Eq. 7 of the paper).
+    """Optimises an implicit image with the score distillation gradients of every expert (Eq. 7 of the paper).
 
     Experts need not share a latent space or a noise schedule: each has its own codec, which has to encode with
     gradients. An unfinished sample keeps a checkpoint in its folder; the same command goes on from it.
@@ -104,16 +106,15 @@ class ScoreDistillation(Method):
         self.checkpoint_every = checkpoint_every
         self.canvas = canvas
         self.codecs = nn.ModuleDict({name: expert.codec() for name, expert in experts.items()})
-        self.finishing = Finishing(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
+        self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self._check_numbers()
 
     def parts(self) -> list[tuple[str, Part]]:
         """Experts, their codecs, vocoder and colorizer."""
-        experts: list[tuple[str, Part]] = [(f"experts.{name}", expert) for name, expert in self.named_experts()]
         codecs: dict[int, tuple[str, Part]] = {}
         for name, codec in self._named_codecs():
             codecs.setdefault(id(codec), (f"codecs.{name}", codec))
-        return [*experts, *codecs.values(), *self.finishing.parts()]
+        return [*super().parts(), *codecs.values(), *self.post_process.parts()]
 
     def check(self) -> None:
         """Every expert's view suits its codec, and the vocoder plays what is drawn."""
@@ -125,10 +126,10 @@ class ScoreDistillation(Method):
             except ValueError as error:
                 raise UserError(f"model.guides.{name}: {error}") from None
             fit.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
-        fit.check_parts(self.finishing.parts(), canvas=self.canvas, steps=iterations)
-        fit.check_formats(experts=experts, vocoder=self.finishing.vocoder)
-        fit.check_bands(self.canvas, self.finishing.vocoder)
-        fit.check_color(colorizer=self.finishing.colorizer, experts=experts)
+        fit.check_parts(self.post_process.parts(), canvas=self.canvas, steps=iterations)
+        fit.check_formats(experts=experts, vocoder=self.post_process.vocoder)
+        fit.check_bands(self.canvas, self.post_process.vocoder)
+        fit.check_color(colorizer=self.post_process.colorizer, experts=experts)
         known: list[tuple[dict[str, Any], LatentCodec]] = []
         for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
             record = codec.provenance()
@@ -148,9 +149,9 @@ class ScoreDistillation(Method):
             view = self.process.guides[name].view(self.canvas)
             fit.check_encoder(name, codec, view, self.device)
 
-    def settings(self, row: SampleSpec) -> dict[str, Any]:
+    def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
-        process, finishing = self._process_of(row), self.finishing
+        process, post = self._process_of(spec), self.post_process
         seen = first_expert(dict(self.named_experts()), of_sound=False)
         return {
             "method": "score distillation",
@@ -160,52 +161,52 @@ class ScoreDistillation(Method):
             "weight_decay": self.weight_decay,
             "timesteps": list(self.timesteps),
             "network": asdict(self.network),
-            "vocoder": finishing.vocoder.describe(defining=True),
-            "colorizer": finishing.coloring(row, row.prompts[seen]),
+            "vocoder": post.vocoder.describe(defining=True),
+            "colorizer": post.coloring(spec, spec.prompts[seen]),
             "canvas": list(self.canvas),
-            "trim": finishing.trim,
+            "trim": post.trim,
         }
 
-    def length(self, row: SampleSpec) -> str:
+    def length(self, spec: SampleSpec) -> str:
         """Iterations."""
-        return f"{self._process_of(row).iterations} iterations"
+        return f"{self._process_of(spec).iterations} iterations"
 
-    def batch_key(self, row: SampleSpec) -> str:
-        """Rows are made one after the other; those of a batch take equally long."""
-        return str(self._process_of(row).iterations)
+    def batch_key(self, spec: SampleSpec) -> str:
+        """Samples are made one after the other; those of a batch take equally long."""
+        return str(self._process_of(spec).iterations)
 
-    def make(self, rows: Sequence[SampleSpec]) -> list[Sample]:
+    def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         """One optimisation after the other, then what is done with all pictures."""
         clock, scores, images = Clock(self.device), [], []
         with clock("optimise"), torch.inference_mode(False), torch.enable_grad():
-            for number, row in enumerate(rows):
-                image, measured = self._optimise(row, self._teller(number, rows))
+            for number, spec in enumerate(specs):
+                image, measured = self._optimise(spec, self._reporter(number, specs))
                 images.append(image)
                 scores.append(measured)
         x = torch.cat(images).expand(-1, 3, -1, -1)
         seen = first_expert(dict(self.named_experts()), of_sound=False)
-        samples = self.finishing(
-            rows,
+        samples = self.post_process(
+            specs,
             latents=None,
             picture=x,
-            spectrogram=self.finishing.vocoder.format.sounding(x),
-            prompts=[row.prompts[seen] for row in rows],
-            sources=generators([row.seed for row in rows]),
+            spectrogram=self.post_process.vocoder.format.sounding(x),
+            prompts=[spec.prompts[seen] for spec in specs],
+            sources=generators([spec.seed for spec in specs]),
             clock=clock,
         )
         return [replace(sample, scores=measured) for sample, measured in zip(samples, scores, strict=True)]
 
-    def _optimise(self, row: SampleSpec, tell: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
-        """One row -> its image (1, 1, H, W), and each expert's error before and after.
+    def _optimise(self, spec: SampleSpec, report: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
+        """One spec -> its image (1, 1, H, W), and each expert's error before and after.
 
         An image that is no longer finite comes back as it is, and leaves no checkpoint.
         """
-        process, critics = self._process_of(row), self._critics(row)
-        before = self._errors(self._begun(row), critics)
-        state, path = self._resumed(row)
+        process, critics = self._process_of(spec), self._critics(spec)
+        before = self._errors(self._begun(spec), critics)
+        state, path = self._resumed(spec)
 
         def after_each(state: Optimisation) -> None:
-            tell(state)
+            report(state)
             if state.done % self.checkpoint_every == 0 or state.done == process.iterations:
                 if not all(bool(x.isfinite().all()) for x in state.image.parameters()):
                     raise FloatingPointError
@@ -223,36 +224,36 @@ class ScoreDistillation(Method):
                 "denoising_error": {name: {"before": before[name], "after": after[name]} for name in critics}
             }
 
-    def _begun(self, row: SampleSpec) -> Optimisation:
-        """The beginning, which depends on the row's seed alone."""
-        (generator,) = generators([row.seed])
+    def _begun(self, spec: SampleSpec) -> Optimisation:
+        """The beginning, which depends on the spec's seed alone."""
+        (generator,) = generators([spec.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
-        rate = self._process_of(row).learning_rate
+        rate = self._process_of(spec).learning_rate
         optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=self.weight_decay)
         return Optimisation(image=image, optimizer=optimizer, generator=generator)
 
-    def _resumed(self, row: SampleSpec) -> tuple[Optimisation, Path | None]:
+    def _resumed(self, spec: SampleSpec) -> tuple[Optimisation, Path | None]:
         """Where an earlier run was stopped, or else the beginning; and where checkpoints go."""
-        state = self._begun(row)
+        state = self._begun(spec)
         if self.samples is None:
             return state, None
-        path = self.samples / row.id / CHECKPOINT
+        path = self.samples / spec.id / CHECKPOINT
         try:
             load_checkpoint(path, state)
         except ValueError as error:
             warnings.warn(f"{error}: the sample begins anew", stacklevel=1)
-            state = self._begun(row)
+            state = self._begun(spec)
         return state, path
 
-    def _critics(self, row: SampleSpec) -> dict[str, Critic]:
+    def _critics(self, spec: SampleSpec) -> dict[str, Critic]:
         codecs, critics = dict(self._named_codecs()), {}
         for name, expert in self.named_experts():
-            guide, alphas = self._process_of(row).guides[name], expert.alphas()
+            guide, alphas = self._process_of(spec).guides[name], expert.alphas()
             first, last = (int(share * len(alphas)) for share in self.timesteps)
             critics[name] = Critic(
                 guide=guide,
                 codec=codecs[name],
-                expert=self.guided(name, expert, [row] * guide.crops),
+                expert=self.guided(name, expert, [spec] * guide.crops),
                 alphas=alphas,
                 timesteps=(first, min(last, len(alphas) - 1)),
             )
@@ -264,19 +265,19 @@ class ScoreDistillation(Method):
             image = state.image()
         return errors(image, critics, probes=self.probes, seed=0)
 
-    def _teller(self, number: int, rows: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
-        """Tells the progress bar of an iteration of one of a batch's rows."""
-        process, report = self._process_of(rows[number]), self.report(len(rows))
+    def _reporter(self, number: int, specs: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
+        """A callback that reports the iterations of one of a batch's specs."""
+        process, report = self._process_of(specs[number]), self.report(len(specs))
         iterations = process.iterations
 
-        def tell(state: Optimisation) -> None:
+        def after_each(state: Optimisation) -> None:
             if report is not None:
                 index = state.done - 1
-                weights = {name: guide.weight * (index >= guide.begin) for name, guide in process.guides.items()}
-                here = number * iterations + index
-                report(Step(index=here, steps=iterations * len(rows), timestep=0, weights=weights))  # t is random
+                ran = [name for name, guide in process.guides.items() if guide.weight != 0 and index >= guide.begin]
+                steps, done = iterations * len(specs), iterations * number + index
+                report(Step(index=done, steps=steps, timestep=0, experts=list(process.guides), ran=ran))  # t is random
 
-        return tell
+        return after_each
 
     def _named_codecs(self) -> list[tuple[str, LatentCodec]]:
         named = []
@@ -285,8 +286,8 @@ class ScoreDistillation(Method):
             named.append((name, codec))
         return named
 
-    def _process_of(self, row: SampleSpec) -> _Process:
-        return self.process.changed(row.settings) if row.settings else self.process
+    def _process_of(self, spec: SampleSpec) -> _Process:
+        return self.process.changed(spec.settings) if spec.settings else self.process
 
     def _check_numbers(self) -> None:
         for name in ("probes", "checkpoint_every"):

@@ -126,11 +126,11 @@ def test_the_sample_keeps_it_where_it_is_asked_for(tmp_path):
         sample_rate=16_000,
         format=AUFFUSION,
     )
-    write_sample(tmp_path, Sample(row=row, result=result), {"settings": {"vocoder": {"class": "Perfect"}}}, ["cycle"])
+    write_sample(tmp_path, Sample(spec=row, result=result), {"settings": {"vocoder": {"class": "Perfect"}}}, ["cycle"])
     assert is_done(tmp_path, ["cycle"])
     kept = json.loads((tmp_path / "sample.json").read_text())["cycle"]
     assert kept["vocoder"] == "Perfect"
     assert kept == {"vocoder": "Perfect", **go_round(spectrogram, waveform, AUFFUSION).figures()}
     assert Image.open(tmp_path / "cycle.png").size == (2 * COLUMNS + GAP, 256)
-    write_sample(tmp_path / "other", Sample(row=row, result=result), {})
+    write_sample(tmp_path / "other", Sample(spec=row, result=result), {})
     assert not (tmp_path / "other" / "cycle.png").exists()

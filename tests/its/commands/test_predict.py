@@ -482,7 +482,7 @@ def test_a_failed_row_is_made_again_on_request_alone(config, monkeypatch, capsys
 
     def spoiled(self, batch, batch_idx=0):
         return [
-            replace(made, result=None, error="spoiled") if made.row.seed == 2 else made
+            replace(made, result=None, error="spoiled") if made.spec.seed == 2 else made
             for made in make(self, batch, batch_idx)
         ]
 

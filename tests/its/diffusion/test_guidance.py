@@ -9,6 +9,8 @@ from torch import Tensor
 from its.diffusion.guidance import GuidedExpert, TextCache
 from its.interfaces import NoiseExpert
 
+CPU = torch.device("cpu")
+
 
 class Recorder(NoiseExpert):
     """eps = z + mean of the text * t / 1000, which is neither linear in text nor without z. Keeps what it was asked."""
@@ -92,12 +94,16 @@ def test_dtype_of_the_estimate_is_kept():
 def test_no_prompt_is_encoded_twice():
     expert = Recorder()
     cache = TextCache(expert)
-    first = cache(["bell", "", "bell", "rain"])
+    first = cache(["bell", "", "bell", "rain"], CPU)
     assert expert.encoded == ["bell", "", "rain"]
-    again = cache(["rain", "a dog", "bell"])
+    again = cache(["rain", "a dog", "bell"], CPU)
     assert expert.encoded == ["bell", "", "rain", "a dog"]
     assert torch.equal(first, Recorder().encode_text(["bell", "", "bell", "rain"]))
     assert torch.equal(again, Recorder().encode_text(["rain", "a dog", "bell"]))
+
+
+def test_texts_are_moved_to_the_device():
+    assert TextCache(Recorder())(["bell"], torch.device("meta")).device.type == "meta"
 
 
 def test_without_guidance_the_text_alone_is_asked():
@@ -113,13 +119,13 @@ def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
     expert = Recorder()
     cache = TextCache(expert, max_bytes=2 * expert.encode_text(["a"]).nbytes)
     expert.encoded.clear()
-    cache(["a", "b"])
-    cache(["a"])
-    cache(["c"])  # b goes
+    cache(["a", "b"], CPU)
+    cache(["a"], CPU)
+    cache(["c"], CPU)  # b goes
     expert.encoded.clear()
-    cache(["a", "c"])
+    cache(["a", "c"], CPU)
     assert expert.encoded == []
-    assert len(cache(["b", "d", "e"])) == 3  # more at once than are kept
+    assert len(cache(["b", "d", "e"], CPU)) == 3  # more at once than are kept
     assert expert.encoded == ["b", "d", "e"]
 
 
@@ -127,6 +133,6 @@ def test_the_memory_of_forgotten_texts_is_free():
     """What is kept of a batch must not keep the memory of the whole batch."""
     expert = Recorder()
     cache = TextCache(expert, max_bytes=expert.encode_text(["a"]).nbytes)
-    cache([str(number) for number in range(50)])
+    cache([str(number) for number in range(50)], CPU)
     (kept,) = cache._known.values()
     assert kept.untyped_storage().nbytes() == kept.nbytes

@@ -6,30 +6,35 @@ import pytest
 import torch
 from torch import Tensor
 
-from its.diffusion.sampling import Interval, denoise, participates
-from its.interfaces import Combiner, Scheduler, Step
+from its.diffusion.sampling import Interval, PerSample, denoise
+from its.interfaces import Combiner, SamplingPlan, Scheduler, Step
 
 
-class Halving(Scheduler):
-    """z_{t-1} = z_t / 2 - eps, at timesteps 10 * (steps - index)."""
-
-    def timesteps(self, steps: int) -> Tensor:
-        return torch.arange(steps, 0, -1) * 10
+class HalvingPlan(SamplingPlan):
+    def __init__(self, steps: int) -> None:
+        self.timesteps = torch.arange(steps, 0, -1) * 10
 
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
         return latents / 2 - noise
 
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
-        return clean + noise
+        return clean + 3 * noise
+
+
+class Halving(Scheduler):
+    """z_{t-1} = z_t / 2 - eps, at timesteps 10 * (steps - index); z_t = z_0 + 3 eps."""
+
+    def plan(self, steps: int) -> SamplingPlan:
+        return HalvingPlan(steps)
 
 
 class Table(Combiner):
     """Weights from a list with one entry for each step."""
 
-    def __init__(self, rows: Sequence[Mapping[str, float | Tensor]]) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.rows = rows
 
-    def weights(self, progress: float) -> Mapping[str, float | Tensor]:
+    def weights(self, progress: float) -> Mapping[str, float]:
         return self.rows[round(progress * len(self.rows))]
 
 
@@ -70,33 +75,52 @@ def test_one_expert_at_weight_one_is_plain_sampling():
     assert torch.equal(together, z)
 
 
-def test_a_batch_equals_its_samples_with_weights_of_their_own():
-    shares = torch.tensor([0.0, 0.3, 1.0])
+class Loudest(Table):
+    """Not linear: the estimate of the largest magnitude, times its weight."""
 
-    def weights(rows: slice) -> list[dict[str, float | Tensor]]:
-        return [{"a": shares[rows], "b": 1 - shares[rows]}] * 4
+    def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+        weights = self.weights(progress)
+        both = torch.stack([weights[name] * estimate for name, estimate in estimates.items()])
+        return both.gather(0, both.abs().argmax(0, keepdim=True))[0] + 0.1 * latents
 
-    def run(rows: slice) -> Tensor:
-        return denoise(
-            noise(3)[rows],
-            experts={"a": Formula(0.2), "b": Formula(-0.4)},
-            combiner=Table(weights(rows)),
-            scheduler=Halving(),
-            steps=4,
-        )
 
-    batch = run(slice(0, 3))
-    for row in range(3):
-        torch.testing.assert_close(batch[row], run(slice(row, row + 1))[0], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("kind", [Table, Loudest])
+def test_a_batch_equals_its_samples_with_combiners_of_their_own(kind):
+    shares = [0.0, 0.3, 0.3, 1.0, 0.3]
+    combiners = {share: kind([{"a": share, "b": 1 - share}] * 4) for share in shares}
+
+    def run(z: Tensor, combiner: Combiner) -> Tensor:
+        experts = {"a": Formula(0.2), "b": Formula(-0.4)}
+        return denoise(z, experts=experts, combiner=combiner, scheduler=Halving(), steps=4)
+
+    batch = run(noise(5), PerSample([combiners[share] for share in shares]))
+    for row, share in enumerate(shares):
+        assert torch.equal(batch[row], run(noise(5)[row : row + 1], combiners[share])[0])
+
+
+def test_each_group_of_a_batch_gets_the_estimates_of_its_own_experts_alone():
+    seen = []
+
+    class Noting(Table):
+        def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+            seen.append((list(estimates), len(latents)))
+            return super().combine(estimates, latents, progress)
+
+    one, other = Noting([{"a": 1.0, "b": 0.0}]), Noting([{"a": 0.5, "b": 0.5}])
+    denoise(
+        noise(4),
+        experts={"a": Formula(0.2), "b": Formula(0.4)},
+        combiner=PerSample([one, one, other, one]),
+        scheduler=Halving(),
+        steps=1,
+    )
+    assert seen == [(["a"], 2), (["a", "b"], 1), (["a"], 1)]
 
 
 def test_an_expert_runs_where_any_sample_needs_it():
     experts = {"a": Formula(0.2), "b": Formula(0.4)}
-    rows = [
-        {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([0.0, 0.0])},
-        {"a": torch.tensor([1.0, 0.5]), "b": torch.tensor([0.0, 0.5])},
-    ]
-    denoise(noise(2), experts=experts, combiner=Table(rows), scheduler=Halving(), steps=2)
+    alone, late = Table([{"a": 1.0, "b": 0.0}] * 2), Table([{"a": 1.0, "b": 0.0}, {"a": 0.5, "b": 0.5}])
+    denoise(noise(2), experts=experts, combiner=PerSample([alone, late]), scheduler=Halving(), steps=2)
     assert len(experts["a"].calls) == 2
     assert len(experts["b"].calls) == 1
 
@@ -118,13 +142,50 @@ def test_on_step_sees_every_step():
         (2, 4, 20, 0.5),
         (3, 4, 10, 0.75),
     ]
-    assert all(s.weights == {"a": 1.0} for s in seen)
+    assert all(list(s.experts) == list(s.ran) == ["a"] for s in seen)
 
 
-def test_a_combiner_that_is_not_linear_sees_latents_and_step():
+def test_a_step_names_the_experts_that_ran():
+    seen: list[Step] = []
+    experts = {"a": Formula(0.1), "b": Formula(0.2)}
+    rows = [{"a": 1.0, "b": 0.0}, {"a": 0.5, "b": 0.5}]
+    denoise(noise(1), experts=experts, combiner=Table(rows), scheduler=Halving(), steps=2, on_step=seen.append)
+    assert [list(step.ran) for step in seen] == [["a"], ["a", "b"]]
+    assert all(list(step.experts) == ["a", "b"] for step in seen)
+
+
+def test_a_step_predicts_the_clean_latents_when_it_is_asked_to(monkeypatch):
+    calls = []
+    predict = HalvingPlan.predict_clean
+    monkeypatch.setattr(HalvingPlan, "predict_clean", lambda *args: calls.append(args[2]) or predict(*args))
+    z, seen = noise(2), []
+
+    def on_step(step: Step) -> None:
+        if step.index == 1:
+            seen.append(step.predict_clean())
+
+    table = Table([{"a": 1.0}] * 3)
+    denoise(z, experts={"a": Formula(0.25)}, combiner=table, scheduler=Halving(), steps=3, on_step=on_step)
+    z_1 = z / 2 - (0.25 * z + 30)
+    torch.testing.assert_close(seen, [z_1 - 3 * (0.25 * z_1 + 20)])
+    assert calls == [1]
+
+
+def test_a_process_of_no_latents_predicts_none():
+    with pytest.raises(RuntimeError, match="no latents"):
+        Step(index=0, steps=1, timestep=0, experts=["a"], ran=["a"]).predict_clean()
+
+
+def test_a_scheduler_that_keeps_state_cant_run_a_part():
+    table = Table([{"a": 1.0}] * 2)
+    with pytest.raises(ValueError, match="Halving keeps state"):
+        denoise(noise(1), experts={"a": Formula(1)}, combiner=table, scheduler=Halving(), steps=2, part=range(1))
+
+
+def test_a_combiner_that_is_not_linear_gets_latents_and_progress():
     class Louder(Table):
-        def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, step: Step) -> Tensor:
-            return torch.maximum(estimates["a"], estimates["b"]) + 0 * latents + step.index
+        def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
+            return torch.maximum(estimates["a"], estimates["b"]) + 0 * latents + progress
 
     z = noise(2)
     result = denoise(
@@ -141,14 +202,6 @@ def test_the_noise_that_was_given_is_not_changed():
     z = noise(1)
     denoise(z, experts={"a": Formula(0.1)}, combiner=Table([{"a": 1.0}]), scheduler=Halving(), steps=1)
     assert torch.equal(z, noise(1))
-
-
-@pytest.mark.parametrize(
-    ("weight", "expected"),
-    [(0, False), (0.0, False), (0.5, True), (-0.5, True), (torch.zeros(3), False), (torch.tensor([0, 0.1]), True)],
-)
-def test_participates(weight, expected):
-    assert participates(weight) is expected
 
 
 def test_two_estimators_that_take_turns():

@@ -30,8 +30,8 @@ class Trainer:
     loggers = ()
 
 
-def step(index, weights=None):
-    return Step(index=index, steps=100, timestep=1, weights=weights or {"visual": 0.0, "audio": 1.0})
+def step(index):
+    return Step(index=index, steps=100, timestep=1, experts=("visual", "audio"), ran=("audio",))
 
 
 @pytest.fixture

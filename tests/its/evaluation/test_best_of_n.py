@@ -11,12 +11,12 @@ import yaml
 
 from its import registry
 from its.cli import main
-from its.diffusion.sampling import Watched, denoise
+from its.diffusion.sampling import denoise
 from its.engine.build import build
-from its.evaluation.pruning import Pruned
+from its.evaluation.pruning import PruningRunner
 from its.evaluation.ranking import Keep, Prune
 from its.interfaces import Combiner
-from its.methods.finishing import Clock
+from its.methods.post_process import Clock
 from its_plugins.random_weights import dual_encoders as random_towers
 from its_plugins.schedulers.ddim import DDIM
 
@@ -167,32 +167,32 @@ class _Sum(Combiner):
 def test_the_clean_latents_of_a_right_estimate_are_the_clean_latents():
     scheduler = DDIM()
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
-    t = scheduler.timesteps(20)
-    watched = Watched(_Sum())
+    steps = []
     denoise(
-        scheduler.add_noise(clean, noise, 0),
+        scheduler.plan(20).add_noise(clean, noise, 0),
         experts={"one": lambda z, t: noise},
-        combiner=watched,
+        combiner=_Sum(),
         scheduler=scheduler,
         steps=20,
         part=range(0, 7),
+        on_step=steps.append,
     )
-    assert len(t) == 20
-    assert torch.allclose(watched.clean(scheduler), clean, atol=1e-4)
+    assert len(steps) == 7
+    assert all(torch.allclose(step.predict_clean(), clean, atol=1e-4) for step in steps)
 
 
 def test_what_fails_in_pruning_is_made_as_a_whole(job, tmp_path, monkeypatch, capsys):
     def fail(*args):
         raise RuntimeError("broken scorer")
 
-    monkeypatch.setattr(Pruned, "_scores", fail)
+    monkeypatch.setattr(PruningRunner, "_scores", fail)
     assert main(job(keep=PRUNED)) == 0
     assert {record["status"] for record in records(tmp_path / "run").values()} == {"ok"}
     assert "pruning failed (RuntimeError: broken scorer); making all 4" in capsys.readouterr().err
 
 
 def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(Pruned, "_look", lambda *args: pytest.fail("looked"))
+    monkeypatch.setattr(PruningRunner, "_advance", lambda *args: pytest.fail("advanced"))
     assert main(job(keep=PRUNED | {"best": 4})) == 0
     assert {record["status"] for record in records(tmp_path / "run").values()} == {"ok"}
 
@@ -222,7 +222,7 @@ def test_wrong_keys_are_one_message_before_anything_is_made(job, tmp_path, capsy
             {"scheduler": {"class_path": "DiffusersScheduler", "init_args": {"name": "UniPCMultistepScheduler"}}},
             "DiffusersScheduler keeps state from step to step",
         ),
-        ({"compile": True}, "doesn't go with model.compile"),
+        ({"compile": True}, "can't be used with model.compile"),
     ],
 )
 def test_what_can_not_be_pruned_says_so(job, tmp_path, capsys, model, message):

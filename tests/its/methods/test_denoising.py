@@ -98,7 +98,7 @@ def test_equals_the_authors_program(tiny, steps, start, dtype):
     torch.testing.assert_close(ours.spectrogram, gray[0, :, :-32], rtol=0, atol=1e-4)
     # From the authors' picture to their sound: flip, denormalise, vocode, cut.
     log_mel = gray.flip(1) * (torch.tensor(200.0).log() - torch.tensor(1e-5).log()) + torch.tensor(1e-5).log()
-    waveform = model.finishing.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
+    waveform = model.post_process.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
     torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
     assert ours.waveform.shape == (96 * 160,)
 
@@ -316,7 +316,7 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
     assert method(tiny, experts=moved).definition(row()) == same
     assert method(tiny, steps=11).definition(row()) != same
     assert method(tiny, combiner=WarmStartAverage(t={"visual": 0.8, "audio": 1.0})).definition(row()) != same
-    assert method(tiny, vocoder=GriffinLim(format=method(tiny).finishing.vocoder.format)).definition(row()) != same
+    assert method(tiny, vocoder=GriffinLim(format=method(tiny).post_process.vocoder.format)).definition(row()) != same
 
 
 def test_guidance_in_an_interval_asks_less_and_gives_another_sample(tiny):

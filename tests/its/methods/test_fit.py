@@ -101,9 +101,9 @@ def test_the_check_leaves_a_scheduler_as_it_was(stable):
     z = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def walk(scheduler):
-        latents = z
-        for index in range(len(scheduler.timesteps(10))):
-            latents = scheduler.step(torch.tanh(latents), index, latents)
+        latents, plan = z, scheduler.plan(10)
+        for index in range(10):
+            latents = plan.step(torch.tanh(latents), index, latents)
         return latents
 
     checked = DiffusersScheduler()

@@ -120,7 +120,7 @@ def test_equals_the_authors_program(tiny, steps, dtype):
     gray = authors_program(tiny, seed=1234, steps=steps, scale=7.5, rho=0.5, dtype=dtype)
     torch.testing.assert_close(ours.spectrogram, gray[0, :, :-32], rtol=0, atol=1e-4)
     log_mel = gray.flip(1) * (math.log(200.0) - math.log(1e-5)) + math.log(1e-5)
-    waveform = model.finishing.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
+    waveform = model.post_process.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
     torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
     # What is shown in colour is the imprint too, not the picture that went in.
     torch.testing.assert_close(ours.picture.mean(0), ours.spectrogram, rtol=0, atol=1e-6)
@@ -226,7 +226,7 @@ def test_a_sound_of_ones_own_is_drawn_as_its_spectrogram(tiny, own):
     files = {"visual": {"image": str(own / "half.png")}, "audio": {"audio": str(own / "tone.wav")}}
     (made,) = make(model, *rows_of(files))
     loudest = made.spectrogram[:, :80].mean(1).argmax()  # a second of 16 kHz is 100 columns
-    form = model.finishing.vocoder.format
+    form = model.post_process.vocoder.format
     bank = form.filterbank()
     hertz = bank[:, form.n_mels - 1 - loudest].argmax() * form.sample_rate / form.n_fft
     assert abs(hertz - 440) < 60

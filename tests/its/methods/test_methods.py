@@ -3,16 +3,20 @@
 import pytest
 import yaml
 
+import its
 from its import registry
+from its.cli import main
 from its.engine.build import build
 from its.errors import UserError
 from its.interfaces import Combiner, NoiseExpert, Scheduler, Vocoder
-from its.methods.classes import DEFAULT, method_class
+from its.methods.classes import DEFAULT, FIRST_PARTY, method_class, settings_of
 from its.methods.denoising import MultimodalDenoising
+from its.registry import register
 
 
+@register
 class Upside(MultimodalDenoising):
-    """Somebody's own method, with one argument less and one more."""
+    """A method of a plugin, with one argument less and one more."""
 
     def __init__(
         self,
@@ -45,6 +49,28 @@ def test_the_default_is_the_papers_main_method():
 def test_an_unknown_method_names_those_that_there_are():
     with pytest.raises(UserError, match=r"method is 'Multimodal'; there are: MultimodalDenoising"):
         method_class("Multimodal")
+
+
+def test_a_registered_method_is_found_by_its_name():
+    assert method_class("Upside") is Upside
+    assert settings_of("Upside") == ["experts", "combiner", "scheduler", "vocoder", "canvas", "turns", "fallback"]
+    assert registry.interface_of(Upside) == "Method"
+
+
+def test_an_unfinished_method_is_refused():
+    class Empty(its.Method):
+        """Makes nothing."""
+
+    with pytest.raises(TypeError, match="does not define length, make, settings"):
+        register(Empty)
+
+
+def test_the_list_of_plugins_has_the_methods_with_their_summaries(capsys):
+    assert main(["plugins"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  "))
+    for name in (*FIRST_PARTY, "Upside"):
+        cls = method_class(name)
+        assert listed[name].split(maxsplit=1) == [cls.__module__, registry.summary(cls)]
 
 
 def test_a_new_method_drops_what_it_does_not_know(config, tmp_path, short_of_weights):

@@ -182,4 +182,4 @@ def test_the_vocoder_plays_what_a_visual_expert_drew(tiny):
     model.configure_model()
     (result,) = make(model, row(model))
     assert result.waveform.shape == (64 * 160,)
-    assert result.format == model.finishing.vocoder.format
+    assert result.format == model.post_process.vocoder.format

@@ -54,7 +54,7 @@ def test_the_id_follows_everything_that_defines_the_sample():
 
 
 def test_what_is_written_reads_back(tmp_path):
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {"id": "x"}, ["image", "latents"])
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {"id": "x"}, ["image", "latents"])
     gray = np.asarray(Image.open(tmp_path / "spectrogram.png"))
     assert gray.shape == (64, 96)
     assert gray.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_what_is_written_reads_back(tmp_path):
 
 def test_the_colour_map_is_of_the_spectrogram_s_own_gray_levels(tmp_path):
     record = {"id": "x", "config": {}, "settings": {}, "weights": {}}
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), record, ["colormap"], metadata=True)
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), record, ["colormap"], metadata=True)
     gray, mapped = (np.asarray(Image.open(tmp_path / name)) for name in ("spectrogram.png", "colormap.png"))
     assert mapped.shape == (64, 96, 3)
     assert (mapped == MAGMA[gray]).all()
@@ -82,7 +82,7 @@ def test_the_colour_map_is_of_the_spectrogram_s_own_gray_levels(tmp_path):
 
 def test_the_colour_map_of_stereo_is_of_the_channels_mean(tmp_path):
     stereo = torch.stack([torch.full((64, 96), level) for level in (0.2, 0.4, 0.6)])
-    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, spectrogram=stereo)), {}, ["colormap"])
+    write_sample(tmp_path, Sample(spec=ROW, result=replace(RESULT, spectrogram=stereo)), {}, ["colormap"])
     assert (np.asarray(Image.open(tmp_path / "colormap.png")) == MAGMA[round(0.4 * 255)]).all()
 
 
@@ -90,7 +90,7 @@ def test_the_colour_map_of_stereo_is_of_the_channels_mean(tmp_path):
 def test_a_video_of_the_colour_picture_comes_with_the_video(tmp_path, colored):
     color, extras = (torch.rand(3, 64, 96), ["video", "color"]) if colored else (None, ["video"])
     record = {"id": "x", "prompts": dict(ROW.prompts), "seed": 7, "weights": {}, "settings": {}, "config": {}}
-    write_sample(tmp_path, Sample(row=ROW, result=replace(RESULT, color=color)), record, extras, metadata=True)
+    write_sample(tmp_path, Sample(spec=ROW, result=replace(RESULT, color=color)), record, extras, metadata=True)
     assert (tmp_path / "color.mp4").exists() == colored
     assert is_done(tmp_path, extras)
     if colored:
@@ -101,12 +101,12 @@ def test_a_video_of_the_colour_picture_comes_with_the_video(tmp_path, colored):
 
 
 def test_only_what_is_asked_for_is_written(tmp_path):
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["audio.wav", "sample.json", "spectrogram.png"]
 
 
 def test_a_sample_without_its_record_is_not_done(tmp_path):
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {}, ["latents"])
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {}, ["latents"])
     assert is_done(tmp_path)
     assert is_done(tmp_path, ["latents"])
     assert not is_done(tmp_path, ["image"])
@@ -124,15 +124,15 @@ def test_what_a_killed_process_left_goes_when_the_sample_is_written(tmp_path):
 
 
 def test_the_record_comes_last(tmp_path, monkeypatch):
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {})
     monkeypatch.setattr(soundfile, "write", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+        write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {})
     assert not is_done(tmp_path)  # although an earlier, whole one was there
 
 
 def test_a_failed_sample_says_why_and_is_not_done(tmp_path):
-    write_sample(tmp_path, Sample(row=ROW, error="it is too dark"), {"id": "x"})
+    write_sample(tmp_path, Sample(spec=ROW, error="it is too dark"), {"id": "x"})
     record = json.loads((tmp_path / "sample.json").read_text())
     assert record == {"id": "x", "status": "failed", "error": "it is too dark", "traceback": None}
     assert not is_done(tmp_path)

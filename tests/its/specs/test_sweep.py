@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from its.cli import main
 from its.errors import UserError
-from its.interfaces import Combiner
-from its.specs.sweep import PerSample, Process, batch_key, joined
+from its.specs.sweep import Process, process_of_batch
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.schedulers.ddim import DDIM
 from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
@@ -89,31 +88,33 @@ def test_a_wrong_sweep_is_one_message_and_nothing_is_touched(config, sweep, mess
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_share_a_batch_where_only_weights_differ():
-    same = PROCESS.changed({"combiner.t.visual": 0.5})
-    assert batch_key(same) == batch_key(PROCESS)
-    assert batch_key(PROCESS.changed({"steps": 5})) != batch_key(PROCESS)
-    assert batch_key(PROCESS.changed({"scheduler.spacing": "trailing"})) != batch_key(PROCESS)
-    assert joined([PROCESS, PROCESS]) is PROCESS
+def test_processes_share_a_batch_where_only_combiners_differ():
+    other = PROCESS.changed({"combiner": {"class_path": "Regions", "init_args": {"masks": {"visual": 1, "audio": 1}}}})
+    for same in (PROCESS.changed({"combiner.t.visual": 0.5}), other):
+        assert same.batch_key == PROCESS.batch_key
+    assert PROCESS.changed({"steps": 5}).batch_key != PROCESS.batch_key
+    assert PROCESS.changed({"scheduler.spacing": "trailing"}).batch_key != PROCESS.batch_key
+    assert process_of_batch([PROCESS, PROCESS]) is PROCESS
+    assert process_of_batch([PROCESS, other]).participants() == {"visual", "audio"}
 
 
-def test_a_combiner_that_is_no_weighted_sum_shares_with_its_equals_only():
-    class Largest(WarmStartAverage):
-        def combine(self, estimates, latents, step):
-            return torch.stack(list(estimates.values())).amax(0)
-
-    process = Process(combiner=Largest(t={"a": 1.0}), scheduler=DDIM(), steps=3)
-    assert batch_key(process) != batch_key(process.changed({"combiner.weights": {"a": 2.0}}))
-    assert batch_key(process) == batch_key(process.changed({"combiner.weights": None}))
-
-
-def test_weights_for_each_sample():
-    both = PerSample([WarmStartAverage(t={"a": t, "b": 1.0}) for t in (1.0, 0.5)])
-    early, late = both.weights(0.0), both.weights(0.75)
-    assert early["a"].tolist() == [0.5, 0.0]
-    assert early["b"].tolist() == [0.5, 1.0]
-    assert late == {"a": 0.5, "b": 0.5}
-    assert isinstance(both, Combiner)
+def test_a_sweep_over_a_combiner_that_is_not_linear_makes_the_samples_of_separate_runs(config, tmp_path):
+    overlay = tmp_path / "regions.yaml"
+    masks = {"visual": {"right": 0.5}, "audio": 1.0}
+    regions = {"class_path": "Regions", "init_args": {"masks": masks}}
+    overlay.write_text(yaml.safe_dump({"model": {"combiner": regions, "steps": 2}}))
+    sweep = "{combiner.masks.audio: [0.25, 1.0]}"
+    run = ["--config", overlay, "--data.seeds=[1]"]
+    assert predict(config, *run, "--data.sweep", sweep, "--output", tmp_path / "grid") == 0
+    records = [json.loads(path.read_text()) for path in (tmp_path / "grid" / "samples").glob("*/sample.json")]
+    assert [record["timings"]["batch_size"] for record in records] == [2, 2]
+    for audio in (0.25, 1.0):
+        point = f"--model.combiner.init_args.masks.audio={audio}"
+        assert predict(config, *run, point, "--mixed=true", "--output", tmp_path / "points") == 0
+    grid, alone = latents(tmp_path / "grid"), latents(tmp_path / "points")
+    assert grid.keys() == alone.keys()
+    for name in grid:
+        torch.testing.assert_close(grid[name] / alone[name].std(), alone[name] / alone[name].std(), rtol=0, atol=1e-5)
 
 
 def test_a_scheduler_of_another_class_comes_before_its_arguments():

@@ -1,17 +1,19 @@
+from typing import ClassVar
+
 import pytest
 import torch
 
-from its import Combiner, Scheduler
+from its import Combiner, SamplingPlan, Scheduler
 from its.testing import check_combiner, check_scheduler
 
 NAMES = ["visual", "audio"]
 
 
 class OneByOne(Combiner):
-    """The first half of the process belongs to one expert, the rest to the other; by number or by sample."""
+    """One expert for the first half of the process, the other for the rest."""
 
     def weights(self, progress):
-        return {"visual": float(progress >= 0.5), "audio": torch.full((3,), float(progress < 0.5))}
+        return {"visual": float(progress >= 0.5), "audio": float(progress < 0.5)}
 
 
 class ForgetsOne(OneByOne):
@@ -25,8 +27,27 @@ class Infinite(OneByOne):
 
 
 class NeedsAll(OneByOne):
-    def combine(self, estimates, latents, step):
+    def combine(self, estimates, latents, progress):
         return estimates["visual"] + estimates["audio"]
+
+
+class Tensors(OneByOne):
+    def weights(self, progress):
+        return {"visual": torch.ones(2), "audio": torch.ones(2)}
+
+
+class Counts(OneByOne):
+    calls = 0
+
+    def combine(self, estimates, latents, progress):
+        self.calls += 1
+        return super().combine(estimates, latents, progress) * self.calls
+
+
+class MixesBatch(OneByOne):
+    def combine(self, estimates, latents, progress):
+        noise = super().combine(estimates, latents, progress)
+        return noise - noise.mean()
 
 
 @pytest.mark.parametrize(
@@ -35,6 +56,9 @@ class NeedsAll(OneByOne):
         (ForgetsOne, "weights names every expert and no other: visual, audio"),
         (Infinite, "weights are finite numbers"),
         (NeedsAll, "combine does without the estimates of experts whose weight is 0"),
+        (Tensors, "weights are finite numbers"),
+        (Counts, "combine depends on its arguments alone"),
+        (MixesBatch, "combine of b samples equals that of each alone"),
     ],
 )
 def test_combiners(combiner, clause):
@@ -43,12 +67,10 @@ def test_combiners(combiner, clause):
         check_combiner(combiner(), NAMES)
 
 
-class Straight(Scheduler):
-    """sigma falls evenly from 1 to 0, and the signal's share is 1 - sigma."""
-
-    def timesteps(self, steps):
+class Plan(SamplingPlan):
+    def __init__(self, steps):
         self.sigmas = [1 - k / (steps + 1) for k in range(1, steps + 1)]
-        return torch.tensor([round(1000 * sigma) for sigma in self.sigmas])
+        self.timesteps = torch.tensor([round(1000 * sigma) for sigma in self.sigmas])
 
     def step(self, noise, index, latents):
         sigma = self.sigmas[index]
@@ -60,28 +82,50 @@ class Straight(Scheduler):
         return (1 - self.sigmas[index]) * clean + self.sigmas[index] * noise
 
 
+class Straight(Scheduler):
+    """sigma falls evenly from 1 to 0, and the signal's share is 1 - sigma."""
+
+    plan_class = Plan
+
+    def plan(self, steps):
+        return self.plan_class(steps)
+
+
 class Rises(Straight):
-    def timesteps(self, steps):
-        return super().timesteps(steps).flip(0)
+    class plan_class(Plan):  # noqa: N801
+        def __init__(self, steps):
+            super().__init__(steps)
+            self.timesteps = self.timesteps.flip(0)
 
 
 class StopsEarly(Straight):
-    def step(self, noise, index, latents):
-        return latents if index == len(self.sigmas) - 1 else super().step(noise, index, latents)
+    class plan_class(Plan):  # noqa: N801
+        def step(self, noise, index, latents):
+            return latents if index == len(self.sigmas) - 1 else super().step(noise, index, latents)
 
 
-class Remembers(Straight):
-    previous = 0.0
+class Shares(Straight):
+    """The previous estimate is kept for all plans together."""
 
-    def step(self, noise, index, latents):
-        out = super().step(noise, index, latents) + 1e-3 * self.previous
-        self.previous = noise.float().mean()
-        return out.to(latents.dtype)
+    class plan_class(Plan):  # noqa: N801
+        previous: ClassVar[list] = [0.0]
+
+        def step(self, noise, index, latents):
+            out = super().step(noise, index, latents) + 1e-3 * self.previous[0]
+            self.previous[0] = noise.float().mean()
+            return out.to(latents.dtype)
 
 
 class Upcasts(Straight):
-    def step(self, noise, index, latents):
-        return super().step(noise, index, latents).float()
+    class plan_class(Plan):  # noqa: N801
+        def step(self, noise, index, latents):
+            return super().step(noise, index, latents).float()
+
+
+class PredictsNoise(Straight):
+    class plan_class(Plan):  # noqa: N801
+        def predict_clean(self, noise, index, latents):
+            return noise
 
 
 @pytest.mark.parametrize(
@@ -89,8 +133,9 @@ class Upcasts(Straight):
     [
         (Rises, "timesteps fall"),
         (StopsEarly, "perfect estimates lead back to the clean latents"),
-        (Remembers, "timesteps starts afresh"),
+        (Shares, "plans share no state"),
         (Upcasts, "step keeps the dtype of the latents"),
+        (PredictsNoise, "predict_clean is the inverse of add_noise"),
     ],
 )
 def test_schedulers(scheduler, clause):

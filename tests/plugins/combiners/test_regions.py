@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from its.interfaces import Step
 from its_plugins.combiners.masks import Box
 from its_plugins.combiners.regions import Regions
 from its_plugins.combiners.warm_start_average import WarmStartAverage
@@ -17,9 +16,8 @@ LATENTS = torch.zeros(2, 4, 8, 16)
 
 def combine(combiner, values, progress=0.5):
     """The first sample's first channel, where each expert estimates one value everywhere."""
-    step = Step(index=round(progress * 10), steps=10, timestep=1, weights=combiner.weights(progress))
     estimates = {name: torch.full_like(LATENTS, value) for name, value in values.items()}
-    result = combiner.combine(estimates, LATENTS, step)
+    result = combiner.combine(estimates, LATENTS, progress)
     assert (result == result[:1, :1]).all()
     return result[0, 0]
 
@@ -65,15 +63,6 @@ def test_the_time_is_another_combiners():
     result = combine(combiner, {"a": 2.0, "b": 4.0}, progress=0.5)
     assert (result[:, :8] == 3).all()
     assert (result[:, 8:] == 4).all()
-
-
-def test_weights_of_each_sample():
-    combiner = Regions({"a": 1.0, "b": {"right": 0.5}})
-    step = Step(index=0, steps=1, timestep=1, weights={"a": torch.tensor([1.0, 3.0]), "b": 1.0})
-    estimates = {"a": torch.zeros_like(LATENTS), "b": torch.ones_like(LATENTS)}
-    result = combiner.combine(estimates, LATENTS, step)
-    assert result[:, 0, 0, 0].tolist() == [0.5, 0.25]
-    assert result[:, 0, 0, 15].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("ending", ["png", "npy"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from its.diffusion.guidance import GuidedExpert
-from its.interfaces import NoiseExpert, Step
+from its.interfaces import NoiseExpert
 from its_plugins.combiners.scheduled_average import ScheduledAverage
 
 
@@ -22,8 +22,7 @@ class Prompted(NoiseExpert):
 
 def combined(combiner, estimates, progress=0.0):
     latents = torch.zeros_like(next(iter(estimates.values())))
-    step = Step(index=round(progress * 100), steps=100, timestep=1, weights=combiner.weights(progress))
-    return combiner.combine(estimates, latents, step)
+    return combiner.combine(estimates, latents, progress)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import denoise
-from its.interfaces import NoiseExpert, Step
+from its.interfaces import NoiseExpert
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.schedulers.ddim import DDIM
 
@@ -61,9 +61,8 @@ def test_weight_zero_and_share_zero_never_take_part() -> None:
 
 def test_combine_is_the_weighted_sum() -> None:
     combiner = WarmStartAverage({"a": 1.0, "b": 1.0}, weights={"a": 1.0, "b": 3.0})
-    step = Step(index=0, steps=10, timestep=901, weights=combiner.weights(0.0))
     one = torch.ones(2, 4, 1, 1)
-    combined = combiner.combine({"a": 2 * one, "b": 6 * one}, torch.zeros_like(one), step)
+    combined = combiner.combine({"a": 2 * one, "b": 6 * one}, torch.zeros_like(one), 0.0)
     torch.testing.assert_close(combined, 5 * one)
 
 

@@ -75,11 +75,11 @@ def test_a_step_without_learned_variance_equals_diffusers_pipeline(expert, pipel
     finally:
         pipeline.scheduler = kept
     z = torch.randn(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
-    ours = DDIM(beta_schedule="squaredcos_cap_v2")
+    ours = DDIM(beta_schedule="squaredcos_cap_v2").plan(5)
     guided = GuidedExpert(
         expert, text=expert.encode_text(PROMPTS), null_text=expert.encode_text(["", ""]), scales=[7.0, 7.0]
     )
-    for index, t in enumerate(ours.timesteps(5)):
+    for index, t in enumerate(ours.timesteps):
         z = ours.step(guided(z, t.expand(2)), index, z)
     scale = theirs.images.abs().max()
     torch.testing.assert_close(z / scale, theirs.images / scale, atol=1e-4, rtol=0)

@@ -113,7 +113,7 @@ def test_stereo_from_prompts_to_files(tiny, tmp_path):
 def test_griffin_lim_follows_the_expert_and_the_record_says_that_nobody_chose(tiny):
     model = method(tiny)
     model.prepare()
-    assert model.finishing.vocoder.format == RIFFUSION
+    assert model.post_process.vocoder.format == RIFFUSION
     assert model.settings(ROW)["vocoder"]["format"] is None
 
 

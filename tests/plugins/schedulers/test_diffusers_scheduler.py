@@ -11,16 +11,16 @@ def random(seed: int = 0) -> torch.Tensor:
 
 
 def run(scheduler, steps):
-    z = random()
-    for index in range(len(scheduler.timesteps(steps))):
-        z = scheduler.step(torch.tanh(z), index, z)
+    z, plan = random(), scheduler.plan(steps)
+    for index in range(steps):
+        z = plan.step(torch.tanh(z), index, z)
     return z
 
 
 @pytest.mark.parametrize("steps", [5, 20, 100])
 def test_diffusers_ddim_through_it_is_ours(steps):
     ours, theirs = DDIM(), DiffusersScheduler(name="DDIMScheduler")
-    assert theirs.timesteps(steps).tolist() == ours.timesteps(steps).tolist()
+    assert theirs.plan(steps).timesteps.tolist() == ours.plan(steps).timesteps.tolist()
     assert torch.equal(run(theirs, steps), run(ours, steps))
 
 
@@ -61,6 +61,15 @@ def test_what_is_refused(arguments, message):
         DiffusersScheduler(**arguments)
 
 
-def test_a_step_needs_a_process():
-    with pytest.raises(RuntimeError, match="call timesteps"):
-        DiffusersScheduler().step(random(), 0, random())
+def test_two_plans_of_one_solver_do_not_disturb_each_other():
+    scheduler = DiffusersScheduler()
+    alone = run(scheduler, 10)
+    plans = [scheduler.plan(10), scheduler.plan(5), scheduler.plan(10)]
+    z = [random()] * 3
+    for index in range(10):
+        for number, plan in enumerate(plans):
+            if index < len(plan.timesteps):
+                z[number] = plan.step(torch.tanh(z[number]), index, z[number])
+    assert torch.equal(z[0], alone)
+    assert torch.equal(z[2], alone)
+    assert torch.equal(z[1], run(scheduler, 5))

@@ -1,4 +1,4 @@
-"""From a spectrogram to whole samples: sound, trim, colour, and a look at whether all of it is finite."""
+"""Turn spectrograms into samples: vocode, trim, colour, and check that all values are finite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Clock:
     """Seconds by stage, for `sample.json`.
 
     Attributes:
-        device: which has to be done before a stage counts as over.
+        device: a stage ends when the device has finished its work.
     """
 
     device: torch.device
@@ -31,7 +31,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time a stage."""
         begin = time.perf_counter()
         yield
         if self.device.type == "cuda":
@@ -39,20 +39,22 @@ class Clock:
         self.seconds[stage] = round(time.perf_counter() - begin, 4)
 
 
-class Finishing(nn.Module):
-    """Plays spectrograms, cuts their padding off, colours them, and makes samples of all that.
+class PostProcess(nn.Module):
+    """Vocodes, trims and colours spectrograms.
 
     Args:
         vocoder: plays them.
-        colorizer: makes colour pictures of them; None for none.
         canvas: rows and columns of the picture.
         trim: columns cut from the end, with their sound.
+        colorizer: makes colour pictures of them; None for none.
     """
 
     vocoder: Vocoder
     colorizer: Colorizer | None
 
-    def __init__(self, *, vocoder: Vocoder, colorizer: Colorizer | None, canvas: tuple[int, int], trim: int) -> None:
+    def __init__(
+        self, *, vocoder: Vocoder, canvas: tuple[int, int], trim: int = 0, colorizer: Colorizer | None = None
+    ) -> None:
         super().__init__()
         self.vocoder = vocoder
         self.colorizer = colorizer
@@ -64,40 +66,40 @@ class Finishing(nn.Module):
         parts: list[tuple[str, Part]] = [("vocoder", self.vocoder)]
         return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
 
-    def coloring(self, row: SampleSpec, prompt: str) -> dict[str, Any] | None:
-        """What `sample.json` says of a row's colours: the colorizer and its prompt; None without one.
+    def coloring(self, spec: SampleSpec, prompt: str) -> dict[str, Any] | None:
+        """Colorizer and colour prompt, as recorded in `sample.json`; None without a colorizer.
 
         Raises:
-            UserError: no colour prompt can be made of the picture's.
+            UserError: no colour prompt follows from the picture's prompt.
         """
         if self.colorizer is None:
             return None
         try:
             return self.colorizer.describe(defining=True) | {"prompt": color_prompt(prompt)}
         except UserError as error:
-            raise UserError(f"{row.source}: {error}") from None
+            raise UserError(f"{spec.source}: {error}") from None
 
     def forward(
         self,
-        rows: Sequence[SampleSpec],
+        specs: Sequence[SampleSpec],
         *,
-        latents: Tensor | None,
         picture: Tensor,
         spectrogram: Tensor,
-        prompts: Sequence[str],
-        sources: Sequence[torch.Generator],
         clock: Clock,
+        latents: Tensor | None = None,
+        prompts: Sequence[str] = (),
+        sources: Sequence[torch.Generator] = (),
     ) -> list[Sample]:
-        """What was made of a batch of rows -> samples, whose stages are timed by the clock.
+        """Turn the spectrograms of a batch into samples; one with values that are not finite is a failed sample.
 
         Args:
-            rows: what was asked for.
-            latents: (b, c, h, w) clean; None where the method has none.
+            specs: of the samples.
             picture: (b, 3, H, W) in [0, 1].
             spectrogram: (b, 1, H, W) gray in [0, 1]; in stereo (b, 3, H, W).
-            prompts: of the picture, of which the colorizer's are made.
+            clock: started by the method; its stages are recorded.
+            latents: (b, c, h, w) clean; None if the method has none.
+            prompts: of the pictures, for the colorizer.
             sources: the samples' own generators, for the colorizer's noise.
-            clock: begun by the method.
         """
         with clock("vocode"):
             sound = self.play(spectrogram).cpu()
@@ -111,19 +113,23 @@ class Finishing(nn.Module):
             "waveform": sound,
             "color": color,
         }
-        timings = clock.seconds | {"batch_size": len(rows)}
+        timings = clock.seconds | {"batch_size": len(specs)}
         samples = []
-        for i, row in enumerate(rows):
+        for i, spec in enumerate(specs):
             stages: dict[str, Any] = {name: None if x is None else x[i] for name, x in keep.items()}
             if wrong := [name for name, x in stages.items() if x is not None and not x.isfinite().all()]:
-                samples.append(Sample(row=row, error=f"not finite: the {wrong[0]}", timings=timings))
+                samples.append(Sample(spec=spec, error=f"not finite: the {wrong[0]}", timings=timings))
                 continue
             result = Result(**stages, sample_rate=self.vocoder.format.sample_rate, format=self.vocoder.format)
-            samples.append(Sample(row=row, result=result, timings=timings))
+            samples.append(Sample(spec=spec, result=result, timings=timings))
         return samples
 
     def play(self, spectrogram: Tensor) -> Tensor:
-        """(b, 1 or 3, h, w) -> (b, n) or (b, 2, n) sound, trimmed; in float32 also where Lightning casts all else."""
+        """Spectrogram (b, 1 or 3, h, w) -> trimmed sound (b, n) or (b, 2, n), in float32 at any precision of the run.
+
+        Raises:
+            ValueError: the vocoder's sound has another length than the canvas.
+        """
         with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
             waveform: Tensor = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
         expected = self.canvas[1] * self.vocoder.format.hop_length
@@ -140,7 +146,7 @@ class Finishing(nn.Module):
         return colored.float().cpu()
 
     def cut(self, picture: Tensor) -> Tensor:
-        """Without the columns that are padding."""
+        """Cut the padding's columns off."""
         return picture[..., : self.canvas[1] - self.trim]
 
 
