@@ -1,10 +1,10 @@
-"""The interfaces that a system of images that sound is put together from.
+"""Interfaces of the components.
 
 Shapes used here: b batch, c channels, h w rows and columns of a picture or of latents,
 f mel bins (0 = lowest), t frames, n samples of sound.
 
-Plugins subclass one of these, put `@its.register` on the class, and are then named in YAML by their class name.
-This module imports nothing else of the package at run time.
+Plugins subclass one of these and carry `@its.register`; YAML names them by their class name.
+This module imports no other of the package at run time.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """What all interfaces share: an instance remembers the arguments that it was made with.
+    """Base class of all interfaces: keeps the arguments of the constructor.
 
     Attributes:
-        arguments: of the constructor, by name, defaults included. Records and sample ids tell settings by them.
+        arguments: by name, with defaults. Records and sample ids describe settings by them.
     """
 
     arguments: Mapping[str, Any] = MappingProxyType({})
     not_defining: ClassVar[tuple[str, ...]] = ()
-    """Arguments, besides those of the base classes, that samples don't depend on: where weights are, which
-    `Part.provenance` tells by content, and how the machine runs them."""
+    """Arguments, besides those of the base classes, that samples do not depend on: the place of weights, which
+    `Part.provenance` identifies by content, and how they are run."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -53,12 +53,12 @@ class Plugin:
         return {"class": type(self).__name__, **kept}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
-        """Whether this suits a process of so many steps on a canvas of (rows, columns).
+        """Check that this suits a process of so many steps on a canvas of (rows, columns).
 
-        Asked before anything is loaded, and of parts with weights after `find`. The default has no objections.
+        Called before weights are loaded, for components with weights after `find`. The default accepts all.
 
         Raises:
-            ValueError: it doesn't suit; the message says why.
+            ValueError: it does not; the message says why.
         """
 
 
@@ -222,18 +222,18 @@ class IdentityCodec(LatentCodec):
 class NoiseExpert(Part, ABC):
     """A text-conditioned diffusion model that estimates the noise in latents.
 
-    Guidance, batching, caching of text and precision are the core's: an expert answers plain conditional questions.
+    The core adds guidance, batching, caching of texts and precision to the plain conditional estimates of an expert.
     """
 
     format: SpectrogramFormat | None = None
-    """How this expert's pictures sound; None for an expert that knows only how things look."""
+    """Spectrogram format of the expert's pictures; None if they are not spectrograms."""
 
     @property
     @abstractmethod
     def latent_space(self) -> str:
-        """Name of the space that the latents live in. Experts compose only where these names are equal.
+        """Name of the space of the latents. Experts of equal names can be combined.
 
-        Valid after `find`: of a latent diffusion model it follows from the configuration of its autoencoder.
+        Valid after `find`: for a latent diffusion model it follows from the configuration of its autoencoder.
         """
 
     @abstractmethod

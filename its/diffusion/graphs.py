@@ -1,7 +1,7 @@
 """Faster ways to run the experts of a step on a GPU, for `its.diffusion.sampling.denoise`.
 
-A step of two UNets is some thousand kernels, and at small batches launching them takes longer than they do.
-The combination and the scheduler's step stay outside: a dozen launches, but schedulers keep state.
+A step of two UNets launches some thousand kernels, and at small batches the launches take longer than the kernels.
+Combiner and scheduler are not captured: they are a dozen launches, and sampling plans may keep state.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import torch
 from torch import Tensor
 
 from its.diffusion.guidance import GuidedExpert
-from its.diffusion.sampling import Runner, in_turn
+from its.diffusion.sampling import Runner, sequential
 
 WARM_UP = 3
 """Runs before a capture, in which libraries choose their algorithms and compilers compile."""
 
 
-class SideBySide:
-    """Each expert on a CUDA stream of its own. The results are those of `in_turn`."""
+class MultiStream:
+    """Runs each expert on its own CUDA stream. The results are those of `sequential`."""
 
     def __init__(self) -> None:
         self._streams: dict[str, torch.cuda.Stream] = {}
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
-        """As `in_turn`; what comes after waits for all of them, on the device."""
+        """As `sequential`; later work on the current stream waits for all experts."""
         here = torch.cuda.current_stream(latents.device)
         estimates = {}
         for name, expert in experts.items():
@@ -42,32 +42,32 @@ class SideBySide:
         return estimates
 
 
-class Graphed:
+class CudaGraph:
     """Captures the experts of a step as one CUDA graph, and replays it.
 
-    There is a graph for each batch size and each set of experts: with a warm start one for the beginning and one for
-    the rest. Replays give what was captured, to the bit. Later batches bring their texts and scales into the same
-    graphs.
+    There is a graph for each batch size and each set of experts: with a warm start one for the first steps and one for
+    the rest. Results equal those of `run` bit for bit. Texts and scales of later batches are copied into the graph's
+    memory.
 
     Args:
-        run: what is captured.
-        capture: function -> (its result, what runs it again into the same memory); for tests, else CUDA's.
+        run: the captured runner.
+        capture: function -> (its result, a function that computes it again in the same memory); for tests.
     """
 
-    def __init__(self, run: Runner = in_turn, *, capture: Capture | None = None) -> None:
+    def __init__(self, run: Runner = sequential, *, capture: Capture | None = None) -> None:
         self._run = run
         self._capture = capture or _CudaCapture()
         self._graphs: dict[Any, _Graph] = {}
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
-        """As `in_turn`, for `GuidedExpert`s."""
+        """As `sequential`, for `GuidedExpert`s."""
         key = latents.shape, latents.dtype, *((name, expert.signature) for name, expert in experts.items())
         if key not in self._graphs:
             self._graphs[key] = _Graph(self._run, self._capture, experts, latents, timestep)
         return self._graphs[key](experts, latents, timestep)
 
     def clear(self) -> None:
-        """Let go of the graphs and their memory."""
+        """Free the graphs and their memory."""
         self._graphs.clear()
 
 
@@ -88,7 +88,7 @@ class _Graph:
         self.latents, self.timestep = latents.clone(), timestep.clone()
         self.experts = {name: expert.clone() for name, expert in experts.items()}
         self.current = dict(experts)
-        """Whose texts and scales are in the graph's memory."""
+        """Experts whose texts and scales are in the graph's memory."""
         self.estimates, self.replay = capture(lambda: run(self.experts, self.latents, self.timestep))
 
     def __call__(self, experts: Mapping[str, GuidedExpert], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:

@@ -20,9 +20,9 @@ class GuidedExpert:
 
     def __init__(self, expert: NoiseExpert, *, text: Tensor, null_text: Tensor, scales: Sequence[float]) -> None:
         """Args:
-        expert: whose estimates are guided.
-        text: (b, ...) what each sample should become.
-        null_text: (b, ...) what each sample is pushed away from: the negative prompt, or the empty one.
+        expert: gives the estimates.
+        text: (b, ...) of each sample's prompt.
+        null_text: (b, ...) of each sample's negative prompt, or of the empty one; on the same device.
         scales: gamma of each sample.
         """
         guided = [row for row, scale in enumerate(scales) if scale != 1]
@@ -52,7 +52,7 @@ class GuidedExpert:
 
     @property
     def signature(self) -> Hashable:
-        """Equal where one can take the other's place by `copy_`."""
+        """Equal if `copy_` can copy from one to the other."""
         return id(self.expert), self.text.shape, self.text.dtype, self.guided
 
     def clone(self) -> GuidedExpert:
@@ -62,17 +62,17 @@ class GuidedExpert:
         return other
 
     def copy_(self, other: GuidedExpert) -> None:
-        """Take another one's texts and scales over, in place."""
+        """Copy the texts and scales of another one, in place."""
         self.text.copy_(other.text)
         self.scale.copy_(other.scale)
 
 
 class TextCache:
-    """Least recently used cache of one expert's text embeddings, so that no prompt is encoded twice.
+    """Least recently used cache of an expert's text embeddings.
 
     Args:
         expert: encodes the prompts.
-        max_bytes: of the embeddings that are kept. Keys and values of Stable Diffusion take 7 MiB a prompt in float32.
+        max_bytes: of the cached embeddings. Keys and values of Stable Diffusion take 7 MiB a prompt in float32.
     """
 
     def __init__(self, expert: NoiseExpert, *, max_bytes: int = 2**28) -> None:
@@ -81,7 +81,7 @@ class TextCache:
         self._known: dict[str, Tensor] = {}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all embeddings."""
         self._known.clear()
 
     def __call__(self, prompts: Sequence[str], device: torch.device) -> Tensor:

@@ -18,11 +18,12 @@ Estimator = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Two estimators that take turns, such as one with guidance and one without (arXiv 2404.07724).
+    """Chooses between two estimators by progress, such as one with guidance and one without (arXiv 2404.07724).
 
     Attributes:
-        inside: while the share of the reverse process that lies behind is in [begin, end).
-        outside: else.
+        inside: used while the progress is in [begin, end).
+        outside: used in the other steps.
+        begin, end: shares of the reverse process.
     """
 
     inside: Estimator
@@ -31,7 +32,7 @@ class Interval:
     end: float
 
     def at(self, progress: float) -> Estimator:
-        """The one whose turn it is."""
+        """The estimator to use at a share of the reverse process in [0, 1)."""
         return self.inside if self.begin <= progress + ROUNDING < self.end else self.outside
 
 
@@ -39,11 +40,11 @@ ROUNDING = 1e-9
 """Allowance for decimal shares in binary; far below the progress of one step."""
 
 Runner = Callable[[Mapping[str, Estimator], Tensor, Tensor], Mapping[str, Tensor]]
-"""How the experts that take part in a step are run: experts, z_t and t -> their estimates, by name."""
+"""Runs the experts of a step: experts, z_t (b, c, h, w) and t (b,) -> their estimates, by name."""
 
 
-def in_turn(experts: Mapping[str, Estimator], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
-    """One expert after the other."""
+def sequential(experts: Mapping[str, Estimator], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
+    """Run one expert after the other."""
     return {name: expert(latents, timestep) for name, expert in experts.items()}
 
 
@@ -54,14 +55,14 @@ def denoise(
     combiner: Combiner,
     scheduler: Scheduler,
     steps: int,
-    run: Runner = in_turn,
+    run: Runner = sequential,
     on_step: Callable[[Step], None] | None = None,
     part: range | None = None,
 ) -> Tensor:
-    """From noise z_T to clean latents z_0, both (b, c, h, w).
+    """Denoise latents jointly, from noise z_T to clean z_0.
 
     Args:
-        latents: z_T.
+        latents: z_T, (b, c, h, w).
         experts: guided noise estimates eps_m(z_t, t), by name.
         combiner: gives lambda_m(t) and the combined estimate.
         scheduler: gives t and takes z_t to z_{t-1}.
@@ -69,6 +70,9 @@ def denoise(
         run: how the experts of a step are run; `its.diffusion.graphs` has faster ways for GPUs.
         on_step: called after each step, for progress and for predictions of z_0.
         part: the steps to take, if not all of them; `latents` are then those before the first of these.
+
+    Returns:
+        z_0, or the latents after the part; (b, c, h, w).
 
     Raises:
         ValueError: `part` is given, but the scheduler's plans keep state from step to step.

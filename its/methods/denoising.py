@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from its.diffusion.graphs import Graphed, SideBySide
+from its.diffusion.graphs import CudaGraph, MultiStream
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.noise import generators, initial_noise
-from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, in_turn
+from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
@@ -83,7 +83,7 @@ class MultimodalDenoising(Method):
         self.cuda_graph = cuda_graph
         self.streams = streams
         self.fixed_shapes = compile or cuda_graph
-        self._run: Runner = in_turn
+        self._run: Runner = sequential
         self._processes: dict[str, Process] = {}
 
     def parts(self) -> list[tuple[str, Part]]:
@@ -120,7 +120,7 @@ class MultimodalDenoising(Method):
 
     def release(self) -> None:
         """Free CUDA graphs."""
-        if isinstance(self._run, Graphed):
+        if isinstance(self._run, CudaGraph):
             self._run.clear()
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
@@ -244,9 +244,9 @@ class MultimodalDenoising(Method):
         for name in ("cuda_graph", "streams"):
             if getattr(self, name) and self.target.type != "cuda":
                 raise UserError(f"model.{name} is true, but the run is on {self.target.type}: it needs a CUDA GPU")
-        self._run = SideBySide() if self.streams else in_turn
+        self._run = MultiStream() if self.streams else sequential
         if self.cuda_graph:
-            self._run = Graphed(self._run)
+            self._run = CudaGraph(self._run)
         idle = self.idle()
         for name, expert in self.named_experts():
             if self.compile_networks and f"experts.{name}" not in idle and not expert.compile_network():

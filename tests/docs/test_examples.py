@@ -53,18 +53,28 @@ def test_the_guide_has_the_files_that_it_speaks_of(guide):
         "stripes.py",
         "stripes.yaml",
         "test_stripes.py",
+        "palindrome.py",
         "pyproject.toml",
     }
 
 
 def test_the_guides_command_makes_a_sample(guide):
-    (command,) = blocks_of(GUIDE, "sh")
+    command, _ = blocks_of(GUIDE, "sh")
     assert command.strip() == files_of(GUIDE)["stripes.yaml"].partition("\n")[0].removeprefix("# ")
     run(f"{command.strip()} --model.canvas '[256,128]' --model.steps 5", guide)
     (record,) = (guide / "runs" / "stripes" / "samples").glob("*/sample.json")
     assert json.loads(record.read_text(encoding="utf-8"))["status"] == "ok"
     assert (record.parent / "spectrogram.png").is_file()
     assert (record.parent / "audio.wav").is_file()
+
+
+def test_the_guides_method_makes_a_sample(guide):
+    _, command = blocks_of(GUIDE, "sh")
+    run(f"{command.strip()} --model.canvas '[256,128]' --model.steps 5 --save '[latents]'", guide)
+    (record,) = (guide / "runs" / "palindrome" / "samples").glob("*/sample.json")
+    found = json.loads(record.read_text(encoding="utf-8"))
+    assert (found["status"], found["settings"]["method"]) == ("ok", "palindrome")
+    assert (record.parent / "latents.safetensors").is_file()
 
 
 def test_the_guides_expert_draws_what_it_is_said_to_draw(guide):

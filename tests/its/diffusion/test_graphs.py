@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from its.diffusion.graphs import Graphed, SideBySide
+from its.diffusion.graphs import CudaGraph, MultiStream
 from its.diffusion.guidance import GuidedExpert
-from its.diffusion.sampling import denoise, in_turn
+from its.diffusion.sampling import denoise, sequential
 from its.interfaces import NoiseExpert
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.schedulers.ddim import DDIM
@@ -69,32 +69,32 @@ def walk(run, prompts, scales=(3.0, 4.0), seed=0, device="cpu"):
 
 
 def test_one_graph_for_each_phase_and_the_same_result():
-    graphed = Graphed(capture=into_the_same_memory)
-    assert torch.equal(walk(graphed, ["a", "bb"]), walk(in_turn, ["a", "bb"]))
+    graphed = CudaGraph(capture=into_the_same_memory)
+    assert torch.equal(walk(graphed, ["a", "bb"]), walk(sequential, ["a", "bb"]))
     assert len(captures) == 2  # sound alone, then both
 
 
 def test_later_batches_bring_their_texts_and_scales_into_the_same_graphs():
-    graphed = Graphed(capture=into_the_same_memory)
+    graphed = CudaGraph(capture=into_the_same_memory)
     for prompts, scales, seed in (
         (["a", "bb"], (3.0, 4.0), 0),
         (["ccc", "d"], (7.0, 2.0), 1),
         (["a", "bb"], (3.0, 4.0), 2),
     ):
-        assert torch.equal(walk(graphed, prompts, scales, seed), walk(in_turn, prompts, scales, seed))
+        assert torch.equal(walk(graphed, prompts, scales, seed), walk(sequential, prompts, scales, seed))
     assert len(captures) == 2
 
 
 @pytest.mark.parametrize(("prompts", "scales"), [(["a"], (3.0,)), (["a", "bb"], (3.0, 1.0)), (["a", "bb"], (1.0, 3.0))])
 def test_other_shapes_are_other_graphs(prompts, scales):
-    graphed = Graphed(capture=into_the_same_memory)
+    graphed = CudaGraph(capture=into_the_same_memory)
     walk(graphed, ["a", "bb"])
-    assert torch.equal(walk(graphed, prompts, scales), walk(in_turn, prompts, scales))
+    assert torch.equal(walk(graphed, prompts, scales), walk(sequential, prompts, scales))
     assert len(captures) == 4
 
 
 def test_estimates_survive_the_next_replay():
-    graphed = Graphed(capture=into_the_same_memory)
+    graphed = CudaGraph(capture=into_the_same_memory)
     experts, t = guided(["a"], [3.0]), torch.tensor([500])
     first = graphed(experts, torch.zeros(1, 4, 8, 8), t)["visual"]
     kept = first.clone()
@@ -103,17 +103,19 @@ def test_estimates_survive_the_next_replay():
 
 
 def test_cleared_graphs_are_captured_anew():
-    graphed = Graphed(capture=into_the_same_memory)
+    graphed = CudaGraph(capture=into_the_same_memory)
     walk(graphed, ["a"], (3.0,))
     graphed.clear()
-    assert torch.equal(walk(graphed, ["a"], (3.0,)), walk(in_turn, ["a"], (3.0,)))
+    assert torch.equal(walk(graphed, ["a"], (3.0,)), walk(sequential, ["a"], (3.0,)))
     assert len(captures) == 4
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("run", [Graphed(), SideBySide(), Graphed(SideBySide())], ids=["graph", "streams", "both"])
+@pytest.mark.parametrize(
+    "run", [CudaGraph(), MultiStream(), CudaGraph(MultiStream())], ids=["graph", "streams", "both"]
+)
 def test_on_a_gpu_the_results_are_equal(run):
     for seed in range(3):
-        plain = walk(in_turn, ["a", "bb"], seed=seed, device="cuda")
+        plain = walk(sequential, ["a", "bb"], seed=seed, device="cuda")
         assert torch.equal(walk(run, ["a", "bb"], seed=seed, device="cuda"), plain)
