@@ -117,10 +117,10 @@ def load_modules(modules: Sequence[str]) -> None:
 
 
 def classes(interface: str | None = None) -> dict[str, type]:
-    """Registered classes by name, of one interface or of all, sorted by interface and name."""
-    order = list(_interfaces)
-    chosen = [c for c in _classes.values() if interface in (None, interface_of(c))]
-    return {c.__name__: c for c in sorted(chosen, key=lambda c: (order.index(str(interface_of(c))), c.__name__))}
+    """Registered classes by name, of one interface or of all components, sorted by interface and name."""
+    order = list(INTERFACES) if interface is None else [interface]
+    chosen = [(order.index(kind), c.__name__, c) for c in _classes.values() if (kind := interface_of(c)) in order]
+    return {name: cls for _, name, cls in sorted(chosen, key=lambda entry: entry[:2])}
 
 
 def imported() -> list[type]:

@@ -174,6 +174,11 @@ def test_the_front_door_imports_nothing_heavy(code):
     assert imported_by(quiet, HEAVY) == []
 
 
+def test_listing_plugins_and_methods_does_not_import_lightning():
+    quiet = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    "
+    assert imported_by(quiet + "import its.cli; its.cli.main(['plugins'])", ("lightning", "diffusers")) == []
+
+
 def test_plugins_import_their_libraries_where_they_use_them():
     code = "from its import registry\nregistry.load_plugins()\nassert registry.failures() == {}, registry.failures()"
     assert (

@@ -168,8 +168,8 @@ def test_a_row_that_fails_is_named_and_the_others_are_made(config, tmp_path, cap
         "@register\n"
         "class SecondIsNaN(WarmStartAverage):\n"
         "    'Spoils the second sample of each batch.'\n"
-        "    def combine(self, estimates, latents, step):\n"
-        "        noise = super().combine(estimates, latents, step)\n"
+        "    def combine(self, estimates, latents, progress):\n"
+        "        noise = super().combine(estimates, latents, progress)\n"
         "        noise[1:] = torch.nan\n"
         "        return noise\n"
     )
@@ -210,11 +210,11 @@ class Interrupted(WarmStartAverage):
 
     batches = 0
 
-    def combine(self, estimates, latents, step):
-        self.batches += step.index == 0
+    def combine(self, estimates, latents, progress):
+        self.batches += progress == 0
         if self.batches == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        return super().combine(estimates, latents, step)
+        return super().combine(estimates, latents, progress)
 """
 
 

@@ -167,8 +167,8 @@ def test_a_colorizer_gets_the_trimmed_picture_its_prompt_and_the_samples_own_gen
 
 def test_what_is_not_finite_fails_alone(tiny):
     class Poison(WarmStartAverage):
-        def combine(self, estimates, latents, step):
-            noise = super().combine(estimates, latents, step)
+        def combine(self, estimates, latents, progress):
+            noise = super().combine(estimates, latents, progress)
             noise[1] = torch.nan
             return noise
 
@@ -205,7 +205,7 @@ def test_a_row_that_raises_takes_no_other_with_it(tiny):
 
 def test_a_batch_that_raises_gives_failed_samples(tiny):
     class Broken(WarmStartAverage):
-        def combine(self, estimates, latents, step):
+        def combine(self, estimates, latents, progress):
             raise ArithmeticError("no idea")
 
     model = method(tiny, combiner=Broken(t={"visual": 1.0, "audio": 1.0}))
@@ -216,10 +216,10 @@ def test_a_batch_that_raises_gives_failed_samples(tiny):
 
 def test_a_batch_too_large_for_the_memory_is_halved_with_the_same_noise(tiny):
     class Hungry(WarmStartAverage):
-        def combine(self, estimates, latents, step):
+        def combine(self, estimates, latents, progress):
             if len(latents) > 1:
                 raise torch.OutOfMemoryError("too much")
-            return super().combine(estimates, latents, step)
+            return super().combine(estimates, latents, progress)
 
     model = method(tiny, combiner=Hungry(t={"visual": 1.0, "audio": 1.0}), steps=2)
     rows = [row(seed=seed) for seed in range(5)]
@@ -232,7 +232,7 @@ def test_a_batch_too_large_for_the_memory_is_halved_with_the_same_noise(tiny):
 
 def test_one_sample_too_large_for_the_memory_fails(tiny):
     class Hungry(WarmStartAverage):
-        def combine(self, estimates, latents, step):
+        def combine(self, estimates, latents, progress):
             raise torch.OutOfMemoryError("too much")
 
     (sample,) = method(tiny, combiner=Hungry(t={"visual": 1.0, "audio": 1.0})).predict_step([row()])
