@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from its import registry
 from its.errors import UserError, by_nearness, nearest
+from its.instantiate import parameters
 
 if TYPE_CHECKING:
     from its.methods.base import Method
@@ -52,4 +52,4 @@ def settings_of(name: str) -> list[str]:
     Raises:
         UserError: as `method_class`.
     """
-    return list(inspect.signature(method_class(name)).parameters)
+    return list(parameters(method_class(name))[0])

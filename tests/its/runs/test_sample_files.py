@@ -118,7 +118,7 @@ def test_what_a_killed_process_left_goes_when_the_sample_is_written(tmp_path):
     left = [tmp_path / f".{name}.0123abcd.partial" for name in ("sample.json", "color.png")]
     for path in left:
         path.touch()
-    write_sample(tmp_path, Sample(row=ROW, result=RESULT), {})
+    write_sample(tmp_path, Sample(spec=ROW, result=RESULT), {})
     assert [path for path in left if path.exists()] == []
     assert (tmp_path / "sample.json").exists()
 
