@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> int:
     for interface, classes in listed.items():
         print(interface)
         for name, (module, summary) in classes.items():
-            print(f"  {name:20} {module:32} {summary}")
+            print(f"  {name:20} {module:36} {summary}")
     print("Packs of weights")
     for pack in registry.packs().values():
-        print(f"  pack:{pack.name:15} {pack.folder.name:32} {pack.summary}")
+        print(f"  pack:{pack.name:15} {pack.folder.name:36} {pack.summary}")
     for name, why in registry.failures().items():
         print(f"failed to import: {name}: {why}")
     return 0

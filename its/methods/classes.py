@@ -15,18 +15,9 @@ if TYPE_CHECKING:
 DEFAULT = "MultimodalDenoising"
 
 FIRST_PARTY = {
-    "MultimodalDenoising": (
-        "its.methods.denoising",
-        "Experts of one latent space denoise one canvas together: the paper's main method.",
-    ),
-    "Imprint": (
-        "its.methods.imprint",
-        "Makes a picture and a spectrogram separately, and imprints the one on the other (Appendix A.1 of the paper).",
-    ),
-    "ScoreDistillation": (
-        "its.methods.score_distillation.method",
-        "Optimises an implicit image with the score distillation gradients of every expert (Eq. 7 of the paper).",
-    ),
+    "MultimodalDenoising": ("its.methods.denoising", "Experts of one latent space denoise one canvas jointly."),
+    "Imprint": ("its.methods.imprint", "Imprints a picture on a spectrogram that was made separately."),
+    "ScoreDistillation": ("its.methods.score_distillation.method", "Optimises an image by score distillation."),
 }
 """Module and summary of this package's own methods."""
 

@@ -28,7 +28,10 @@ from its.specs.sweep import Process, process_of_batch
 
 @register
 class MultimodalDenoising(Method):
-    """Experts of one latent space denoise one canvas together: the paper's main method."""
+    """Experts of one latent space denoise one canvas jointly.
+
+    This is the main method of the paper (arXiv 2405.12221, Section 3).
+    """
 
     def __init__(
         self,

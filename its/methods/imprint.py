@@ -77,9 +77,9 @@ class _Single(Combiner):
 
 @register
 class Imprint(Method):
-    """Makes a picture and a spectrogram separately, and imprints the one on the other (Appendix A.1 of the paper).
+    """Imprints a picture on a spectrogram that was made separately.
 
-    Either may be a file instead: see `its.specs.media`.
+    This is a baseline of the paper (Appendix A.1). Either may be a file instead: see `its.specs.media`.
     """
 
     has_latents = False

@@ -48,10 +48,11 @@ class _Process:
 
 @register
 class ScoreDistillation(Method):
-    """Optimises an implicit image with the score distillation gradients of every expert (Eq. 7 of the paper).
+    """Optimises an image by score distillation.
 
-    Experts need not share a latent space or a noise schedule: each has its own codec, which has to encode with
-    gradients. An unfinished sample keeps a checkpoint in its folder; the same command goes on from it.
+    The image is implicit; its gradient is the sum over all experts (Eq. 7 of the paper), which need not share a latent
+    space or a noise schedule. Each has its own codec, which has to encode with gradients. An unfinished sample has a
+    checkpoint in its folder, from which the same command continues.
     """
 
     needs_gradients = True
