@@ -130,9 +130,6 @@ def read_layer(path: Path) -> Layer:
     for key in ("model", "data", "trainer"):
         if not isinstance(values.get(key, {}), dict):
             raise UserError(f"{path}: {key} is {values[key]!r:.80}; expected keys and values, or a YAML file of them")
-    for name in (values.get("model") or {}).get("experts") or {}:
-        if not re.fullmatch(r"\w+", name):
-            raise UserError(f"{path}: model.experts: {name!r} is no name; expected letters, digits and underscores")
     return Layer(str(path), _spelled_out(values, ""))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ class Method(LightningModule, ABC):
 
     def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
+        for name in experts:
+            if not re.fullmatch(r"\w+", name):
+                raise UserError(f"model.experts.{name} is no name; expected letters, digits and underscores")
         experts = shared(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback

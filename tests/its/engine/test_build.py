@@ -1,0 +1,115 @@
+"""From a composed config to objects, short of weights; and onto a pack where weights are missing."""
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import CSVLogger
+
+from its import registry
+from its.config.compose import compose
+from its.config.fallback import on_pack, pack_for
+from its.engine.build import PredictCLI, build
+from its.errors import UserError
+from its.weights import WeightsNotFound
+
+registry.load_plugins()
+
+ROOT = Path(__file__).parents[3]
+CASTLE = ROOT / "configs/castle_bell.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _short_of_weights(monkeypatch):
+    monkeypatch.setattr(PredictCLI, "find_weights", lambda cli: None)
+
+
+def fallen_back(*arguments, keep_vocoder=True):
+    """Resolved config of the castle on the embedded pack."""
+    config = compose([CASTLE], arguments)
+    return PredictCLI(on_pack(config, registry.packs()["mini"], keep_vocoder=keep_vocoder)).resolved
+
+
+def test_the_pack_overlays_the_files():
+    resolved = fallen_back()
+    assert resolved["model"]["experts"]["visual"]["init_args"]["weights"] == "pack:mini"
+    assert resolved["model"]["vocoder"]["class_path"] == "GriffinLim"
+    assert (resolved["model"]["steps"], resolved["data"]["guidance_scale"]["visual"]) == (30, 4.5)
+    assert resolved["output"] == "runs/castle_bell"
+
+
+def test_the_command_line_overlays_the_pack():
+    arguments = ["--model.steps=7", "--data.guidance_scale.visual=3", "--model.combiner.t.audio=0.5"]
+    resolved = fallen_back(*arguments, "--model.scheduler.spacing=linspace")
+    assert resolved["model"]["steps"] == 7
+    assert resolved["data"]["guidance_scale"] == {"visual": 3.0, "audio": 4.0}
+    assert resolved["model"]["combiner"]["init_args"]["t"] == {"visual": 1.0, "audio": 0.5}
+    assert resolved["model"]["scheduler"]["init_args"]["spacing"] == "linspace"
+
+
+def test_arguments_of_the_missing_parts_on_the_command_line_go_with_them():
+    resolved = fallen_back("--model.experts.visual.weights=nobody/nothing", "--model.vocoder.subfolder=x")
+    assert resolved["model"]["experts"]["visual"]["init_args"]["weights"] == "pack:mini"
+    assert resolved["model"]["vocoder"]["class_path"] == "GriffinLim"
+
+
+def test_an_expert_removed_on_the_command_line_stays_removed():
+    gone = [f"--{key}.visual=null" for key in ("model.experts", "model.combiner.t", "data.guidance_scale")]
+    resolved = fallen_back(*gone, "--data.prompts=[{audio: bell}]")
+    assert list(resolved["model"]["experts"]) == ["audio"]
+    assert resolved["model"]["combiner"]["init_args"]["t"] == {"audio": 1.0}  # the config's: the pack's balances two
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_vocoder_chosen_on_the_command_line_stays_with_its_arguments(order):
+    arguments = ["--model.vocoder=GriffinLim", "--model.vocoder.iterations=3"][::order]
+    assert fallen_back(*arguments)["model"]["vocoder"]["init_args"]["iterations"] == 3
+    assert fallen_back(*arguments, keep_vocoder=False)["model"]["vocoder"]["init_args"]["iterations"] == 32
+
+
+def test_without_a_pack_the_remedy_is_named():
+    missing = WeightsNotFound("model.experts.visual: x is missing", "Connect")
+    with pytest.raises(UserError, match=r"x is missing.*--model\.fallback mini"):
+        pack_for(missing, None)
+    with pytest.raises(UserError, match="mimi.*mini"):
+        pack_for(missing, "mimi")
+
+
+def test_objects_of_the_trainer_are_built(tmp_path):
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=x"]
+    cli = build([CASTLE], [*logger, "--trainer.callbacks+=Timer", "--trainer.devices=2", "--trainer.precision=32"])
+    trainer = cli.config_init["trainer"]
+    assert isinstance(trainer["logger"], CSVLogger)
+    assert [type(callback) for callback in trainer["callbacks"]] == [Timer]
+    assert (trainer["devices"], trainer["precision"]) == (2, 32)
+    assert cli.resolved["trainer"]["logger"]["init_args"]["save_dir"] == str(tmp_path)
+    assert cli.resolved["trainer"]["callbacks"][0]["class_path"] == "Timer"
+    assert cli.resolved["trainer"]["enable_progress_bar"] is False
+
+
+def test_options_of_the_command_are_checked_and_kept_out_of_the_resolved_config():
+    cli = build([CASTLE], ["--mixed=true", "--save=[image, video]", "--output=2024"])
+    assert cli.options.mixed is True
+    assert (cli.resolved["save"], cli.resolved["output"]) == (["image", "video"], "2024")
+    assert {"mixed", "retry_failed"}.isdisjoint(cli.resolved)
+
+
+def test_a_name_of_an_expert_that_is_no_name_is_refused():
+    with pytest.raises(UserError, match=r"command line: model\.experts\.a-b is no name"):
+        build([CASTLE], ["--model.experts.a-b=Auffusion"])
+
+
+@pytest.mark.parametrize("section", ["model", "data", "trainer", "model.experts", "model.combiner", "model.scheduler"])
+@pytest.mark.parametrize("value", ["null", "3", "[1]", "{1: 2}", "text"])
+def test_a_section_of_another_kind_is_a_user_error(section, value, tmp_path):
+    text = value
+    for part in reversed(section.split(".")):
+        text = f"{{{part}: {text}}}"
+    (tmp_path / "overlay.yaml").write_text(text)
+    for files, arguments in (([CASTLE, tmp_path / "overlay.yaml"], []), ([CASTLE], [f"--{section}={value}"])):
+        try:
+            build(files, arguments)
+        except UserError as error:
+            assert section.partition(".")[0] in str(error)  # noqa: PT017 - null may be fine
+        else:
+            assert value == "null"
