@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from its.errors import UserError
+from its.weights.files import Shapes
 from its.weights.model_files import ModelFiles
 from its.weights.source import Source
 
 _SPIECE = "sentencepiece"
+
+
+class SkipInit(TorchFunctionMode):
+    """Context in which `torch.nn.init` does nothing: new parameters are uninitialized memory.
+
+    For models of which only names and shapes are needed, or whose parameters are replaced by those of a file.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Return the tensor that an initializer gets as it is; call all other functions."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def read_model(
@@ -64,13 +85,7 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
     Raises:
         UserError: a shape differs.
     """
-    config = source.json(files.config)
-    with torch.device("meta"):  # takes no memory
-        if hasattr(model_class, "config_class"):
-            model = model_class(model_class.config_class.from_dict(config))
-        else:
-            model = model_class.from_config(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = _expected_shapes(model_class, json.dumps(source.json(files.config), sort_keys=True))
     for file in files.weights:
         shapes = None if file.endswith(".json") else source.shapes(file)
         for name, shape in (shapes or {}).items():
@@ -81,6 +96,18 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
                     f"{source.name}: {name} in {file} has shape {shape}, but {files.config} says {wanted}: weights and "
                     "configuration are of different models; get both from one source"
                 )
+
+
+@lru_cache(maxsize=16)  # experts and codecs of a run often have the same configuration
+def _expected_shapes(model_class: Any, config: str) -> Shapes:
+    """Return the shapes of a model's tensors by name, from the content of its `config.json`."""
+    values: Mapping[str, Any] = json.loads(config)
+    with torch.device("meta"), SkipInit():  # takes no memory
+        if hasattr(model_class, "config_class"):
+            model = model_class(model_class.config_class.from_dict(values))
+        else:
+            model = model_class.from_config(values)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def for_inference(model: Any, *, device: torch.device, channels_last: bool = False) -> Any:

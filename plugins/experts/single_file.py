@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
+from its.weights.models import SkipInit
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 from its_plugins.experts.original_layout import PREFIXES, Part, original_name
 from its_plugins.experts.stable_diffusion_configs import FAMILIES, INPUT_CHANNELS
@@ -210,7 +211,7 @@ def _config(configs: Path, part: Part) -> dict[str, Any]:
 
 def _build(part: Part, config: Mapping[str, Any]) -> Any:
     """The model on the meta device, where its weights take no memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), SkipInit():
         if part == "text_encoder":
             from transformers import CLIPTextConfig, CLIPTextModel
 

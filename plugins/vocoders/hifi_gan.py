@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ from its.registry import register
 from its.weights import PretrainedComponent, Source
 from its.weights.files import load_pickle
 from its.weights.model_files import within
+from its.weights.models import SkipInit
 from its_plugins.vocoders.hifi_gan_generator import Generator
 
 
@@ -46,6 +47,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         self.subfolder = subfolder
         self.generator: Generator | None = None
         self._config: dict[str, Any] = {}
+        self._state: dict[str, Tensor] | None = None  # between check_tensors and read
 
     @property
     def format(self) -> SpectrogramFormat:
@@ -84,13 +86,16 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         """
         config, checkpoint = (self.folder / name for name in self.files)
         if not self.source.missing(self.files):
-            state = _fold_weight_norm({name: tensor.to("meta") for name, tensor in _read_state(checkpoint).items()})
-            _check_fit(state, self._empty().state_dict(), checkpoint=checkpoint, config=config)
+            self._state = _read_state(checkpoint)
+            shapes = _folded_shapes(self._state)
+            wanted = {name: tensor.shape for name, tensor in self._empty().state_dict().items()}
+            _check_fit(shapes, wanted, checkpoint=checkpoint, config=config)
 
     def read(self) -> None:
         """Read the generator."""
+        state, self._state = self._state or _read_state(self.folder / self.files[1]), None
         generator = self._empty()
-        generator.load_state_dict(_fold_weight_norm(_read_state(self.folder / self.files[1])), assign=True)
+        generator.load_state_dict(_fold_weight_norm(state), assign=True)
         self.generator = generator.to(torch.get_default_device()).eval().requires_grad_(False)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -107,7 +112,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         return rearrange(sound, "b 1 n -> b n")
 
     def _empty(self) -> Generator:
-        with torch.device("meta"):  # nothing is drawn from the global generator, no default dtype gets in
+        with torch.device("meta"), SkipInit():  # nothing is drawn from the global generator, no default dtype gets in
             return Generator(self._config)
 
     @classmethod
@@ -201,23 +206,41 @@ _NORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "param
 def _fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """w = g v / ||v||, the norm over all dimensions but the first."""
     folded = {name: tensor.float() for name, tensor in state.items()}
-    for g_name, v_name in _NORMS:
-        for name in [name for name in folded if name.endswith(v_name)]:
-            layer = name.removesuffix(v_name)
-            if f"{layer}{g_name}" in folded:
-                g, v = folded.pop(f"{layer}{g_name}"), folded.pop(name)
-                norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-                folded[f"{layer}weight"] = g * v / norm
+    for weight, (g_name, v_name) in _norms_of(state).items():
+        g, v = folded.pop(g_name), folded.pop(v_name)
+        norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+        folded[weight] = g * v / norm
     return folded
 
 
-def _check_fit(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, checkpoint: Path, config: Path) -> None:
+def _folded_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of the tensors of `_fold_weight_norm`, without their content."""
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    for weight, (g_name, v_name) in _norms_of(state).items():
+        g, v = shapes.pop(g_name), shapes.pop(v_name)
+        shapes[weight] = torch.broadcast_shapes(g, v)  # type: ignore[no-untyped-call]
+    return shapes
+
+
+def _norms_of(names: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return the names of length and direction by the name of the weight that they make."""
+    found = {}
+    for g_ending, v_ending in _NORMS:
+        for layer in [name.removesuffix(v_ending) for name in names if name.endswith(v_ending)]:
+            if f"{layer}{g_ending}" in names:
+                found[f"{layer}weight"] = (f"{layer}{g_ending}", f"{layer}{v_ending}")
+    return found
+
+
+def _check_fit(
+    state: Mapping[str, torch.Size], wanted: Mapping[str, torch.Size], *, checkpoint: Path, config: Path
+) -> None:
     problems = [f"it lacks {name}" for name in wanted if name not in state]
     problems += [f"{name} has no place" for name in state if name not in wanted]
     problems += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in state and state[name].shape != tensor.shape
+        f"{name} is {tuple(state[name])}, expected {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in state and state[name] != shape
     ]
     if problems:
         more = f", and {len(problems) - 1} more of the kind" if len(problems) > 1 else ""
