@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from its import __version__
 from its.errors import UserError, nearest
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
-        return int(import_module(COMMANDS[name][0]).main(arguments[1:]))
+        return int(_import(COMMANDS[name][0]).main(arguments[1:]))
     except UserError as error:
         ranks = [os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ]
         if ranks[:1] in ([], ["0"]):  # once, not by every process
@@ -59,6 +61,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("its: interrupted; whole samples are kept", file=sys.stderr)
         return 130
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module without garbage collection, which takes a second while torch and Lightning are imported.
+
+    What it imports lives until the process ends, so later collections leave it out.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        module = import_module(name)
+    finally:
+        if enabled:
+            gc.enable()
+    gc.freeze()
+    return module
 
 
 def _help() -> str:

@@ -1,9 +1,10 @@
+import gc
 import subprocess
 import sys
 
 import pytest
 
-from its.cli import main
+from its.cli import COMMANDS, main
 
 
 def test_help_names_every_command(capsys):
@@ -16,6 +17,21 @@ def test_help_names_every_command(capsys):
 def test_help_imports_nothing_heavy():
     code = "import sys, its.cli; its.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_command_is_imported_without_garbage_collection(enabled, monkeypatch, tmp_path):
+    (tmp_path / "probing_command.py").write_text("import gc\nwas = gc.isenabled()\ndef main(arguments): return was")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "probe", ("probing_command", ""))
+    try:
+        if not enabled:
+            gc.disable()
+        assert main(["probe"]) == 0
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+        sys.modules.pop("probing_command", None)
 
 
 def test_version(capsys):
