@@ -1,5 +1,6 @@
 """Tiny weights in the real layouts, made once for all tests."""
 
+import gc
 import os
 
 # One thread for each process: tiny models gain nothing from more, and several processes would fight over the cores.
@@ -7,16 +8,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests reach no hub but their own, which `Hub.connect` names.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from forked_commands import forks  # noqa: F401 - a fixture
 
 from its import registry
 from its_plugins.random_weights.stable_diffusion import stable_diffusion
 from its_plugins.vocoders.hifi_gan import write_random_checkpoint
 
 registry.load_plugins()
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and test items out of later garbage collections, which took 5 % of the time."""
+    gc.collect()
+    gc.freeze()
+
 
 VOCODER = {
     "resblock": "1",
@@ -45,30 +55,43 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def config(tiny: Path, tmp_path: Path) -> Path:
-    """A config of `its predict` on these weights: a canvas of 64 x 128, 6 steps, two seeds."""
-    content = {
-        "model": {
-            "experts": {
-                "visual": {"class_path": "StableDiffusion", "init_args": {"weights": str(tiny / "sd")}},
-                "audio": {"class_path": "Auffusion", "init_args": {"weights": str(tiny / "auffusion")}},
+@pytest.fixture(scope="session")
+def write_config(tiny: Path) -> Callable[[Path], Path]:
+    """A function that writes a config of `its predict` on these weights into a folder; the run is `run` beside it.
+
+    A canvas of 64 x 128, 6 steps, two seeds.
+    """
+
+    def write(folder: Path) -> Path:
+        content = {
+            "model": {
+                "experts": {
+                    "visual": {"class_path": "StableDiffusion", "init_args": {"weights": str(tiny / "sd")}},
+                    "audio": {"class_path": "Auffusion", "init_args": {"weights": str(tiny / "auffusion")}},
+                },
+                "combiner": {"class_path": "WarmStartAverage", "init_args": {"t": {"visual": 0.5, "audio": 1.0}}},
+                "scheduler": {"class_path": "DDIM"},
+                "vocoder": {"class_path": "HiFiGAN", "init_args": {"weights": str(tiny / "auffusion")}},
+                "steps": 6,
+                "canvas": [64, 128],
             },
-            "combiner": {"class_path": "WarmStartAverage", "init_args": {"t": {"visual": 0.5, "audio": 1.0}}},
-            "scheduler": {"class_path": "DDIM"},
-            "vocoder": {"class_path": "HiFiGAN", "init_args": {"weights": str(tiny / "auffusion")}},
-            "steps": 6,
-            "canvas": [64, 128],
-        },
-        "data": {
-            "prompts": [{"visual": "castle towers", "audio": "bell ringing"}],
-            "seeds": [1, 2],
-            "guidance_scale": {"visual": 10.0, "audio": 7.5},
-            "batch_size": 2,
-        },
-        "trainer": {"accelerator": "cpu"},
-        "output": str(tmp_path / "run"),
-    }
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+            "data": {
+                "prompts": [{"visual": "castle towers", "audio": "bell ringing"}],
+                "seeds": [1, 2],
+                "guidance_scale": {"visual": 10.0, "audio": 7.5},
+                "batch_size": 2,
+            },
+            "trainer": {"accelerator": "cpu"},
+            "output": str(folder / "run"),
+        }
+        path = folder / "config.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def config(write_config: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """A config of `write_config` in the test's folder."""
+    return write_config(tmp_path)

@@ -1,8 +1,6 @@
 """The GPU's benchmark runs to its end, on small networks and without a GPU."""
 
 import json
-import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -12,23 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def gpu(*options, **environment):
-    command = [sys.executable, "benchmarks/gpu.py", *options]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
-    )
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
 
 
-def test_runs_to_its_end_at_tiny_size(tmp_path):
+def test_runs_to_its_end_at_tiny_size(tmp_path, forks):
     out = tmp_path / "gpu.json"
     small = ("--tiny", "--no-compile", "--rounds", "1", "--dtype", "float32")
-    done = gpu(*small, "--out", str(out), OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    forks.run([SCRIPT, *small, "--out", out], NO_GPU, program="script")
     results = json.loads(out.read_text(encoding="utf-8"))
     assert list(results["parts"]) == ["ceilings", "compare", "levers", "files"]
     assert results["settings"]["tiny"]
@@ -45,10 +34,9 @@ def test_runs_to_its_end_at_tiny_size(tmp_path):
     assert levers["+ CUDA graph | samples/s"] == "needs a GPU"
 
 
-def test_without_a_gpu_it_says_so():
-    done = gpu()
-    assert done.returncode == 2
-    assert "there is no CUDA device" in done.stderr
+def test_without_a_gpu_it_says_so(forks):
+    assert forks.wait(forks.start([SCRIPT], NO_GPU, program="script")) == [2]
+    assert "there is no CUDA device" in forks.log.read_text()
 
 
 @pytest.fixture

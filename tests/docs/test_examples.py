@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -58,33 +59,29 @@ def test_the_guide_has_the_files_that_it_speaks_of(guide):
     }
 
 
-def test_the_guides_command_makes_a_sample(guide):
-    command, _ = blocks_of(GUIDE, "sh")
-    assert command.strip() == files_of(GUIDE)["stripes.yaml"].partition("\n")[0].removeprefix("# ")
-    run(f"{command.strip()} --model.canvas '[256,128]' --model.steps 5", guide)
-    (record,) = (guide / "runs" / "stripes" / "samples").glob("*/sample.json")
-    assert json.loads(record.read_text(encoding="utf-8"))["status"] == "ok"
-    assert (record.parent / "spectrogram.png").is_file()
-    assert (record.parent / "audio.wav").is_file()
-
-
-def test_the_guides_method_makes_a_sample(guide):
+def test_the_guides_method_makes_a_sample(guide, forks):
     _, command = blocks_of(GUIDE, "sh")
-    run(f"{command.strip()} --model.canvas '[256,128]' --model.steps 5 --save '[latents]'", guide)
+    _, *arguments = shlex.split(command)
+    forks.run([*arguments, "--model.canvas=[256,128]", "--model.steps=5", "--save=[latents]"], cwd=guide)
     (record,) = (guide / "runs" / "palindrome" / "samples").glob("*/sample.json")
     found = json.loads(record.read_text(encoding="utf-8"))
     assert (found["status"], found["settings"]["method"]) == ("ok", "palindrome")
     assert (record.parent / "latents.safetensors").is_file()
 
 
-def test_the_guides_expert_draws_what_it_is_said_to_draw(guide):
+def test_the_guides_command_draws_what_it_is_said_to_draw(guide, forks):
     import numpy as np
     from PIL import Image
 
-    command = (guide / "stripes.yaml").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-    run(f"{command} --model.trim 0 --output runs/spots", guide)
-    (path,) = (guide / "runs" / "spots" / "samples").glob("*/spectrogram.png")
-    bright = np.asarray(Image.open(path)) > 192
+    command, _ = blocks_of(GUIDE, "sh")
+    assert command.strip() == files_of(GUIDE)["stripes.yaml"].partition("\n")[0].removeprefix("# ")
+    program, *arguments = shlex.split(command)
+    assert program == "its"
+    forks.run([*arguments, "--model.trim=0"], cwd=guide)
+    (record,) = (guide / "runs" / "stripes" / "samples").glob("*/sample.json")
+    assert json.loads(record.read_text(encoding="utf-8"))["status"] == "ok"
+    assert (record.parent / "audio.wav").is_file()
+    bright = np.asarray(Image.open(record.parent / "spectrogram.png")) > 192
     for lines, spots in ((bright.any(0), 8), (bright.any(1), 3)):
         assert np.sum(np.diff(lines.astype(int), prepend=0) == 1) == spots
 

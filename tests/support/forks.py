@@ -1,19 +1,25 @@
-"""Runs `its` commands in processes that are forked off after the imports, which take longer than a tiny run.
+"""Server that runs commands in forked processes, which need not import torch, Lightning and diffusers again.
 
-A line of JSON in, one out: {"start": argv, "env": {...}, "log": path} -> pid; {"wait": pid} -> exit status.
-Each process leads a group of its own, so that it can be killed with all that it started.
+It reads a JSON object a line and answers with a number: {"start": argv, "program": name, "env": {...}, "cwd": path or
+null, "log": path} -> pid; {"wait": pid} -> exit status. `program` is "its", "-m" (argv begins with a module's name) or
+"script" (argv begins with a path). Each process leads a process group, so that it can be killed with its children.
 """
 
 import atexit
 import contextlib
+import gc
 import json
 import os
+import runpy
 import sys
+from pathlib import Path
 
 import diffusers  # noqa: F401
+import PIL.Image
 import torch
 import transformers  # noqa: F401
 from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401 - lazy otherwise
+from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401 - lazy otherwise
 
 import its.commands.predict  # noqa: F401
 from its import registry
@@ -21,21 +27,41 @@ from its.cli import main
 
 torch.set_num_threads(1)
 registry.load_plugins()
+PIL.Image.init()
+gc.collect()
+gc.freeze()  # else each process spends time on these objects in its own collections
 
 
-def start(argv, env, log):
+def run(program, argv):
+    if program == "its":
+        return main(argv)
+    sys.argv = list(argv)
+    sys.path.insert(0, os.getcwd() if program == "-m" else str(Path(argv[0]).parent))
+    try:
+        if program == "-m":
+            runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def start(job):
     pid = os.fork()
     with contextlib.suppress(OSError):  # whichever comes first, the parent or the child
         os.setpgid(pid, pid)
     if pid:
         return pid
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(out, stream)
-    os.environ.update(env)
+    os.environ.update(job["env"])
     status = 70
     try:
-        status = main(argv)
+        if job["cwd"]:
+            os.chdir(job["cwd"])
+        status = run(job["program"], job["start"])
     finally:
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -46,8 +72,5 @@ def start(argv, env, log):
 os.write(1, b"0\n")  # ready
 for line in sys.stdin:
     job = json.loads(line)
-    if "start" in job:
-        answer = start(job["start"], job["env"], job["log"])
-    else:
-        answer = os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1])
+    answer = start(job) if "start" in job else os.waitstatus_to_exitcode(os.waitpid(job["wait"], 0)[1])
     os.write(1, f"{answer}\n".encode())

@@ -172,10 +172,10 @@ def test_the_summary_counts(run):
     assert summary_of(read_runs([run])[0].samples)["scores/clap.mean"] == 0.5
 
 
-def test_the_table_has_the_samples_of_all_ranks(config, tmp_path, forks):
+def test_rank_0_alone_keeps_a_run_with_the_samples_of_all_ranks(config, tmp_path, forks):
     command = ["predict", f"--config={config}", "--trainer.devices=2", "--model.steps=1", "--data.batch_size=1"]
     command += ["--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path / 'wandb_home'}"]
     forks.run(command, *({**rank, "WANDB_MODE": "offline"} for rank in forks.ranks(2)))
-    _, summary, _, rows, _ = written(tmp_path / "wandb_home")
+    _, summary, _, rows, _ = written(tmp_path / "wandb_home")  # of one run: more would be an error
     assert summary["samples"] == 2
     assert [row["seed"] for row in rows] == [1, 2]

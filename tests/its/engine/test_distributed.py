@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -39,33 +37,27 @@ def assert_same(one, other):
         torch.testing.assert_close(one[name] / one[name].std(), other[name] / one[name].std(), rtol=0, atol=1e-5)
 
 
-@pytest.fixture
-def whole(config, tmp_path, forks):
+@pytest.fixture(scope="module")
+def whole(write_config, tmp_path_factory, forks):
     """Latents of an undisturbed run of five rows in one process, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = write_config(folder)
     began = time.monotonic()
-    forks.run(arguments_of(config, tmp_path / "whole"))
-    return latents(tmp_path / "whole"), time.monotonic() - began
+    forks.run(arguments_of(config, folder / "whole"))
+    return latents(folder / "whole"), time.monotonic() - began
 
 
 def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole, forks):
-    command = [sys.executable, "-m", "its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert done.stdout.count("its: 5 of 5 images that sound") == 1  # rank 0 alone reports
+    # Lightning starts the second process.
+    printed = forks.run(["its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")], program="-m")
+    assert printed.count("its: 5 of 5 images that sound") == 1  # rank 0 alone reports
     assert_same(whole[0], latents(tmp_path / "two"))
 
-    port = forks.port()
     # A node each, as torchrun or SLURM would start them; five rows in batches of two make uneven last batches.
     arguments = arguments_of(config, tmp_path / "nodes", "--trainer.num_nodes=2", "--trainer.devices=1")
-    nodes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}",
-             "--master-addr=127.0.0.1", f"--master-port={port}", "-m", "its", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    ends = [node.communicate(timeout=300) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], ends
+    launch = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={forks.port()}"]
+    nodes = [{"PET_NODE_RANK": str(rank)} for rank in range(2)]  # torchrun's --node-rank
+    forks.run(["torch.distributed.run", *launch, "-m", "its", *arguments], *nodes, program="-m")
     assert_same(whole[0], latents(tmp_path / "nodes"))
 
 

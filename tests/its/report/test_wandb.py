@@ -41,10 +41,3 @@ def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, tmp_path,
         assert b"guidance_scale" in run.read_bytes()
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-
-
-def test_rank_0_alone_keeps_a_run(config, tmp_path, forks):
-    command = ["predict", f"--config={config}", "--trainer.devices=2", "--model.steps=1", "--data.batch_size=1"]
-    command += ["--trainer.logger=WandbLogger", f"--trainer.logger.save_dir={tmp_path}"]
-    forks.run(command, *({**rank, **ENVIRONMENT} for rank in forks.ranks(2)))
-    assert len(list(tmp_path.rglob("run-*.wandb"))) == 1
