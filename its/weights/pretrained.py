@@ -47,6 +47,16 @@ class PretrainedComponent(Part, ABC):
             its.errors.UserError: this is another kind of model; the message says what was expected.
         """
 
+    def check_file(self, name: str) -> None:
+        """Check the beginning of a file that is on this machine, and the whole of a pickle: see `its.weights.files`.
+
+        A subclass leaves out files that its `check_tensors` reads as a whole.
+
+        Raises:
+            its.errors.UserError: it is damaged, or holds more than tensors.
+        """
+        check_file(self.folder / name)
+
     def check_tensors(self) -> None:
         """Check the shapes in the weights files against the configuration, as far as `Source.shapes` tells them.
 
@@ -138,7 +148,7 @@ class PretrainedComponent(Part, ABC):
         missing = self.source.missing(self.files)
         if new := [name for name in self.files if name not in missing and name not in self._checked]:
             for name in new:
-                check_file(self.folder / name)
+                self.check_file(name)
             self._checked.update(new)
             with _odd_values(self.source.name):
                 self.check_tensors()

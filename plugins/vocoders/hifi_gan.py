@@ -78,6 +78,11 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         self._config = _checked(source.json(config), source.path(config))
         return config, checkpoint
 
+    def check_file(self, name: str) -> None:
+        """Check the configuration; `check_tensors` reads the checkpoint."""
+        if name == self.files[0]:
+            super().check_file(name)
+
     def check_tensors(self) -> None:
         """Of the generator against `config.json`, once the file is here: a pickle tells nothing before.
 
