@@ -37,11 +37,18 @@ def overlay(stages, tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def made(write_config, tmp_path_factory):
+    """A run of two samples, without colours; treat as immutable."""
+    folder = tmp_path_factory.mktemp("made")
+    assert main(["predict", "--config", str(write_config(folder))]) == 0
+    return folder / "run"
+
+
 @pytest.fixture
-def run(config, tmp_path):
-    """A run of two samples, without colours."""
-    assert main(["predict", "--config", str(config)]) == 0
-    return tmp_path / "run"
+def run(made, tmp_path):
+    """A copy of a run of two samples, without colours."""
+    return Path(shutil.copytree(made, tmp_path / "run"))
 
 
 def pixels(path):

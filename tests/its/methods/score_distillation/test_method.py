@@ -1,9 +1,7 @@
 """Score distillation as a method: its config, experts of different spaces, gradients under Lightning, resuming."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -239,7 +237,7 @@ class Mortal(Auffusion):
 """
 
 
-def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, tmp_path, tiny, monkeypatch):
+def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, tmp_path, tiny, monkeypatch, forks):
     (tmp_path / "mortal_plugin.py").write_text(MORTAL)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -254,9 +252,7 @@ def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, t
         assert main(sds(config, floyd, *mortal, f"--output={tmp_path / 'whole'}")) == 0
         killed = sds(config, floyd, *mortal, f"--output={tmp_path / 'killed'}")
         # 1 probe, then 5 iterations, of which the fourth is its last: the checkpoint is from the second.
-        environment = os.environ | {"DIES_AT": "5", "PYTHONPATH": str(tmp_path)}
-        died = subprocess.run([sys.executable, "-m", "its", *killed], env=environment, cwd=tmp_path, check=False)
-        assert died.returncode == -signal.SIGKILL
+        assert forks.wait(forks.start(killed, {"DIES_AT": "5"}, cwd=tmp_path)) == [-signal.SIGKILL]
         (folder,) = folders(tmp_path / "killed")
         assert [p.name for p in folder.iterdir()] == [CHECKPOINT]
         assert main(killed) == 0
