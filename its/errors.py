@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Any
+
+_SECRET = re.compile(r"(?i)(api_?key|token|secret|password|credential)")
 
 
 class UserError(Exception):
@@ -20,3 +24,12 @@ def by_nearness(word: str, known: Iterable[str], *, cutoff: float = 0.0) -> list
     """Known words, the closest first; those below the cutoff, in [0, 1], are left out."""
     lower = {name.lower(): name for name in known}
     return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=len(lower) or 1, cutoff=cutoff)]
+
+
+def without_secrets(value: Any, key: str = "") -> Any:
+    """Replace everything under keys that name secrets, such as `api_key`, by `(left out)`; for messages and files."""
+    if value is not None and _SECRET.search(key.rpartition(".")[2]):
+        return "(left out)"
+    if isinstance(value, dict):
+        return {k: without_secrets(v, str(k)) for k, v in value.items()}
+    return [without_secrets(v) for v in value] if isinstance(value, list) else value

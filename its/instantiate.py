@@ -13,6 +13,8 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from datetime import timedelta
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,8 +22,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 
 from its import registry
-from its.errors import UserError, by_nearness, nearest
+from its.errors import UserError, by_nearness, nearest, without_secrets
 from its.interfaces import INTERFACES, Plugin
+from its.yaml_values import read_yaml
 
 FindClass = Callable[[str, type], type]
 """(name in a config, base class) -> the class of that name. Raises `UserError` without the key in its message."""
@@ -29,6 +32,7 @@ FindClass = Callable[[str, type], type]
 _MAPPINGS = (dict, Mapping)
 _SEQUENCES = (list, tuple, Sequence, Iterable)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+_DURATION = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
 
 
 class Text(str):
@@ -44,10 +48,12 @@ class Fault:
     Attributes:
         key: dotted key of the value.
         text: what was given, what is expected, what to do.
+        unknown_class: whether the value names no class that is allowed in its place.
     """
 
     key: str
     text: str
+    unknown_class: bool = False
 
     @property
     def place(self) -> str:
@@ -103,6 +109,12 @@ class Instantiator:
             return self._scalar(kind, value, key)
         if inspect.isclass(kind) and isinstance(value, kind):
             return value, plain(value)
+        if kind is timedelta:
+            duration = _duration(value)
+            return (duration, value) if duration is not None else self._fault(key, kind, value)
+        if inspect.isclass(kind) and issubclass(kind, Enum):
+            member = next((member for member in kind if value in (member.value, member.name)), None)
+            return (member, value) if member is not None else self._fault(key, kind, value)
         if inspect.isclass(kind) and is_dataclass(kind) and isinstance(value, Mapping):
             built, _ = self.construct(kind, value, key)
             return built, plain(built)
@@ -123,8 +135,13 @@ class Instantiator:
                 return cls(**values), specs
             except UserError as error:
                 self.faults.append(Fault(key.removesuffix(".init_args"), str(error)))
-            except (TypeError, ValueError) as error:
-                self.faults.append(Fault(key.removesuffix(".init_args"), f"{cls.__name__}: {error}"))
+            except Exception as error:
+                if issubclass(cls, Plugin) and not isinstance(
+                    error, TypeError | ValueError | RuntimeError | ImportError
+                ):
+                    raise  # a defect of the plugin, whose traceback is of use
+                reason = " ".join(str(error).split())
+                self.faults.append(Fault(key.removesuffix(".init_args"), f"{cls.__name__}: {reason}"))
         return None, specs
 
     def arguments(self, cls: type, given: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,7 +173,7 @@ class Instantiator:
             if name in known:
                 continue
             if is_open:
-                values[name], specs[name] = self.build(Any, given[name], key)
+                values[name], specs[name] = self.build(Any, _as_given(given[name]), key)
             else:
                 taken = ", ".join(known) or "no arguments"
                 text = f"{cls.__name__} has no argument {name}; it takes {taken}.{nearest(str(name), known)}"
@@ -168,24 +185,24 @@ class Instantiator:
             name, given = spec_of(value)
             cls = self.find_class(name, base)
         except UserError as error:
-            self.faults.append(Fault(key, str(error)))
+            self.faults.append(Fault(key, str(error), unknown_class=True))
             return None, None
         built, specs = self.construct(cls, given, f"{key}.init_args")
         return built, {"class_path": name} | ({"init_args": specs} if specs else {})
 
     def _first(self, choices: Sequence[tuple[Any, Any]], key: str, expected: Any = None) -> tuple[Any, Any]:
-        """The first (kind, value) that has no faults; else the faults of the one whose form fits the value."""
-        fitting: list[Fault] | None = None
+        """The first (kind, value) that has no faults; else the faults of one whose form fits the value."""
+        fitting: list[list[Fault]] = []
         for kind, value in choices:
             trial = Instantiator(self.find_class)
             result = trial.build(kind, value, key)
             if not trial.faults:
                 return result
-            if fitting is None and (expected is None or _has_form(kind, value)):
-                fitting = trial.faults
-        if fitting is None:
+            if expected is None or _has_form(kind, value):
+                fitting.append(trial.faults)
+        if not fitting:
             return self._fault(key, expected, choices[0][1])
-        self.faults += fitting
+        self.faults += next((faults for faults in fitting if not any(f.unknown_class for f in faults)), fitting[0])
         return None, None
 
     def _mapping(self, kind: Any, arguments: Sequence[Any], value: Any, key: str) -> tuple[Any, Any]:
@@ -219,14 +236,13 @@ class Instantiator:
         elif kind is int:
             fits = isinstance(value, int) and not isinstance(value, bool)
         elif kind is Path:
-            fits = isinstance(value, str | Path)
-            return (Path(value), str(value)) if fits else self._fault(key, kind, value)
+            return (Path(value), str(value)) if isinstance(value, str | Path) else self._fault(key, kind, value)
         else:
             fits = isinstance(value, kind)
         return (value, value) if fits else self._fault(key, kind, value)
 
     def _fault(self, key: str, kind: Any, value: Any) -> tuple[None, None]:
-        self.faults.append(Fault(key, f"got {_shown(value)}; expected {_spelled(kind)}"))
+        self.faults.append(Fault(key, f"got {_shown(without_secrets(value, key))}; expected {_spelled(kind)}"))
         return None, None
 
 
@@ -286,7 +302,8 @@ def spec_of(value: Any) -> tuple[str, dict[str, Any]]:
     given = value if isinstance(value, Mapping) else {"class_path": value}
     name, arguments = given.get("class_path"), given.get("init_args") or {}
     if not isinstance(name, str) or not isinstance(arguments, Mapping) or given.keys() - {"class_path", "init_args"}:
-        raise UserError(f"got {_shown(value)}; expected NAME, or {{class_path: NAME, init_args: {{...}}}}")
+        shown = _shown(without_secrets(value))
+        raise UserError(f"got {shown}; expected NAME, or {{class_path: NAME, init_args: {{...}}}}")
     return registry.short_name(str(name)), dict(arguments)
 
 
@@ -320,11 +337,13 @@ def plugin_class(name: str, base: type) -> type:
 def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
     """Parameters of a constructor, those that `**options` passes on to base classes included.
 
+    A class that is no plugin may pass its `**options` on to anything, so it takes any other name too.
+
     Returns:
         Parameters by name, with evaluated annotations; and whether any other name is taken too.
     """
     found: dict[str, inspect.Parameter] = {}
-    is_open = False
+    is_open, inner = False, False
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "torch"):
             break
@@ -335,10 +354,14 @@ def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
         of_base = list(inspect.signature(init).parameters.values())[1:]
         for parameter in of_base:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                annotated = parameter.replace(annotation=hints.get(parameter.name, Any))
-                found.setdefault(parameter.name, annotated)
-        is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base)
-        if not is_open:
+                # Of a base's, the subclass may pass what it likes: the constructor itself complains if one is missing.
+                default = ... if inner and parameter.default is parameter.empty else parameter.default
+                found.setdefault(
+                    parameter.name,
+                    parameter.replace(annotation=hints.get(parameter.name, Any), default=default),
+                )
+        is_open, inner = any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base), True
+        if not is_open or not issubclass(cls, Plugin):
             break
     if is_dataclass(cls):  # whose signature has a placeholder for the defaults that factories make
         made = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
@@ -357,6 +380,8 @@ def plain(value: Any) -> Any:
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, Enum):
+        return value.value
     return str(value) if isinstance(value, Path) else value
 
 
@@ -375,6 +400,14 @@ def _evaluated(annotations: Mapping[str, Any], names: dict[str, Any]) -> Iterato
             yield name, eval(annotation, names) if isinstance(annotation, str) else annotation  # source code, no input
         except (NameError, AttributeError, TypeError):
             yield name, Any
+
+
+def _duration(value: Any) -> timedelta | None:
+    """Seconds, or text such as 1:30:00, as a duration."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return match and timedelta(hours=int(match[1] or 0), minutes=int(match[2]), seconds=int(match[3]))
 
 
 def _is_component(kind: type) -> bool:
@@ -404,9 +437,16 @@ def _is_plain(value: Any) -> bool:
 
 def _parsed(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return read_yaml(text)
+    except (yaml.YAMLError, RecursionError):
         return str(text)
+
+
+def _as_given(value: Any) -> Any:
+    """A command-line value of an undeclared parameter: a number stays text, such as the group `12` of a logger."""
+    parsed = _parsed(value) if isinstance(value, Text) else None
+    is_number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+    return str(value) if is_number else value
 
 
 def _without_texts(value: Any) -> Any:
@@ -437,5 +477,16 @@ def _spelled(kind: Any) -> str:
         return f"a list of {_spelled(arguments[0])}" if arguments else "a list"
     if inspect.isclass(outer) and is_dataclass(outer):
         return f"{{{', '.join(parameters(outer)[0])}}}"
-    words = {None: "null", types.NoneType: "null", str: "text", float: "number", bool: "true or false", Path: "a path"}
+    if inspect.isclass(outer) and issubclass(outer, Enum):
+        return f"one of {', '.join(member.name for member in outer)}"
+    words = {
+        Any: "any value",
+        timedelta: "seconds or H:MM:SS",
+        None: "null",
+        types.NoneType: "null",
+        str: "text",
+        float: "number",
+        bool: "true or false",
+        Path: "a path",
+    }
     return words.get(outer) or (f"a {outer.__name__}" if inspect.isclass(outer) and outer is not int else "int")

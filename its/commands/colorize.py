@@ -115,7 +115,10 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
         return colorizer
     except WeightsNotFound as error:
         missing = error.prefixed("model.colorizer")
-    pack = fallback.pack_for(missing, config.values["model"].get("fallback"))
+    instantiator = Instantiator()
+    name, _ = instantiator.build(str | None, config.values["model"].get("fallback"), "model.fallback")
+    raise_faults(instantiator.faults, config.source_of)
+    pack = fallback.pack_for(missing, name)
     colorizer = _colorizer(fallback.with_pack_colorizer(config, pack), trusted)
     prepare([colorizer])
     settings = "Its settings are the pack's own."

@@ -52,14 +52,20 @@ def class_finder(trusted: Sequence[str] = ()) -> FindClass:
                 return plugin_class(name, base)
             except UserError as error:
                 raise UserError(f"{error}{_remedy(module)}") from None
-        if _BY_NAME.get(short) in ((module,) if module else _BY_NAME.values()):
-            return _checked(_imported(_BY_NAME[short], short), name, base)
+        known = {one: cls for one, where in _BY_NAME.items() if issubclass(cls := _lightning(where, one), base)}
+        if short in known and module.partition(".")[0] in ("", "lightning"):  # which re-exports them in several places
+            return known[short]
         raise UserError(
-            f"there is no {name!r} that a config may name here; it may name: {', '.join(sorted(_BY_NAME))}."
-            f"{nearest(short, _BY_NAME)}{_remedy(module)}"
+            f"there is no {name!r} that a config may name here; it may name: {', '.join(sorted(known)) or 'none'}."
+            f"{nearest(short, known)}{_remedy(module)}"
         )
 
     return find_class
+
+
+def _lightning(module: str, name: str) -> type:
+    cls: type = getattr(import_module(module), name)
+    return cls
 
 
 def _imported(module: str, name: str) -> object:

@@ -21,10 +21,12 @@ from its.instantiate import Text
 from its.media.metadata import KINDS
 from its.methods import classes as methods
 from its.runs.replay import read_config
+from its.yaml_values import read_yaml
 
 Values = dict[str, Any]
 
 COMMAND_LINE = "command line"
+SECTIONS = ("model", "data", "trainer")
 
 _PLUGIN = re.compile(
     r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec"
@@ -127,7 +129,7 @@ def read_layer(path: Path) -> Layer:
     for key in values:
         if key == "config" or key.endswith("+"):
             raise UserError(f"{path}: there is no key {key}: overlay files with --config on the command line")
-    for key in ("model", "data", "trainer"):
+    for key in SECTIONS:
         if not isinstance(values.get(key, {}), dict):
             raise UserError(f"{path}: {key} is {values[key]!r:.80}; expected keys and values, or a YAML file of them")
     return Layer(str(path), _spelled_out(values, ""))
@@ -137,7 +139,7 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
     """Nest `--key=value` arguments, whatever their order.
 
     `--model.vocoder.iterations=3` is short for `--model.vocoder.init_args.iterations=3`, `--key+=value` appends to a
-    list, and `--data.sweep={}` replaces the whole mapping.
+    list, and `--data.sweep={}` replaces a whole mapping; a section or the arguments of an object are merged.
 
     Raises:
         UserError: an argument is no option, or names a file that can't be read.
@@ -149,16 +151,17 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
             raise UserError(f"got {argument!r}; expected an option such as --model.steps 50")
         if not equals:
             raise UserError(f"{option} needs a value")
-        key, plus = option.removeprefix("--").removesuffix("+"), option.endswith("+")
-        place = ""
-        for part in key.split("."):
-            if _holds_object(place) and part not in ("class_path", "init_args"):
-                place += ".init_args"
-            place = f"{place}.{part}".lstrip(".")
-        value = _value_of(text, place)
-        if plus:
-            value = _Appended(value if isinstance(value, list) else [value])
-        for part in reversed(place.split(".")):
+        key, appends = option.removeprefix("--").removesuffix("+"), option.endswith("+")
+        parts: list[str] = []
+        for part in key.split(".", maxsplit=2 if key.startswith("data.sweep.") else -1):  # whose keys have dots
+            if _holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
+                parts.append("init_args")
+            parts.append(part)
+        value = _value_of(text, ".".join(parts))
+        if appends:
+            items = read_yaml(value) if isinstance(value, Text) else value
+            value = _Appended(items if isinstance(items, list) else [items])
+        for part in reversed(parts):
             value = {part: value}
         values = merge(values, _spelled_out(value, ""))
     return Layer(COMMAND_LINE, values)
@@ -192,16 +195,27 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
 def merge(base: Any, top: Any) -> Any:
     """Overlay nested mappings. Objects of another `class_path` replace the one that is there, with its arguments."""
     if isinstance(top, _Appended):
-        return [*(base if isinstance(base, list) else []), *top]
+        below = read_yaml(base) if isinstance(base, Text) else base
+        items = below if isinstance(below, list) else [] if below is None else [below]
+        return (_Appended if base is None else type(items))([*items, *top])
     if isinstance(base, str) and isinstance(top, dict) and top.keys() == {"init_args"}:
         base = {"class_path": base}
-    if isinstance(top, str) and isinstance(base, dict) and base.keys() == {"init_args"}:
+    if isinstance(top, str) and isinstance(base, dict) and _names_class_of(base, top):
         top = {"class_path": top}
     if not isinstance(base, dict) or not isinstance(top, dict) or isinstance(top, _Whole):
         return top
-    if "class_path" in base and "class_path" in top and base["class_path"] != top["class_path"]:
+    if "class_path" in base and "class_path" in top and not _names_class_of(base, top["class_path"]):
         return top
     return type(base)({**base, **{key: merge(base.get(key), value) for key, value in top.items()}})
+
+
+def _names_class_of(spec: Values, name: Any) -> bool:
+    """Whether a name is that of an object's class; with its module or without."""
+    if "class_path" not in spec:
+        return spec.keys() == {"init_args"}
+    one, other = str(spec["class_path"]), str(name)
+    short = "." not in one or "." not in other
+    return one == other or (short and one.rpartition(".")[2] == other.rpartition(".")[2])
 
 
 class _Appended(list[Any]):
@@ -223,7 +237,7 @@ def _taken_by(method: str, model: Values | None, source: str) -> Values:
 
 def _read(path: Path) -> Values:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
         raise UserError(f"there is no config {path}.{near}") from None
@@ -278,11 +292,12 @@ def _value_of(text: str, key: str) -> Any:
     if text.strip() in ("null", "~"):
         return None
     try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError:
+        parsed = read_yaml(text)
+    except (yaml.YAMLError, RecursionError):
         parsed = text
     if isinstance(parsed, dict) and text.lstrip().startswith("{"):
-        return parsed if "class_path" in parsed else _Whole(parsed)
+        merges = key in SECTIONS or key.endswith(".init_args") or _holds_object(key)
+        return parsed if merges else _Whole(parsed)
     return text if _holds_object(key) and isinstance(parsed, str) else Text(text)
 
 

@@ -14,17 +14,17 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from its.config import fallback
 from its.config.allowlist import class_finder
-from its.config.compose import Config, compose, merge
+from its.config.compose import SECTIONS, Config, compose, merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer
-from its.errors import UserError, nearest
+from its.errors import UserError, nearest, without_secrets
 from its.evaluation.judging import Judging, judging_of
-from its.instantiate import Fault, Instantiator, raise_faults
+from its.instantiate import Fault, Instantiator, plugin_class, raise_faults
+from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
-from its.runs.directory import without_secrets
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -37,7 +37,6 @@ TRAINER_DEFAULTS = {
     "enable_progress_bar": False,  # ours counts samples and steps
     "enable_model_summary": False,
 }
-SECTIONS = ("model", "data", "trainer")
 HELP = ("-h", "--help", "--print_config")
 
 
@@ -101,14 +100,16 @@ class PredictCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Take the composed config. The parser answers help options alone."""
-        if help_options := [argument for argument in self.help_for if argument != "--print_config"]:
+        if help_options := [argument for argument in self.help_for if not argument.startswith("--print_config")]:
+            for name in (argument.partition("=")[2] for argument in help_options if "=" in argument):
+                self._check_help_for(name)  # the parser would import any class
             parser.parse_args(help_options)
-        self.config = {**self.composed.values, "seed_everything": False}  # ours checks the key first
+        self.config = {"seed_everything": False}  # all that Lightning reads of it; our own key is checked first
 
     def instantiate_classes(self) -> None:
         """Build all objects, find the weights, and create the Trainer."""
         self.build_objects(self.composed)
-        if "--print_config" in self.help_for:
+        if any(argument.startswith("--print_config") for argument in self.help_for):
             print(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True), end="")
             raise SystemExit(0)
         self.find_weights()
@@ -121,7 +122,7 @@ class PredictCLI(LightningCLI):
         """
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, ImportError, MisconfigurationException) as error:
+        except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
     def check_room(self) -> None:
@@ -150,22 +151,32 @@ class PredictCLI(LightningCLI):
         """The run directory."""
         return Path(self.options.output)
 
+    def _check_help_for(self, name: str) -> None:
+        """Refuse help for a class that a config may not name."""
+        try:
+            plugin_class(name, Plugin)
+        except UserError:
+            self.find_class(name, object)
+
     def build_objects(self, config: Config) -> None:
         """Build method, data and the arguments of the Trainer, and report all faults together."""
         build = Instantiator(self.find_class)
         values = config.values
         own = {key: value for key, value in values.items() if key not in SECTIONS}
-        for key in own.keys() - PredictOptions.__dataclass_fields__.keys():
-            known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
+        known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
+        for key in [key for key in own if key not in known]:
             text = f"there is no such key; there are: {', '.join(known)}.{nearest(key, known)}"
             build.faults.append(Fault(key, text))
             del own[key]
         options, resolved = build.arguments(PredictOptions, own, "")
-        sections = {name: values.get(name) or {} for name in SECTIONS}
+        sections = {name: {} if values.get(name) is None else values[name] for name in SECTIONS}
         model, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
         data, resolved["data"] = build.construct(PromptGrid, sections["data"], "data")
         given = merge(TRAINER_DEFAULTS, sections["trainer"])
         trainer, resolved["trainer"] = build.arguments(Trainer, given, "trainer")
+        seed = options.get("seed_everything", False)
+        if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
+            build.faults.append(Fault("seed_everything", f"got {seed}; expected 0 to {2**32 - 1}"))
         if not str(options.get("output", PredictOptions.output)).strip():
             build.faults.append(Fault("output", "it is empty; expected a folder"))
         raise_faults(build.faults, config.source_of)
@@ -181,7 +192,10 @@ class PredictCLI(LightningCLI):
         Raises:
             UserError: this machine can't run it, weights are missing without a fallback, or parts don't fit together.
         """
-        check_trainer(self.config_init["trainer"])
+        try:
+            check_trainer(self.config_init["trainer"])
+        except UserError as error:
+            raise_faults([Fault("trainer", str(error))], self.composed.source_of)
         warning = None
         try:
             self.model.find()
@@ -257,7 +271,8 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
         UserError: with all faults of the config.
         SystemExit: after `--help` or `--print_config`.
     """
-    is_help = [a in HELP or ".help" in a.partition("=")[0] for a in arguments]
+    options = [argument.partition("=")[0] for argument in arguments]
+    is_help = [option in HELP or option.endswith(".help") for option in options]
     help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
     config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
     if "model" not in config.values and not help_for:

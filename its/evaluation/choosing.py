@@ -6,13 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from its import registry
 from its.errors import UserError, nearest
 from its.instantiate import instantiate, plugin_class, spec_of
 from its.interfaces import Scorer
 from its.weights import WeightsNotFound
+from its.yaml_values import read_yaml
 
 DEFAULT = ("CLIPScorer", "CLAPScorer")
 """The paper's."""
@@ -42,7 +41,7 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
         if class_name not in specs:
             asked = ", ".join(specs)
             raise UserError(f"--set {setting}: the scorers are {asked}.{nearest(class_name, specs)}")
-        specs[class_name][argument] = yaml.safe_load(value)
+        specs[class_name][argument] = read_yaml(value)
     if not specs:
         raise UserError("no scorers are named")
     return [
@@ -98,7 +97,7 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
 def _spelled_out(name: Any) -> list[tuple[str, dict[str, Any]]]:
     """(class name, arguments) of what a name stands for; packs stand for several."""
     if isinstance(name, str) and name.lstrip().startswith("{"):
-        name = yaml.safe_load(name)
+        name = read_yaml(name)
     pack = registry.packs().get(str(name))
     if pack is not None and pack.scorers:
         return [(scorer, {}) for scorer in pack.scorers]

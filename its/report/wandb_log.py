@@ -41,6 +41,8 @@ def runs_of(trainer: Trainer) -> list[Any]:
         return [logger.experiment for logger in found]
     except Error as error:
         raise UserError(f"trainer.logger: {plain(error)}") from None
+    except TypeError as error:  # an argument that wandb.init does not take
+        raise UserError(f"trainer.logger: {error}") from None
 
 
 def plain(error: Exception) -> str:

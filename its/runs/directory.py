@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from its.specs.spec import SampleSpec
 
 NAMED = 20
 """Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
-
-_SECRET = re.compile(r"(?i)(api_?key|token|secret|password|credential)")
 
 
 def check_writable(output: Path) -> None:
@@ -112,12 +109,3 @@ def _described(spec: SampleSpec) -> str:
 def _what_to_do(failed: int, unwritten: int) -> str:
     missing = f"; {unwritten} are missing: the same command again makes them" if unwritten else ""
     return missing + (f"; {failed} failed: --retry_failed true makes them again" if failed else "")
-
-
-def without_secrets(value: Any, key: str = "") -> Any:
-    """Replace texts under keys that name secrets, such as `api_key`, by `(left out)`."""
-    if isinstance(value, dict):
-        return {k: without_secrets(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(v) for v in value]
-    return "(left out)" if isinstance(value, str) and _SECRET.search(key) else value

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from its.errors import UserError, nearest
 from its.specs.media import own_file
 from its.specs.spec import SampleSpec, assign_ids
+from its.yaml_values import read_yaml
 
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""
@@ -255,9 +256,11 @@ def _read_csv(path: Path) -> list[Any]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_yaml(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise UserError(f"{path}: it contains itself by YAML anchors, or is nested too deeply") from None
 
 
 def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     "errors",
+    "yaml_values",
     "audio",
     "media",
     "interfaces",

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -85,6 +87,10 @@ def test_the_spec_has_all_defaults_and_builds_the_same_again():
         (int | bool, True, True),
         (dict[str, Any], {"a": [Text("3")]}, {"a": [3]}),
         (Range, {"start": 3}, Range(start=3)),
+        (timedelta, 90, timedelta(seconds=90)),
+        (timedelta, "1:30:00", timedelta(hours=1, minutes=30)),
+        (Signals, "SIGUSR1", Signals.SIGUSR1),
+        (Signals, int(Signals.SIGUSR1), Signals.SIGUSR1),
         (list[int] | Range | None, {"start": 3, "count": 2}, Range(start=3, count=2)),
     ],
 )
@@ -137,6 +143,14 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
         (int | None, "x", "k: got x; expected int or null"),
         (Range, {"start": 3, "cuont": 2}, "k.cuont: Range has no argument cuont"),
         (Range, {}, "k.start: is missing"),
+        (timedelta, "soon", "k: got soon; expected seconds"),
+        (Signals, "SIGNOTHING", "k: got SIGNOTHING; expected one of "),
+        (dict[str, Any], 3, "k: got 3; expected a mapping of any value"),
+        (
+            Scheduler,
+            {"class_path": "DDIM", "api_key": "hidden"},
+            "k: got {'class_path': 'DDIM', 'api_key': '(left out)'}",
+        ),
         (Scheduler, 3, "k: got 3; expected NAME"),
         (Scheduler, {"class_path": "DDIM", "arguments": {}}, "k: got "),
         (Scheduler, {"class_path": "DDIM", "init_args": [1]}, "k: got "),
@@ -215,7 +229,7 @@ def test_options_that_are_passed_on_are_checked_as_the_base_class_s():
     assert construct(Passing, {"size": 3, "extra": 2}, key="k").size == 3
     with pytest.raises(UserError, match=r"k\.siez: .*Did you mean size"):
         construct(Passing, {"size": 3, "siez": 4}, key="k")
-    with pytest.raises(UserError, match=r"k\.size: is missing"):
+    with pytest.raises(UserError, match=r"k: Passing: .*size"):
         construct(Passing, {}, key="k")
 
 
@@ -227,6 +241,24 @@ def test_interfaces_imported_for_type_checkers_are_known():
     typed = construct(Typed, {"expert": {"class_path": "Auffusion"}, "other": 3}, key="k")
     assert type(typed.expert).__name__ == "Auffusion"
     assert typed.other == 3
+
+
+def test_secrets_are_not_shown():
+    assert faults(dict[str, int], {"api_key": "hidden"}) == ["k.api_key: got (left out); expected int"]
+
+
+class Faulty(Plugin):
+    """Raises what it is told."""
+
+    def __init__(self, name: str) -> None:
+        raise {"refusal": ImportError("no module x"), "defect": KeyError("x")}[name]
+
+
+def test_what_a_constructor_refuses_is_a_fault_and_its_defects_are_raised():
+    with pytest.raises(UserError, match="k: Faulty: no module x"):
+        construct(Faulty, {"name": "refusal"}, key="k")
+    with pytest.raises(KeyError):
+        construct(Faulty, {"name": "defect"}, key="k")
 
 
 def test_objects_are_passed_on_and_have_a_spec():

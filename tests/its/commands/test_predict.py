@@ -93,7 +93,7 @@ def test_secrets_are_left_out_of_the_config(config):
     config.write_text(yaml.safe_dump(content))
     assert predict(config, "--trainer.logger.init_args.prefix", "visible") == 0
     assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
-    from its.runs.directory import without_secrets
+    from its.errors import without_secrets
 
     assert without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
         "a": [{"api_key": "(left out)", "name": "x"}]

@@ -28,7 +28,10 @@ def test_a_class_inside_a_plugin_is_found_by_the_annotation_it_is_for():
         class_finder()("DeepFloydIFUpscaler", NoiseExpert)
 
 
-@pytest.mark.parametrize("name", ["CSVLogger", "lightning.pytorch.loggers.CSVLogger"])
+@pytest.mark.parametrize(
+    "name",
+    ["CSVLogger", "lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.csv_logs.CSVLogger"],
+)
 def test_classes_of_lightning_on_the_list_are_found(name):
     assert class_finder()(name, Logger) is CSVLogger
 

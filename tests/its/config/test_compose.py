@@ -75,9 +75,41 @@ def test_arguments_of_plugins_can_be_set_without_init_args(composed):
 
 def test_items_can_be_appended_to_a_list(composed):
     file = "{save: [image], trainer: {callbacks: [Timer]}}"
-    values = composed(file, arguments=["--trainer.callbacks+=DeviceStatsMonitor"]).values
+    values = composed(file, arguments=["--trainer.callbacks+=DeviceStatsMonitor", "--save+=latents"]).values
     assert values["trainer"]["callbacks"] == ["Timer", "DeviceStatsMonitor"]
+    assert values["save"] == ["image", "latents"]
+    more = ["--save=[image]", "--save+=[latents, video]", "--save+=cycle"]
+    assert composed(file, arguments=more).values["save"] == ["image", "latents", "video", "cycle"]
+    one = composed("trainer: {callbacks: {class_path: Timer}}", arguments=["--trainer.callbacks+=RichProgressBar"])
+    assert one.values["trainer"]["callbacks"] == [{"class_path": "Timer"}, "RichProgressBar"]
     assert composed("", arguments=["--trainer.callbacks+=Timer"]).values["trainer"]["callbacks"] == ["Timer"]
+
+
+@pytest.mark.parametrize("path", ["WandbLogger", "lightning.pytorch.loggers.WandbLogger"])
+def test_the_name_of_a_logger_keeps_its_arguments(composed, path):
+    file = f"trainer: {{logger: {{class_path: {path}, init_args: {{offline: true}}}}, strategy: {{class_path: X}}}}"
+    trainer = composed(file, arguments=["--trainer.logger=WandbLogger", "--trainer.strategy=ddp"]).values["trainer"]
+    assert trainer == {"logger": {"class_path": "WandbLogger", "init_args": {"offline": True}}, "strategy": "ddp"}
+    other = composed(file, arguments=["--trainer.logger=CSVLogger"]).values["trainer"]["logger"]
+    assert other == "CSVLogger"
+
+
+def test_a_section_on_the_command_line_is_merged(composed):
+    arguments = ["--data={batch_size: 5}", "--trainer={num_nodes: 1}"]
+    arguments += ["--model.combiner={init_args: {weights: {visual: 2}}}"]
+    values = composed(BASE, "trainer: {devices: 2}", arguments=arguments).values
+    assert values["data"] == {"guidance_scale": {"visual": 10.0, "audio": 10.0}, "batch_size": 5}
+    assert values["trainer"] == {"devices": 2, "num_nodes": 1}
+    assert values["model"]["combiner"]["init_args"] == {"t": {"visual": 0.9, "audio": 1.0}, "weights": {"visual": 2}}
+
+
+def test_keys_of_a_sweep_have_dots(composed):
+    arguments = ["--data.sweep.combiner.t.visual=[0.5, 1]", "--data.sweep.steps=[2]"]
+    assert composed("data: {sweep: {guidance_scale.visual: [1]}}", arguments=arguments).values["data"]["sweep"] == {
+        "guidance_scale.visual": [1],
+        "combiner.t.visual": "[0.5, 1]",
+        "steps": "[2]",
+    }
 
 
 def test_a_mapping_on_the_command_line_replaces_the_whole(composed):
@@ -183,6 +215,10 @@ def test_a_file_of_prompts_is_relative_to_the_config(composed, tmp_path):
         ("model: 3", r"0\.yaml: model "),
         ("config: other.yaml", r"0\.yaml: .*config.*--config"),
         ("model: 0.yaml", r"0\.yaml: .*itself"),
+        ("scorers: &a [*a]", r"0\.yaml: .*itself"),
+        ("data: &a {x: *a}", r"0\.yaml: .*itself"),
+        ("x: !!set {a}", r"0\.yaml: not YAML"),
+        ("x: !!python/object/apply:os.system [ls]", r"0\.yaml: not YAML"),
     ],
 )
 def test_a_file_that_is_no_config_is_refused(composed, text, message):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger
 
@@ -85,6 +86,62 @@ def test_objects_of_the_trainer_are_built(tmp_path):
     assert cli.resolved["trainer"]["logger"]["init_args"]["save_dir"] == str(tmp_path)
     assert cli.resolved["trainer"]["callbacks"][0]["class_path"] == "Timer"
     assert cli.resolved["trainer"]["enable_progress_bar"] is False
+
+
+WANDB = "{class_path: WandbLogger, init_args: {project: p, group: 12}}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("logger", WANDB),
+        ("strategy", "{class_path: DDPStrategy, init_args: {find_unused_parameters: false, timeout: '1:00:00'}}"),
+        ("plugins", "[{class_path: SLURMEnvironment, init_args: {requeue_signal: SIGUSR1}}]"),
+        ("plugins", "[lightning.fabric.plugins.environments.SLURMEnvironment]"),
+        ("profiler", "{class_path: PyTorchProfiler, init_args: {record_shapes: false}}"),
+        ("profiler", "simple"),
+        ("callbacks", "Timer"),
+    ],
+)
+def test_objects_of_lightning_and_their_specs(key, value, tmp_path):
+    cli = build([CASTLE], [f"--trainer.{key}={value}"])
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(cli.resolved))
+    assert build([tmp_path / "again.yaml"], []).resolved == cli.resolved
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("logger", "lightning.pytorch.loggers.logger.DummyLogger", "trainer.logger"),
+        ("logger", "{class_path: TensorBoardLogger, init_args: {save_dir: x}}", "trainer.logger"),  # not installed
+        ("callbacks", "{class_path: Timer, init_args: {duration: xyz}}", "trainer.callbacks"),
+        ("plugins", "[{class_path: SLURMEnvironment, init_args: {x: 1}}]", "trainer.plugins.0"),
+        ("strategy", "{class_path: SingleDeviceStrategy, init_args: {device: foo}}", "trainer.strategy"),
+    ],
+)
+def test_what_lightning_refuses_is_a_user_error_with_its_key(key, value, place):
+    with pytest.raises(UserError, match=f"command line: {place}[.:]"):
+        build([CASTLE], [f"--trainer.{key}={value}"])
+
+
+@pytest.mark.parametrize("name", ["trap.X", "Nope", "os.path"])
+def test_help_imports_nothing(name, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=name):
+        build([], [f"--model.scheduler.help={name}"])
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999", "x"])
+def test_a_seed_of_global_numbers_that_is_none_is_refused(seed):
+    with pytest.raises(UserError, match="command line: seed_everything"):
+        build([CASTLE], [f"--seed_everything={seed}"])
+
+
+def test_a_key_without_a_name_is_refused(tmp_path):
+    (tmp_path / "x.yaml").write_text("null: 1")
+    with pytest.raises(UserError, match="x.yaml"):
+        build([CASTLE, tmp_path / "x.yaml"], [])
 
 
 def test_options_of_the_command_are_checked_and_kept_out_of_the_resolved_config():
