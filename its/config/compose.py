@@ -18,10 +18,10 @@ import yaml
 from its import registry
 from its.errors import UserError, nearest
 from its.instantiate import Text
+from its.instantiate.yaml_values import read_yaml
 from its.media.metadata import KINDS
 from its.methods import classes as methods
 from its.runs.replay import read_config
-from its.yaml_values import read_yaml
 
 Values = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any
 from its import registry
 from its.errors import UserError, nearest
 from its.instantiate import instantiate, plugin_class, spec_of
+from its.instantiate.yaml_values import read_yaml
 from its.interfaces import Scorer
 from its.weights import WeightsNotFound
-from its.yaml_values import read_yaml
 
 DEFAULT = ("CLIPScorer", "CLAPScorer")
 """The paper's."""

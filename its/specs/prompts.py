@@ -17,9 +17,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
+from its.instantiate.yaml_values import read_yaml
 from its.specs.media import own_file
 from its.specs.spec import SampleSpec, assign_ids
-from its.yaml_values import read_yaml
 
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""

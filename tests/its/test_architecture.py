@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     "errors",
-    "yaml_values",
     "audio",
     "media",
     "interfaces",

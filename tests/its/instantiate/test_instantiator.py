@@ -73,7 +73,7 @@ def test_the_spec_has_all_defaults_and_builds_the_same_again():
     [
         (int, 3, 3),
         (float, 3, 3.0),
-        (float, "1e-4", 1e-4),
+        (float, 1e-4, 1e-4),
         (bool, True, True),
         (str, "3", "3"),
         (Path, "a/b", Path("a/b")),
@@ -113,7 +113,7 @@ def test_plain_values(kind, value, expected):
         (str | None, "2", "2"),
         (bool, "true", True),
         (tuple[int, int], "[64, 128]", (64, 128)),
-        (float, "1e-4", 1e-4),
+        (float, 1e-4, 1e-4),
         (Any, "[1, x]", [1, "x"]),
         (Range | None, "{start: 1}", Range(start=1)),
     ],

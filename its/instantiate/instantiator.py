@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from datetime import timedelta
 from enum import Enum
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
 from its import registry
 from its.errors import UserError, by_nearness, nearest, without_secrets
+from its.instantiate.faults import Fault, raise_faults
+from its.instantiate.signatures import is_plain, parameters, plain
+from its.instantiate.yaml_values import read_yaml
 from its.interfaces import INTERFACES, Plugin
-from its.yaml_values import read_yaml
 
 FindClass = Callable[[str, type], type]
 """(name in a config, base class) -> the class of that name. Raises `UserError` without the key in its message."""
 
 _MAPPINGS = (dict, Mapping)
 _SEQUENCES = (list, tuple, Sequence, Iterable)
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _DURATION = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
 
 
@@ -39,30 +38,6 @@ class Text(str):
     """A command-line value. The parameter it is for decides whether it is read as YAML or kept as text."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault of a config.
-
-    Attributes:
-        key: dotted key of the value.
-        text: what was given, what is expected, what to do.
-        unknown_class: whether the value names no class that is allowed in its place.
-    """
-
-    key: str
-    text: str
-    unknown_class: bool = False
-
-    @property
-    def place(self) -> str:
-        """The key that the text itself begins with, where it is below `key`; else `key`."""
-        first = self.text.partition(" ")[0].rstrip(":")
-        return first if first.startswith(f"{self.key}.") else self.key
-
-    def __str__(self) -> str:
-        return self.text if self.place != self.key else f"{self.key}: {self.text}"
 
 
 class Instantiator:
@@ -167,7 +142,7 @@ class Instantiator:
                 values[name], specs[name] = self.build(parameter.annotation, given[name], place)
             elif parameter.default is inspect.Parameter.empty:
                 self.faults.append(Fault(place, f"is missing; {cls.__name__} needs it"))
-            elif _is_plain(default := plain(parameter.default)):
+            elif is_plain(default := plain(parameter.default)):
                 specs[name] = default
         for name in given:
             if name in known:
@@ -229,8 +204,6 @@ class Instantiator:
         if kind in (None, types.NoneType):
             fits = value is None
         elif kind is float:
-            if isinstance(value, str) and _NUMBER.fullmatch(value):  # YAML 1.1 reads 1e-4 as text
-                value = float(value)
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             value = float(value) if fits else value
         elif kind is int:
@@ -273,21 +246,6 @@ def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
     built, _ = instantiator.construct(cls, arguments, key)
     raise_faults(instantiator.faults)
     return built
-
-
-def raise_faults(faults: Sequence[Fault], source_of: Callable[[str], str | None] = lambda key: None) -> None:
-    """Report all faults in one error, if there are any.
-
-    Args:
-        faults: of a config.
-        source_of: key -> the file that set it, or the command line.
-
-    Raises:
-        UserError: there are some.
-    """
-    lines = [f"{source}: {fault}" if (source := source_of(fault.place)) else str(fault) for fault in faults]
-    if lines:
-        raise UserError(lines[0] if len(lines) == 1 else f"{len(lines)} faults:" + "".join(f"\n  {x}" for x in lines))
 
 
 def spec_of(value: Any) -> tuple[str, dict[str, Any]]:
@@ -333,75 +291,6 @@ def plugin_class(name: str, base: type) -> type:
     raise UserError(f"there is no {name!r}; {kind}: {', '.join(by_nearness(name, known)) or 'none'}.{hint}{failed}")
 
 
-@cache
-def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Parameters of a constructor, those that `**options` passes on to base classes included.
-
-    A class that is no plugin may pass its `**options` on to anything, so it takes any other name too.
-
-    Returns:
-        Parameters by name, with evaluated annotations; and whether any other name is taken too.
-    """
-    found: dict[str, inspect.Parameter] = {}
-    is_open, inner = False, False
-    for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in ("builtins", "torch"):
-            break
-        init = base.__dict__.get("__init__")
-        if init is None:
-            continue
-        hints = _annotations(init)
-        of_base = list(inspect.signature(init).parameters.values())[1:]
-        for parameter in of_base:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                # Of a base's, the subclass may pass what it likes: the constructor itself complains if one is missing.
-                default = ... if inner and parameter.default is parameter.empty else parameter.default
-                found.setdefault(
-                    parameter.name,
-                    parameter.replace(annotation=hints.get(parameter.name, Any), default=default),
-                )
-        is_open, inner = any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base), True
-        if not is_open or not issubclass(cls, Plugin):
-            break
-    if is_dataclass(cls):  # whose signature has a placeholder for the defaults that factories make
-        made = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
-        found |= {name: found[name].replace(default=default) for name, default in made.items()}
-    return found, is_open
-
-
-def plain(value: Any) -> Any:
-    """The YAML value that builds an object: plugins and data classes as mappings, tuples as lists, paths as text."""
-    if isinstance(value, Plugin):
-        path = registry.short_name(f"{type(value).__module__}.{type(value).__qualname__}")
-        return {"class_path": path, "init_args": plain(value.arguments)}
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
-
-
-def _annotations(init: Any) -> dict[str, Any]:
-    """Evaluated annotations. One that can't be evaluated, of an import for type checkers only, counts as Any."""
-    try:
-        return get_type_hints(init)
-    except (NameError, AttributeError, TypeError):
-        module = sys.modules[inspect.unwrap(init).__module__]
-        return dict(_evaluated(init.__annotations__, {**INTERFACES, **vars(module)}))
-
-
-def _evaluated(annotations: Mapping[str, Any], names: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, annotation in annotations.items():
-        try:
-            yield name, eval(annotation, names) if isinstance(annotation, str) else annotation  # source code, no input
-        except (NameError, AttributeError, TypeError):
-            yield name, Any
-
-
 def _duration(value: Any) -> timedelta | None:
     """Seconds, or text such as 1:30:00, as a duration."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -427,12 +316,6 @@ def _has_form(kind: Any, value: Any) -> bool:
 
 def _is_one_of(value: Any, options: Sequence[Any]) -> bool:
     return any(value == option and type(value) is type(option) for option in options)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
-    return all(map(_is_plain, value)) if isinstance(value, list) else isinstance(value, str | int | float | None)
 
 
 def _parsed(text: str) -> Any:

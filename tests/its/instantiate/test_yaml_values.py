@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from its import yaml_values
-from its.yaml_values import read_yaml
+from its.instantiate import yaml_values
+from its.instantiate.yaml_values import read_yaml
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,29 @@
+"""Construct objects from YAML values: the only instantiator."""
+
+from its.instantiate.faults import Fault, raise_faults
+from its.instantiate.instantiator import (
+    FindClass,
+    Instantiator,
+    Text,
+    construct,
+    instantiate,
+    plugin_class,
+    spec_of,
+)
+from its.instantiate.signatures import parameters, plain
+from its.instantiate.yaml_values import read_yaml
+
+__all__ = [
+    "Fault",
+    "FindClass",
+    "Instantiator",
+    "Text",
+    "construct",
+    "instantiate",
+    "parameters",
+    "plain",
+    "plugin_class",
+    "raise_faults",
+    "read_yaml",
+    "spec_of",
+]
