@@ -18,7 +18,7 @@ import yaml
 from its import registry
 from its.errors import UserError, nearest
 from its.instantiate import Text
-from its.instantiate.yaml_values import read_yaml
+from its.instantiate.yaml_values import read_value, read_yaml
 from its.media.metadata import KINDS
 from its.methods import classes as methods
 from its.runs.replay import read_config
@@ -159,7 +159,7 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
             parts.append(part)
         value = _value_of(text, ".".join(parts))
         if appends:
-            items = read_yaml(value) if isinstance(value, Text) else value
+            items = read_value(value) if isinstance(value, Text) else value
             value = _Appended(items if isinstance(items, list) else [items])
         for part in reversed(parts):
             value = {part: value}
@@ -195,7 +195,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
 def merge(base: Any, top: Any) -> Any:
     """Overlay nested mappings. Objects of another `class_path` replace the one that is there, with its arguments."""
     if isinstance(top, _Appended):
-        below = read_yaml(base) if isinstance(base, Text) else base
+        below = read_value(base) if isinstance(base, Text) else base
         items = below if isinstance(below, list) else [] if below is None else [below]
         return (_Appended if base is None else type(items))([*items, *top])
     if isinstance(base, str) and isinstance(top, dict) and top.keys() == {"init_args"}:
@@ -291,10 +291,7 @@ def _value_of(text: str, key: str) -> Any:
         return _with_files(_content_for(key, Path(text), COMMAND_LINE), Path(text), key)
     if text.strip() in ("null", "~"):
         return None
-    try:
-        parsed = read_yaml(text)
-    except (yaml.YAMLError, RecursionError):
-        parsed = text
+    parsed = read_value(text)
     if isinstance(parsed, dict) and text.lstrip().startswith("{"):
         merges = key in SECTIONS or key.endswith(".init_args") or _holds_object(key)
         return parsed if merges else _Whole(parsed)

@@ -17,13 +17,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
-
 from its import registry
 from its.errors import UserError, by_nearness, nearest, without_secrets
 from its.instantiate.faults import Fault, raise_faults
 from its.instantiate.signatures import is_plain, parameters, plain
-from its.instantiate.yaml_values import read_yaml
+from its.instantiate.yaml_values import read_value
 from its.interfaces import INTERFACES, Plugin
 
 FindClass = Callable[[str, type], type]
@@ -67,7 +65,7 @@ class Instantiator:
         """
         origin, arguments = get_origin(kind), get_args(kind)
         if isinstance(value, Text):
-            return self._first(((kind, _parsed(value)), (kind, str(value))), key)
+            return self._first(((kind, read_value(value)), (kind, str(value))), key)
         if kind is Any or kind is inspect.Parameter.empty:
             return (given := _without_texts(value)), given
         if origin in (Union, types.UnionType):
@@ -318,23 +316,16 @@ def _is_one_of(value: Any, options: Sequence[Any]) -> bool:
     return any(value == option and type(value) is type(option) for option in options)
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return read_yaml(text)
-    except (yaml.YAMLError, RecursionError):
-        return str(text)
-
-
 def _as_given(value: Any) -> Any:
     """A command-line value of an undeclared parameter: a number stays text, such as the group `12` of a logger."""
-    parsed = _parsed(value) if isinstance(value, Text) else None
+    parsed = read_value(value) if isinstance(value, Text) else None
     is_number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
     return str(value) if is_number else value
 
 
 def _without_texts(value: Any) -> Any:
     if isinstance(value, Text):
-        return _parsed(value)
+        return read_value(value)
     if isinstance(value, Mapping):
         return {name: _without_texts(inner) for name, inner in value.items()}
     return [_without_texts(inner) for inner in value] if isinstance(value, list) else value

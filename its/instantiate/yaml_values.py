@@ -47,3 +47,11 @@ def read_yaml(text: str) -> Any:
         elif isinstance(value, list):
             queue += value
     return content
+
+
+def read_value(text: str) -> Any:
+    """Parse a command-line value: what is no YAML is text."""
+    try:
+        return read_yaml(text)
+    except (yaml.YAMLError, RecursionError):
+        return str(text)

@@ -80,6 +80,7 @@ def test_items_can_be_appended_to_a_list(composed):
     assert values["save"] == ["image", "latents"]
     more = ["--save=[image]", "--save+=[latents, video]", "--save+=cycle"]
     assert composed(file, arguments=more).values["save"] == ["image", "latents", "video", "cycle"]
+    assert composed(file, arguments=["--save+=[x"]).values["save"] == ["image", "[x"]
     one = composed("trainer: {callbacks: {class_path: Timer}}", arguments=["--trainer.callbacks+=RichProgressBar"])
     assert one.values["trainer"]["callbacks"] == [{"class_path": "Timer"}, "RichProgressBar"]
     assert composed("", arguments=["--trainer.callbacks+=Timer"]).values["trainer"]["callbacks"] == ["Timer"]
