@@ -27,9 +27,10 @@ def by_nearness(word: str, known: Iterable[str], *, cutoff: float = 0.0) -> list
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
-    """Replace everything under keys that name secrets, such as `api_key`, by `(left out)`; for messages and files."""
-    if value is not None and _SECRET.search(key.rpartition(".")[2]):
-        return "(left out)"
+    """Replace texts, and texts in lists, under keys that name secrets, such as `api_key`, by `(left out)`."""
     if isinstance(value, dict):
         return {k: without_secrets(v, str(k)) for k, v in value.items()}
-    return [without_secrets(v) for v in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [without_secrets(v, key) for v in value]
+    is_secret = isinstance(value, str) and _SECRET.search(key.rpartition(".")[2])
+    return "(left out)" if is_secret else value

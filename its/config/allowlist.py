@@ -1,4 +1,4 @@
-"""Which classes a config may name: plugins, a fixed list of Lightning's, and those of modules that the user trusts."""
+"""The classes that a config may name: plugins, a fixed list of Lightning's, and those of trusted modules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BY_NAME = {name: module for module, names in LIGHTNING.items() for name in name
 
 
 def class_finder(trusted: Sequence[str] = ()) -> FindClass:
-    """What resolves the names of classes in configs.
+    """Return the function that resolves class names of configs.
 
     Args:
         trusted: modules whose classes may be named too, with those of modules within them.

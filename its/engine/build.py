@@ -206,7 +206,7 @@ class PredictCLI(LightningCLI):
             print(warning, file=sys.stderr, flush=True)
 
     def _fall_back(self, missing: WeightsNotFound) -> str:
-        """Build everything again on the pack that the config allows -> the warning that says so."""
+        """Build all objects on the pack that the config allows; return the warning to print."""
         pack = fallback.pack_for(missing, self.model.fallback)
         for keep_vocoder in (True, False):
             self.build_objects(fallback.on_pack(self.composed, pack, keep_vocoder=keep_vocoder))
@@ -223,7 +223,7 @@ class PredictCLI(LightningCLI):
         return fallback.warning(missing, pack, instead="demo weights", settings=settings)
 
     def _finish(self) -> None:
-        """Everything that needs the weights' files, and at last the Trainer."""
+        """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)

@@ -9,7 +9,7 @@ from typing import Any
 from its import registry
 from its.errors import UserError, nearest
 from its.instantiate import instantiate, plugin_class, spec_of
-from its.instantiate.yaml_values import read_yaml
+from its.instantiate.yaml_values import read_value
 from its.interfaces import Scorer
 from its.weights import WeightsNotFound
 
@@ -41,7 +41,7 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
         if class_name not in specs:
             asked = ", ".join(specs)
             raise UserError(f"--set {setting}: the scorers are {asked}.{nearest(class_name, specs)}")
-        specs[class_name][argument] = read_yaml(value)
+        specs[class_name][argument] = read_value(value)
     if not specs:
         raise UserError("no scorers are named")
     return [
@@ -97,7 +97,7 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
 def _spelled_out(name: Any) -> list[tuple[str, dict[str, Any]]]:
     """(class name, arguments) of what a name stands for; packs stand for several."""
     if isinstance(name, str) and name.lstrip().startswith("{"):
-        name = read_yaml(name)
+        name = read_value(name)
     pack = registry.packs().get(str(name))
     if pack is not None and pack.scorers:
         return [(scorer, {}) for scorer in pack.scorers]

@@ -11,7 +11,6 @@ from its.instantiate.instantiator import (
     spec_of,
 )
 from its.instantiate.signatures import parameters, plain
-from its.instantiate.yaml_values import read_yaml
 
 __all__ = [
     "Fault",
@@ -24,6 +23,5 @@ __all__ = [
     "plain",
     "plugin_class",
     "raise_faults",
-    "read_yaml",
     "spec_of",
 ]

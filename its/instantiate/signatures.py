@@ -1,4 +1,4 @@
-"""What constructors take, and the YAML values of what they were given."""
+"""Read the signatures of constructors, and convert objects to the YAML values that build them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open pictures and sounds: the only place that decodes files which may come from anybody."""
+"""Open pictures and sounds from untrusted sources. All commands use these functions, so their checks are the same."""
 
 from __future__ import annotations
 
