@@ -305,10 +305,10 @@ def _is_component(kind: type) -> bool:
 def _has_form(kind: Any, value: Any) -> bool:
     """Whether a value that has faults was meant as one of this kind, so that its faults are worth reporting."""
     outer = get_origin(kind) or kind
+    if isinstance(value, list | tuple) or outer in _SEQUENCES:
+        return isinstance(value, list | tuple) and outer in _SEQUENCES
     if isinstance(value, Mapping):
         return outer in _MAPPINGS or (inspect.isclass(outer) and (is_dataclass(outer) or "class_path" in value))
-    if isinstance(value, list | tuple):
-        return outer in _SEQUENCES
     return isinstance(value, str) and inspect.isclass(outer) and _is_component(outer)
 
 

@@ -152,6 +152,11 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
             "k: got {'class_path': 'DDIM', 'api_key': '(left out)'}",
         ),
         (Scheduler, 3, "k: got 3; expected NAME"),
+        (
+            Scheduler | Sequence[Scheduler],
+            {"class_path": "DDIM", "x": 1},
+            "k: got {'class_path': 'DDIM', 'x': 1}; expected NAME",
+        ),
         (Scheduler, {"class_path": "DDIM", "arguments": {}}, "k: got "),
         (Scheduler, {"class_path": "DDIM", "init_args": [1]}, "k: got "),
         (Scheduler, "DDIN", "k: there is no 'DDIN'"),
