@@ -55,10 +55,12 @@ class Layer:
     Attributes:
         source: the file, or `COMMAND_LINE`.
         values: nested mappings.
+        is_option: whether the command line gives the values, or names the file for one of its options.
     """
 
     source: str
     values: Values
+    is_option: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Config:
     Attributes:
         layers: each over the one before.
         values: the merged values, without entries that null removed.
-        sources: dotted key -> source of the last layer that set it.
+        sources: dotted key, with the index in lists -> source of the last layer that set it.
     """
 
     layers: Sequence[Layer]
@@ -86,8 +88,8 @@ class Config:
         for layer in self.layers:
             if "method" in layer.values:
                 values["model"] = _taken_by(str(layer.values["method"]), values.get("model"), layer.source)
+            sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
-            sources |= dict.fromkeys(_keys(layer.values), layer.source)
         object.__setattr__(self, "values", _pruned(values, ""))
         object.__setattr__(self, "sources", sources)
 
@@ -113,7 +115,7 @@ def compose(files: Sequence[Path], arguments: Sequence[str] = ()) -> Config:
     Raises:
         UserError: a file can't be read, or is no mapping of keys.
     """
-    return Config([*map(read_layer, files), command_line_layer(arguments)])
+    return Config([*map(read_layer, files), *command_line_layers(arguments)])
 
 
 def read_layer(path: Path) -> Layer:
@@ -135,8 +137,8 @@ def read_layer(path: Path) -> Layer:
     return Layer(str(path), _spelled_out(values, ""))
 
 
-def command_line_layer(arguments: Sequence[str]) -> Layer:
-    """Nest `--key=value` arguments, whatever their order.
+def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
+    """Layers of `--key=value` arguments: one for each file that stands in the place of a value, then all other values.
 
     `--model.vocoder.iterations=3` is short for `--model.vocoder.init_args.iterations=3`, `--key+=value` appends to a
     list, and `--data.sweep={}` replaces a whole mapping; a section or the arguments of an object are merged.
@@ -144,6 +146,7 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
     Raises:
         UserError: an argument is no option, or names a file that can't be read.
     """
+    layers: list[Layer] = []
     values: Values = {}
     for argument in arguments:
         option, equals, text = argument.partition("=")
@@ -151,20 +154,19 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
             raise UserError(f"got {argument!r}; expected an option such as --model.steps 50")
         if not equals:
             raise UserError(f"{option} needs a value")
-        key, appends = option.removeprefix("--").removesuffix("+"), option.endswith("+")
-        parts: list[str] = []
-        for part in key.split(".", maxsplit=2 if key.startswith("data.sweep.") else -1):  # whose keys have dots
-            if _holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
-                parts.append("init_args")
-            parts.append(part)
-        value = _value_of(text, ".".join(parts))
-        if appends:
+        key = _full_key(option.removeprefix("--").removesuffix("+"))
+        value = _value_of(text, key)
+        if option.endswith("+"):
             items = read_value(value) if isinstance(value, Text) else value
             value = _Appended(items if isinstance(items, list) else [items])
-        for part in reversed(parts):
+        for part in reversed(key.split(".", maxsplit=_depth(key))):
             value = {part: value}
-        values = merge(values, _spelled_out(value, ""))
-    return Layer(COMMAND_LINE, values)
+        nested = _spelled_out(value, "")
+        if _names_file(text, key):
+            layers.append(Layer(text, nested, is_option=True))
+        else:
+            values = merge(values, nested)
+    return [*layers, Layer(COMMAND_LINE, values, is_option=True)]
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
@@ -267,7 +269,7 @@ def _with_files(value: Any, path: Path, key: str) -> Any:
     beside = path.parent / value
     if key == "data.prompts":
         return str(beside) if beside.exists() else value
-    if _NAMES_FILE.fullmatch(key) and value.endswith(_YAML):
+    if _names_file(value, key):
         return _with_files(_content_for(key, beside, path), beside, key)
     return value
 
@@ -285,9 +287,24 @@ def _content_for(key: str, file: Path, named_by: Path | str) -> Any:
     return content[key]
 
 
+def _depth(key: str) -> int:
+    """How many dots of a key separate keys: those of a sweep have dots themselves. -1 for all."""
+    return 2 if key.startswith("data.sweep.") else -1
+
+
+def _full_key(option: str) -> str:
+    """The key of an option, with the `init_args` that may be left out."""
+    parts: list[str] = []
+    for part in option.split(".", maxsplit=_depth(option)):
+        if _holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
+            parts.append("init_args")
+        parts.append(part)
+    return ".".join(parts)
+
+
 def _value_of(text: str, key: str) -> Any:
     """Value of a command-line argument, as far as merging needs to know it."""
-    if _NAMES_FILE.fullmatch(key) and text.endswith(_YAML):
+    if _names_file(text, key):
         return _with_files(_content_for(key, Path(text), COMMAND_LINE), Path(text), key)
     if text.strip() in ("null", "~"):
         return None
@@ -295,7 +312,13 @@ def _value_of(text: str, key: str) -> Any:
     if isinstance(parsed, dict) and text.lstrip().startswith("{"):
         merges = key in SECTIONS or key.endswith(".init_args") or _holds_object(key)
         return parsed if merges else _Whole(parsed)
-    return text if _holds_object(key) and isinstance(parsed, str) else Text(text)
+    if not _holds_object(key):
+        return Text(text)
+    return text if isinstance(parsed, str) else parsed if isinstance(parsed, list) else Text(text)
+
+
+def _names_file(value: str, key: str) -> bool:
+    return value.endswith(_YAML) and bool(_NAMES_FILE.fullmatch(key))
 
 
 def _holds_object(key: str) -> bool:
@@ -321,9 +344,18 @@ def _spelled_out(value: Any, key: str) -> Any:
     return spelled
 
 
-def _keys(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, inner in value.items():
+def _keys(value: Any, below: Any, prefix: str = "") -> Iterator[str]:
+    """All keys of a value that is merged over another one, with the indices in lists."""
+    if isinstance(value, Mapping):
+        items = {
+            str(name): (inner, below.get(name) if isinstance(below, Mapping) else None) for name, inner in value.items()
+        }
+    elif isinstance(value, list):
+        first = len(merge(below, value)) - len(value) if isinstance(value, _Appended) else 0
+        items = {str(index): (inner, None) for index, inner in enumerate(value, start=first)}
+    else:
+        return
+    for name, (inner, inner_below) in items.items():
         key = f"{prefix}.{name}".lstrip(".")
         yield key
-        if isinstance(inner, Mapping):
-            yield from _keys(inner, key)
+        yield from _keys(inner, inner_below, key)

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from its.config import fallback
-from its.config.allowlist import class_finder
+from its.config.allowlist import ConfigRules
 from its.config.compose import SECTIONS, Config, compose, merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
@@ -75,7 +75,7 @@ class PredictCLI(LightningCLI):
             SystemExit: after `--help` or `--print_config`.
         """
         self.composed = config
-        self.find_class = class_finder(trusted)
+        self.trusted = trusted
         self.help_for = help_for
         super().__init__(
             method_class(config.method),
@@ -156,11 +156,11 @@ class PredictCLI(LightningCLI):
         try:
             plugin_class(name, Plugin)
         except UserError:
-            self.find_class(name, object)
+            ConfigRules(trusted=self.trusted).find(name, object, "")
 
     def build_objects(self, config: Config) -> None:
         """Build method, data and the arguments of the Trainer, and report all faults together."""
-        build = Instantiator(self.find_class)
+        build = Instantiator(ConfigRules(trusted=self.trusted, source_of=config.source_of))
         values = config.values
         own = {key: value for key, value in values.items() if key not in SECTIONS}
         known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
@@ -236,10 +236,12 @@ class PredictCLI(LightningCLI):
         self.progress, self.peers = Progress(), Peers()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        given = self.config_init["trainer"].get("callbacks") or []
+        trainer = self.config_init["trainer"]
+        given = trainer.get("callbacks") or []
         callbacks = [*(given if isinstance(given, list) else [given]), writer, self.progress, self.peers]
         # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
+        settings["default_root_dir"] = trainer.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
             settings["inference_mode"] = False
         self.trainer = self.instantiate_trainer(**settings)

@@ -2,8 +2,9 @@
 
 from its.instantiate.faults import Fault, raise_faults
 from its.instantiate.instantiator import (
-    FindClass,
     Instantiator,
+    PluginRules,
+    Rules,
     Text,
     construct,
     instantiate,
@@ -14,8 +15,9 @@ from its.instantiate.signatures import parameters, plain
 
 __all__ = [
     "Fault",
-    "FindClass",
     "Instantiator",
+    "PluginRules",
+    "Rules",
     "Text",
     "construct",
     "instantiate",

@@ -1,8 +1,8 @@
 """Construct objects from nested YAML values, checked against the annotations of the constructors they are for.
 
 This is the only instantiator: `its predict`, `its colorize`, scorers, sweeps and `its doctor` use it. All faults of a
-value are collected before one error is raised. A class is imported only where `FindClass` allows its name; by default
-that is a plugin which is imported already.
+value are collected before one error is raised. A class is imported only where `Rules` allow its name; by default that
+is a plugin which is imported already.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 from its import registry
 from its.errors import UserError, by_nearness, nearest, without_secrets
@@ -23,9 +23,6 @@ from its.instantiate.faults import Fault, raise_faults
 from its.instantiate.signatures import is_plain, parameters, plain
 from its.instantiate.yaml_values import read_value
 from its.interfaces import INTERFACES, Plugin
-
-FindClass = Callable[[str, type], type]
-"""(name in a config, base class) -> the class of that name. Raises `UserError` without the key in its message."""
 
 _MAPPINGS = (dict, Mapping)
 _SEQUENCES = (list, tuple, Sequence, Iterable)
@@ -38,18 +35,47 @@ class Text(str):
     __slots__ = ()
 
 
+class Rules(Protocol):
+    """Which classes and arguments values may name."""
+
+    def find(self, name: str, base: type, key: str) -> type:
+        """The subclass of `base` that a key names.
+
+        Raises:
+            UserError: there is none, or it may not be named. The message is without the key.
+        """
+
+    def check(self, cls: type, argument: str, value: Any, key: str) -> None:
+        """Check that a key may give an argument to a class.
+
+        Raises:
+            UserError: it may not. The message is without the key.
+        """
+
+
+class PluginRules:
+    """Rules that allow plugins alone, with all their arguments."""
+
+    def find(self, name: str, base: type, key: str) -> type:
+        """The plugin of this name, as `plugin_class`."""
+        return plugin_class(name, base)
+
+    def check(self, cls: type, argument: str, value: Any, key: str) -> None:
+        """Allow every argument."""
+
+
 class Instantiator:
     """Builds values by type annotation and collects the faults.
 
     Args:
-        find_class: resolves the names of classes.
+        rules: which classes and arguments the values may name.
 
     Attributes:
         faults: of everything built so far, in the order of the keys.
     """
 
-    def __init__(self, find_class: FindClass | None = None) -> None:
-        self.find_class = find_class or plugin_class
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or PluginRules()
         self.faults: list[Fault] = []
 
     def build(self, kind: Any, value: Any, key: str) -> tuple[Any, Any]:
@@ -137,7 +163,9 @@ class Instantiator:
         for name, parameter in known.items():
             place = f"{key}.{name}".lstrip(".")
             if name in given:
-                values[name], specs[name] = self.build(parameter.annotation, given[name], place)
+                is_default = is_plain(parameter.default) and _is_one_of(given[name], [parameter.default])
+                if is_default or self._may_give(cls, name, given[name], place):
+                    values[name], specs[name] = self.build(parameter.annotation, given[name], place)
             elif parameter.default is inspect.Parameter.empty:
                 self.faults.append(Fault(place, f"is missing; {cls.__name__} needs it"))
             elif is_plain(default := plain(parameter.default)):
@@ -146,17 +174,26 @@ class Instantiator:
             if name in known:
                 continue
             if is_open:
-                values[name], specs[name] = self.build(Any, _as_given(given[name]), key)
+                if self._may_give(cls, name, given[name], f"{key}.{name}"):
+                    values[name], specs[name] = self.build(Any, _as_given(given[name]), key)
             else:
                 taken = ", ".join(known) or "no arguments"
                 text = f"{cls.__name__} has no argument {name}; it takes {taken}.{nearest(str(name), known)}"
                 self.faults.append(Fault(f"{key}.{name}".lstrip("."), text))
         return values, specs
 
+    def _may_give(self, cls: type, name: str, value: Any, key: str) -> bool:
+        try:
+            self.rules.check(cls, name, value, key)
+        except UserError as error:
+            self.faults.append(Fault(key, str(error)))
+            return False
+        return True
+
     def _component(self, base: type, value: Any, key: str) -> tuple[Any, Any]:
         try:
             name, given = spec_of(value)
-            cls = self.find_class(name, base)
+            cls = self.rules.find(name, base, f"{key}.class_path" if isinstance(value, Mapping) else key)
         except UserError as error:
             self.faults.append(Fault(key, str(error), unknown_class=True))
             return None, None
@@ -167,7 +204,7 @@ class Instantiator:
         """The first (kind, value) that has no faults; else the faults of one whose form fits the value."""
         fitting: list[list[Fault]] = []
         for kind, value in choices:
-            trial = Instantiator(self.find_class)
+            trial = Instantiator(self.rules)
             result = trial.build(kind, value, key)
             if not trial.faults:
                 return result
@@ -299,7 +336,7 @@ def _duration(value: Any) -> timedelta | None:
 
 def _is_component(kind: type) -> bool:
     """Whether configs name subclasses of this class, in the place of giving a value of it."""
-    return kind.__module__ != "builtins" and not is_dataclass(kind) and kind is not Path
+    return kind.__module__ not in ("builtins", "collections.abc") and not is_dataclass(kind) and kind is not Path
 
 
 def _has_form(kind: Any, value: Any) -> bool:

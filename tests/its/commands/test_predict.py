@@ -86,18 +86,10 @@ def test_the_resolved_config_makes_the_same_run_again(config, tmp_path):
     assert all(torch.equal(again[name], made[name]) for name in made)
 
 
-def test_secrets_are_left_out_of_the_config(config):
-    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(config.parent)}}
-    content = yaml.safe_load(config.read_text())
-    content["trainer"]["logger"] = logger
-    config.write_text(yaml.safe_dump(content))
-    assert predict(config, "--trainer.logger.init_args.prefix", "visible") == 0
+def test_the_resolved_config_holds_the_arguments_of_objects(config):
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={config.parent}"]
+    assert predict(config, *logger, "--trainer.logger.prefix=visible") == 0
     assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
-    from its.errors import without_secrets
-
-    assert without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
-        "a": [{"api_key": "(left out)", "name": "x"}]
-    }
 
 
 def test_the_same_command_again_makes_only_what_is_missing(config, capsys):
@@ -371,14 +363,36 @@ def test_the_printed_config_is_the_one_that_is_run(config, capsys):
     assert yaml.safe_load((samples(config)[0].parents[1] / "its_config.yaml").read_text()) == printed
 
 
+LAUNCH = (
+    "{class_path: torch.distributed.launcher.api.elastic_launch, init_args: {entrypoint: ./run.sh, config: {"
+    "min_nodes: 1, max_nodes: 1, nproc_per_node: 1, run_id: x, rdzv_backend: static, rdzv_endpoint: '127.0.0.1:29611', "
+    "rdzv_configs: {rank: 0}, max_restarts: 0}}}"
+)
+CALLBACK = f"{{class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {{on_predict_start: {LAUNCH}}}}}"
+WANDB = "{class_path: WandbLogger, init_args: {offline: true,"
 TRAPS = [
     "data: {prompts: [{visual: {class_path: trap.Trap}, audio: x}]}",
     "data: {prompts: [{visual: {class_path: torch.utils.cpp_extension.subprocess.Popen, "
     "init_args: {args: 'touch trapped', shell: true}}, audio: x}]}",
     "data: {sweep: {steps: [{class_path: trap.Trap}]}}",
-    "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {setup: trap.f}}]}",
+    f"trainer: {{callbacks: [{CALLBACK}]}}",
+    f"trainer: {{callbacks: {CALLBACK}}}",
+    f"trainer: {{callbacks: [{LAUNCH}]}}",
+    f"trainer: {{strategy: {{class_path: DDPStrategy, init_args: {{ddp_comm_hook: {LAUNCH}}}}}}}",
+    f"trainer: {{profiler: {{class_path: PyTorchProfiler, init_args: {{on_trace_ready: {LAUNCH}}}}}}}",
+    f"model: {{scheduler: {LAUNCH}}}",
+    f"scorers: [{LAUNCH}]",
     "trainer: {strategy: {class_path: lightning.pytorch.strategies.SingleDeviceStrategy, init_args: {checkpoint_io: "
     "trap.X, device: cpu}}}",
+    f"trainer: {{logger: {WANDB} settings: {{base_url: 'http://127.0.0.1:1'}}}}}}}}",
+    f"trainer: {{logger: [true, {WANDB} entity: somebody}}}}]}}",
+    f"trainer: {{logger: {WANDB} save_dir: trapped}}}}}}",
+    "trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: trapped, name: x, version: y}}}",
+    "trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: 'ftp://127.0.0.1:1/trapped'}}}",
+    "trainer: {default_root_dir: trapped, logger: true}",
+    "trainer: {plugins: {class_path: MixedPrecision, init_args: {precision: bf16-mixed, device: cpu, scaler: trap.X}}}",
+    "trainer: {profiler: {class_path: SimpleProfiler, init_args: {dirpath: trapped, filename: x}}}",
+    "output: trapped/../../trapped",
     "model: {experts: {a-b: trap.X}}",
     'trainer: {"callbacks+": trap.X}',
     "model: part.txt",
@@ -394,11 +408,22 @@ def test_no_config_runs_code_that_nobody_trusts(config, tmp_path, trap, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("trap.py").write_text("open('trapped', 'w').close()\nf = X = Trap = print\n")
     Path("part.txt").write_text("{callbacks: [{class_path: trap.X}], scheduler: {class_path: trap.X}}")
+    Path("run.sh").write_text("#!/bin/sh\ntouch trapped\n")
+    Path("run.sh").chmod(0o700)
     Path("overlay.yaml").write_text(trap)
     assert predict(config, "--config=overlay.yaml") == 2
     assert "trap" not in sys.modules
     assert not Path("trapped").exists()
-    assert "Traceback" not in capsys.readouterr().err
+    assert "Traceback" not in (err := capsys.readouterr().err)
+    assert "--trust torch" not in err
+    assert "--trust lightning" not in err
+
+
+def test_what_the_trainer_writes_by_itself_is_in_the_run_directory(config, tmp_path):
+    (tmp_path / "overlay.yaml").write_text("trainer: {logger: true, profiler: advanced}")
+    assert predict(config, "--config", str(tmp_path / "overlay.yaml")) == 0
+    assert (tmp_path / "run/lightning_logs").is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "overlay.yaml", "run"}
 
 
 @pytest.mark.parametrize("key", ["model", "model.vocoder", "model.experts", "trainer", "trainer.callbacks", "data"])

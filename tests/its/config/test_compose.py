@@ -3,7 +3,7 @@
 import pytest
 
 from its import registry
-from its.config.compose import COMMAND_LINE, Config, command_line_layer, compose, read_layer, split_arguments
+from its.config.compose import COMMAND_LINE, Config, command_line_layers, compose, read_layer, split_arguments
 from its.errors import UserError
 
 registry.load_plugins()
@@ -242,15 +242,41 @@ def test_every_key_has_its_source(composed, tmp_path):
     assert config.source_of("output") is None
 
 
+def test_items_of_lists_have_their_own_sources(tmp_path):
+    (tmp_path / "c.yaml").write_text("trainer: {callbacks: [{class_path: A, init_args: {a: 1}}]}")
+    own = "[{class_path: B, init_args: {b: 1}}, C]"
+    config = compose([tmp_path / "c.yaml"], [f"--trainer.callbacks+={own}"])
+    assert [config.source_of(f"trainer.callbacks.{n}.class_path") for n in range(3)] == [
+        str(tmp_path / "c.yaml"), COMMAND_LINE, COMMAND_LINE,
+    ]  # fmt: skip
+    assert config.source_of("trainer.callbacks.1.init_args.b") == COMMAND_LINE
+    replaced = compose([tmp_path / "c.yaml"], [f"--trainer.callbacks={own}"])
+    assert replaced.source_of("trainer.callbacks.0.class_path") == COMMAND_LINE
+
+
+@pytest.mark.parametrize("option", ["--trainer.logger", "--trainer.logger+", "--trainer"])
+def test_a_file_that_the_command_line_names_for_a_key_is_a_source_too(option, tmp_path):
+    file = tmp_path / "logger.yaml"
+    inner = "{class_path: WandbLogger, init_args: {save_dir: x}}"
+    file.write_text(f"{{logger: {inner}}}" if option == "--trainer" else inner)
+    base = ["trainer: {logger: [true]}"] if option.endswith("+") else []
+    for number, text in enumerate(base):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    config = compose([tmp_path / f"{n}.yaml" for n in range(len(base))], [f"{option}={file}", "--trainer.devices=1"])
+    key = "trainer.logger.1" if base else "trainer.logger"
+    assert config.source_of(f"{key}.init_args.save_dir") == str(file)
+    assert config.source_of("trainer.devices") == COMMAND_LINE
+
+
 def test_values_of_the_command_line_keep_their_text_until_their_type_is_known():
-    values = command_line_layer(["--output=2024", "--data.guidance_scale={visual: 3}", "--save=[image]"]).values
+    values = command_line_layers(["--output=2024", "--data.guidance_scale={visual: 3}", "--save=[image]"])[0].values
     assert values == {"output": "2024", "data": {"guidance_scale": {"visual": 3}}, "save": "[image]"}
 
 
 @pytest.mark.parametrize("argument", ["--model.steps", "model.steps=3", "prompts.csv"])
 def test_what_is_no_option_is_refused(argument):
     with pytest.raises(UserError, match=argument):
-        command_line_layer([argument])
+        command_line_layers([argument])
 
 
 def test_the_command_line_is_split_in_order():
