@@ -8,7 +8,8 @@ from functools import reduce
 from typing import Any
 
 from its import registry
-from its.config.compose import Config, Layer, Values, merge, read_layer
+from its.config.compose import Config, Layer, read_layer
+from its.config.merge import Values, merge
 from its.errors import UserError, nearest
 from its.methods import classes as methods
 from its.registry import Pack

@@ -14,14 +14,15 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from its.config import fallback
 from its.config.allowlist import ConfigRules
-from its.config.compose import SECTIONS, Config, compose, merge
+from its.config.compose import SECTIONS, Config, compose
+from its.config.merge import merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer
-from its.errors import UserError, nearest, without_secrets
+from its.errors import UserError, without_secrets
 from its.evaluation.judging import Judging, judging_of
-from its.instantiate import Fault, Instantiator, plugin_class, raise_faults
+from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
@@ -164,11 +165,8 @@ class PredictCLI(LightningCLI):
         values = config.values
         own = {key: value for key, value in values.items() if key not in SECTIONS}
         known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
-        for key in [key for key in own if key not in known]:
-            text = f"there is no such key; there are: {', '.join(known)}.{nearest(key, known)}"
-            build.faults.append(Fault(key, text))
-            del own[key]
-        options, resolved = build.arguments(PredictOptions, own, "")
+        build.faults += unknown_names(own, known, "", f"there is no such key; there are: {', '.join(known)}.")
+        options, resolved = build.arguments(PredictOptions, {k: v for k, v in own.items() if k in known}, "")
         sections = {name: {} if values.get(name) is None else values[name] for name in SECTIONS}
         model, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
         data, resolved["data"] = build.construct(PromptGrid, sections["data"], "data")

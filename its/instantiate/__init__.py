@@ -1,6 +1,6 @@
 """Construct objects from YAML values: the only instantiator."""
 
-from its.instantiate.faults import Fault, raise_faults
+from its.instantiate.faults import Fault, raise_faults, unknown_names
 from its.instantiate.instantiator import (
     Instantiator,
     PluginRules,
@@ -26,4 +26,5 @@ __all__ = [
     "plugin_class",
     "raise_faults",
     "spec_of",
+    "unknown_names",
 ]

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 from its import registry
 from its.errors import UserError, by_nearness, nearest, without_secrets
-from its.instantiate.faults import Fault, raise_faults
+from its.instantiate.faults import Fault, raise_faults, unknown_names
 from its.instantiate.signatures import is_plain, parameters, plain
 from its.instantiate.yaml_values import read_value
 from its.interfaces import INTERFACES, Plugin
@@ -170,16 +170,15 @@ class Instantiator:
                 self.faults.append(Fault(place, f"is missing; {cls.__name__} needs it"))
             elif is_plain(default := plain(parameter.default)):
                 specs[name] = default
+        if not is_open:
+            taken = ", ".join(known) or "no arguments"
+            self.faults += unknown_names(
+                given, known, key, f"{cls.__name__} has no argument {{name}}; it takes {taken}."
+            )
+            return values, specs
         for name in given:
-            if name in known:
-                continue
-            if is_open:
-                if self._may_give(cls, name, given[name], f"{key}.{name}"):
-                    values[name], specs[name] = self.build(Any, _as_given(given[name]), key)
-            else:
-                taken = ", ".join(known) or "no arguments"
-                text = f"{cls.__name__} has no argument {name}; it takes {taken}.{nearest(str(name), known)}"
-                self.faults.append(Fault(f"{key}.{name}".lstrip("."), text))
+            if name not in known and self._may_give(cls, name, given[name], f"{key}.{name}"):
+                values[name], specs[name] = self.build(Any, _as_given(given[name]), key)
         return values, specs
 
     def _may_give(self, cls: type, name: str, value: Any, key: str) -> bool:

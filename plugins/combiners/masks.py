@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor
 
 from its.media.decode import open_picture
+from its.media.limited import read_limited
+
+LARGEST = 2**29
+"""Bytes of a mask's file."""
 
 
 class Mask(ABC):
@@ -102,10 +107,14 @@ class Picture(Mask):
 
     @cached_property
     def digest(self) -> str:
+        return hashlib.sha256(self._content).hexdigest()
+
+    @property
+    def _content(self) -> bytes:
         try:
-            return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+            return read_limited(Path(self.file).expanduser(), LARGEST)
         except OSError as error:
-            raise ValueError(f"{self.file} can't be read ({error.strerror})") from None
+            raise ValueError(f"{self.file} can't be read as a mask ({error.strerror})") from None
 
     @cached_property
     def values(self) -> Tensor:
@@ -116,13 +125,15 @@ class Picture(Mask):
         """
         import numpy as np
 
+        content = self._content
         try:
             if self.file.endswith(".npy"):
-                values = torch.from_numpy(np.load(self.file, allow_pickle=False).astype(np.float32))
+                array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                values = torch.from_numpy(array.astype(np.float32))
             else:
-                picture = open_picture(Path(self.file)).convert("L")
+                picture = open_picture(content).convert("L")
                 values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError, MemoryError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{self.file} holds {tuple(values.shape)} values; expected rows and columns in [0, 1]")

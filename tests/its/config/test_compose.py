@@ -1,5 +1,7 @@
 """Files and the command line become one mapping, with the source of every key."""
 
+import os
+
 import pytest
 
 from its import registry
@@ -240,6 +242,28 @@ def test_every_key_has_its_source(composed, tmp_path):
     assert config.source_of("model.combiner.init_args.unknown") == str(tmp_path / "0.yaml")
     assert config.source_of("model.scheduler.init_args.spacing") == COMMAND_LINE
     assert config.source_of("output") is None
+
+
+def test_pipes_devices_and_huge_files_are_no_configs(tmp_path):
+    pipe, device, huge = (tmp_path / f"{name}.yaml" for name in ("pipe", "device", "huge"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    huge.touch()
+    os.truncate(huge, 2**30)  # a hole, which takes no room
+    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
+        (tmp_path / "outer.yaml").write_text(f"model: {file.name}")
+        for files, options in (([file], []), ([tmp_path / "outer.yaml"], []), ([], [f"--model={file}"])):
+            with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
+                compose(files, options)
+
+
+def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
+    (tmp_path / "self.yaml").write_text("model: self.yaml")
+    (tmp_path / "list.yaml").write_text("model: [" + "empty.yaml, " * 1000 + "]")
+    (tmp_path / "empty.yaml").touch()
+    for name in ("self", "list"):
+        with pytest.raises(UserError, match="more than 100 files"):
+            compose([tmp_path / f"{name}.yaml"])
 
 
 def test_items_of_lists_have_their_own_sources(tmp_path):

@@ -126,6 +126,15 @@ def test_what_lightning_refuses_is_a_user_error_with_its_key(key, value, place):
         build([CASTLE], [f"--trainer.{key}={value}"])
 
 
+@pytest.mark.parametrize("where", ["{}", "{{model: {}}}", "{{trainer: {}}}", "{{data: {}}}"])
+def test_very_many_unknown_keys_are_one_short_message(where, tmp_path):
+    keys = ", ".join(f"k{n}: 1" for n in range(2000))
+    (tmp_path / "many.yaml").write_text(where.format(f"{{{keys}}}"))
+    with pytest.raises(UserError, match="1,995 more") as refused:
+        build([CASTLE, tmp_path / "many.yaml"], [])
+    assert len(str(refused.value)) < 10_000
+
+
 @pytest.mark.parametrize("name", ["trap.X", "Nope", "os.path"])
 def test_help_imports_nothing(name, tmp_path, monkeypatch):
     (tmp_path / "trap.py").write_text("raise SystemExit('imported')")

@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 
 import pytest
 
@@ -29,6 +30,56 @@ def test_lists_of_prompts_span_their_combinations():
 @pytest.mark.parametrize("seeds", [SeedRange(start=7, count=3), {"start": 7, "count": 3}, [7, 8, 9]])
 def test_seeds_are_a_list_or_a_range(seeds):
     assert [r.seed for r in expand(seeds=seeds)] == [7, 8, 9]
+
+
+MANY = {"visual": [str(n) for n in range(2000)], "audio": [str(n) for n in range(2000)]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": {"start": 0, "count": 10**9}}, "make 1,000,000,000 samples; expected 1,000,000 at most"),
+        ({"seeds": SeedRange(start=0, count=10**40)}, "expected 1,000,000 at most"),
+        ({"prompts": [{**ROW, "seeds": {"start": 0, "count": 10**30}}]}, "row 1: the seeds make"),
+        ({"prompts": MANY}, "data.prompts make 4,000,000 samples"),
+        (
+            {"sweep": {"steps": [*range(1, 4000)], "guidance_scale": [*range(1, 4000)]}},
+            "15992001 points of data.sweep",
+        ),
+        ({"sweep": {"steps": [*range(1, 2000)]}, "seeds": {"start": 0, "count": 2000}}, "x 2000 prompts and seeds"),
+        ({"prompts": [{**ROW, "visual": "x" * 2_000_000}]}, "prompt of visual has 2,000,000 characters"),
+        ({"negative_prompts": {"audio": "x" * 2_000_000}}, "negative prompt of audio has 2,000,000 characters"),
+    ],
+)
+def test_counts_are_multiplied_before_anything_is_made(arguments, message):
+    with pytest.raises(UserError) as refused:
+        expand(**arguments)
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "yaml"])
+def test_pipes_devices_and_huge_files_are_no_files_of_prompts(tmp_path, ending):
+    pipe, device, huge = (tmp_path / f"{name}.{ending}" for name in ("pipe", "device", "huge"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    huge.touch()
+    os.truncate(huge, 2**30)  # a hole, which takes no room
+    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
+        with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
+            expand(prompts=str(file))
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"seed": ' + "1" * 5000 + "}", "{" * 60 + "}"])
+def test_lines_of_json_that_can_not_be_read_are_named(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(ROW)}\n{line}\n")
+    with pytest.raises(UserError, match="line 2"):
+        expand(prompts=str(tmp_path / "rows.jsonl"))
+
+
+def test_a_line_of_json_may_hold_other_separators_of_lines(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**ROW, "visual": "a\u2028b"}, ensure_ascii=False) + "\n")
+    assert [row.prompts["visual"] for row in expand(prompts=str(tmp_path / "rows.jsonl"))] == ["a\u2028b"]
 
 
 def test_settings_of_a_row_beat_those_of_the_file():
