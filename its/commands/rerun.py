@@ -14,6 +14,7 @@ from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.media.metadata import read_metadata
+from its.privacy import scrub
 from its.runs.replay import differences
 from its.weights.source import content_of
 
@@ -66,7 +67,7 @@ def changed(record: Mapping[str, Any], cli: PredictCLI) -> str:
     if spec.id == record["id"]:
         return ""
     before: Any = {"settings": record.get("settings"), "weights": record["weights"]}
-    now: Any = {"settings": _settings(cli), "weights": cli.model.provenance}
+    now: Any = scrub({"settings": _settings(cli), "weights": cli.model.provenance})
     named = differences(_comparable(before), _comparable(now))
     found = "; ".join(named) or "prompts, scales or seed differ, or what the id is made of"
     return f"{record['id']} -> {spec.id}: {found}."

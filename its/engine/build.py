@@ -20,12 +20,13 @@ from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer
-from its.errors import UserError, without_secrets
+from its.errors import UserError
 from its.evaluation.judging import Judging, judging_of
 from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
+from its.privacy import scrub
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -46,7 +47,8 @@ class PredictCLI(LightningCLI):
 
     Attributes:
         options: keys of the command itself.
-        resolved: the config with all defaults, without secrets; `its predict --config` makes the same samples of it.
+        resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
+            makes the same samples of it.
         specs: all samples to make, each once.
         save: extras to write with every sample.
         progress, peers: callbacks that count samples, and wait for other processes.
@@ -181,7 +183,7 @@ class PredictCLI(LightningCLI):
         self.model, self.datamodule, self.options = model, data, PredictOptions(**options)
         for key in ("mixed", "retry_failed"):  # of this command, not of what it makes
             resolved.pop(key, None)
-        self.resolved = without_secrets({"method": config.method, **resolved})
+        self.resolved = scrub({"method": config.method, **resolved})
         self.config_init = {"trainer": trainer}
 
     def find_weights(self) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 from its import registry
-from its.errors import UserError, by_nearness, nearest, without_secrets
+from its.errors import UserError, by_nearness, nearest
 from its.instantiate.faults import Fault, raise_faults, unknown_names
 from its.instantiate.signatures import is_plain, parameters, plain
 from its.instantiate.yaml_values import read_value
 from its.interfaces import INTERFACES, Plugin
+from its.privacy import without_secrets
 
 _MAPPINGS = (dict, Mapping)
 _SEQUENCES = (list, tuple, Sequence, Iterable)

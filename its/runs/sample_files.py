@@ -17,6 +17,7 @@ from its.media.atomic import atomic, remove_partials
 from its.media.colormap import colored
 from its.media.metadata import append_comment, text_of, write_png
 from its.methods.sample import CHECKPOINT, Result, Sample
+from its.privacy import scrub
 from its.runs.sample_video import write_color_video, write_sample_video
 
 RECORD = "sample.json"
@@ -87,7 +88,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         OSError: it can't be written.
     """
     with atomic(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(scrub(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:

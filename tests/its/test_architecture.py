@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
+    "privacy",
     "errors",
     "audio",
     "media",
@@ -33,7 +34,7 @@ LAYERS = (
 )
 """Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
 
-PUBLIC = {"interfaces", "registry", "audio", "errors", "media", "weights", "diffusion", "testing"}
+PUBLIC = {"interfaces", "registry", "audio", "privacy", "errors", "media", "weights", "diffusion", "testing"}
 """What plugins may import of `its`."""
 
 HEAVY = (

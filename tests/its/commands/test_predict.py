@@ -1,6 +1,7 @@
 """`its predict` as a user runs it, on tiny weights."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -84,6 +85,59 @@ def test_the_resolved_config_makes_the_same_run_again(config, tmp_path):
     again = {f.name: load_file(f / "latents.safetensors")["latents"] for f in (tmp_path / "again/samples").iterdir()}
     assert again.keys() == made.keys()
     assert all(torch.equal(again[name], made[name]) for name in made)
+
+
+def test_files_hold_neither_secrets_nor_the_home_folder_and_honour_the_umask(config, tmp_path, tiny, monkeypatch):
+    secrets = {"HF_ENDPOINT": "http://me:sesame-1@127.0.0.1:1", "WANDB_API_KEY": "sesame-2", "HF_TOKEN": "hf_sesame-3"}
+    for name, value in {**secrets, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "models").symlink_to(tiny)
+    config.write_text(config.read_text().replace(str(tiny), str(tmp_path / "models")))
+    trust = tmp_path / "leaky_combiner.py"
+    trust.write_text(LEAKY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        options = ["--trust", "leaky_combiner", "--save=[image, video, latents]"]
+        assert predict(config, *options, f"--output={tmp_path / 'run'}") == 0
+        header = f"--model.combiner.headers={{Authorization: Bearer {secrets['HF_TOKEN']}}}"
+        failing = [*options, "--model.combiner=Leaky", header, f"--output={tmp_path / 'failed'}"]
+        assert predict(config, *failing) == 1
+    finally:
+        os.umask(before)
+        registry._classes.pop("Leaky", None)
+    files = [path for run in ("run", "failed") for path in (tmp_path / run).rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+    assert [path for path in files if b"sesame" in path.read_bytes()] == []
+    assert [path for path in files if str(tmp_path).encode() in path.read_bytes()] == []
+    assert "~/models/sd" in (samples(config)[0] / "sample.json").read_text()
+    record = json.loads(next((tmp_path / "failed/samples").rglob("sample.json")).read_text())
+    assert record["error"] == "RuntimeError: http://(left out)@127.0.0.1:1 refused ~/models with (left out)"
+    # The paths are read back as they are written.
+    again = main(["predict", "--config", str(tmp_path / "run/its_config.yaml"), f"--output={tmp_path / 'again'}"])
+    assert again == 0
+    names = [[path.name for path in sorted((tmp_path / run / "samples").iterdir())] for run in ("run", "again")]
+    assert names[0] == names[1]
+
+
+LEAKY = """
+import os
+from pathlib import Path
+from its import register
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+
+
+@register
+class Leaky(WarmStartAverage):
+    'Fails with secrets in its message.'
+
+    def __init__(self, *, headers: dict[str, str]) -> None:
+        super().__init__(t={"visual": 1.0, "audio": 1.0})
+
+    def combine(self, estimates, latents, progress):
+        raise RuntimeError(f"{os.environ['HF_ENDPOINT']} refused {Path.home()}/models with {os.environ['HF_TOKEN']}")
+"""
 
 
 def test_the_resolved_config_holds_the_arguments_of_objects(config):
