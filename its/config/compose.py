@@ -71,6 +71,9 @@ class Config:
         for layer in self.layers:
             if "method" in layer.values:
                 values["model"] = _taken_by(str(layer.values["method"]), values.get("model"), layer.source)
+            for single in _singles(layer.values, values):  # becomes the first item of a list
+                below = {key: source for key, source in sources.items() if f"{key}.".startswith(f"{single}.")}
+                sources |= {f"{single}.0{key.removeprefix(single)}": source for key, source in below.items()}
             sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
         object.__setattr__(self, "values", _pruned(values, ""))
@@ -235,3 +238,12 @@ def _keys(value: Any, below: Any, prefix: str = "") -> Iterator[str]:
         key = f"{prefix}.{name}".lstrip(".")
         yield key
         yield from _keys(inner, inner_below, key)
+
+
+def _singles(value: Any, below: Any, key: str = "") -> Iterator[str]:
+    """Keys whose value is no list and to which a layer appends items."""
+    if isinstance(value, Appended) and below is not None and not isinstance(below, list):
+        yield key
+    elif isinstance(value, Mapping) and isinstance(below, Mapping):
+        for name in value.keys() & below.keys():
+            yield from _singles(value[name], below[name], f"{key}.{name}".lstrip("."))

@@ -278,6 +278,16 @@ def test_items_of_lists_have_their_own_sources(tmp_path):
     assert replaced.source_of("trainer.callbacks.0.class_path") == COMMAND_LINE
 
 
+@pytest.mark.parametrize("single", ["{class_path: A, init_args: {a: 1}}", "A"])
+def test_a_single_value_that_becomes_the_first_of_a_list_keeps_its_source(single, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"trainer: {{callbacks: {single}}}")
+    config = compose([tmp_path / "c.yaml"], ["--trainer.callbacks+=B"])
+    assert len(config.values["trainer"]["callbacks"]) == 2
+    for key in ("0", "0.class_path", "0.init_args.a"):
+        assert config.source_of(f"trainer.callbacks.{key}") == str(tmp_path / "c.yaml")
+    assert config.source_of("trainer.callbacks.1") == COMMAND_LINE
+
+
 @pytest.mark.parametrize("option", ["--trainer.logger", "--trainer.logger+", "--trainer"])
 def test_a_file_that_the_command_line_names_for_a_key_is_a_source_too(option, tmp_path):
     file = tmp_path / "logger.yaml"
