@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -107,6 +108,28 @@ def read_value(text: str) -> Any:
         return read_yaml(text)
     except yaml.YAMLError:
         return str(text)
+
+
+class Text(str):
+    """A command-line value. The parameter it is for decides whether it is read as YAML or kept as text."""
+
+    __slots__ = ()
+
+
+def as_given(value: Any) -> Any:
+    """A command-line value of an undeclared parameter: a number stays text, such as the group `12` of a logger."""
+    parsed = read_value(value) if isinstance(value, Text) else None
+    is_number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+    return str(value) if is_number else value
+
+
+def without_texts(value: Any) -> Any:
+    """A value with all command-line values in it read as YAML."""
+    if isinstance(value, Text):
+        return read_value(value)
+    if isinstance(value, Mapping):
+        return {name: without_texts(inner) for name, inner in value.items()}
+    return [without_texts(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _check_size(content: Any) -> None:

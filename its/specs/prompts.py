@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
-from its.instantiate.yaml_values import read_json, read_yaml
-from its.media.limited import read_text
 from its.specs.media import own_file
+from its.specs.prompt_files import read_prompts
 from its.specs.spec import SampleSpec, assign_ids
 
 DEFAULT_GUIDANCE_SCALE = 10.0
@@ -30,8 +25,6 @@ MOST_SAMPLES = 1_000_000
 """Samples of one run: rows x seeds x points of a sweep."""
 LONGEST_PROMPT = 10_000
 """Characters. Text encoders read some hundred."""
-LARGEST = {".jsonl": 2**26, ".csv": 2**26, ".yaml": 2**20, ".yml": 2**20}
-"""Bytes of a file of prompts, by its ending. YAML takes some 100 times as long to read as the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +219,7 @@ def _entries(
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts
     if isinstance(content, str):
-        origin, content = content, _read(Path(content).expanduser())
+        origin, content = content, read_prompts(Path(content).expanduser())
     if isinstance(content, Mapping):
         lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
         _check_count(math.prod(map(len, lists.values())), f"all combinations of the prompts in {origin}")
@@ -238,63 +231,6 @@ def _entries(
         if not isinstance(entry, Mapping):
             raise UserError(f"{source}: expected a row such as {{visual: ..., audio: ...}}, got {entry!r:.80}")
         yield source, entry
-
-
-def _read(path: Path) -> Any:
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
-    if path.suffix not in readers:
-        raise UserError(f"data.prompts is {str(path)!r:.200}; expected rows, or a file ending in {', '.join(readers)}")
-    try:
-        return readers[path.suffix](read_text(path, LARGEST[path.suffix]), path)
-    except OSError as error:
-        raise UserError(f"{path}: the file of prompts can't be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the file of prompts is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _read_jsonl(text: str, path: Path) -> list[Any]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(read_json(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
-    return rows
-
-
-def _read_csv(text: str, path: Path) -> list[Any]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows = []
-    try:
-        for record in reader:
-            if None in record or None in record.values():
-                raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or [])} columns")
-            rows.append(_unflatten({key: value for key, value in record.items() if value != ""}))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    return rows
-
-
-def _read_yaml(text: str, path: Path) -> Any:
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-
-
-def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
-    """{'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
-    nested: dict[str, Any] = {}
-    for key, value in record.items():
-        outer, dot, inner = key.strip().partition(".")
-        if dot:
-            nested.setdefault(outer, {})[inner] = value
-        else:
-            nested[outer] = value
-    return nested
 
 
 def _check_names(given: Any, experts: Sequence[str], source: str) -> None:

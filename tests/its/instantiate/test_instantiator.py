@@ -152,6 +152,9 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
         (Range, {"start": 3, "cuont": 2}, "k.cuont: Range has no argument cuont"),
         (Range, {}, "k.start: is missing"),
         (timedelta, "soon", "k: got soon; expected seconds"),
+        (timedelta, float("inf"), "k: got inf; expected seconds"),
+        (timedelta, 1e300, "k: got 1e+300; expected seconds"),
+        (timedelta, "9999999999999:00:00", "k: got 9999999999999:00:00; expected seconds"),
         (Signals, "SIGNOTHING", "k: got SIGNOTHING; expected one of "),
         (dict[str, Any], 3, "k: got 3; expected a mapping of any value"),
         (

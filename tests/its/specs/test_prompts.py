@@ -1,6 +1,5 @@
 import itertools
 import json
-import os
 
 import pytest
 
@@ -56,30 +55,6 @@ def test_counts_are_multiplied_before_anything_is_made(arguments, message):
         expand(**arguments)
     assert message in str(refused.value)
     assert len(str(refused.value)) < 400
-
-
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "yaml"])
-def test_pipes_devices_and_huge_files_are_no_files_of_prompts(tmp_path, ending):
-    pipe, device, huge = (tmp_path / f"{name}.{ending}" for name in ("pipe", "device", "huge"))
-    os.mkfifo(pipe)
-    device.symlink_to("/dev/zero")
-    huge.touch()
-    os.truncate(huge, 2**30)  # a hole, which takes no room
-    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
-        with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
-            expand(prompts=str(file))
-
-
-@pytest.mark.parametrize("line", ["[" * 100_000, '{"seed": ' + "1" * 5000 + "}", "{" * 60 + "}"])
-def test_lines_of_json_that_can_not_be_read_are_named(tmp_path, line):
-    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(ROW)}\n{line}\n")
-    with pytest.raises(UserError, match="line 2"):
-        expand(prompts=str(tmp_path / "rows.jsonl"))
-
-
-def test_a_line_of_json_may_hold_other_separators_of_lines(tmp_path):
-    (tmp_path / "rows.jsonl").write_text(json.dumps({**ROW, "visual": "a\u2028b"}, ensure_ascii=False) + "\n")
-    assert [row.prompts["visual"] for row in expand(prompts=str(tmp_path / "rows.jsonl"))] == ["a\u2028b"]
 
 
 def test_settings_of_a_row_beat_those_of_the_file():
