@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import reduce
 from pathlib import Path
@@ -77,7 +78,7 @@ class FileReader:
             return value
         if key == "data.prompts":
             beside = path.parent / value
-            return str(beside) if beside.exists() else value
+            return str(beside) if os.path.exists(beside) else value
         return self.read_for(key, path.parent / value, named_by=path) if names_file(value, key) else value
 
     def _content(self, path: Path) -> Values:

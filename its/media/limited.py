@@ -21,7 +21,11 @@ def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     Raises:
         OSError: it can't be read, is no regular file, or is too large; `strerror` is the reason in words.
     """
-    _check_regular(os.stat(path), path)  # opening some devices has effects
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # the path holds a null character, or no text
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    _check_regular(found, path)  # opening some devices has effects
     with open(path, "rb", opener=_open_at_once) as file:
         _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
         content = file.read(largest + 1)

@@ -7,6 +7,7 @@ read, so that what can't be used is known before anything is made; it counts by 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,8 +71,8 @@ def own_file(entry: Mapping[str, Any], *, beside: Path, source: str) -> OwnFile:
     if len(kinds) != 1 or not isinstance(entry[kinds[0]], str) or not isinstance(entry.get("prompt", ""), str):
         expected = "expected {image: FILE} or {audio: FILE}, with prompt: TEXT if wanted"
         raise UserError(f"{source}: {expected}, got {dict(entry)!r:.80}")
-    path = Path(entry[kinds[0]]).expanduser()
-    path = beside / path if (beside / path).exists() else path
+    path = Path(os.path.expanduser(entry[kinds[0]]))
+    path = beside / path if os.path.exists(beside / path) else path
     words = entry.get("prompt") or " ".join(re.findall(r"\w+", path.stem.replace("_", " ")))
     try:
         content = read_limited(path, LARGEST)
@@ -81,7 +82,7 @@ def own_file(entry: Mapping[str, Any], *, beside: Path, source: str) -> OwnFile:
             open_sound(content).close()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{source}: the {kinds[0]} {path} can't be used: {reason}") from None
+        raise UserError(f"{source}: the {kinds[0]} {path!s:.200} can't be used: {reason}") from None
     kind: Literal["image", "audio"] = "image" if kinds[0] == "image" else "audio"
     return OwnFile(kind=kind, path=str(path), sha256=hashlib.sha256(content).hexdigest(), words=words)
 

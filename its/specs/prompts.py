@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,7 +220,7 @@ def _entries(
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts
     if isinstance(content, str):
-        origin, content = content, read_prompts(Path(content).expanduser())
+        origin, content = content, read_prompts(Path(os.path.expanduser(content)))
     if isinstance(content, Mapping):
         lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
         _check_count(math.prod(map(len, lists.values())), f"all combinations of the prompts in {origin}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -64,19 +65,22 @@ def _local(weights: str) -> Source | None:
             raise UserError(f"weights: no pack is called {name}. There are: {known}")
         return folder_source(weights, registry.packs()[name].folder, embedded=True)
     expected = "Expected a diffusers folder, a checkpoint file, or owner/name on the hub"
-    if not weights.strip():
-        raise UserError(f"weights: no name is given. {expected}")
-    path = Path(weights).expanduser()
-    if path.is_dir():
-        return folder_source(weights, path)
-    if path.is_file():
+    if not weights.strip() or not weights.isprintable():
+        raise UserError(f"weights: {weights!r:.200} is no name. {expected}")
+    path = Path(os.path.expanduser(weights))
+    if os.path.isdir(path):
+        try:
+            return folder_source(weights, path)
+        except OSError as error:
+            raise UserError(f"weights: {weights}: {error.filename} can't be read: {error.strerror}") from None
+    if os.path.isfile(path):
         if path.suffix.lower() not in CHECKPOINTS:
             raise UserError(f"weights: {weights} is a file that is not {', '.join(CHECKPOINTS)}. {expected}")
         return folder_source(weights, path.parent, checkpoint=path.name)
     slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
     on_hub = slashes >= 2 if is_file else slashes == 1  # owner/name/file, also in a subfolder; owner/name
     if path.is_absolute() or weights.startswith((".", "~")) or not on_hub:
-        raise UserError(f"weights: {weights} is neither a folder nor a file on this machine. {expected}")
+        raise UserError(f"weights: {weights:.200} is neither a folder nor a file on this machine. {expected}")
     return None
 
 

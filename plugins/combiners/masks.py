@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -112,7 +113,7 @@ class Picture(Mask):
     @property
     def _content(self) -> bytes:
         try:
-            return read_limited(Path(self.file).expanduser(), LARGEST)
+            return read_limited(Path(os.path.expanduser(self.file)), LARGEST)
         except OSError as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error.strerror})") from None
 

@@ -54,6 +54,12 @@ def test_a_folder_and_a_missing_file(tmp_path):
         read_limited(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 3000])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(OSError, match=r"\w+"):
+        read_limited(name)
+
+
 def test_text_is_utf_8_without_its_mark(tmp_path):
     file = tmp_path / "a.txt"
     file.write_bytes("\ufeffbéll".encode())

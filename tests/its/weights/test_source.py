@@ -34,6 +34,13 @@ def names_of(weights, revision=None):
 # On this machine
 
 
+@pytest.mark.parametrize("name", ["", " ", "a/b\0", "\ud800/x", "x" * 3000, "~nobody/x", "/dev/zero", "./x.bin"])
+def test_names_that_are_no_paths_are_one_short_message(name):
+    with pytest.raises(UserError, match="weights: ") as refused:
+        resolve(name, None, select)
+    assert len(str(refused.value)) < 500
+
+
 def test_a_folder_is_found_with_its_files(tree, monkeypatch):
     found, names = names_of(str(tree))
     assert (found.folder, found.revision, found.embedded, found.checkpoint) == (tree, None, False, None)
