@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from its import registry
+from its import STARTED, registry
 from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
@@ -29,12 +30,15 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command line, a config or an input is wrong; nothing was made.
     """
+    imported = time.perf_counter()
     quiet()
     files, modules, rest = split_arguments(arguments)
     rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
     registry.load_plugins()
     registry.load_modules(modules)
-    return make(build(files, rest, modules))
+    cli = build(files, rest, modules)
+    cli.model.startup = {"import": imported - STARTED, "find": time.perf_counter() - imported}
+    return make(cli)
 
 
 def make(cli: PredictCLI) -> int:

@@ -18,7 +18,7 @@ from its.config.compose import SECTIONS, Config, compose, merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
-from its.engine.trainer import check_trainer
+from its.engine.trainer import check_trainer, default_precision, device_type
 from its.errors import UserError, nearest, without_secrets
 from its.evaluation.judging import Judging, judging_of
 from its.instantiate import Fault, Instantiator, plugin_class, raise_faults
@@ -225,23 +225,27 @@ class PredictCLI(LightningCLI):
     def _finish(self) -> None:
         """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
+        given = self.config_init["trainer"]
+        data.fix_batch_size(device_type(given))
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.judging = judging_of(options.scorers, options.keep, fallback=model.fallback)
         if self.judging is not None:
-            self.judging.prune(model, batch_size=data.batch_size)
+            self.judging.prune(model, batch_size=data.largest)
             data.by_pair = self.judging.prunes
         self.save = self._extras()
         self.specs = data.rows = assign_ids(data.expand(model.expert_names), model.definition)
         self.progress, self.peers = Progress(), Peers()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        given = self.config_init["trainer"].get("callbacks") or []
-        callbacks = [*(given if isinstance(given, list) else [given]), writer, self.progress, self.peers]
+        theirs = given.get("callbacks") or []
+        callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.peers]
         # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
         if model.needs_gradients:
             settings["inference_mode"] = False
+        if (precision := default_precision(given, model.cuda_precision)) is not None:
+            settings["precision"] = precision
         self.trainer = self.instantiate_trainer(**settings)
 
     def _downloads(self) -> list[Download]:

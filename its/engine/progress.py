@@ -158,9 +158,9 @@ def _duration(seconds: float) -> str:
 
 
 def _memory(device: torch.device) -> str:
-    """The most that was in use: of the device, or of this process. Empty where the system doesn't tell."""
+    """Memory that this process has reserved on the device, or the most that it used of the host's; empty if unknown."""
     if device.type == "cuda":
-        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+        return f"{torch.cuda.memory_reserved(device) / 2**30:.1f} GiB"
     try:
         import resource
     except ImportError:  # Windows

@@ -175,7 +175,7 @@ def check_prunes(method: Method) -> MultimodalDenoising:
             "parts: use DDIM, or remove keep.prune"
         )
     if method.fixed_shapes:
-        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile and model.cuda_graph")
+        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile")
     return method
 
 

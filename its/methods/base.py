@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,13 +42,16 @@ class Method(LightningModule, ABC):
         run_batch: makes the samples of a batch, whatever fails.
         fixed_shapes: whether all batches must have one size; smaller ones are filled up.
         needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
+        cuda_precision: precision on a CUDA device where the config names none.
         has_latents: whether samples have latents that can be saved.
         takes_files: whether specs may have pictures and sounds in the place of prompts.
+        startup: seconds of what precedes the first batch, by stage, for the records of its samples.
         samples: folder of the samples' folders, for checkpoints; None for none.
     """
 
     fixed_shapes = False
     needs_gradients = False
+    cuda_precision = "16-true"  # as the authors ran it
     has_latents = True
     takes_files = False
 
@@ -65,6 +69,7 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
+        self.startup: dict[str, float] = {}
         self.run_batch = BatchRunner(self)
 
     @property
@@ -161,6 +166,7 @@ class Method(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
+        begin = time.perf_counter()
         idle = self.idle()
         for key, part in self.parts():
             if key in idle:
@@ -173,6 +179,7 @@ class Method(LightningModule, ABC):
                 reason = " ".join(str(error).split())[:400]
                 raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
+        self.startup.setdefault("load", time.perf_counter() - begin)
 
     def definition(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything that a sample depends on besides prompts, scales and seed, as JSON-serialisable values.
@@ -223,6 +230,12 @@ class Method(LightningModule, ABC):
     def half_precision(self) -> bool:
         """Whether the run's precision is less than float32."""
         return self._trainer is not None and str(self.trainer.precision) not in ("32-true", "64-true")
+
+    @property
+    def memory_key(self) -> str:
+        """Equal for methods whose batches need the same memory: by weights, canvas and precision."""
+        precision = None if self._trainer is None else self.trainer.precision
+        return repr((type(self).__name__, getattr(self, "canvas", None), precision, self.provenance))
 
     @property
     def target(self) -> torch.device:

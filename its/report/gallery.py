@@ -163,7 +163,7 @@ def _numbers(scores: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
 
 def _took(timings: Mapping[str, Any]) -> float | None:
     """Seconds for one sample of its batch."""
-    stages = dict(_numbers(timings))
+    stages = dict(_numbers({name: value for name, value in timings.items() if not isinstance(value, Mapping)}))
     size = stages.pop("batch_size", 1)
     return round(sum(stages.values()) / max(size, 1), 3) if stages else None
 

@@ -103,7 +103,7 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
 
 def seconds_of(record: Mapping[str, Any]) -> float | None:
     """What a sample took: its share of the time of its batch."""
-    timings = dict(record.get("timings") or {})
+    timings = {name: value for name, value in (record.get("timings") or {}).items() if isinstance(value, int | float)}
     size = timings.pop("batch_size", 1)
     return sum(timings.values()) / size if timings else None
 

@@ -56,8 +56,8 @@ def read_model(
 
     transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
     device = torch.get_default_device()
-    # On the host first: within a device context transformers asks for accelerate.
-    with torch.device("cpu"):
+    # On the host first: within a device context transformers asks for accelerate. Initialising takes seconds, in vain.
+    with torch.device("cpu"), SkipInit():
         model, report = model_class.from_pretrained(
             str(folder),
             subfolder=files.component,

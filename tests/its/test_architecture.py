@@ -14,6 +14,7 @@ LAYERS = (
     "errors",
     "audio",
     "media",
+    "user_cache",
     "interfaces",
     "registry",
     "instantiate",
@@ -33,7 +34,7 @@ LAYERS = (
 )
 """Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
 
-PUBLIC = {"interfaces", "registry", "audio", "errors", "media", "weights", "diffusion", "testing"}
+PUBLIC = {"interfaces", "registry", "audio", "errors", "media", "weights", "diffusion", "testing", "user_cache"}
 """What plugins may import of `its`."""
 
 HEAVY = (

@@ -56,6 +56,7 @@ class ScoreDistillation(Method):
     """
 
     needs_gradients = True
+    cuda_precision = "32-true"  # gradients through an encoder leave the range of float16
     has_latents = False
 
     def __init__(
