@@ -27,7 +27,7 @@ def names(folder):
     return sorted(path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs" / folder).glob("*.yaml"))
 
 
-DEMOS = [name for name in names(".") if name != "colorize.yaml"]
+DEMOS = [name for name in names(".") if name not in ("colorize.yaml", "fast.yaml")]
 CASES = {
     **{name: [] for name in DEMOS},
     **{name: [ONE_PAIR] for name in names("examples")},
