@@ -17,9 +17,11 @@ from its import registry
 from its.config import fallback
 from its.config.allowlist import class_finder
 from its.config.compose import Config, Layer, command_line_layer, read_layer, split_arguments
+from its.engine.trainer import default_precision
 from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
+from its.methods.base import Method
 from its.runs.colors import Colors, colors_of
 from its.runs.reader import StoredSample
 from its.runs.resume import CONFIG
@@ -168,15 +170,16 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
 
 
 def _fabric(trainer: Mapping[str, Any]) -> Fabric:
-    """One device, with the accelerator and the precision of the config."""
+    """One device, with the accelerator and the precision of the config; by default as `its predict`."""
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     instantiator = Instantiator()
     given, _ = instantiator.arguments(Fabric, {k: v for k, v in trainer.items() if v is not None}, "trainer")
     raise_faults(instantiator.faults)
+    precision = default_precision(given, Method.cuda_precision) or "32-true"
     try:
-        return Fabric(**({"accelerator": "auto", "precision": "32-true"} | given), devices=1)
+        return Fabric(**({"accelerator": "auto", "precision": precision} | given), devices=1)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
