@@ -6,6 +6,7 @@ Combiner and scheduler are not captured: they are a dozen launches, and sampling
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,13 +25,20 @@ MOST = 32
 
 
 class MultiStream:
-    """Runs each expert on its own CUDA stream. The results are those of `sequential`."""
+    """Runs each expert on its own CUDA stream. The results are those of `sequential`.
 
-    def __init__(self) -> None:
+    Args:
+        largest: batch; larger ones run one expert after the other, since one alone fills the device.
+    """
+
+    def __init__(self, *, largest: int = sys.maxsize) -> None:
+        self.largest = largest
         self._streams: dict[str, torch.cuda.Stream] = {}
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
         """As `sequential`; later work on the current stream waits for all experts."""
+        if len(experts) == 1 or len(latents) > self.largest:
+            return sequential(experts, latents, timestep)
         here = torch.cuda.current_stream(latents.device)
         estimates = {}
         for name, expert in experts.items():

@@ -48,7 +48,7 @@ class MultimodalDenoising(Method):
         guidance_interval: tuple[float, float] | None = None,
         compile: bool = False,
         cuda_graph: Auto = "auto",
-        streams: bool = False,
+        streams: Auto = "auto",
         fallback: str | None = None,
     ) -> None:
         """Args:
@@ -67,7 +67,8 @@ class MultimodalDenoising(Method):
         compile: have torch compile the experts' networks, which takes a minute once; results differ by rounding.
         cuda_graph: replay the experts of a step as one CUDA graph, with equal results; `auto` does on a CUDA device,
             if all experts allow it.
-        streams: run the experts of a step side by side on a GPU, with equal results.
+        streams: run the experts of a step side by side on a CUDA device, with equal results; `auto` does in graphs of
+            small batches.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
         fit.check_some(experts)
