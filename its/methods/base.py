@@ -171,11 +171,11 @@ class Method(LightningModule, ABC):
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
         begin = time.perf_counter()
-        idle, device = self.idle(), torch.get_default_device()
+        idle, context = self.idle(), (torch.get_default_device(), torch.is_inference_mode_enabled())
         parts = {part: key for key, part in reversed(self.parts()) if key not in idle}  # each once
         # Side by side: reading and casting gigabytes is done by one core each.
         with ThreadPoolExecutor(LOADERS) as pool:
-            loading = [pool.submit(_load, key, part, device) for part, key in reversed(parts.items())]
+            loading = [pool.submit(_load, key, part, *context) for part, key in reversed(parts.items())]
         for one in loading:
             one.result()
         self.eval().requires_grad_(False)
@@ -269,10 +269,10 @@ class Method(LightningModule, ABC):
         return None if on_step is None else lambda step: on_step(step, samples)
 
 
-def _load(key: str, part: Part, device: torch.device) -> None:
-    """Load a component's weights in a thread, where torch's default device is not that of the caller."""
+def _load(key: str, part: Part, device: torch.device, inference_mode: bool) -> None:
+    """Load a component's weights in a thread, which does not have the caller's default device and inference mode."""
     try:
-        with torch.device(device):
+        with torch.device(device), torch.inference_mode(inference_mode):
             part.load()
     except (UserError, torch.OutOfMemoryError):
         raise

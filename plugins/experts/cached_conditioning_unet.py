@@ -1,4 +1,4 @@
-"""A UNet with precomputed text keys and values, precomputed timestep embeddings and lean attention modules.
+"""A UNet with precomputed text keys and values, precomputed timestep embeddings and lean blocks.
 
 Cross-attention needs only the text's keys and values, and residual blocks need one vector of each timestep. Both depend
 on the weights alone, so the same layers compute them once instead of at every step. Results differ by rounding.
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.attention import sdpa_kernel
 
 from its_plugins.experts.attention_backend import BACKENDS, Attention, choose, require
+from its_plugins.experts.channels_last_norm import use_channels_last_norms
+from its_plugins.experts.unet_blocks import Residual, Transformer, cross_attentions
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -42,13 +43,15 @@ class CachedConditioningUNet(nn.Module):
             raise ValueError(f"this UNet's conditioning can't be precomputed: it has {reason}")
         self.attention: str = attention
         self.unet = unet
-        self.text_width = _replace_attention(unet)
-        """c', channels of all keys and values together."""
-        self._text_projections = [
-            module for module in unet.modules() if isinstance(module, _CrossAttention)
-        ]  # in the order of their slices
+        _replace_transformers(unet)
+        self._cross_attentions = cross_attentions(unet)
         _tabulate_time(unet, timesteps)
         self.train(unet.training)
+
+    @property
+    def text_width(self) -> int:
+        """c', channels of all keys and values together."""
+        return sum(layer.text_width for layer in self._cross_attentions)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -58,7 +61,13 @@ class CachedConditioningUNet(nn.Module):
     def keys_and_values(self, states: Tensor) -> Tensor:
         """Hidden states of a text (b, l, c) -> concatenated keys and values of all cross-attentions (b, l, c')."""
         states = states.to(self.dtype)
-        return torch.cat([to(states) for layer in self._text_projections for to in (layer.to_k, layer.to_v)], dim=-1)
+        return torch.cat([to(states) for layer in self._cross_attentions for to in (layer.to_k, layer.to_v)], dim=-1)
+
+    def compile_network(self) -> None:
+        """Compile the inner UNet for fixed shapes; UNets of one configuration share one compilation."""
+        if self.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
+            use_channels_last_norms(self.unet)
+        self.unet.compile(dynamic=False)
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
@@ -73,69 +82,6 @@ class CachedConditioningUNet(nn.Module):
             return run()
         with sdpa_kernel(BACKENDS[self.attention]):
             return run()
-
-
-class _SelfAttention(nn.Module):
-    """Self-attention with one projection for queries, keys and values.
-
-    Args:
-        attention: diffusers' module, whose weights are used.
-    """
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        self.heads: int = attention.heads
-        projections = attention.to_q, attention.to_k, attention.to_v
-        weight = torch.cat([projection.weight for projection in projections])
-        self.to_qkv = nn.Linear(1, 1, bias=False, device=weight.device, dtype=weight.dtype)
-        self.to_qkv.out_features, self.to_qkv.in_features = weight.shape
-        self.to_qkv.weight = nn.Parameter(weight, requires_grad=False)
-        if attention.to_q.bias is not None:
-            bias = torch.cat([projection.bias for projection in projections])
-            self.to_qkv.bias = nn.Parameter(bias, requires_grad=False)
-        self.to_out = attention.to_out[0]
-
-    def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
-        """(b, l, c) -> (b, l, c)."""
-        q, k, v = self.to_qkv(hidden_states).chunk(3, dim=-1)
-        projected: Tensor = self.to_out(_attend(q, k, v, self.heads))
-        return projected
-
-
-class _CrossAttention(nn.Module):
-    """Cross-attention to keys and values that are a slice of what the UNet receives as text.
-
-    Args:
-        attention: diffusers' module, whose weights are used.
-        start: of the slice; keys come first, then as many values.
-    """
-
-    def __init__(self, attention: Any, start: int) -> None:
-        super().__init__()
-        self.heads: int = attention.heads
-        self.start = start
-        self.width: int = attention.to_k.out_features
-        self.to_q, self.to_k, self.to_v = attention.to_q, attention.to_k, attention.to_v
-        self.to_out = attention.to_out[0]
-
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
-        """(b, l, c) and keys and values (b, l', c') -> (b, l, c)."""
-        middle = self.start + self.width
-        key, value = (
-            encoder_hidden_states[..., self.start : middle],
-            encoder_hidden_states[..., middle : middle + self.width],
-        )
-        projected: Tensor = self.to_out(_attend(self.to_q(hidden_states), key, value, self.heads))
-        return projected
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """(b, l, h d), (b, l', h d), (b, l', h d) -> (b, l, h d).
-
-    Without einops: it runs 32 times a forward pass, where the host's time is what limits a GPU at small batches.
-    """
-    q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class _TimeTable(nn.Module):
@@ -170,22 +116,13 @@ class _Slice(nn.Module):
         return row[:, self.start : self.start + self.width]
 
 
-def _replace_attention(unet: nn.Module) -> int:
-    """Replace the attention modules of all transformer blocks; return c'."""
-    from diffusers.models.attention import BasicTransformerBlock
+def _replace_transformers(unet: nn.Module) -> None:
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
-    width = 0
-    for block in [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]:
-        for name in ("attn1", "attn2"):
-            attention: Any = getattr(block, name)
-            if attention is None:
-                continue
-            if attention.is_cross_attention:
-                setattr(block, name, _CrossAttention(attention, width))
-                width += 2 * attention.to_k.out_features
-            else:
-                setattr(block, name, _SelfAttention(attention))
-    return width
+    start = 0
+    for name, model in [(n, m) for n, m in unet.named_modules() if isinstance(m, Transformer2DModel)]:
+        unet.set_submodule(name, transformer := Transformer(model, start))
+        start += sum(layer.text_width for layer in cross_attentions(transformer))
 
 
 @torch.no_grad()
@@ -193,15 +130,24 @@ def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
     from diffusers.models.resnet import ResnetBlock2D
 
     weight = unet.conv_in.weight
-    blocks: list[Any] = [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
+    blocks: list[tuple[str, Any]] = [(n, m) for n, m in unet.named_modules() if isinstance(m, ResnetBlock2D)]
     sinusoids = unet.time_proj(torch.arange(timesteps, device=weight.device))
     embedding = unet.time_embedding(sinusoids.to(weight.dtype))
-    projected = [block.time_emb_proj(block.nonlinearity(embedding)) for block in blocks]
+    projected = [block.time_emb_proj(block.nonlinearity(embedding)) for _, block in blocks]
     starts = accumulate((part.shape[1] for part in projected), initial=0)
-    for block, start, part in zip(blocks, starts, projected, strict=False):
-        block.time_emb_proj = _Slice(start, part.shape[1])
-        block.skip_time_act = True  # the table holds activated values
+    for (name, block), start, part in zip(blocks, starts, projected, strict=False):
+        if _is_plain(block):
+            unet.set_submodule(name, Residual(block, start, part.shape[1]))
+        else:
+            block.time_emb_proj = _Slice(start, part.shape[1])
+            block.skip_time_act = True  # the table holds activated values
     unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(projected, dim=1)), _Unchanged()
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether a residual block is one of Stable Diffusion v1's kind."""
+    changes_size = block.upsample is not None or block.downsample is not None
+    return block.time_embedding_norm == "default" and block.output_scale_factor == 1 and not changes_size
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:

@@ -146,7 +146,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, c), what cross-attention asks of their hidden states: keys and values."""
+        """b prompts -> (b, 77, c): keys and values of all cross-attentions."""
         return self.unet.keys_and_values(self.hidden_states(prompts))
 
     def hidden_states(self, prompts: Sequence[str]) -> Tensor:
@@ -178,7 +178,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
         # Each batch size is a compilation, of code that all UNets share; beyond the limit torch goes on uncompiled.
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
-        self.unet.unet.compile(dynamic=False)
+        self.unet.compile_network()
         return True
 
     def codec(self) -> LatentCodec:
