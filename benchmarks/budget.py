@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 
@@ -38,6 +40,10 @@ class Candidate:
     timed: bool = True
 
 
+class TooLongError(BaseException):
+    """Raised in the middle of a call that takes too long. No Exception: compilers fall back from those."""
+
+
 class Budget:
     """Time left, and estimates of what a candidate takes, corrected by what was measured.
 
@@ -57,6 +63,28 @@ class Budget:
     def left(self) -> float:
         """Seconds left, less a reserve."""
         return self._end - self._clock() - RESERVE
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Interrupt what is done within it after so many seconds; infinity for never.
+
+        Raises:
+            TooLongError: the time is up.
+        """
+        if seconds == inf:
+            yield
+            return
+
+        def stop(*_: object) -> None:
+            raise TooLongError(f"stopped after {seconds:.0f} s: the rounds of the others need the time that is left")
+
+        before = signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5.0)  # again, if something swallows it
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def prepare(self, candidate: Candidate) -> float:
         """Expected seconds to prepare it; those that compile and those that don't are corrected apart."""

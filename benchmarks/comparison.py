@@ -11,7 +11,7 @@ from typing import Any
 import ours
 import torch
 from authors_loop import AuthorsProgram
-from budget import Budget, Candidate
+from budget import Budget, Candidate, TooLongError
 from counting import compilations, copy_rate, from_cache, gemm_rate, host_waits, launches_a_step
 from devices import Device
 from inputs import CHECK_STEPS, Inputs
@@ -141,6 +141,7 @@ class Group:
         """Samples a second, by variant and round; under `gemm` the FLOP/s."""
         self.steps: dict[str, list[float]] = {}
         """Milliseconds a step."""
+        self.least_rounds = min(ROUNDS, shared.rounds)
         self._begin = time.perf_counter()
 
     def measure(self) -> None:
@@ -156,14 +157,14 @@ class Group:
         """Build, warm up and check the variants that fit into the time."""
         budget = self.shared.budget
         for candidate in self.candidates:
-            need = budget.needs(candidate, self.ready, min(ROUNDS, self.shared.rounds))
+            need = budget.needs(candidate, self.ready, self.least_rounds)
             if (reason := self.shared.unavailable(candidate)) is not None:
                 self._state(candidate, reason)
             elif need > budget.left():
                 self._state(candidate, f"not begun: it needs {need:.0f} s, {max(budget.left(), 0):.0f} s were left")
             else:
                 print(f"  {candidate.name}: loading, warming up, checking", flush=True)
-                self._guarded(candidate, self._prepare)
+                self._guarded(candidate, self._prepare_in_time)
             self.write()
 
     def run_rounds(self) -> None:
@@ -199,7 +200,7 @@ class Group:
         """Whatever a variant raises is recorded, and the others go on."""
         try:
             do(candidate)
-        except Exception as error:  # noqa: BLE001 - an error of one variant must not cost the figures of the others
+        except (Exception, TooLongError) as error:  # noqa: BLE001 - the others' figures must not be lost
             traceback.print_exc()
             self.ready.pop(candidate, None)
             reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -212,6 +213,12 @@ class Group:
         measured = candidate.name in self.samples
         self.found[candidate.name]["stopped" if measured else "samples/s"] = text
         print(f"  {candidate.name}: {text}", flush=True)
+
+    def _prepare_in_time(self, candidate: Candidate) -> None:
+        """Leave the time that the rounds of the others need."""
+        budget = self.shared.budget
+        with budget.limit(budget.left() - self.least_rounds * sum(budget.run(each) for each in self.ready)):
+            self._prepare(candidate)
 
     def _prepare(self, candidate: Candidate) -> None:
         found, device = self.found[candidate.name], self.shared.device

@@ -1,8 +1,9 @@
 """The GPU's benchmark runs to its end: on small models, without a GPU, and with a simulated one."""
 
+import contextlib
 import json
+import time
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def simulated(monkeypatch):
         def warn_of_waits(self, on):
             self.warned += on
 
-        @contextmanager
+        @contextlib.contextmanager
         def waits(self):
             before = self.warned
             yield lambda: self.warned - before
@@ -175,6 +176,24 @@ def test_what_does_not_fit_into_the_time_is_not_begun():
     compiled = Candidate(name="third", program="c", prepare=40, run=1, compiles=True)
     assert budget.prepare(compiled) == 40, "what compiles is corrected by what compiles"
     assert Budget(None).left() == float("inf")
+
+
+def test_what_takes_too_long_is_interrupted():
+    from budget import Budget, TooLongError
+
+    begin = time.monotonic()
+
+    def compiles():
+        while time.monotonic() - begin < 20:
+            with contextlib.suppress(Exception):  # as compilers do, which fall back to something else
+                time.sleep(20)
+
+    with pytest.raises(TooLongError, match="stopped after 0 s"), Budget(None).limit(0.05):
+        compiles()
+    assert time.monotonic() - begin < 10
+    with Budget(None).limit(0.05):
+        pass
+    time.sleep(0.1)  # nothing is raised any more
 
 
 def test_wheels_are_imported_from_their_folder(tmp_path, monkeypatch):
