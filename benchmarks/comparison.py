@@ -81,7 +81,8 @@ class Comparison:
         if not isinstance(key, Levers):
             return of_authors(self.programs[key], self.device)
         steps = self.inputs.fast_steps if candidate.fast else self.inputs.steps
-        return of_ours(self.programs[key], batch=candidate.batch, steps=steps, fast=candidate.fast)
+        options = {"batch": candidate.batch, "fast": candidate.fast, "cudnn_benchmark": key.cudnn_benchmark}
+        return of_ours(self.programs[key], steps=steps, **options)
 
     def keep_only(self, candidates: Sequence[Candidate]) -> None:
         """Free the programs that these candidates don't use."""
@@ -227,7 +228,9 @@ class Group:
         variant = self.shared.variant(candidate)
         loaded = time.perf_counter()
         steps = min(CHECK_STEPS, variant.steps)
-        first, peak = device.peak_of(lambda: variant.make(steps, None))
+        before = device.allocated()
+        device.reset_peak()
+        first = variant.make(steps, None)
         warm = time.perf_counter()
         second = variant.make(steps, None)
         end = time.perf_counter()
@@ -237,8 +240,7 @@ class Group:
             self.ready[candidate] = variant
         found["samples/s"] = f"about {variant.batch / run:.3g}, from {steps} steps" if candidate.timed else "not timed"
         found["ms a step"] = figure(second.loop_seconds / steps * 1e3, "")
-        found["memory"] = "needs a GPU" if peak is None else figure(variant.weights + peak, "GiB", scale=2.0**-30)
-        found |= {f"peak of {stage}": figure(gib, "GiB") for stage, gib in first.peak_gib.items()}
+        found |= _memory(variant, first, before=before, peak=device.peak())
         found["load"] = figure(loaded - begin, "s")
         found["first batch"] = figure(warm - loaded, "s")
         if candidate.compiles:
@@ -294,6 +296,23 @@ class Group:
                 "rounds": figure(len(speeds), ""),
                 **{metric: ratio for metric, ratio in ratios.items() if ratio is not None},
             }
+
+
+def _memory(variant: Variant, made: Made, *, before: int | None, peak: int | None) -> dict[str, Figure | str]:
+    """Peak memory of a variant, by stage where it is known; without the other variants that are in memory.
+
+    Args:
+        variant: its weights are counted.
+        made: its first batch.
+        before: bytes allocated before it, weights included.
+        peak: largest number of bytes allocated in it.
+    """
+    if before is None or peak is None:
+        return {"memory": "needs a GPU"}
+    others = (before - variant.weights) / 2**30
+    stages = {f"peak of {stage}": gib - others for stage, gib in made.peak_gib.items()}
+    most = max(stages.values(), default=peak / 2**30 - others)
+    return {name: figure(gib, "GiB") for name, gib in {"memory": most, **stages}.items()}
 
 
 def _ratio(over: dict[int, float], under: dict[int, float], unit: str, *, scale: float = 1.0) -> Figure | None:

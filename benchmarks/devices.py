@@ -6,11 +6,8 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
-
-T = TypeVar("T")
 
 
 class Device:
@@ -33,9 +30,16 @@ class Device:
         """Return unused memory."""
         gc.collect()
 
-    def peak_of(self, run: Callable[[], T]) -> tuple[T, int | None]:
-        """Result of a function, and the most bytes that it allocated on top of what was allocated before."""
-        return run(), None
+    def allocated(self) -> int | None:
+        """Bytes in use."""
+        return None
+
+    def reset_peak(self) -> None:
+        """Begin to measure the peak of `allocated`."""
+
+    def peak(self) -> int | None:
+        """Largest `allocated` since `reset_peak`. The stages of our method reset it too."""
+        return None
 
     def warn_of_waits(self, on: bool) -> None:
         """From now on, warn (or don't) whenever the host waits for the device."""
@@ -66,11 +70,14 @@ class Gpu(Device):
         gc.collect()
         torch.cuda.empty_cache()
 
-    def peak_of(self, run: Callable[[], T]) -> tuple[T, int | None]:
+    def allocated(self) -> int | None:
+        return torch.cuda.memory_allocated(self.torch)
+
+    def reset_peak(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.torch)
-        before = torch.cuda.memory_allocated(self.torch)
-        result = run()
-        return result, torch.cuda.max_memory_allocated(self.torch) - before
+
+    def peak(self) -> int | None:
+        return torch.cuda.max_memory_allocated(self.torch)
 
     def warn_of_waits(self, on: bool) -> None:
         torch.cuda.set_sync_debug_mode("warn" if on else "default")

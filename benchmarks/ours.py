@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Levers:
     cuda_graph: bool = False
     attention: str = "default"
     streams: bool = False
+    cudnn_benchmark: bool = False
 
     @property
     def needs_gpu(self) -> bool:
@@ -41,13 +42,19 @@ class Levers:
         return self.cuda_graph or self.streams or self.attention != "default"
 
 
+GRAPH = Levers(cuda_graph=True)
+LAYOUT = replace(GRAPH, channels_last=True)
+COMPILED = replace(LAYOUT, compile=True)
+ATTENTION = replace(COMPILED, attention="auto")
+CUDNN = replace(ATTENTION, cudnn_benchmark=True)
 LADDER = {
     "eager": Levers(),
-    "+ CUDA graph": Levers(cuda_graph=True),
-    "+ channels_last": Levers(cuda_graph=True, channels_last=True),
-    "+ compile": Levers(cuda_graph=True, channels_last=True, compile=True),
-    "+ attention by timing": Levers(cuda_graph=True, channels_last=True, compile=True, attention="auto"),
-    "+ two streams": Levers(cuda_graph=True, channels_last=True, compile=True, attention="auto", streams=True),
+    "+ CUDA graph": GRAPH,
+    "+ channels_last": LAYOUT,
+    "+ compile": COMPILED,
+    "+ attention by timing": ATTENTION,
+    "+ cuDNN benchmark": CUDNN,
+    "+ two streams": replace(CUDNN, streams=True),
 }
 """Each has the levers of the one before, and one more."""
 

@@ -22,12 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import bring
-from bring import ROOT
 from processes import Finished, run
 
-FAST = next(f"configs/{name}" for name in ("fast.yaml", "fast/compiled.yaml") if (ROOT / "configs" / name).is_file())
 TINY_COUNT = 3
-BATCH_16 = ("--data.batch_size=16",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +42,14 @@ class Job:
     gpu: bool = False
 
 
+BEFORE = ("--trainer.precision=32-true", "--model.cuda_graph=false", "--data.batch_size=2")
 JOBS = {
     "plain": Job(arguments=()),
-    "batch 16": Job(arguments=BATCH_16),
-    "fast, batch 16": Job(arguments=("--config", FAST, *BATCH_16), gpu=True),
+    "fast": Job(arguments=("--config", "configs/fast.yaml"), gpu=True),
     "authors' program": Job(arguments=None, count=1),
-    "25 steps, batch 16": Job(arguments=("--config", "configs/fast/dpm25.yaml", *BATCH_16)),
+    "25 steps": Job(arguments=("--config", "configs/fast/dpm25.yaml")),
     "batch 1": Job(arguments=("--data.batch_size=1",), count=8),
-    "float32, eager": Job(arguments=("--trainer.precision=32-true", "--model.cuda_graph=false"), count=2),
+    "float32, eager, batch 2": Job(arguments=BEFORE, count=2),
 }
 """The most important first."""
 

@@ -32,5 +32,6 @@ def ladder() -> list[Candidate]:
         Candidate(name="+ channels_last", program="+ channels_last", prepare=12, run=2.3),
         Candidate(name="+ compile", program="+ compile", compiles=True, prepare=60, run=1.5),
         Candidate(name="+ attention by timing", program="+ attention by timing", compiles=True, prepare=60, run=1.4),
+        Candidate(name="+ cuDNN benchmark", program="+ cuDNN benchmark", compiles=True, prepare=60, run=1.4),
         Candidate(name="+ two streams", program="+ two streams", compiles=True, prepare=10, run=1.3),
     ]

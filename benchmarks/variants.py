@@ -53,6 +53,7 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
     """The authors' program makes one sample at a time."""
 
     def make(steps: int, on_step: OnStep | None = None) -> Made:
+        torch.backends.cudnn.benchmark = False
         program.steps = steps
         begin = time.perf_counter()
         z = program.latents(1, on_step)
@@ -64,12 +65,15 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
     return Variant(batch=1, steps=program.steps, weights=_bytes(program.networks()), make=make)
 
 
-def of_ours(method: MultimodalDenoising, *, batch: int, steps: int, fast: bool = False) -> Variant:
+def of_ours(
+    method: MultimodalDenoising, *, batch: int, steps: int, fast: bool = False, cudnn_benchmark: bool = False
+) -> Variant:
     """Our method makes a batch of the seeds from 1 on; `fast` takes the scheduler of `configs/fast/dpm25.yaml`."""
     runner = BatchRunner(method)  # of its own: a runner fills smaller batches up to the largest that it has seen
 
     def make(steps: int, on_step: OnStep | None = None) -> Made:
         method.run_batch = runner
+        torch.backends.cudnn.benchmark = cudnn_benchmark  # as Lightning sets it for a whole process
         method.on_step = None if on_step is None else lambda step, batch: on_step(step.index)
         made = samples(method, range(1, batch + 1), {"steps": steps} | (FAST_SCHEDULER if fast else {}))
         latents = torch.stack([sample.result.latents for sample in made if sample.result is not None])
