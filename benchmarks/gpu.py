@@ -101,7 +101,7 @@ def _results(options: argparse.Namespace, device: Any) -> Any:
     from results_file import Results
     from table import FOLDER
 
-    settings = {"tiny": options.tiny, "dtype": options.dtype, "compile": options.compile, "rounds": options.rounds}
+    settings = {"tiny": options.tiny, "dtype": options.dtype, "compile": options.compile}
     default = None if options.tiny or options.warm_up_only else FOLDER / "gpu.json"
     return Results(options.out or default, device=device.torch, settings=settings)
 
