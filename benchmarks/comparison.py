@@ -16,7 +16,7 @@ from counting import compilations, copy_rate, from_cache, gemm_rate, host_waits,
 from devices import Device
 from inputs import CHECK_STEPS, Inputs
 from measuring import Figure, figure
-from ours import LADDER, Levers
+from ours import FAST, LADDER, PLAIN, Levers
 from results_file import Results
 from torch import Tensor
 from variants import Made, Variant, of_authors, of_ours
@@ -55,10 +55,8 @@ class Comparison:
 
     @property
     def levers(self) -> dict[str, Levers]:
-        """By name: the ladder, `plain` (what a config without options does) and `best` (all levers of this device)."""
-        gpu = self.device.has_graphs
-        best = LADDER["+ two streams"] if gpu else Levers(channels_last=True, compile=True)
-        return LADDER | {"plain": Levers(cuda_graph=gpu), "best": replace(best, compile=self.compile)}
+        """By name: the ladder, and what `its predict` does without options and with `configs/fast.yaml`."""
+        return LADDER | {"plain": PLAIN, "fast": replace(FAST, compile=self.compile)}
 
     def key(self, program: str) -> str | Levers:
         """Of a program in `programs`: equal levers are one program."""

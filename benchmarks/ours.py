@@ -11,6 +11,7 @@ import torch
 
 from its.methods.denoising import MultimodalDenoising
 from its.methods.sample import Sample
+from its.methods.speed import Auto
 from its.specs.spec import SampleSpec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
@@ -31,32 +32,36 @@ class Levers:
 
     channels_last: bool = False
     compile: bool = False
-    cuda_graph: bool = False
+    cuda_graph: Auto = False
     attention: str = "default"
-    streams: bool = False
+    streams: Auto = False
     cudnn_benchmark: bool = False
 
     @property
     def needs_gpu(self) -> bool:
         """Whether some of it is for a GPU only."""
-        return self.cuda_graph or self.streams or self.attention != "default"
+        return self.cuda_graph is True or self.streams is True or self.attention != "default"
 
 
-GRAPH = Levers(cuda_graph=True)
-LAYOUT = replace(GRAPH, channels_last=True)
-COMPILED = replace(LAYOUT, compile=True)
-ATTENTION = replace(COMPILED, attention="auto")
-CUDNN = replace(ATTENTION, cudnn_benchmark=True)
+PLAIN = Levers(cuda_graph="auto", streams="auto")
+"""The defaults of `its predict`."""
+FAST = replace(PLAIN, channels_last=True, compile=True)
+"""Those with `configs/fast.yaml`."""
+_GRAPH = Levers(cuda_graph=True)
+_STREAMS = replace(_GRAPH, streams=True)
+_LAYOUT = replace(_STREAMS, channels_last=True)
+_COMPILED = replace(_LAYOUT, compile=True)
+_ATTENTION = replace(_COMPILED, attention="auto")
 LADDER = {
     "eager": Levers(),
-    "+ CUDA graph": GRAPH,
-    "+ channels_last": LAYOUT,
-    "+ compile": COMPILED,
-    "+ attention by timing": ATTENTION,
-    "+ cuDNN benchmark": CUDNN,
-    "+ two streams": replace(CUDNN, streams=True),
+    "+ CUDA graph": _GRAPH,
+    "+ two streams": _STREAMS,
+    "+ channels_last": _LAYOUT,
+    "+ compile": _COMPILED,
+    "+ attention by timing": _ATTENTION,
+    "+ cuDNN benchmark": replace(_ATTENTION, cudnn_benchmark=True),
 }
-"""Each has the levers of the one before, and one more."""
+"""Each has the levers of the one before, and one more. The last two are in no config: see what they gain."""
 
 
 def build(

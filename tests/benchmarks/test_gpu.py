@@ -105,7 +105,7 @@ def simulated(monkeypatch):
         return results, replay
 
     monkeypatch.setattr(graphs, "_CudaCapture", lambda: capture)
-    monkeypatch.setattr(speed, "MultiStream", lambda: sequential)
+    monkeypatch.setattr(speed, "MultiStream", lambda **options: sequential)
     # As on a GPU, the method's device is known only after the module has been moved there.
     monkeypatch.setattr(Method, "target", property(lambda method: torch.device("cuda" if method.moved else "cpu")))
     monkeypatch.setattr(Method, "moved", False, raising=False)
@@ -128,9 +128,9 @@ def run(device, tmp_path, *arguments):
 def test_with_graphs_and_streams_everything_is_measured(simulated, tmp_path, weights):
     status = run(simulated, tmp_path, "compare", "levers", "--weights", str(weights), "--variants", "authors",
                  "ours, plain, batch 1", "ours, batch 3", "ours, eager, batch 1", "eager", "+ CUDA graph",
-                 "+ compile")  # fmt: skip
+                 "+ two streams", "+ compile")  # fmt: skip
     assert status == 0
-    assert simulated.captured == 4, "two phases of the warm start, of two methods"
+    assert simulated.captured == 8, "two phases of the warm start, of four methods"
     compared, levers = figures_of(tmp_path / "gpu.json"), figures_of(tmp_path / "gpu.json", "levers")
     assert compared["ours, eager, batch 1 | bits equal to ours, plain, batch 1"] == "yes"
     assert compared["ours, plain, batch 1 | launches a step"]["value"] == 0, "as many in 10 steps as in 20"
