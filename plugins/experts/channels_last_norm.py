@@ -29,9 +29,9 @@ class ChannelsLastGroupNorm(nn.Module):
         mean, var = (torch.unflatten(statistic, 1, (self.groups, -1)) for statistic in (mean, var))  # (b, g, c / g)
         group_mean = mean.mean(-1, keepdim=True)
         group_var = (var + (mean - group_mean).square()).mean(-1, keepdim=True)
-        scale = (group_var + self.eps).rsqrt() * self.weight.float().view(self.groups, -1)
-        shift = self.bias.float().view(self.groups, -1) - group_mean * scale
-        normed = (tokens * scale.flatten(1)[:, None] + shift.flatten(1)[:, None]).to(x.dtype)
+        rstd = (group_var + self.eps).rsqrt()
+        rstd, center = (each.expand_as(mean).flatten(1)[:, None] for each in (rstd, group_mean))  # (b, 1, c)
+        normed = ((tokens - center) * (rstd * self.weight.float()) + self.bias.float()).to(x.dtype)
         return torch.unflatten(normed, 1, (height, -1)).permute(0, 3, 1, 2)
 
 
