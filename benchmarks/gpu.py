@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, device: Any, folder: Path) -> int:
     if "ceilings" in options.parts and not options.warm_up_only:
         shared.ceilings()
     for part, candidates in groups.items():
-        print(f"{part}: {len(candidates)} variants, {budget.left():.0f} s left", flush=True)
+        print(f"{part}: {len(candidates)} variants, {max(budget.left(), 0):.0f} s left", flush=True)
         shared.keep_only(candidates)
         group = Group(shared, part, candidates, BASES[part])
         if options.warm_up_only:

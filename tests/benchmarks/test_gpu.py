@@ -28,12 +28,15 @@ def figures_of(path, part="compare"):
 
 def test_runs_to_its_end_at_tiny_size(tmp_path, forks, weights):
     out = tmp_path / "gpu.json"
-    forks.run([SCRIPT, *SMALL, "--weights", weights, "--out", out], NO_GPU, program="script")
+    names = ("authors", "informed user", "ours, plain, batch 1", "ours, batch 3", "ours, 5 steps, batch 3",
+             "authors, float32", "eager", "+ CUDA graph")  # fmt: skip
+    options = (*SMALL, "--weights", weights, "--out", out, "--variants", *names)
+    forks.run([SCRIPT, *options], NO_GPU, program="script")
     results = json.loads(out.read_text(encoding="utf-8"))
     assert list(results["parts"]) == ["ceilings", "compare", "levers"]
     assert results["settings"]["tiny"]
     compared = figures_of(out)
-    for name in ("authors", "informed user", "ours, plain, batch 1", "ours, batch 1", "ours, batch 3"):
+    for name in names[:4]:
         assert compared[f"{name} | samples/s"]["value"] > 0
         assert 0 <= compared[f"{name} | error"]["value"] < 1e-4
         assert compared[f"{name} | memory"] == "needs a GPU"
@@ -128,9 +131,9 @@ def run(device, tmp_path, *arguments):
 def test_with_graphs_and_streams_everything_is_measured(simulated, tmp_path, weights):
     status = run(simulated, tmp_path, "compare", "levers", "--weights", str(weights), "--variants", "authors",
                  "ours, plain, batch 1", "ours, batch 3", "ours, eager, batch 1", "eager", "+ CUDA graph",
-                 "+ two streams", "+ compile")  # fmt: skip
+                 "+ compile")  # fmt: skip
     assert status == 0
-    assert simulated.captured == 8, "two phases of the warm start, of four methods"
+    assert simulated.captured == 6, "two phases of the warm start, of three methods"
     compared, levers = figures_of(tmp_path / "gpu.json"), figures_of(tmp_path / "gpu.json", "levers")
     assert compared["ours, eager, batch 1 | bits equal to ours, plain, batch 1"] == "yes"
     assert compared["ours, plain, batch 1 | launches a step"]["value"] == 0, "as many in 10 steps as in 20"
