@@ -1,0 +1,51 @@
+"""Read files that data names: regular files alone, up to a size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+LARGEST_TEXT = 16 * 2**20
+"""Bytes of a text file, unless its reader sets another limit."""
+
+
+def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
+    """Content of a regular file. Devices and pipes, which may have no end, are neither opened nor waited for.
+
+    Args:
+        path: of the file; symbolic links are followed.
+        largest: bytes that it may have.
+
+    Raises:
+        OSError: it can't be read, is no regular file, or is too large; `strerror` is the reason in words.
+    """
+    _check_regular(os.stat(path), path)  # opening some devices has effects
+    with open(path, "rb", opener=_open_at_once) as file:
+        _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, which is the limit here", str(path))
+    return content
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """Content of a regular file of UTF-8, with or without a byte order mark; as `read_limited`.
+
+    Raises:
+        OSError: as `read_limited`.
+        UnicodeDecodeError: it is no UTF-8.
+    """
+    return read_limited(path, largest).decode("utf-8-sig")
+
+
+def _check_regular(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, no regular file", str(path))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows lacks
