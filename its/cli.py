@@ -11,6 +11,7 @@ from types import ModuleType
 
 from its import __version__
 from its.errors import UserError, nearest
+from its.output import say
 
 COMMANDS = {
     "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        say(_help())
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"its {__version__}")
+        say(f"its {__version__}")
         return 0
     name = arguments[0]
     try:
@@ -56,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         ranks = [os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ]
         if ranks[:1] in ([], ["0"]):  # once, not by every process
-            print(f"its: {error}", file=sys.stderr)
+            say(f"its: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("its: interrupted; whole samples are kept", file=sys.stderr)
+        say("its: interrupted; whole samples are kept", error=True)
         return 130
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from its.media.atomic import atomic
+from its.media.atomic import make_folder, write_text
 
 
 def remember(kind: str, key: Any, compute: Callable[[], str]) -> str:
@@ -38,9 +38,8 @@ def write(kind: str, key: Any, text: str) -> None:
     """Remember a text for a key. Without a folder that can be written to, nothing is remembered."""
     try:
         path = _path(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        make_folder(path.parent)
+        write_text(path, text)
     except (OSError, RuntimeError):
         return
 

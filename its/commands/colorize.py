@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -22,10 +21,11 @@ from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
 from its.methods.base import Method
+from its.output import say
 from its.runs.colors import Colors, colors_of
 from its.runs.reader import StoredSample
+from its.runs.records import read_record
 from its.runs.resume import CONFIG
-from its.runs.sample_files import read_record
 from its.runs.stored_video import color_video, write_color_video_of
 from its.weights import WeightsNotFound, prepare
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.video or "video" in (saved.values.get("save") or ()):
         failed |= _make_videos(wanted, metadata=saved.values.get("metadata", True))
         what = "their colours and videos"
-    print(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
+    say(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
     return 1 if failed else 0
 
 
@@ -125,7 +125,7 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
     prepare([colorizer])
     settings = "Its settings are the pack's own."
     line = fallback.warning(missing, pack, instead="demo colorizer", settings=settings)
-    print(line, file=sys.stderr, flush=True)
+    say(line, error=True)
     return colorizer
 
 
@@ -161,11 +161,11 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
                 left[id(colors)] -= 1
                 if left[id(colors)] == 0:
                     colors.finish(coloring, weights)
-                    print(f"its: {colors.folder.name}: {colors.prompt}", file=sys.stderr, flush=True)
+                    say(f"its: {colors.folder.name}: {colors.prompt}", error=True)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
             failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
     for folder in sorted(failed):
-        print(f"its: failed: {folder.name}: {failed[folder]}", file=sys.stderr)
+        say(f"its: failed: {folder.name}: {failed[folder]}", error=True)
     return set(failed)
 
 
@@ -195,7 +195,7 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
                 if picture.exists() and not color_video(picture).exists():
                     write_color_video_of(sample, picture, metadata=metadata)
         except (OSError, UserError, RuntimeError, KeyError) as error:
-            print(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", error=True)
             return False
         return True
 

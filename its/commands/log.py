@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from its.errors import UserError
+from its.output import say
 from its.report.wandb_log import log_samples, plain
 from its.runs.reader import read_runs
 from its.runs.resume import CONFIG
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(plain(error)) from None
         with logged:
             log_samples(logged, samples)
-        print(f"its: logged {len(samples)} samples of {run}")
+        say(f"its: logged {len(samples)} samples of {run}")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from its import STARTED, registry
 from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
+from its.output import say
 from its.report.gallery import write_gallery
 from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
@@ -95,11 +95,11 @@ def _run(cli: PredictCLI) -> int:
     try:
         cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     except SystemExit:  # what Lightning makes of Ctrl-C
-        print("its: interrupted; the same command goes on where this stopped", file=sys.stderr)
+        say("its: interrupted; the same command goes on where this stopped", error=True)
         return 130
     cli.peers.wait()
     if cli.model.stopped is not None:
-        print(f"its: stopped: {cli.model.stopped}", file=sys.stderr)
+        say(f"its: stopped: {cli.model.stopped}", error=True)
         return 1
     return 0
 
@@ -108,9 +108,9 @@ def _show(output: Path) -> None:
     """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
     try:
         page, _ = write_gallery([output], output)
-        print(f"its: look and listen: {page}")
+        say(f"its: look and listen: {page}")
     except UserError as error:
-        print(f"its: no page that shows the run: {error}", file=sys.stderr)
+        say(f"its: no page that shows the run: {error}", error=True)
 
 
 def quiet() -> None:

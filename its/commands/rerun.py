@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.media.metadata import read_metadata
+from its.output import say
 from its.runs.replay import differences
 from its.weights.source import content_of
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         UserError: the file says nothing, or what it names would give another sample; nothing was made.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP)
+        say(HELP)
         return 0 if arguments else 2
     quiet()
     file, options = Path(arguments[0]), [a for a in arguments[1:] if a != "--anyway"]
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     if changes and "--anyway" not in arguments:
         raise UserError(f"{file}: this would be another sample, so nothing was made. {changes} (--anyway makes it)")
     if changes:
-        print(f"its: another sample than that of {file}: {changes}", file=sys.stderr)
+        say(f"its: another sample than that of {file}: {changes}", error=True)
     return make(cli)
 
 

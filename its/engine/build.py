@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from its.instantiate import Fault, Instantiator, plugin_class, raise_faults
 from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
+from its.output import say
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -110,7 +110,7 @@ class PredictCLI(LightningCLI):
         """Build all objects, find the weights, and create the Trainer."""
         self.build_objects(self.composed)
         if any(argument.startswith("--print_config") for argument in self.help_for):
-            print(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True), end="")
+            say(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True).rstrip("\n"))
             raise SystemExit(0)
         self.find_weights()
 
@@ -203,7 +203,7 @@ class PredictCLI(LightningCLI):
             warning = self._fall_back(missing)
         self._finish()
         if warning is not None and self.trainer.is_global_zero:
-            print(warning, file=sys.stderr, flush=True)
+            say(warning, error=True)
 
     def _fall_back(self, missing: WeightsNotFound) -> str:
         """Build all objects on the pack that the config allows; return the warning to print."""

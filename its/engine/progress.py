@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from its.interfaces import Step
 from its.methods.base import method_of
+from its.output import say
 
 PATIENCE = 60.0
 """Seconds a sample beyond which a run on a CPU is announced as slow, with the alternative."""
@@ -128,7 +129,7 @@ class Progress(Callback):
             if not made and self.seconds_a_sample is not None:
                 speed = [f"about {_duration((self.total - self.done - part) * self.seconds_a_sample)} left"]
             words = [f"{self.done}/{self.total} samples", step, *speed, _memory(self._device)]
-            print(f"its: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
+            say(f"its: {', '.join(filter(None, words))}", error=True)
         for logger in self._loggers:
             logger.log_metrics({"samples": self.done, "samples_per_second": rate}, step=self.done)
 
@@ -149,10 +150,10 @@ class Progress(Callback):
         self.seconds_a_sample = whole / batch / self._ranks
         if self._device.type == "cpu" and whole / batch > PATIENCE:
             left = (self.total - self.done) * self.seconds_a_sample
-            print(
+            say(
                 f"its: on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}. To "
                 "look at the embedded pack instead: --config configs/models/mini.yaml",
-                file=sys.stderr,
+                error=True,
             )
 
     def _close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
+from its.output import say
 from its.runs.reader import stored_samples
-from its.runs.sample_files import read_record
+from its.runs.records import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,10 @@ class Judging:
         if made := sum(count["made"] for count in counts):
             whole = sum(count["whole"] for count in counts)
             stopped = sum(record.get("status") == "stopped" for record in records.values())
-            print(
+            say(
                 f"its: {stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
                 f"were made, {1 - made / whole:.0%} were spared",
-                file=sys.stderr,
+                error=True,
             )
 
 

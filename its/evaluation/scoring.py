@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +15,16 @@ import torch
 
 from its.errors import UserError
 from its.interfaces import Scorer
-from its.runs.reader import StoredSample, read_runs
-from its.runs.sample_files import update_record, write_text
+from its.media.marked import write_marked
+from its.output import say
+from its.runs.reader import StoredSample, read_run
+from its.runs.records import update_record
 from its.runs.sample_media import judged
 
 TOGETHER = 16
 """Samples that are read and scored before their records are written."""
 CSV = "scores.csv"
+MARK = "id,seed,"
 
 
 def identity(scorer: Scorer) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
             for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.judges, **asked}):
                 by_folder[found.folder] = found
         rate = len(todo) / (time.perf_counter() - begin)
-        print(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", file=sys.stderr, flush=True)
+        say(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", error=True)
         scorer.to("cpu")
     return list(by_folder.values())
 
@@ -113,10 +115,9 @@ def write_csv(run: Path) -> None:
     What has no score is empty.
 
     Raises:
-        UserError: the directory can't be read, or the file can't be written.
+        UserError: the directory can't be read, the file can't be written, or a file of another origin is there.
     """
-    (read,) = read_runs([run])
-    mine = [sample for sample in read.samples if sample.whole]
+    mine = [sample for sample in read_run(run).samples if sample.whole]
     prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
     scorers = sorted({name for found in mine for name in found.part("scores")})
     text = io.StringIO()
@@ -126,4 +127,4 @@ def write_csv(run: Path) -> None:
         said = [score_of(found, name) for name in scorers]
         worded = [(found.record.get("prompts") or {}).get(name, "") for name in prompts]
         rows.writerow([found.folder.name, found.record.get("seed"), *worded, *("" if s is None else s for s in said)])
-    write_text(run / CSV, text.getvalue())
+    write_marked(run / CSV, text.getvalue(), MARK)

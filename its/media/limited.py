@@ -21,7 +21,7 @@ def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     Raises:
         OSError: it can't be read, is no regular file, or is too large; `strerror` is the reason in words.
     """
-    _check_regular(os.stat(path), path)  # opening some devices has effects
+    check_regular(path)  # opening some devices has effects
     with open(path, "rb", opener=_open_at_once) as file:
         _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
         content = file.read(largest + 1)
@@ -38,6 +38,15 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
         UnicodeDecodeError: it is no UTF-8.
     """
     return read_limited(path, largest).decode("utf-8-sig")
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path leads to a regular file, which can be opened without waiting.
+
+    Raises:
+        OSError: it does not; `strerror` is the reason in words.
+    """
+    _check_regular(os.stat(path), path)
 
 
 def _check_regular(found: os.stat_result, path: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from its.report.axes import hertz_ticks, second_ticks
 from its.report.page import PAGE, render, write_page
 from its.runs.reader import Run, StoredSample, read_runs
-from its.runs.sample_files import RECORD
+from its.runs.records import RECORD
 
 LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
 """Pictures of the same size that can be laid over the spectrogram."""

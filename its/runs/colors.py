@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from its.errors import UserError
-from its.media.atomic import atomic
-from its.media.metadata import write_png
+from its.media.encode import write_png
 from its.methods.color_prompt import color_prompt
 from its.runs.reader import SPECTROGRAM, StoredSample, read_runs
-from its.runs.sample_files import eight_bit, write_record
+from its.runs.records import write_record
+from its.runs.sample_files import eight_bit
 from its.runs.sample_media import read_picture
 from its.runs.stored_video import color_pictures, color_video
 
@@ -75,9 +75,8 @@ class Colors:
 
     def write(self, number: int, rgb: Tensor) -> None:
         """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
-        with atomic(self.path(number)) as partial:
-            write_png(partial, eight_bit(rgb))
-            color_video(self.path(number)).unlink(missing_ok=True)
+        color_video(self.path(number)).unlink(missing_ok=True)
+        write_png(self.path(number), eight_bit(rgb))
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
         """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ import yaml
 
 from its import registry
 from its.errors import UserError
-from its.runs.sample_files import is_done, read_record
+from its.output import say
+from its.runs.records import read_record
+from its.runs.sample_files import is_done
 
 CONFIG = "its_config.yaml"
 
@@ -94,7 +95,7 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: Stand
             f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
             "Choose another --output, or have both in this folder with --mixed true"
         )
-    print(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", file=sys.stderr)
+    say(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", error=True)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

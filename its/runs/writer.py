@@ -15,6 +15,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from its.errors import UserError
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
 from its.methods.sample import Sample
@@ -117,10 +118,9 @@ class SampleWriter(BasePredictionWriter):
         while len(self._waiting) > leave:
             try:
                 self._waiting.popleft().result()
-            except OSError as error:
+            except (OSError, UserError) as error:
                 # No exception in the midst of a run: other ranks would wait for this one.
-                reason = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
-                method.stopped = method.stopped or reason
+                method.stopped = method.stopped or str(error)
 
 
 def _startup(method: Method) -> dict[str, Any]:

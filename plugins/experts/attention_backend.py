@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from its.errors import UserError
+from its.output import say
 from its.user_cache import remember
 
 Attention = Literal["default", "auto", "flash", "cudnn", "efficient", "math"]
@@ -77,7 +77,7 @@ def choose(run: Callable[[], object], *, device: torch.device, dtype: torch.dtyp
     def measure() -> str:
         milliseconds = fastest(found, device=device, dtype=dtype)
         listed = ", ".join(f"{name} {t:.2f} ms" for name, t in milliseconds.items())
-        print(f"its: attention: {next(iter(milliseconds))} ({listed} a forward pass)", file=sys.stderr, flush=True)
+        say(f"its: attention: {next(iter(milliseconds))} ({listed} a forward pass)", error=True)
         return next(iter(milliseconds))
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

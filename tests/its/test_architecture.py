@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     "errors",
+    "output",
     "audio",
     "media",
     "user_cache",
@@ -34,7 +35,18 @@ LAYERS = (
 )
 """Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
 
-PUBLIC = {"interfaces", "registry", "audio", "errors", "media", "weights", "diffusion", "testing", "user_cache"}
+PUBLIC = {
+    "interfaces",
+    "registry",
+    "audio",
+    "errors",
+    "output",
+    "media",
+    "weights",
+    "diffusion",
+    "testing",
+    "user_cache",
+}
 """What plugins may import of `its`."""
 
 HEAVY = (

@@ -15,7 +15,7 @@ from its.errors import UserError
 from its.evaluation import scoring
 from its.evaluation.choosing import chosen
 from its.runs.reader import roles_of, whole_samples
-from its.runs.sample_files import update_record
+from its.runs.records import update_record
 from its.runs.sample_media import read_picture, read_sound
 from its_plugins.random_weights import dual_encoders as random_towers
 

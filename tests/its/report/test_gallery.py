@@ -67,8 +67,8 @@ def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
 
 
 def test_records_of_others_are_taken_as_they_come(add, tmp_path):
-    add(seed=None, scores={"clip": float("nan"), "mini": {"visual": 0.5, "why": "x"}}, settings={"x": float("inf")},
-        weights=["?"], timings=None, versions=3, rank="first", kept="yes", format=[1])  # fmt: skip
+    scores = {"clip": float("nan"), "mini": {"visual": 0.5, "why": "x"}}
+    add(scores=scores, settings={"x": float("inf")}, timings={}, rank="first", kept="yes")
     (sample,) = (data := page_data(read_runs([tmp_path / "run"]), tmp_path))["samples"]
     json.dumps(data, allow_nan=False)
     assert sample["scores"] == {"mini visual": 0.5}
@@ -80,7 +80,7 @@ def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
     assert main(["gallery", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"its: \S+index.html is there already and not a page of ours: move it away, or .*\n", error)
+    assert re.fullmatch(r"its: \S+index.html is there already, and was not written by its: .*\n", error)
     assert (tmp_path / "run" / "index.html").read_text() == "<html>my homepage"
     (tmp_path / "run" / "index.html").unlink()
     assert main(["gallery", str(tmp_path / "run")]) == main(["gallery", str(tmp_path / "run")]) == 0  # our own is
