@@ -20,6 +20,7 @@ from its.engine.trainer import default_precision
 from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
+from its.media.contained import contained, is_own_file
 from its.methods.base import Method
 from its.output import say
 from its.runs.colors import Colors, colors_of
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = colors_of(options.run, prompt=options.prompt, count=options.count)
     for colors in wanted:
         colors.gray()  # all are looked at before any is made
-    path = options.run / CONFIG
+    path = contained(options.run, options.run / CONFIG)
     saved = read_layer(path) if path.is_file() else Layer(str(path), {})
     config = _compose([saved, *map(read_layer, files)], keys)
     colorizer = _prepared(config, modules)
@@ -192,7 +193,7 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
             run, record = colors.folder.parents[1], read_record(colors.folder) or colors.record
             sample = StoredSample(run=run, folder=colors.folder, record=record)
             for picture in map(colors.path, range(1, colors.count + 1)):
-                if picture.exists() and not color_video(picture).exists():
+                if is_own_file(picture) and not is_own_file(color_video(picture)):
                     write_color_video_of(sample, picture, metadata=metadata)
         except (OSError, UserError, RuntimeError, KeyError) as error:
             say(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", error=True)

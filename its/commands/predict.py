@@ -6,19 +6,19 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from its import STARTED, registry
 from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
-from its.output import say
+from its.evaluation.scoring import check_csv
+from its.output import say, visible
 from its.report.gallery import write_gallery
 from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
 from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
-from its.runs.resume import Standing, check_same_settings, look
+from its.runs.resume import Standing, check_same_settings, is_saved, look
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,6 +56,8 @@ def make(cli: PredictCLI) -> int:
     if needs_weights:
         cli.check_room()
     check_writable(cli.output)
+    if cli.judging is not None:
+        check_csv(cli.output)
     status = 0
     if needs_weights:
         cli.prepare()
@@ -71,7 +73,7 @@ def make(cli: PredictCLI) -> int:
     # A run of very many samples is not read for nothing.
     changed = tried or cli.judging is not None or not (cli.output / PAGE).exists()
     if cli.options.gallery and changed:
-        _show(cli.output)
+        _show(cli)
     log(cli)
     reported = report(cli.output, cli.specs, before=before, tried=tried)
     return status or reported
@@ -104,10 +106,10 @@ def _run(cli: PredictCLI) -> int:
     return 0
 
 
-def _show(output: Path) -> None:
+def _show(cli: PredictCLI) -> None:
     """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
     try:
-        page, _ = write_gallery([output], output)
+        page, _ = write_gallery([cli.output], cli.output, own=is_saved(cli.output, cli.resolved))
         say(f"its: look and listen: {page}")
     except UserError as error:
         say(f"its: no page that shows the run: {error}", error=True)
@@ -117,7 +119,7 @@ def quiet() -> None:
     """Warnings as one line each; none of Lightning's hints about things that are meant here."""
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (
-        f"its: {message}\n" if category is UserWarning else plain(message, category, *where)
+        f"its: {visible(str(message))}\n" if category is UserWarning else plain(message, category, *where)
     )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):

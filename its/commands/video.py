@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from its.errors import UserError
+from its.media.contained import is_own_file
 from its.output import say
 from its.runs.reader import StoredSample, read_runs
 from its.runs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
@@ -52,7 +53,7 @@ def _jobs(sample: StoredSample, *, again: bool, metadata: bool) -> list[Callable
     jobs: list[Callable[[], None]] = []
     if again or sample.file(VIDEO) is None:
         jobs.append(partial(write_video_of, sample, metadata=metadata))
-    pictures = [path for path in color_pictures(sample.folder) if again or not color_video(path).exists()]
+    pictures = [path for path in color_pictures(sample.folder) if again or not is_own_file(color_video(path))]
     return [*jobs, *(partial(write_color_video_of, sample, path, metadata=metadata) for path in pictures)]
 
 

@@ -61,8 +61,8 @@ class Judging:
         if self.keep is not None:
             rank_run(samples, run, self.keep, self.scorers)
         counts = [record["evaluations"] for record in records.values() if "evaluations" in record]
-        if made := sum(count["made"] for count in counts):
-            whole = sum(count["whole"] for count in counts)
+        made, whole = (sum(count.get(key, 0) for count in counts) for key in ("made", "whole"))
+        if made and whole:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
             say(
                 f"its: {stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +13,8 @@ import torch
 
 from its.errors import UserError
 from its.interfaces import Scorer
-from its.media.marked import write_marked
-from its.output import say
+from its.media.marked import check_marked, write_marked
+from its.output import comma_separated, say
 from its.runs.reader import StoredSample, read_run
 from its.runs.records import update_record
 from its.runs.sample_media import judged
@@ -106,7 +104,18 @@ def score_of(found: StoredSample, name: str) -> float | None:
     """What a scorer gave a sample; None if it gave none."""
     entry = found.part("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def check_csv(run: Path) -> None:
+    """Check that RUN/scores.csv may be written, before hours of scoring.
+
+    Raises:
+        UserError: a file of another origin is there.
+    """
+    check_marked(run / CSV, MARK)
 
 
 def write_csv(run: Path) -> None:
@@ -118,13 +127,11 @@ def write_csv(run: Path) -> None:
         UserError: the directory can't be read, the file can't be written, or a file of another origin is there.
     """
     mine = [sample for sample in read_run(run).samples if sample.whole]
-    prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
+    prompts = list(dict.fromkeys(name for found in mine for name in found.record["prompts"]))
     scorers = sorted({name for found in mine for name in found.part("scores")})
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers])
+    rows: list[list[Any]] = [["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers]]
     for found in mine:
         said = [score_of(found, name) for name in scorers]
-        worded = [(found.record.get("prompts") or {}).get(name, "") for name in prompts]
-        rows.writerow([found.folder.name, found.record.get("seed"), *worded, *("" if s is None else s for s in said)])
-    write_marked(run / CSV, text.getvalue(), MARK)
+        worded = [found.record["prompts"].get(name) for name in prompts]
+        rows.append([found.folder.name, found.record["seed"], *worded, *said])
+    write_marked(run / CSV, comma_separated(rows), MARK)

@@ -19,7 +19,7 @@ PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Formats that are read; no decoder of these runs other programs."""
 
 MOST_BYTES = 2**28
-"""Of a file with a picture."""
+"""Of a file that is read as a whole."""
 MOST_PIXELS = 2**26
 MOST_FRAMES = 2**28
 """Of a sound, of all channels: an hour and a half in mono at 48 kHz."""

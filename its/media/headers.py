@@ -9,7 +9,6 @@ from pathlib import Path
 from its.media.contained import is_own_file
 from its.media.decode import MOST_FRAMES, MOST_PIXELS, RATES
 
-
 _HEADER = 44
 """Bytes of a WAV file besides its samples, at least."""
 

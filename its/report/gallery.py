@@ -20,12 +20,14 @@ LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"
 """Pictures of the same size that can be laid over the spectrogram."""
 
 
-def write_gallery(folders: Sequence[Path], output: Path) -> tuple[Path, list[Run]]:
+def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -> tuple[Path, list[Run]]:
     """Write `index.html` into a folder, with relative links to the samples of run folders.
 
     Args:
         folders: of the runs.
         output: where the page goes; made if need be.
+        own: whether `its_config.yaml` in `output` was written by this process, so that the page may offer it to
+            `its predict`. That of a received run may name anything.
 
     Returns:
         The page, and what it shows.
@@ -46,6 +48,7 @@ def write_gallery(folders: Sequence[Path], output: Path) -> tuple[Path, list[Run
         makers=_makers(data),
         count=len(data["samples"]),
         data=data,
+        own=own,
     )
     write_page(page, html)
     return page, runs
@@ -99,12 +102,12 @@ def _sample(
     return {
         "run": run,
         "id": found.folder.name,
-        "folder": quote(folder),
+        "folder": quote(os.fsencode(folder)),
         "status": "damaged" if found.damage else str(record.get("status")),
         "error": "; ".join(found.damage) or _text(record.get("error")),
         "prompts": {str(name): str(text) for name, text in found.part("prompts").items()},
         "negative": {str(name): str(text) for name, text in found.part("negative_prompts").items() if text},
-        "seed": record.get("seed"),
+        "seed": _text(record.get("seed")),  # JavaScript rounds numbers above 2^53
         "setup": setups(_setup(found)),
         "pitch": pitches(hertz_ticks(record.get("format"))),
         "time": None if found.seconds is None else times(second_ticks(found.seconds)),
@@ -116,20 +119,26 @@ def _sample(
         "took": _took(found.part("timings")),
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
         "rank": next(iter(dict(_numbers({"rank": record.get("rank")})).values()), None),
-        "again": shlex.join(["its", "rerun", f"{folder}/{RECORD}"]),
+        "again": shlex.join(["its", "rerun", f"{'./' if folder.startswith('-') else ''}{folder}/{RECORD}"]),
     }
 
 
 def _setup(found: StoredSample) -> dict[str, Any]:
     """What made the sample, besides its prompts and its seed."""
-    weights = {key: value for key, value in found.part("weights").items() if isinstance(value, Mapping)}
+    weights = {key: _weights(value) for key, value in found.part("weights").items() if value is not None}
     return {
         "settings": found.part("settings"),
         "weights": weights,
-        "embedded": sorted({str(value.get("name")) for value in weights.values() if value.get("embedded")}),
+        "embedded": sorted({value["name"] for value in weights.values() if value["embedded"]}),
         "fallback": _text(found.record.get("fallback")),
         "versions": found.part("versions"),
     }
+
+
+def _weights(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of weights: texts, and whether they are embedded."""
+    shown = {key: _text(recorded.get(key)) for key in ("name", "revision", "sha256")}
+    return {**shown, "name": shown["name"] or "unnamed", "embedded": bool(recorded.get("embedded"))}
 
 
 def _makers(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,7 +156,7 @@ def _facts(data: Mapping[str, Any]) -> list[str]:
     methods = {_text(s.get("method")) for s in settings}
     vocoders = {_text(s["vocoder"].get("class")) for s in settings if isinstance(s.get("vocoder"), Mapping)}
     common = [value for values in (methods, vocoders) if len(values) == 1 for value in values if value]
-    weights = {_text(value.get("name")) for setup in data["setups"] for value in setup["weights"].values()}
+    weights = {value["name"] for setup in data["setups"] for value in setup["weights"].values()}
     return [*([f"{lost} not whole"] if lost else []), *common, *sorted(weights)]
 
 

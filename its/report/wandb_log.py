@@ -75,7 +75,7 @@ def table_of(samples: Sequence[StoredSample]) -> Any:
     media = {sample.folder: dict(_media(sample)) for sample in samples}
     shown = [column for column in MEDIA if any(column in own for own in media.values())]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
-    scores = [dict(numbers(sample.record.get("scores") or {})) for sample in samples]
+    scores = [dict(numbers(sample.part("scores"))) for sample in samples]
     scored = list(dict.fromkeys(name for each in scores for name in each))
     table = wandb.Table(columns=["id", *experts, "seed", *shown, *scored, "seconds"])
     for sample, own in zip(samples, scores, strict=True):
@@ -108,7 +108,7 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
     summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
     columns: dict[str, list[float]] = {}
     for record in whole:
-        for name, value in numbers(record.get("scores") or {}):
+        for name, value in numbers(record.get("scores", {})):
             columns.setdefault(f"scores/{name}", []).append(value)
         if (seconds := seconds_of(record)) is not None:
             columns.setdefault("seconds_per_sample", []).append(seconds)
@@ -117,7 +117,7 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
 
 def seconds_of(record: Mapping[str, Any]) -> float | None:
     """What a sample took: its share of the time of its batch."""
-    timings = {name: value for name, value in (record.get("timings") or {}).items() if isinstance(value, int | float)}
+    timings = {name: value for name, value in record.get("timings", {}).items() if isinstance(value, int | float)}
     size = timings.pop("batch_size", 1)
     return sum(timings.values()) / max(size, 1) if timings else None
 

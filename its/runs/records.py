@@ -31,7 +31,7 @@ SCHEMA: Mapping[str, Any] = {
     "weights": dict[str, dict[str, Any] | None],
     "fallback": str | None,
     "scores": dict[str, Any],
-    "timings": dict[str, float],
+    "timings": dict[str, Any],
     "evaluations": dict[str, int],
     "versions": dict[str, Any],
 }
@@ -60,7 +60,7 @@ def load_record(folder: Path) -> dict[str, Any]:
         raise ValueError("it is not UTF-8") from None
     if not isinstance(record, dict) or "status" not in record:
         raise ValueError("it is no mapping with the key status")
-    _check_values(record)
+    check_values(record)
     for key, kind in SCHEMA.items():
         if key in record and not _fits(record[key], kind):
             raise ValueError(f"{key} is {record[key]!r:.60}; expected {getattr(kind, '__name__', kind)}")
@@ -118,8 +118,12 @@ def _fits(value: Any, kind: Any) -> bool:
     return kind in (Any, None) or isinstance(value, kind)
 
 
-def _check_values(record: Mapping[str, Any]) -> None:
-    """Raises ValueError: a value at any depth would be a fault wherever it is used, written or shown."""
+def check_values(record: Mapping[str, Any]) -> None:
+    """Check that content of a file can be used, written and shown: its depth, numbers and texts.
+
+    Raises:
+        ValueError: the message is the reason.
+    """
     queue: list[tuple[Any, int]] = [(record, 0)]
     while queue:
         value, depth = queue.pop()

@@ -13,7 +13,7 @@ from torch import Tensor
 from its.audio.cycle import go_round
 from its.media.atomic import make_folder, remove_partials, synchronise_folder
 from its.media.colormap import colored
-from its.media.contained import contained
+from its.media.contained import contained, is_own_file
 from its.media.encode import write_png, write_tensors, write_wav
 from its.media.metadata import text_of
 from its.methods.sample import CHECKPOINT, Result, Sample
@@ -32,7 +32,7 @@ def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] 
     wanted = [_FILES[extra] for extra in extras]
     if {"color", "video"} <= set(extras):
         wanted.append(_COLOR_VIDEO)
-    return all((folder / name).exists() for name in wanted)
+    return all(is_own_file(folder / name) for name in wanted)
 
 
 def write_sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
 from its.instantiate.yaml_values import read_yaml
+from its.media.limited import read_text
 from its.specs.media import own_file
 from its.specs.spec import SampleSpec, assign_ids
 
@@ -247,7 +249,7 @@ def _read(path: Path) -> Any:
 
 def _read_jsonl(path: Path) -> list[Any]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -257,7 +259,7 @@ def _read_jsonl(path: Path) -> list[Any]:
 
 
 def _read_csv(path: Path) -> list[Any]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file, strict=True)
         rows = []
         try:
@@ -272,7 +274,7 @@ def _read_csv(path: Path) -> list[Any]:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return read_yaml(path.read_text(encoding="utf-8"))
+        return read_yaml(read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     except RecursionError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from its.media.decode import open_picture
+from its.media.decode import MOST_BYTES, open_picture
+from its.media.limited import read_limited
 
 
 class Mask(ABC):
@@ -103,7 +105,7 @@ class Picture(Mask):
     @cached_property
     def digest(self) -> str:
         try:
-            return hashlib.sha256(Path(self.file).read_bytes()).hexdigest()
+            return hashlib.sha256(read_limited(Path(self.file), MOST_BYTES)).hexdigest()
         except OSError as error:
             raise ValueError(f"{self.file} can't be read ({error.strerror})") from None
 
@@ -117,12 +119,13 @@ class Picture(Mask):
         import numpy as np
 
         try:
+            content = read_limited(Path(self.file), MOST_BYTES)
             if self.file.endswith(".npy"):
-                values = torch.from_numpy(np.load(self.file, allow_pickle=False).astype(np.float32))
+                values = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False).astype(np.float32))
             else:
-                picture = open_picture(Path(self.file)).convert("L")
+                picture = open_picture(content).convert("L")
                 values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, MemoryError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{self.file} holds {tuple(values.shape)} values; expected rows and columns in [0, 1]")

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from its.media.atomic import make_folder
-from its.media.contained import contained
+from its.media.contained import contained, is_own_file
 from its.media.encode import write_tensors
 from its.methods.score_distillation.optimisation import Optimisation
 
@@ -34,7 +34,7 @@ def load_checkpoint(path: Path, state: Optimisation) -> bool:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
+    if not is_own_file(path):
         return False
     try:
         with safe_open(path, framework="pt", device="cpu") as file:

@@ -61,8 +61,8 @@ def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
     assert main(["gallery", str(tmp_path / "run")]) == 0
     assert "audio.wav is missing" in capsys.readouterr().out
     samples = {sample["seed"]: sample for sample in data_of(tmp_path / "run" / "index.html")["samples"]}
-    assert (samples[1]["status"], samples[1]["error"]) == ("failed", "not finite: the picture")
-    assert (samples[2]["status"], samples[2]["error"]) == ("damaged", "audio.wav is missing")
+    assert (samples["1"]["status"], samples["1"]["error"]) == ("failed", "not finite: the picture")
+    assert (samples["2"]["status"], samples["2"]["error"]) == ("damaged", "audio.wav is missing")
     assert "2 not whole" in (tmp_path / "run" / "index.html").read_text()
 
 
