@@ -37,6 +37,9 @@ SCHEMA: Mapping[str, Any] = {
 }
 """What a record has by key, as far as it has the key. What methods and plugins put into mappings is theirs."""
 
+MOST_PROMPTS = 100
+"""Each is a caption in videos, and a column in tables."""
+
 NEEDED = ("prompts", "seed")
 """Keys of every whole sample."""
 
@@ -64,6 +67,8 @@ def load_record(folder: Path) -> dict[str, Any]:
     for key, kind in SCHEMA.items():
         if key in record and not _fits(record[key], kind):
             raise ValueError(f"{key} is {record[key]!r:.60}; expected {getattr(kind, '__name__', kind)}")
+    if len(record.get("prompts", {})) > MOST_PROMPTS:
+        raise ValueError(f"it has more than {MOST_PROMPTS} prompts")
     if record["status"] == "ok" and (missing := [key for key in NEEDED if key not in record]):
         raise ValueError(f"its status is ok, but it has no {missing[0]}")
     return record

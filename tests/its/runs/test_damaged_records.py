@@ -148,6 +148,10 @@ DAMAGE = {
     "types": (b'{"status": "ok", "prompts": ["castle"], "seed": 1}', r"prompts is \['castle'\]; expected dict"),
     "boolean": (b'{"status": "ok", "prompts": {}, "seed": true}', "seed is True; expected int"),
     "incomplete": (b'{"status": "ok", "prompts": {}}', "has no seed"),
+    "prompts": (
+        json.dumps({"status": "ok", "seed": 1, "prompts": dict.fromkeys(map(str, range(101)), "x")}).encode(),
+        "100",
+    ),
     "empty": (b"", "Expecting value"),
 }
 
