@@ -38,6 +38,7 @@ def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert shown["samples"][0]["layers"] == ["image"]
     assert shown["pitches"][0][0]["label"] == "8k"
     assert shown["setups"][0]["settings"]["vocoder"]["class"] == "HiFiGAN"
+    assert "All of the run again: <code>its predict --config its_config.yaml</code>" in text
 
 
 def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
@@ -47,6 +48,22 @@ def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
     assert predict(config) == 0
     assert "no page that shows the run" in capsys.readouterr().err
     assert page.read_text() == "mine"
+
+
+def test_a_config_of_somebody_else_stays_and_nothing_is_made(config, capsys):
+    run = Path(yaml.safe_load(config.read_text())["output"])
+    run.mkdir()
+    (run / "its_config.yaml").write_text("mine: 1\n")
+    assert predict(config) == 2
+    assert "its_config.yaml is there already, and was not written by its: move it away" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["its_config.yaml"]
+
+
+def test_a_damaged_record_is_made_again(config, capsys):
+    assert predict(config, "--model.steps=1") == 0
+    (samples(config)[0] / "sample.json").write_text('{"status": "ok", "seed": 1' + "0" * 400 + "}")
+    assert predict(config, "--model.steps=1") == 0
+    assert "its: 2 of 2 images that sound" in capsys.readouterr().out
 
 
 def test_a_run_folder_holds_what_the_contract_says(config, capsys):

@@ -75,6 +75,27 @@ def test_records_of_others_are_taken_as_they_come(add, tmp_path):
     assert (sample["rank"], sample["kept"], sample["took"]) == (None, None, None)
 
 
+def test_seeds_that_javascript_rounds_stay_apart(add, tmp_path):
+    add(seed=2**53), add(seed=2**53 + 1)
+    page, _ = write_gallery([tmp_path / "run"], tmp_path / "run")
+    assert {sample["seed"] for sample in data_of(page)["samples"]} == {str(2**53), str(2**53 + 1)}
+
+
+def test_the_command_for_the_whole_run_is_for_its_maker_alone(add, tmp_path):
+    """That of a received run would run whatever its config names."""
+    add()
+    for own in (True, False):
+        page, _ = write_gallery([tmp_path / "run"], tmp_path / "run", own=own)
+        assert ("its predict --config its_config.yaml" in page.read_text()) == own
+
+
+def test_commands_are_quoted(add, tmp_path):
+    folder = add("$(rm -rf ~); x")
+    page, _ = write_gallery([tmp_path / "$(rm -rf ~); x"], tmp_path)
+    (sample,) = data_of(page)["samples"]
+    assert sample["again"] == f"its rerun '$(rm -rf ~); x/samples/{folder.name}/sample.json'"
+
+
 def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
     add()
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
