@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -123,7 +124,7 @@ def open_sound(source: Path | str | bytes) -> Any:
     if not isinstance(source, bytes):
         check_regular(Path(source))  # soundfile's error doesn't tell a missing file from a damaged one
     try:
-        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else _system_path(source))
     except soundfile.LibsndfileError:
         raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
     low, high = RATES
@@ -132,6 +133,11 @@ def open_sound(source: Path | str | bytes) -> Any:
     if not low <= sound.samplerate <= high or sound.samplerate % 25:
         raise ValueError(f"its sample rate is {sound.samplerate} Hz: resample it to 44100 Hz or the like")
     return sound
+
+
+def _system_path(path: Path | str) -> Path | str | bytes:
+    """A path for libsndfile, whose names may have any bytes on POSIX."""
+    return os.fsencode(path) if os.name == "posix" else path
 
 
 @contextmanager

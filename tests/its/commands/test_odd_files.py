@@ -122,3 +122,22 @@ def test_a_picture_is_limited_in_bytes(tmp_path, monkeypatch):
     (tmp_path / "x.png").write_bytes(b"x" * 11)
     with pytest.raises(OSError, match="more than 10 bytes"):
         decode.open_picture(tmp_path / "x.png")
+
+
+def test_run_directories_whose_names_are_no_text(add, tmp_path, capsys):
+    name = os.fsdecode(b"r\xe4n\x1b[31m")
+    add(name, seconds=0.2, scores={"a": {"score": 0.5}})
+    add("con ", seconds=0.2)
+    run, other = str(tmp_path / name), str(tmp_path / "con ")
+    for command in (
+        ["gallery", run],
+        ["gallery", run, other, "--output", f"{run}-page"],
+        ["table", run],
+        ["table", run, "--table=csv"],
+        ["study", run, other, "--output", f"{run}-study"],
+        ["video", run],
+    ):
+        assert main(command) == 0, command
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert r"r\udce4n\x1b[31m" in printed.out
