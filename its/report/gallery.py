@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from urllib.parse import quote
 from its.report.axes import hertz_ticks, second_ticks
 from its.report.page import PAGE, render, write_page
 from its.runs.reader import Run, StoredSample, read_runs
-from its.runs.records import RECORD
+from its.runs.records import RECORD, numbers, seconds_of
 
 LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
 """Pictures of the same size that can be laid over the spectrogram."""
@@ -115,10 +114,10 @@ def _sample(
         "size": found.size,
         "layers": [name for name, file in LAYERS.items() if file in found.files],
         "files": [quote(name) for name in found.files],
-        "scores": dict(_numbers(found.part("scores"))),
-        "took": _took(found.part("timings")),
+        "scores": dict(numbers(found.part("scores"), " ")),
+        "took": seconds_of(record),
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
-        "rank": next(iter(dict(_numbers({"rank": record.get("rank")})).values()), None),
+        "rank": dict(numbers({"rank": record.get("rank")})).get("rank"),
         "again": shlex.join(["its", "rerun", f"{'./' if folder.startswith('-') else ''}{folder}/{RECORD}"]),
     }
 
@@ -158,23 +157,6 @@ def _facts(data: Mapping[str, Any]) -> list[str]:
     common = [value for values in (methods, vocoders) if len(values) == 1 for value in values if value]
     weights = {value["name"] for setup in data["setups"] for value in setup["weights"].values()}
     return [*([f"{lost} not whole"] if lost else []), *common, *sorted(weights)]
-
-
-def _numbers(scores: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """All numbers of a nested mapping, named by their way down."""
-    for key, value in scores.items():
-        name = f"{before} {key}".strip()
-        if isinstance(value, Mapping):
-            yield from _numbers(value, name)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield name, value
-
-
-def _took(timings: Mapping[str, Any]) -> float | None:
-    """Seconds for one sample of its batch."""
-    stages = dict(_numbers({name: value for name, value in timings.items() if not isinstance(value, Mapping)}))
-    size = stages.pop("batch_size", 1)
-    return round(sum(stages.values()) / max(size, 1), 3) if stages else None
 
 
 def _text(value: Any) -> str:

@@ -6,8 +6,7 @@ are uploaded from the files that are there. Keys are wandb's business: none is r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +17,7 @@ from its.errors import UserError
 from its.media.headers import check_kind
 from its.output import say
 from its.runs.reader import StoredSample
+from its.runs.records import numbers, seconds_of
 
 TABLE = "table"
 
@@ -113,20 +113,3 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
         if (seconds := seconds_of(record)) is not None:
             columns.setdefault("seconds_per_sample", []).append(seconds)
     return summary | {name: fmean(values) for name, values in columns.items()}
-
-
-def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """What a sample took: its share of the time of its batch."""
-    timings = {name: value for name, value in record.get("timings", {}).items() if isinstance(value, int | float)}
-    size = timings.pop("batch_size", 1)
-    return sum(timings.values()) / max(size, 1) if timings else None
-
-
-def numbers(scores: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, float]]:
-    """The finite numbers in nested mappings, by keys with dots."""
-    for name, value in scores.items():
-        full = f"{key}.{name}".lstrip(".")
-        if isinstance(value, Mapping):
-            yield from numbers(value, full)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield full, float(value)

@@ -58,9 +58,8 @@ def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False)
     """
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    check_marked(output / CONFIG, MARK)
     try:
-        if mixed and (output / CONFIG).is_file() and read_text(output / CONFIG) != text:
+        if mixed and (output / CONFIG).exists() and read_text(output / CONFIG) != text:
             _keep_config(output)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{output / CONFIG} can't be kept: {error}") from None

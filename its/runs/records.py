@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -110,6 +111,24 @@ def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
         record[key] = {**record[key], **value} if both else value
     write_record(folder, record)
     return record
+
+
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """What a sample took: its share of the time of its batch, without what precedes the first one."""
+    timings = {key: value for key, value in record.get("timings", {}).items() if not isinstance(value, Mapping)}
+    stages = dict(numbers(timings))
+    size = stages.pop("batch_size", 1)
+    return round(sum(stages.values()) / max(size, 1), 3) if stages else None
+
+
+def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -> Iterator[tuple[str, float]]:
+    """The finite numbers in nested mappings, by their joined keys."""
+    for name, value in values.items():
+        key = f"{before}{separator}{name}" if before else name
+        if isinstance(value, Mapping):
+            yield from numbers(value, separator, key)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield key, value
 
 
 def _fits(value: Any, kind: Any) -> bool:
