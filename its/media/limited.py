@@ -11,6 +11,10 @@ LARGEST_TEXT = 16 * 2**20
 """Bytes of a text file, unless its reader sets another limit."""
 
 
+_USUAL = 2**16
+"""Bytes that most files have less than: memory for the largest ones is not asked for at once."""
+
+
 def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     """Content of a regular file. Devices and pipes, which may have no end, are neither opened nor waited for.
 
@@ -24,7 +28,9 @@ def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     check_regular(path)  # opening some devices has effects
     with open(path, "rb", opener=_open_at_once) as file:
         _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
-        content = file.read(largest + 1)
+        content = file.read(_USUAL)
+        if len(content) == _USUAL:
+            content += file.read(max(largest + 1 - _USUAL, 0))
     if len(content) > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, which is the limit here", str(path))
     return content

@@ -6,8 +6,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin
+from types import GenericAlias, UnionType
+from typing import Any, get_args
 
 from its.errors import UserError
 from its.media.atomic import write_bytes
@@ -15,7 +15,7 @@ from its.media.limited import read_limited
 
 RECORD = "sample.json"
 
-DEEPEST = 40
+DEEPEST = 100
 """Levels of mappings and lists; functions that work on records may recurse."""
 
 SCHEMA: Mapping[str, Any] = {
@@ -135,8 +135,9 @@ def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a kind: a type, `Any`, a union, or `dict[str, kind]`."""
     if isinstance(kind, UnionType):
         return any(_fits(value, one) for one in get_args(kind))
-    if get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_fits(inner, get_args(kind)[1]) for inner in value.values())
+    if isinstance(kind, GenericAlias):
+        inner = kind.__args__[1]
+        return isinstance(value, dict) and (inner is Any or all(_fits(one, inner) for one in value.values()))
     if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return kind in (Any, None) or isinstance(value, kind)

@@ -139,7 +139,7 @@ def test_random_records_break_no_command(good, add, stubs, tmp_path, monkeypatch
 
 DAMAGE = {
     "deep": (b'{"status": "ok", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-    "nested": (b'{"status": "ok", "x": ' + b"[" * 50 + b"]" * 50 + b"}", "nested too deeply"),
+    "nested": (b'{"status": "ok", "x": ' + b"[" * 150 + b"]" * 150 + b"}", "nested too deeply"),
     "digits": (b'{"status": "ok", "seed": 1' + b"0" * 400 + b"}", "more than 64 bits"),
     "more digits": (b'{"status": "ok", "seed": 1' + b"0" * 5000 + b"}", "4300"),
     "surrogate": (rb'{"status": "ok", "prompts": {"visual": "\ud800"}}', "surrogate"),
