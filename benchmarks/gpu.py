@@ -6,7 +6,7 @@ there; a variant that fails is recorded, and the exit status is 1 at the end.
 
     python benchmarks/gpu.py --write-weights FOLDER                                   once
     TORCHINDUCTOR_CACHE_DIR=CACHE python benchmarks/gpu.py --weights FOLDER --warm-up-only    optional: fill the cache
-    TORCHINDUCTOR_CACHE_DIR=CACHE python benchmarks/gpu.py --weights FOLDER --minutes 5
+    TORCHINDUCTOR_CACHE_DIR=CACHE python benchmarks/gpu.py --weights FOLDER --warm-cache --minutes 5
 
 `--tiny` runs the same code on small models, also without a GPU.
 """
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace, device: Any, folder: Path) -> int:
     from budget import Budget
     from comparison import Comparison, Group
 
-    budget = Budget(None if options.minutes is None else options.minutes * 60 - (time.perf_counter() - BEGIN))
+    left = None if options.minutes is None else options.minutes * 60 - (time.perf_counter() - BEGIN)
+    budget = Budget(left, warm=options.warm_cache)
     of_weights: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "tiny": options.tiny}
     if options.weights is None:
         weights = inputs.write(options.write_weights or folder, device=device, **of_weights)
@@ -146,6 +147,7 @@ def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="weights written before")
     parser.add_argument("--write-weights", type=Path, metavar="FOLDER", help="write them, and do nothing else")
     parser.add_argument("--warm-up-only", action="store_true", help="compile what compiles, for a cache on disk")
+    parser.add_argument("--warm-cache", action="store_true", help="expect what --warm-up-only has compiled")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float16")
     parser.add_argument("--tiny", action="store_true", help="small models and few steps; the figures mean nothing")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out what compiles")

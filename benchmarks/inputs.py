@@ -64,7 +64,9 @@ def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> In
         dtype=torch.float32,
         levers=Levers(),
     )
+    tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     reference = of_ours(method, batch=1, steps=CHECK_STEPS).make(CHECK_STEPS, None).latents[0]
+    torch.backends.cudnn.allow_tf32 = tf32
     flop = flop_of_a_sample(method, _steps(tiny))
     del method
     device.free()
