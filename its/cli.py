@@ -15,6 +15,7 @@ from types import ModuleType
 from its import __version__
 from its.errors import UserError, nearest
 from its.output import say
+from its.privacy import scrub
 
 COMMANDS = {
     "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}"
+        said = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
         say(f"its: unexpected error: {said}{_logged(name, error)}", error=True)
         return 1
 
@@ -91,10 +92,10 @@ def _survive_encodings() -> None:
 def _logged(command: str, error: Exception) -> str:
     """Write the traceback into a file that only its user may read, and return where it is.
 
-    It says neither the command line nor the environment, which may hold secrets.
+    It says neither the command line nor the environment. Secrets and the name of the home folder are left out.
     """
     text = f"its {__version__}, {sys.version}, {sys.platform}: its {command}\n\n"
-    text += "".join(traceback.format_exception(error))
+    text = scrub(text + "".join(traceback.format_exception(error)))
     try:
         descriptor, path = tempfile.mkstemp(prefix=f"its-{command}-", suffix=".log", text=True)
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
-from typing import Any
 
-_SECRET = re.compile(r"(?i)(api_?key|token|secret|password|credential)")
+from its.privacy import without_secrets
 
 
 class UserError(Exception):
-    """Wrong input. The message says what was got, what was expected, what to do and where it came from."""
+    """Wrong input. The message says what was got, what was expected, what to do and where it came from.
+
+    Secrets are left out of it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -24,13 +28,3 @@ def by_nearness(word: str, known: Iterable[str], *, cutoff: float = 0.0) -> list
     """Known words, the closest first; those below the cutoff, in [0, 1], are left out."""
     lower = {name.lower(): name for name in known}
     return [lower[name] for name in difflib.get_close_matches(word.lower(), lower, n=len(lower) or 1, cutoff=cutoff)]
-
-
-def without_secrets(value: Any, key: str = "") -> Any:
-    """Replace texts, and texts in lists, under keys that name secrets, such as `api_key`, by `(left out)`."""
-    if isinstance(value, dict):
-        return {k: without_secrets(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(v, key) for v in value]
-    is_secret = isinstance(value, str) and _SECRET.search(key.rpartition(".")[2])
-    return "(left out)" if is_secret else value

@@ -57,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def write_config(tiny: Path) -> Callable[[Path], Path]:
-    """A function that writes a config of `its predict` on these weights into a folder; the run is `run` beside it.
+    """A function that writes a config of `its predict` on these weights into a folder. The run directory is `run`.
 
     A canvas of 64 x 128, 6 steps, two seeds.
     """
@@ -82,7 +82,7 @@ def write_config(tiny: Path) -> Callable[[Path], Path]:
                 "batch_size": 2,
             },
             "trainer": {"accelerator": "cpu"},
-            "output": str(folder / "run"),
+            "output": "run",
         }
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(content))
@@ -92,6 +92,7 @@ def write_config(tiny: Path) -> Callable[[Path], Path]:
 
 
 @pytest.fixture
-def config(write_config: Callable[[Path], Path], tmp_path: Path) -> Path:
-    """A config of `write_config` in the test's folder."""
+def config(write_config: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config of `write_config` in the test's folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
     return write_config(tmp_path)

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ import torch
 
 from its import registry
 from its.config import fallback
-from its.config.allowlist import class_finder
-from its.config.compose import Config, Layer, command_line_layer, read_layer, split_arguments
+from its.config.allowlist import ConfigRules
+from its.config.compose import Config, Layer, command_line_layers, read_layer, split_arguments
 from its.engine.trainer import default_precision
 from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
@@ -90,13 +91,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
     """Merge the run's own config, the overlays and the command line, reduced to the keys in `TAKEN`."""
-    command_line = command_line_layer(arguments)
-    for section, values in command_line.values.items():
+    options = command_line_layers(arguments)
+    for section, values in (item for layer in options for item in layer.values.items()):
         for key in values if isinstance(values, dict) else [""]:
             if key not in TAKEN.get(section, ()):
                 raise UserError(f"there is no option --{section}.{key}; its colorize --help names them")
-    taken = [Layer(layer.source, _taken(layer.values)) for layer in (*layers, command_line)]
-    return Config(taken)
+    return Config([replace(layer, values=_taken(layer.values)) for layer in (*layers, *options)])
 
 
 def _taken(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
     given = (config.values.get("model") or {}).get("colorizer")
     if given is None:
         raise UserError("this run has no colorizer: name one, such as --config configs/colorize.yaml")
-    instantiator = Instantiator(class_finder(trusted))
+    instantiator = Instantiator(ConfigRules(trusted=trusted, source_of=config.source_of))
     colorizer, _ = instantiator.build(Colorizer, given, "model.colorizer")
     raise_faults(instantiator.faults, config.source_of)
     built: Colorizer = colorizer

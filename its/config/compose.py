@@ -9,43 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from its import registry
-from its.errors import UserError, nearest
+from its.config.files import FileReader, names_file
+from its.config.merge import Appended, Values, Whole, holds_object, merge, spell_out
+from its.errors import UserError
 from its.instantiate import Text
-from its.instantiate.yaml_values import read_value, read_yaml
+from its.instantiate.yaml_values import read_value
 from its.media.metadata import KINDS
 from its.methods import classes as methods
 from its.runs.replay import read_config
 
-Values = dict[str, Any]
-
 COMMAND_LINE = "command line"
 SECTIONS = ("model", "data", "trainer")
 
-_PLUGIN = re.compile(
-    r"model\.(experts\.[^.]+(\.init_args\.expert)*|combiner(\.init_args\.combiner)*|scheduler|vocoder|codec"
-    r"|colorizer(\.init_args\.expert)?)"
-)
-"""Keys of plugins, including those inside wrappers, whose arguments `expert` and `combiner` are plugins."""
-_LIGHTNING = re.compile(r"trainer\.(logger|callbacks|strategy|profiler|plugins|accelerator)")
-"""Keys of Lightning's own objects."""
 _REMOVABLE = re.compile(
     r"model\.(experts|steps|guides)\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
     r"|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
 """Keys of entries that null removes."""
-_NAMES_FILE = re.compile(
-    r"model(\.(experts(\.[^.]+)?|combiner|scheduler|vocoder|codec|colorizer))?(\.init_args)?|trainer(\.\w+)?"
-    r"|data(\.(guidance_scale|negative_prompts|sweep))?"
-)
-"""Keys whose value may be the name of a YAML file that holds it."""
-_YAML = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -55,10 +38,12 @@ class Layer:
     Attributes:
         source: the file, or `COMMAND_LINE`.
         values: nested mappings.
+        is_option: whether the command line gives the values, or names the file for one of its options.
     """
 
     source: str
     values: Values
+    is_option: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +53,7 @@ class Config:
     Attributes:
         layers: each over the one before.
         values: the merged values, without entries that null removed.
-        sources: dotted key -> source of the last layer that set it.
+        sources: dotted key, with the index in lists -> source of the last layer that set it.
     """
 
     layers: Sequence[Layer]
@@ -86,8 +71,11 @@ class Config:
         for layer in self.layers:
             if "method" in layer.values:
                 values["model"] = _taken_by(str(layer.values["method"]), values.get("model"), layer.source)
+            for single in _singles(layer.values, values):  # becomes the first item of a list
+                below = {key: source for key, source in sources.items() if f"{key}.".startswith(f"{single}.")}
+                sources |= {f"{single}.0{key.removeprefix(single)}": source for key, source in below.items()}
+            sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
-            sources |= dict.fromkeys(_keys(layer.values), layer.source)
         object.__setattr__(self, "values", _pruned(values, ""))
         object.__setattr__(self, "sources", sources)
 
@@ -113,7 +101,7 @@ def compose(files: Sequence[Path], arguments: Sequence[str] = ()) -> Config:
     Raises:
         UserError: a file can't be read, or is no mapping of keys.
     """
-    return Config([*map(read_layer, files), command_line_layer(arguments)])
+    return Config([*map(read_layer, files), *command_line_layers(arguments)])
 
 
 def read_layer(path: Path) -> Layer:
@@ -122,21 +110,18 @@ def read_layer(path: Path) -> Layer:
     Raises:
         UserError: the file can't be read, or is no mapping of keys.
     """
-    try:
-        values = read_config(path) if path.suffix.lower() in KINDS else _with_files(_read(path), path, "")
-    except RecursionError:
-        raise UserError(f"{path}: it contains itself, by the names of files or by YAML anchors") from None
+    values = read_config(path) if path.suffix.lower() in KINDS else FileReader().read(path)
     for key in values:
         if key == "config" or key.endswith("+"):
             raise UserError(f"{path}: there is no key {key}: overlay files with --config on the command line")
     for key in SECTIONS:
         if not isinstance(values.get(key, {}), dict):
             raise UserError(f"{path}: {key} is {values[key]!r:.80}; expected keys and values, or a YAML file of them")
-    return Layer(str(path), _spelled_out(values, ""))
+    return Layer(str(path), spell_out(values, ""))
 
 
-def command_line_layer(arguments: Sequence[str]) -> Layer:
-    """Nest `--key=value` arguments, whatever their order.
+def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
+    """Layers of `--key=value` arguments: one for each file that stands in the place of a value, then all other values.
 
     `--model.vocoder.iterations=3` is short for `--model.vocoder.init_args.iterations=3`, `--key+=value` appends to a
     list, and `--data.sweep={}` replaces a whole mapping; a section or the arguments of an object are merged.
@@ -144,6 +129,7 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
     Raises:
         UserError: an argument is no option, or names a file that can't be read.
     """
+    layers: list[Layer] = []
     values: Values = {}
     for argument in arguments:
         option, equals, text = argument.partition("=")
@@ -151,20 +137,19 @@ def command_line_layer(arguments: Sequence[str]) -> Layer:
             raise UserError(f"got {argument!r}; expected an option such as --model.steps 50")
         if not equals:
             raise UserError(f"{option} needs a value")
-        key, appends = option.removeprefix("--").removesuffix("+"), option.endswith("+")
-        parts: list[str] = []
-        for part in key.split(".", maxsplit=2 if key.startswith("data.sweep.") else -1):  # whose keys have dots
-            if _holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
-                parts.append("init_args")
-            parts.append(part)
-        value = _value_of(text, ".".join(parts))
-        if appends:
+        key = _full_key(option.removeprefix("--").removesuffix("+"))
+        value = _value_of(text, key)
+        if option.endswith("+"):
             items = read_value(value) if isinstance(value, Text) else value
-            value = _Appended(items if isinstance(items, list) else [items])
-        for part in reversed(parts):
+            value = Appended(items if isinstance(items, list) else [items])
+        for part in reversed(key.split(".", maxsplit=_depth(key))):
             value = {part: value}
-        values = merge(values, _spelled_out(value, ""))
-    return Layer(COMMAND_LINE, values)
+        nested = spell_out(value, "")
+        if names_file(text, key):
+            layers.append(Layer(text, nested, is_option=True))
+        else:
+            values = merge(values, nested)
+    return [*layers, Layer(COMMAND_LINE, values, is_option=True)]
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
@@ -192,40 +177,6 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
     return files, modules, rest
 
 
-def merge(base: Any, top: Any) -> Any:
-    """Overlay nested mappings. Objects of another `class_path` replace the one that is there, with its arguments."""
-    if isinstance(top, _Appended):
-        below = read_value(base) if isinstance(base, Text) else base
-        items = below if isinstance(below, list) else [] if below is None else [below]
-        return (_Appended if base is None else type(items))([*items, *top])
-    if isinstance(base, str) and isinstance(top, dict) and top.keys() == {"init_args"}:
-        base = {"class_path": base}
-    if isinstance(top, str) and isinstance(base, dict) and _names_class_of(base, top):
-        top = {"class_path": top}
-    if not isinstance(base, dict) or not isinstance(top, dict) or isinstance(top, _Whole):
-        return top
-    if "class_path" in base and "class_path" in top and not _names_class_of(base, top["class_path"]):
-        return top
-    return type(base)({**base, **{key: merge(base.get(key), value) for key, value in top.items()}})
-
-
-def _names_class_of(spec: Values, name: Any) -> bool:
-    """Whether a name is that of an object's class; with its module or without."""
-    if "class_path" not in spec:
-        return spec.keys() == {"init_args"}
-    one, other = str(spec["class_path"]), str(name)
-    short = "." not in one or "." not in other
-    return one == other or (short and one.rpartition(".")[2] == other.rpartition(".")[2])
-
-
-class _Appended(list[Any]):
-    """Items to append to a list of the layers below."""
-
-
-class _Whole(dict[str, Any]):
-    """A mapping that replaces the one of the layers below."""
-
-
 def _taken_by(method: str, model: Values | None, source: str) -> Values:
     """Keys under `model` that a newly chosen method takes too."""
     try:
@@ -235,71 +186,34 @@ def _taken_by(method: str, model: Values | None, source: str) -> Values:
     return {key: value for key, value in (model or {}).items() if key in takes}
 
 
-def _read(path: Path) -> Values:
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
-        raise UserError(f"there is no config {path}.{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: the config can't be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys such as model: and data:, got {type(content).__name__}")
-    return content
+def _depth(key: str) -> int:
+    """How many dots of a key separate keys: those of a sweep have dots themselves. -1 for all."""
+    return 2 if key.startswith("data.sweep.") else -1
 
 
-def _with_files(value: Any, path: Path, key: str) -> Any:
-    """Replace names of YAML files by their content; they are relative to the file that names them."""
-    if isinstance(value, dict):
-        return {str(k): _with_files(v, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
-    if key == "model" and isinstance(value, list):
-        layers = [_with_files(item, path, key) for item in value]
-        for layer in layers:
-            if not isinstance(layer, dict):
-                raise UserError(f"{path}: {key} is a list with the item {layer!r:.80}; expected YAML files, mappings")
-        return reduce(merge, (_spelled_out(layer, key) for layer in layers), {})
-    if not isinstance(value, str):
-        return value
-    beside = path.parent / value
-    if key == "data.prompts":
-        return str(beside) if beside.exists() else value
-    if _NAMES_FILE.fullmatch(key) and value.endswith(_YAML):
-        return _with_files(_content_for(key, beside, path), beside, key)
-    return value
-
-
-def _content_for(key: str, file: Path, named_by: Path | str) -> Any:
-    """Content of a file in the place of a key's value: the value itself, or a mapping of the key alone to it."""
-    content = _read(file)
-    if key not in content:
-        return content
-    if others := [other for other in content if other != key]:
-        raise UserError(
-            f"{named_by}: {key} names {file}, which sets {', '.join(others)} too, beside {key}: "
-            f"overlay it as a whole with --config {file}"
-        )
-    return content[key]
+def _full_key(option: str) -> str:
+    """The key of an option, with the `init_args` that may be left out."""
+    parts: list[str] = []
+    for part in option.split(".", maxsplit=_depth(option)):
+        if holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
+            parts.append("init_args")
+        parts.append(part)
+    return ".".join(parts)
 
 
 def _value_of(text: str, key: str) -> Any:
     """Value of a command-line argument, as far as merging needs to know it."""
-    if _NAMES_FILE.fullmatch(key) and text.endswith(_YAML):
-        return _with_files(_content_for(key, Path(text), COMMAND_LINE), Path(text), key)
+    if names_file(text, key):
+        return FileReader().read_for(key, Path(text), named_by=COMMAND_LINE)
     if text.strip() in ("null", "~"):
         return None
     parsed = read_value(text)
     if isinstance(parsed, dict) and text.lstrip().startswith("{"):
-        merges = key in SECTIONS or key.endswith(".init_args") or _holds_object(key)
-        return parsed if merges else _Whole(parsed)
-    return text if _holds_object(key) and isinstance(parsed, str) else Text(text)
-
-
-def _holds_object(key: str) -> bool:
-    return bool(_PLUGIN.fullmatch(key) or _LIGHTNING.fullmatch(key))
+        merges = key in SECTIONS or key.endswith(".init_args") or holds_object(key)
+        return parsed if merges else Whole(parsed)
+    if not holds_object(key):
+        return Text(text)
+    return text if isinstance(parsed, str) else parsed if isinstance(parsed, list) else Text(text)
 
 
 def _pruned(value: Any, key: str) -> Any:
@@ -309,21 +223,27 @@ def _pruned(value: Any, key: str) -> Any:
     return {k: _pruned(v, full) for k, (v, full) in inner.items() if v is not None or not _REMOVABLE.fullmatch(full)}
 
 
-def _spelled_out(value: Any, key: str) -> Any:
-    """Spell plugins that are named by their class alone as `{class_path: ...}`, so that arguments merge into them."""
-    if isinstance(value, str) and not isinstance(value, Text) and _PLUGIN.fullmatch(key):
-        value = {"class_path": value}
-    if not isinstance(value, dict):
-        return value
-    spelled = type(value)({name: _spelled_out(inner, f"{key}.{name}".lstrip(".")) for name, inner in value.items()})
-    if _PLUGIN.fullmatch(key) and isinstance(spelled.get("class_path"), str):
-        spelled["class_path"] = registry.short_name(spelled["class_path"])
-    return spelled
-
-
-def _keys(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, inner in value.items():
+def _keys(value: Any, below: Any, prefix: str = "") -> Iterator[str]:
+    """All keys of a value that is merged over another one, with the indices in lists."""
+    if isinstance(value, Mapping):
+        items = {
+            str(name): (inner, below.get(name) if isinstance(below, Mapping) else None) for name, inner in value.items()
+        }
+    elif isinstance(value, list):
+        first = len(merge(below, value)) - len(value) if isinstance(value, Appended) else 0
+        items = {str(index): (inner, None) for index, inner in enumerate(value, start=first)}
+    else:
+        return
+    for name, (inner, inner_below) in items.items():
         key = f"{prefix}.{name}".lstrip(".")
         yield key
-        if isinstance(inner, Mapping):
-            yield from _keys(inner, key)
+        yield from _keys(inner, inner_below, key)
+
+
+def _singles(value: Any, below: Any, key: str = "") -> Iterator[str]:
+    """Keys whose value is no list and to which a layer appends items."""
+    if isinstance(value, Appended) and below is not None and not isinstance(below, list):
+        yield key
+    elif isinstance(value, Mapping) and isinstance(below, Mapping):
+        for name in value.keys() & below.keys():
+            yield from _singles(value[name], below[name], f"{key}.{name}".lstrip("."))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 from its import registry
-from its.config.compose import COMMAND_LINE, Config, Layer, Values, merge, read_layer
+from its.config.compose import Config, Layer, read_layer
+from its.config.merge import Values, merge
 from its.errors import UserError, nearest
 from its.methods import classes as methods
 from its.registry import Pack
@@ -67,15 +69,16 @@ def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
     layer["model"] = {key: value for key, value in layer["model"].items() if key in takes}
     model = config.values.get("model") or {}
     replaced = ["experts", "codec", "colorizer"]
-    if not (keep_vocoder and config.sources.get("model.vocoder.class_path") == COMMAND_LINE):
+    chosen = any("class_path" in _vocoder(one) for one in config.layers if one.is_option)
+    if not (keep_vocoder and chosen):
         replaced.append("vocoder")
     else:
         layer["model"].pop("vocoder", None)
     layer = stand_in(layer, model.get("experts") or {}, combiner=model.get("combiner"))
     colored = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
-    *files, command_line = config.layers
-    own = [Layer(one.source, _without(one.values, replaced)) for one in (*files, command_line)]
-    return Config([*own[:-1], Layer(str(pack.config), layer), *colored, own[-1]])
+    own = [replace(one, values=_without(one.values, replaced)) for one in config.layers]
+    files, options = [one for one in own if not one.is_option], [one for one in own if one.is_option]
+    return Config([*files, Layer(str(pack.config), layer), *colored, *options])
 
 
 def with_pack_colorizer(config: Config, pack: Pack) -> Config:
@@ -84,7 +87,7 @@ def with_pack_colorizer(config: Config, pack: Pack) -> Config:
     Raises:
         UserError: the pack has none.
     """
-    own = [Layer(one.source, _without(one.values, ["colorizer"])) for one in config.layers]
+    own = [replace(one, values=_without(one.values, ["colorizer"])) for one in config.layers]
     return Config([*own, _colorizer_layer(pack)])
 
 
@@ -126,6 +129,11 @@ def _colorizer_layer(pack: Pack) -> Layer:
             "Leave model.colorizer out"
         )
     return read_layer(pack.colorizer)
+
+
+def _vocoder(layer: Layer) -> Values:
+    vocoder = (layer.values.get("model") or {}).get("vocoder")
+    return vocoder if isinstance(vocoder, dict) else {}
 
 
 def _without(values: Values, parts: list[str]) -> Values:

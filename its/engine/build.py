@@ -12,19 +12,21 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from its.config import fallback
-from its.config.allowlist import class_finder
-from its.config.compose import SECTIONS, Config, compose, merge
+from its.config.allowlist import ConfigRules
+from its.config.compose import SECTIONS, Config, compose
+from its.config.merge import merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer, default_precision, device_type
-from its.errors import UserError, nearest, without_secrets
+from its.errors import UserError
 from its.evaluation.judging import Judging, judging_of
-from its.instantiate import Fault, Instantiator, plugin_class, raise_faults
+from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
 from its.output import say
+from its.privacy import scrub
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -45,7 +47,8 @@ class PredictCLI(LightningCLI):
 
     Attributes:
         options: keys of the command itself.
-        resolved: the config with all defaults, without secrets; `its predict --config` makes the same samples of it.
+        resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
+            makes the same samples of it.
         specs: all samples to make, each once.
         save: extras to write with every sample.
         progress, peers: callbacks that count samples, and wait for other processes.
@@ -75,7 +78,7 @@ class PredictCLI(LightningCLI):
             SystemExit: after `--help` or `--print_config`.
         """
         self.composed = config
-        self.find_class = class_finder(trusted)
+        self.trusted = trusted
         self.help_for = help_for
         super().__init__(
             method_class(config.method),
@@ -156,19 +159,16 @@ class PredictCLI(LightningCLI):
         try:
             plugin_class(name, Plugin)
         except UserError:
-            self.find_class(name, object)
+            ConfigRules(trusted=self.trusted).find(name, object, "")
 
     def build_objects(self, config: Config) -> None:
         """Build method, data and the arguments of the Trainer, and report all faults together."""
-        build = Instantiator(self.find_class)
+        build = Instantiator(ConfigRules(trusted=self.trusted, source_of=config.source_of))
         values = config.values
         own = {key: value for key, value in values.items() if key not in SECTIONS}
         known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
-        for key in [key for key in own if key not in known]:
-            text = f"there is no such key; there are: {', '.join(known)}.{nearest(key, known)}"
-            build.faults.append(Fault(key, text))
-            del own[key]
-        options, resolved = build.arguments(PredictOptions, own, "")
+        build.faults += unknown_names(own, known, "", f"there is no such key; there are: {', '.join(known)}.")
+        options, resolved = build.arguments(PredictOptions, {k: v for k, v in own.items() if k in known}, "")
         sections = {name: {} if values.get(name) is None else values[name] for name in SECTIONS}
         model, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
         data, resolved["data"] = build.construct(PromptGrid, sections["data"], "data")
@@ -183,7 +183,7 @@ class PredictCLI(LightningCLI):
         self.model, self.datamodule, self.options = model, data, PredictOptions(**options)
         for key in ("mixed", "retry_failed"):  # of this command, not of what it makes
             resolved.pop(key, None)
-        self.resolved = without_secrets({"method": config.method, **resolved})
+        self.resolved = scrub({"method": config.method, **resolved})
         self.config_init = {"trainer": trainer}
 
     def find_weights(self) -> None:
@@ -242,6 +242,7 @@ class PredictCLI(LightningCLI):
         callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.peers]
         # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
+        settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
             settings["inference_mode"] = False
         if (precision := default_precision(given, model.cuda_precision)) is not None:

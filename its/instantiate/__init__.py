@@ -1,21 +1,16 @@
 """Construct objects from YAML values: the only instantiator."""
 
-from its.instantiate.faults import Fault, raise_faults
-from its.instantiate.instantiator import (
-    FindClass,
-    Instantiator,
-    Text,
-    construct,
-    instantiate,
-    plugin_class,
-    spec_of,
-)
+from its.instantiate.faults import Fault, raise_faults, unknown_names
+from its.instantiate.instantiator import Instantiator, construct, instantiate
+from its.instantiate.rules import PluginRules, Rules, plugin_class, spec_of
 from its.instantiate.signatures import parameters, plain
+from its.instantiate.yaml_values import Text
 
 __all__ = [
     "Fault",
-    "FindClass",
     "Instantiator",
+    "PluginRules",
+    "Rules",
     "Text",
     "construct",
     "instantiate",
@@ -24,4 +19,5 @@ __all__ = [
     "plugin_class",
     "raise_faults",
     "spec_of",
+    "unknown_names",
 ]

@@ -20,6 +20,9 @@ except ImportError:  # Windows: partial files are not locked, and never removed 
 class NotWritten(OSError, UserError):
     """A file can't be written: the disk is full, the folder is read-only or the like."""
 
+    def __init__(self, number: int | None, reason: str | None, path: str) -> None:
+        OSError.__init__(self, number, reason, path)
+
     def __str__(self) -> str:
         return f"{self.filename} can't be written: {self.strerror}"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 LARGEST_TEXT = 16 * 2**20
 """Bytes of a text file, unless its reader sets another limit."""
 
-
 _USUAL = 2**16
 """Bytes that most files have less than: memory for the largest ones is not asked for at once."""
 

@@ -15,6 +15,7 @@ from its import __version__
 from its.errors import UserError
 from its.media.decode import open_video, png_text
 from its.media.limited import check_regular, read_text
+from its.privacy import scrub
 
 KEY = "its"
 """Under this keyword the text stands in a PNG, and this key it has in every file: so it is known as ours."""
@@ -28,7 +29,7 @@ KINDS = (".png", ".wav", ".mp4", ".json")
 def text_of(record: Mapping[str, Any]) -> str | None:
     """What a sample's files carry of its record: id, config and weights. None where that is too long."""
     kept = {KEY: __version__, **{key: record.get(key) for key in ("id", "config", "settings", "weights")}}
-    text = json.dumps(kept, separators=(",", ":"))
+    text = json.dumps(scrub(kept), separators=(",", ":"))
     return text if len(text) <= LONGEST else None
 
 

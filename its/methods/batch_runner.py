@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from its.methods.sample import Sample
+from its.privacy import scrub
 from its.specs.spec import SampleSpec
 from its.user_cache import read, write
 
@@ -122,4 +123,4 @@ class BatchRunner:
 
 def _failed(spec: SampleSpec, error: Exception) -> Sample:
     reason = f"{type(error).__name__}: {error}"
-    return Sample(spec=spec, error=reason, traceback="".join(traceback.format_exception(error)))
+    return Sample(spec=spec, error=scrub(reason), traceback=scrub("".join(traceback.format_exception(error))))

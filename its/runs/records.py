@@ -12,6 +12,7 @@ from typing import Any, get_args
 from its.errors import UserError
 from its.media.atomic import write_bytes
 from its.media.limited import read_limited
+from its.privacy import scrub
 
 RECORD = "sample.json"
 
@@ -89,7 +90,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         NotWritten: it can't be written.
     """
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(scrub(record), indent=2, ensure_ascii=False) + "\n"
     write_bytes(folder / RECORD, text.encode(errors="replace"))  # messages of errors may hold any text
 
 

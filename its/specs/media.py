@@ -21,13 +21,15 @@ from torch.nn import functional
 
 from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, nearest
-from its.media.decode import MOST_BYTES, open_picture, open_sound
+from its.media.decode import open_picture, open_sound
 from its.media.limited import read_limited
 
 if TYPE_CHECKING:
     from PIL import Image
 
 KINDS = ("image", "audio")
+LARGEST = 2**29
+"""Bytes of a picture or sound."""
 
 
 @dataclass(kw_only=True)  # not frozen, as rows
@@ -72,7 +74,7 @@ def own_file(entry: Mapping[str, Any], *, beside: Path, source: str) -> OwnFile:
     path = beside / path if (beside / path).exists() else path
     words = entry.get("prompt") or " ".join(re.findall(r"\w+", path.stem.replace("_", " ")))
     try:
-        content = read_limited(path, MOST_BYTES)
+        content = read_limited(path, LARGEST)
         if kinds[0] == "image":
             open_picture(content)
         else:
@@ -123,7 +125,7 @@ def read_sound(file: OwnFile, format: SpectrogramFormat, columns: int) -> Tensor
 
 
 def _content(file: OwnFile) -> bytes:
-    content = read_limited(Path(file.path), MOST_BYTES)
+    content = read_limited(Path(file.path), LARGEST)
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ValueError(f"{file.path} was changed while the run went on: start again")
     return content

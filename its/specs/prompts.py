@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
-from its.instantiate.yaml_values import read_yaml
-from its.media.limited import read_text
 from its.specs.media import own_file
+from its.specs.prompt_files import read_prompts
 from its.specs.spec import SampleSpec, assign_ids
 
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's, for experts whose scale is not given."""
+
+MOST_SAMPLES = 1_000_000
+"""Samples of one run: rows x seeds x points of a sweep."""
+LONGEST_PROMPT = 10_000
+"""Characters. Text encoders read some hundred."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,24 +99,35 @@ class PromptGrid(LightningDataModule):
             experts: names of those who need a prompt in every row.
 
         Raises:
-            UserError: a file, row or key is not as it should be; the message names it.
+            UserError: a file, row or key is not as it should be, or there are more than `MOST_SAMPLES`; the message
+                names it.
         """
         for key, given in (
             ("negative_prompts", self.negative_prompts),
             ("guidance_scale", self.guidance_scale),
         ):
             _check_names(given, experts, f"data.{key}")
-        rows = [row for source, entry in _entries(self.prompts) for row in self._rows_of(entry, source, experts)]
-        return [_at_point(row, point) for point in self._points(experts) for row in rows]
+        rows = [self._row_of(entry, source, experts) for source, entry in _entries(self.prompts)]
+        self._check_sweep(experts)
+        points, samples = math.prod(map(len, self.sweep.values())), sum(len(seeds) for _, seeds in rows)
+        _check_count(points * samples, f"{points} points of data.sweep x {samples} prompts and seeds")
+        return [
+            _at_point(replace(row, seed=seed), point)
+            for point in self._points()
+            for row, seeds in rows
+            for seed in seeds
+        ]
 
-    def _points(self, experts: Sequence[str]) -> list[dict[str, Any]]:
-        """The sweep's grid. What keeps samples from sharing a batch changes slowest."""
+    def _check_sweep(self, experts: Sequence[str]) -> None:
         for key, values in self.sweep.items():
             if not isinstance(values, list) or not values:
                 raise UserError(f"data.sweep: {key} is {values!r:.80}; expected a list of values")
             outer, dot, name = key.partition(".")
             if outer in _ROW_SETTINGS and dot:
                 _check_names({name: None}, experts, f"data.sweep: {key}")
+
+    def _points(self) -> list[dict[str, Any]]:
+        """The sweep's grid. What keeps samples from sharing a batch changes slowest."""
         keys = sorted(self.sweep, key=lambda key: key.startswith((*_ROW_SETTINGS, "combiner")))
         return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(self.sweep[k] for k in keys))]
 
@@ -153,7 +164,10 @@ class PromptGrid(LightningDataModule):
         """Rows hold no tensors: leave them."""
         return batch
 
-    def _rows_of(self, entry: Mapping[str, Any], source: str, experts: Sequence[str]) -> Iterable[SampleSpec]:
+    def _row_of(
+        self, entry: Mapping[str, Any], source: str, experts: Sequence[str]
+    ) -> tuple[SampleSpec, Sequence[int]]:
+        """The spec of a row with its first seed; and all its seeds."""
         entry = dict(entry)
         seeds = entry.pop("seeds", None)
         if "seed" in entry:
@@ -177,19 +191,18 @@ class PromptGrid(LightningDataModule):
                     f"{source}: expert {name} needs a prompt, got {entry.get(name)!r}. "
                     f"A row looks like {{{', '.join(f'{n}: ...' for n in experts)}}}"
                 )
-            try:
-                entry[name].encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"{source}: the prompt of {name} is not text that can be written ({error})") from None
-        for seed in _seeds(self.seeds if seeds is None else seeds, source):
-            yield SampleSpec(
-                prompts={n: entry[n] for n in experts},
-                negative_prompts={n: str(negative.get(n) or "") for n in experts},
-                guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
-                seed=seed,
-                files=files,
-                source=source,
-            )
+            _check_text(entry[name], f"{source}: the prompt of {name}")
+            _check_text(str(negative.get(name) or ""), f"{source}: the negative prompt of {name}")
+        numbers = _seeds(self.seeds if seeds is None else seeds, source)
+        row = SampleSpec(
+            prompts={n: entry[n] for n in experts},
+            negative_prompts={n: str(negative.get(n) or "") for n in experts},
+            guidance_scale={n: _number(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
+            seed=numbers[0],
+            files=files,
+            source=source,
+        )
+        return row, numbers
 
 
 def _only(batch: list[list[SampleSpec]]) -> list[SampleSpec]:
@@ -222,9 +235,10 @@ def _entries(
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts
     if isinstance(content, str):
-        origin, content = content, _read(Path(content))
+        origin, content = content, read_prompts(Path(content).expanduser())
     if isinstance(content, Mapping):
         lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
+        _check_count(math.prod(map(len, lists.values())), f"all combinations of the prompts in {origin}")
         content = [dict(zip(lists, combination, strict=True)) for combination in itertools.product(*lists.values())]
     if not isinstance(content, list) or not content:
         raise UserError(f"{origin}: expected a list of rows such as {{visual: ..., audio: ...}}, got {content!r:.80}")
@@ -233,64 +247,6 @@ def _entries(
         if not isinstance(entry, Mapping):
             raise UserError(f"{source}: expected a row such as {{visual: ..., audio: ...}}, got {entry!r:.80}")
         yield source, entry
-
-
-def _read(path: Path) -> Any:
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
-    if path.suffix not in readers:
-        raise UserError(f"data.prompts is {str(path)!r}; expected rows, or a file ending in {', '.join(readers)}")
-    try:
-        return readers[path.suffix](path)
-    except OSError as error:
-        raise UserError(f"{path}: the file of prompts can't be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the file of prompts is not UTF-8 ({error.reason} at byte {error.start})") from None
-
-
-def _read_jsonl(path: Path) -> list[Any]:
-    rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from None
-    return rows
-
-
-def _read_csv(path: Path) -> list[Any]:
-    with io.StringIO(read_text(path), newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        rows = []
-        try:
-            for record in reader:
-                if None in record or None in record.values():
-                    raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or [])} columns")
-                rows.append(_unflatten({key: value for key, value in record.items() if value != ""}))
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    return rows
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return read_yaml(read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    except RecursionError:
-        raise UserError(f"{path}: it contains itself by YAML anchors, or is nested too deeply") from None
-
-
-def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
-    """{'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
-    nested: dict[str, Any] = {}
-    for key, value in record.items():
-        outer, dot, inner = key.strip().partition(".")
-        if dot:
-            nested.setdefault(outer, {})[inner] = value
-        else:
-            nested[outer] = value
-    return nested
 
 
 def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
@@ -303,7 +259,21 @@ def _check_names(given: Any, experts: Sequence[str], source: str) -> None:
             )
 
 
-def _seeds(seeds: Any, source: str) -> list[int]:
+def _check_text(text: str, what: str) -> None:
+    if len(text) > LONGEST_PROMPT:
+        raise UserError(f"{what} has {len(text):,} characters; expected {LONGEST_PROMPT:,} at most")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{what} is not text that can be written ({error})") from None
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > MOST_SAMPLES:
+        raise UserError(f"{what} make {count:,} samples; expected {MOST_SAMPLES:,} at most in one run")
+
+
+def _seeds(seeds: Any, source: str) -> Sequence[int]:
     if isinstance(seeds, str):  # a CSV's column
         seeds = seeds.split()
     if isinstance(seeds, int):
@@ -312,14 +282,16 @@ def _seeds(seeds: Any, source: str) -> list[int]:
         if isinstance(seeds, Mapping) and seeds.keys() == {"start", "count"}:
             seeds = SeedRange(start=int(seeds["start"]), count=int(seeds["count"]))
         if isinstance(seeds, SeedRange):
-            seeds = range(seeds.start, seeds.start + seeds.count)
-        numbers = [int(str(seed)) for seed in seeds]
+            _check_count(seeds.count, f"{source}: the seeds")
+            numbers: Sequence[int] = range(seeds.start, seeds.start + seeds.count)
+        else:
+            numbers = [int(str(seed)) for seed in seeds]
     except (TypeError, ValueError):
         raise UserError(f"{source}: seeds are {seeds!r:.80}; expected [1, 2, 3] or {{start: 0, count: 100}}") from None
     if not numbers:
         raise UserError(f"{source}: there are no seeds, so there is nothing to make")
-    if wrong := [n for n in numbers if not 0 <= n < 2**63]:
-        raise UserError(f"{source}: seed {wrong[0]} is out of range; expected 0 to 2^63 - 1")
+    for wrong in (n for n in (min(numbers), max(numbers)) if not 0 <= n < 2**63):
+        raise UserError(f"{source}: seed {wrong:.3g} is out of range; expected 0 to 2^63 - 1")
     return numbers
 
 

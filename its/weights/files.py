@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from its.errors import UserError
+from its.media.limited import read_text
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names and shapes of a file's tensors."""
@@ -44,7 +45,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from its.weights.source import Source, WeightsNotFound, folder_source
 Result = TypeVar("Result")
 
 _pins: dict[str, Pin] = {}
-_local_only: ContextVar[bool] = ContextVar("local_only", default=False)
+_local_only: ContextVar[list[str] | None] = ContextVar("local_only", default=None)
 _silent: dict[str, str] = {}
 """Endpoints that did not answer in this process, with the error; each is asked once."""
 
@@ -70,7 +70,8 @@ def listed(repository: str, revision: str | None, *, name: str, checkpoint: str 
     """
     from huggingface_hub import constants
 
-    if _local_only.get():
+    if (refused := _local_only.get()) is not None:
+        refused.append(repository)
         raise WeightsNotFound(f"{repository} is not on this machine", "The first run that needs it downloads it")
     if constants.HF_HUB_OFFLINE:
         raise WeightsNotFound(
@@ -176,11 +177,12 @@ class Silent(tqdm):  # type: ignore[type-arg]
 
 
 @contextmanager
-def local_only() -> Iterator[None]:
-    """Within this context nothing is asked of the hub."""
-    token = _local_only.set(True)
+def local_only() -> Iterator[list[str]]:
+    """Within this context nothing is asked of the hub; yields the names of repositories that it had to be asked for."""
+    refused: list[str] = []
+    token = _local_only.set(refused)
     try:
-        yield
+        yield refused
     finally:
         _local_only.reset(token)
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from its.errors import UserError
-from its.weights.files import Shapes
+from its.weights.files import Shapes, read_json
 from its.weights.model_files import ModelFiles
 from its.weights.source import Source
 
@@ -43,19 +43,25 @@ def read_model(
     files: ModelFiles,
     *,
     channels_last: bool = False,
-    **options: bool,
+    **options: Any,
 ) -> Any:
     """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
+
+    Its files can't choose code: neither that of their own folder or of the hub, nor an implementation of attention.
 
     The files were checked before (`its.weights.files.check_file`): both libraries word refused pickles otherwise.
 
     Raises:
-        UserError: the files lack tensors that the model needs.
+        UserError: the files lack tensors that the model needs, or are quantized.
     """
     import transformers
 
     transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
     device = torch.get_default_device()
+    config = safe_config(read_json(folder / files.config), folder / files.config)
+    if issubclass(model_class, transformers.PreTrainedModel):
+        attention = "sdpa" if model_class._supports_sdpa else "eager"
+        options |= {"config": model_class.config_class.from_dict(config), "attn_implementation": attention}
     # On the host first: within a device context transformers asks for accelerate. Initialising takes seconds, in vain.
     with torch.device("cpu"), SkipInit():
         model, report = model_class.from_pretrained(
@@ -83,9 +89,10 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
     Only tensors of the same name are compared: both libraries rename some when they read older files.
 
     Raises:
-        UserError: a shape differs.
+        UserError: a shape differs, or the weights are quantized.
     """
-    expected = _expected_shapes(model_class, json.dumps(source.json(files.config), sort_keys=True))
+    config = safe_config(source.json(files.config), f"{source.name}: {files.config}")
+    expected = _expected_shapes(model_class, json.dumps(config, sort_keys=True))
     for file in files.weights:
         shapes = None if file.endswith(".json") else source.shapes(file)
         for name, shape in (shapes or {}).items():
@@ -96,6 +103,30 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
                     f"{source.name}: {name} in {file} has shape {shape}, but {files.config} says {wanted}: weights and "
                     "configuration are of different models; get both from one source"
                 )
+
+
+def safe_config(config: Any, where: Path | str) -> Any:
+    """A model's configuration without what makes the libraries import code or look for kernels on the hub.
+
+    Args:
+        config: content of `config.json`.
+        where: where it stands, for messages.
+
+    Raises:
+        UserError: the weights are quantized. To read them as if they weren't would give another model.
+    """
+    if isinstance(config, list):
+        return [safe_config(value, where) for value in config]
+    if not isinstance(config, Mapping):
+        return config
+    if config.get("quantization_config") is not None:
+        raise UserError(f"{where} has a quantization_config: quantized weights can't be read here; name others")
+    left_out = ("auto_map", "custom_pipelines", "quantization_config")
+    return {
+        key: safe_config(value, where)
+        for key, value in config.items()
+        if key not in left_out and "attn_implementation" not in key
+    }
 
 
 @lru_cache(maxsize=16)  # experts and codecs of a run often have the same configuration
@@ -125,15 +156,15 @@ def incomplete(where: Path | str, model_class: type, missing: list[str]) -> User
 
 
 def read_tokenizer(tokenizer_class: Any, folder: Path) -> Any:
-    """Read a tokenizer from its folder.
+    """Read a tokenizer, or another preprocessor, from its folder. Code that the folder names is never run.
 
     Raises:
-        UserError: it can't be read, or a library that it needs is missing.
+        UserError: it can't be read, needs code of its own, or a library that it needs is missing.
     """
     if not (folder / "tokenizer.json").exists() and (folder / "spiece.model").exists() and not find_spec(_SPIECE):
         raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")
     try:
-        return tokenizer_class.from_pretrained(str(folder), local_files_only=True)
+        return tokenizer_class.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers' library raises bare Exceptions for damaged vocabularies
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} can't be read: {reason[:300]}") from error

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from its.privacy import without_secrets
 from its.weights.digests import file_digest
 from its.weights.files import Shapes, read_json, shapes_of
 
@@ -25,7 +26,7 @@ DEPTH = 2
 
 
 class WeightsNotFound(Exception):
-    """Weights are missing: not on this machine, and not downloadable.
+    """Weights are missing: not on this machine, and not downloadable. Secrets are left out of the texts.
 
     Attributes:
         reason: what is missing, and why it can't be downloaded.
@@ -33,9 +34,9 @@ class WeightsNotFound(Exception):
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}. {remedy}")
-        self.reason = reason
-        self.remedy = remedy
+        self.reason = without_secrets(reason)
+        self.remedy = without_secrets(remedy)
+        super().__init__(f"{self.reason}. {self.remedy}")
 
     def prefixed(self, key: str) -> WeightsNotFound:
         """The same for a key of the config."""

@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from its.media.decode import MOST_BYTES, open_picture
+from its.media.decode import open_picture
 from its.media.limited import read_limited
+
+LARGEST = 2**29
+"""Bytes of a mask's file."""
 
 
 class Mask(ABC):
@@ -104,10 +107,14 @@ class Picture(Mask):
 
     @cached_property
     def digest(self) -> str:
+        return hashlib.sha256(self._content).hexdigest()
+
+    @property
+    def _content(self) -> bytes:
         try:
-            return hashlib.sha256(read_limited(Path(self.file), MOST_BYTES)).hexdigest()
+            return read_limited(Path(self.file).expanduser(), LARGEST)
         except OSError as error:
-            raise ValueError(f"{self.file} can't be read ({error.strerror})") from None
+            raise ValueError(f"{self.file} can't be read as a mask ({error.strerror})") from None
 
     @cached_property
     def values(self) -> Tensor:
@@ -118,14 +125,15 @@ class Picture(Mask):
         """
         import numpy as np
 
+        content = self._content
         try:
-            content = read_limited(Path(self.file), MOST_BYTES)
             if self.file.endswith(".npy"):
-                values = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False).astype(np.float32))
+                array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+                values = torch.from_numpy(array.astype(np.float32))
             else:
                 picture = open_picture(content).convert("L")
                 values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
-        except (OSError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        except (ValueError, TypeError, MemoryError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{self.file} holds {tuple(values.shape)} values; expected rows and columns in [0, 1]")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
+from its.media.limited import read_text
 from its_plugins.experts.stable_diffusion_configs import FAMILIES
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def adapter_config(path: Path, beside: Path | None) -> dict[str, Any] | None:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("lora_adapter_metadata")
     if text is None and beside is not None:
-        text, source = beside.read_text(encoding="utf-8"), beside
+        text, source = read_text(beside), beside
     if text is None:
         return None
     try:

@@ -173,3 +173,30 @@ def write_evil(path, created, *, zipped):
     torch.load(path, weights_only=False)["evil"].close()
     assert created.exists()
     created.unlink()
+
+
+def test_rerun_downloads_what_a_file_names_only_if_that_is_wanted(cached, tmp_path, monkeypatch):
+    cached.made("--data.seeds=[3]")
+    (picture,) = cached.run.glob("samples/*/spectrogram.png")
+    again = ["rerun", picture, "--output", tmp_path / "again"]
+    assert cached.its(*again).status == 0  # everything is here
+    cached.use(tmp_path / "empty")
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for answer in (io.StringIO("y\n"), Terminal("n\n"), Terminal("")):
+        monkeypatch.setattr("sys.stdin", answer)
+        refused = cached.its(*again)
+        assert refused.status == 2
+        assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in refused.err
+        assert "--download" in refused.err
+        assert not cached.hub.requests
+    assert not (tmp_path / "empty").exists()
+
+    monkeypatch.setattr("sys.stdin", Terminal("yes\n"))
+    assert cached.its(*again, "--output", tmp_path / "asked").status == 0
+    cached.use(tmp_path / "emptied")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert cached.its(*again, "--download", "--output", tmp_path / "told").status == 0

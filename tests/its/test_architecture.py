@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LAYERS = (
+    "privacy",
     "errors",
     "output",
     "audio",
@@ -39,6 +40,7 @@ PUBLIC = {
     "interfaces",
     "registry",
     "audio",
+    "privacy",
     "errors",
     "output",
     "media",

@@ -41,7 +41,7 @@ def overlay(stages, tmp_path):
 def made(write_config, tmp_path_factory):
     """A run of two samples, without colours; treat as immutable."""
     folder = tmp_path_factory.mktemp("made")
-    assert main(["predict", "--config", str(write_config(folder))]) == 0
+    assert main(["predict", "--config", str(write_config(folder)), "--output", str(folder / "run")]) == 0
     return folder / "run"
 
 

@@ -113,12 +113,13 @@ def test_a_run_is_logged_from_its_folder(run, tmp_path):
 
 def test_predict_logs_config_progress_and_samples(config, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    logger = {"class_path": "WandbLogger", "init_args": {"offline": True, "save_dir": str(tmp_path / "wandb_home")}}
+    logger = {"class_path": "WandbLogger", "init_args": {"offline": True}}
     content = yaml.safe_load(config.read_text())
     content["trainer"]["logger"] = logger
     content["data"]["batch_size"] = 1
     config.write_text(yaml.safe_dump(content))
-    assert main(["predict", "--config", str(config), "--save", "[video]"]) == 0
+    where = ["--trainer.logger.save_dir", str(tmp_path / "wandb_home")]
+    assert main(["predict", "--config", str(config), "--save", "[video]", *where]) == 0
     found, summary, history, rows, _ = written(tmp_path / "wandb_home")
 
     assert found["model"]["steps"] == 6

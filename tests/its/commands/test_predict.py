@@ -1,6 +1,7 @@
 """`its predict` as a user runs it, on tiny weights."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -103,18 +104,63 @@ def test_the_resolved_config_makes_the_same_run_again(config, tmp_path):
     assert all(torch.equal(again[name], made[name]) for name in made)
 
 
-def test_secrets_are_left_out_of_the_config(config):
-    logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(config.parent)}}
-    content = yaml.safe_load(config.read_text())
-    content["trainer"]["logger"] = logger
-    config.write_text(yaml.safe_dump(content))
-    assert predict(config, "--trainer.logger.init_args.prefix", "visible") == 0
-    assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
-    from its.errors import without_secrets
+def test_files_hold_neither_secrets_nor_the_home_folder_and_honour_the_umask(config, tmp_path, tiny, monkeypatch):
+    secrets = {"HF_ENDPOINT": "http://me:sesame-1@127.0.0.1:1", "WANDB_API_KEY": "sesame-2", "HF_TOKEN": "hf_sesame-3"}
+    for name, value in {**secrets, "HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "models").symlink_to(tiny)
+    config.write_text(config.read_text().replace(str(tiny), str(tmp_path / "models")))
+    trust = tmp_path / "leaky_combiner.py"
+    trust.write_text(LEAKY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        options = ["--trust", "leaky_combiner", "--save=[image, video, latents]"]
+        assert predict(config, *options, f"--output={tmp_path / 'run'}") == 0
+        header = f"--model.combiner.headers={{Authorization: Bearer {secrets['HF_TOKEN']}}}"
+        failing = [*options, "--model.combiner=Leaky", header, f"--output={tmp_path / 'failed'}"]
+        assert predict(config, *failing) == 1
+    finally:
+        os.umask(before)
+        registry._classes.pop("Leaky", None)
+    files = [path for run in ("run", "failed") for path in (tmp_path / run).rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+    assert [path for path in files if b"sesame" in path.read_bytes()] == []
+    assert [path for path in files if str(tmp_path).encode() in path.read_bytes()] == []
+    assert "~/models/sd" in (samples(config)[0] / "sample.json").read_text()
+    record = json.loads(next((tmp_path / "failed/samples").rglob("sample.json")).read_text())
+    assert record["error"] == "RuntimeError: http://(left out)@127.0.0.1:1 refused ~/models with (left out)"
+    # The paths are read back as they are written.
+    again = main(["predict", "--config", str(tmp_path / "run/its_config.yaml"), f"--output={tmp_path / 'again'}"])
+    assert again == 0
+    names = [[path.name for path in sorted((tmp_path / run / "samples").iterdir())] for run in ("run", "again")]
+    assert names[0] == names[1]
 
-    assert without_secrets({"a": [{"api_key": "hidden", "name": "x"}]}) == {
-        "a": [{"api_key": "(left out)", "name": "x"}]
-    }
+
+LEAKY = """
+import os
+from pathlib import Path
+from its import register
+from its_plugins.combiners.warm_start_average import WarmStartAverage
+
+
+@register
+class Leaky(WarmStartAverage):
+    'Fails with secrets in its message.'
+
+    def __init__(self, *, headers: dict[str, str]) -> None:
+        super().__init__(t={"visual": 1.0, "audio": 1.0})
+
+    def combine(self, estimates, latents, progress):
+        raise RuntimeError(f"{os.environ['HF_ENDPOINT']} refused {Path.home()}/models with {os.environ['HF_TOKEN']}")
+"""
+
+
+def test_the_resolved_config_holds_the_arguments_of_objects(config):
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={config.parent}"]
+    assert predict(config, *logger, "--trainer.logger.prefix=visible") == 0
+    assert "visible" in (samples(config)[0].parent.parent / "its_config.yaml").read_text()
 
 
 def test_the_same_command_again_makes_only_what_is_missing(config, capsys):
@@ -385,14 +431,36 @@ def test_the_printed_config_is_the_one_that_is_run(config, capsys):
     assert yaml.safe_load((samples(config)[0].parents[1] / "its_config.yaml").read_text()) == printed
 
 
+LAUNCH = (
+    "{class_path: torch.distributed.launcher.api.elastic_launch, init_args: {entrypoint: ./run.sh, config: {"
+    "min_nodes: 1, max_nodes: 1, nproc_per_node: 1, run_id: x, rdzv_backend: static, rdzv_endpoint: '127.0.0.1:29611', "
+    "rdzv_configs: {rank: 0}, max_restarts: 0}}}"
+)
+CALLBACK = f"{{class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {{on_predict_start: {LAUNCH}}}}}"
+WANDB = "{class_path: WandbLogger, init_args: {offline: true,"
 TRAPS = [
     "data: {prompts: [{visual: {class_path: trap.Trap}, audio: x}]}",
     "data: {prompts: [{visual: {class_path: torch.utils.cpp_extension.subprocess.Popen, "
     "init_args: {args: 'touch trapped', shell: true}}, audio: x}]}",
     "data: {sweep: {steps: [{class_path: trap.Trap}]}}",
-    "trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {setup: trap.f}}]}",
+    f"trainer: {{callbacks: [{CALLBACK}]}}",
+    f"trainer: {{callbacks: {CALLBACK}}}",
+    f"trainer: {{callbacks: [{LAUNCH}]}}",
+    f"trainer: {{strategy: {{class_path: DDPStrategy, init_args: {{ddp_comm_hook: {LAUNCH}}}}}}}",
+    f"trainer: {{profiler: {{class_path: PyTorchProfiler, init_args: {{on_trace_ready: {LAUNCH}}}}}}}",
+    f"model: {{scheduler: {LAUNCH}}}",
+    f"scorers: [{LAUNCH}]",
     "trainer: {strategy: {class_path: lightning.pytorch.strategies.SingleDeviceStrategy, init_args: {checkpoint_io: "
     "trap.X, device: cpu}}}",
+    f"trainer: {{logger: {WANDB} settings: {{base_url: 'http://127.0.0.1:1'}}}}}}}}",
+    f"trainer: {{logger: [true, {WANDB} entity: somebody}}}}]}}",
+    f"trainer: {{logger: {WANDB} save_dir: trapped}}}}}}",
+    "trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: trapped, name: x, version: y}}}",
+    "trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: 'ftp://127.0.0.1:1/trapped'}}}",
+    "trainer: {default_root_dir: trapped, logger: true}",
+    "trainer: {plugins: {class_path: MixedPrecision, init_args: {precision: bf16-mixed, device: cpu, scaler: trap.X}}}",
+    "trainer: {profiler: {class_path: SimpleProfiler, init_args: {dirpath: trapped, filename: x}}}",
+    "output: trapped/../../trapped",
     "model: {experts: {a-b: trap.X}}",
     'trainer: {"callbacks+": trap.X}',
     "model: part.txt",
@@ -408,11 +476,22 @@ def test_no_config_runs_code_that_nobody_trusts(config, tmp_path, trap, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("trap.py").write_text("open('trapped', 'w').close()\nf = X = Trap = print\n")
     Path("part.txt").write_text("{callbacks: [{class_path: trap.X}], scheduler: {class_path: trap.X}}")
+    Path("run.sh").write_text("#!/bin/sh\ntouch trapped\n")
+    Path("run.sh").chmod(0o700)
     Path("overlay.yaml").write_text(trap)
     assert predict(config, "--config=overlay.yaml") == 2
     assert "trap" not in sys.modules
     assert not Path("trapped").exists()
-    assert "Traceback" not in capsys.readouterr().err
+    assert "Traceback" not in (err := capsys.readouterr().err)
+    assert "--trust torch" not in err
+    assert "--trust lightning" not in err
+
+
+def test_what_the_trainer_writes_by_itself_is_in_the_run_directory(config, tmp_path):
+    (tmp_path / "overlay.yaml").write_text("trainer: {logger: true, profiler: advanced}")
+    assert predict(config, "--config", str(tmp_path / "overlay.yaml")) == 0
+    assert (tmp_path / "run/lightning_logs").is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "overlay.yaml", "run"}
 
 
 @pytest.mark.parametrize("key", ["model", "model.vocoder", "model.experts", "trainer", "trainer.callbacks", "data"])

@@ -119,8 +119,8 @@ def test_a_picture_is_a_config_too(config, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"vocoder": {"class_path": "os.system"}}}, "--trust os"),
-        ({"model": {"vocoder": "subprocess.Popen"}}, "--trust subprocess"),
+        ({"model": {"vocoder": {"class_path": "os.system"}}}, "there is no 'os.system'"),
+        ({"model": {"vocoder": "own.Vocoder"}}, "there is no 'own.Vocoder'"),
         ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata may say the precision alone"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),
@@ -136,6 +136,7 @@ def test_metadata_is_data_and_checked_as_a_config(change, message, tmp_path, cap
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+    assert "--trust" not in err
     assert not (tmp_path / "again").exists()
 
 

@@ -1,9 +1,11 @@
 """Files and the command line become one mapping, with the source of every key."""
 
+import os
+
 import pytest
 
 from its import registry
-from its.config.compose import COMMAND_LINE, Config, command_line_layer, compose, read_layer, split_arguments
+from its.config.compose import COMMAND_LINE, Config, command_line_layers, compose, read_layer, split_arguments
 from its.errors import UserError
 
 registry.load_plugins()
@@ -242,15 +244,73 @@ def test_every_key_has_its_source(composed, tmp_path):
     assert config.source_of("output") is None
 
 
+def test_pipes_devices_and_huge_files_are_no_configs(tmp_path):
+    pipe, device, huge = (tmp_path / f"{name}.yaml" for name in ("pipe", "device", "huge"))
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    huge.touch()
+    os.truncate(huge, 2**30)  # a hole, which takes no room
+    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
+        (tmp_path / "outer.yaml").write_text(f"model: {file.name}")
+        for files, options in (([file], []), ([tmp_path / "outer.yaml"], []), ([], [f"--model={file}"])):
+            with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
+                compose(files, options)
+
+
+def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
+    (tmp_path / "self.yaml").write_text("model: self.yaml")
+    (tmp_path / "list.yaml").write_text("model: [" + "empty.yaml, " * 1000 + "]")
+    (tmp_path / "empty.yaml").touch()
+    for name in ("self", "list"):
+        with pytest.raises(UserError, match="more than 100 files"):
+            compose([tmp_path / f"{name}.yaml"])
+
+
+def test_items_of_lists_have_their_own_sources(tmp_path):
+    (tmp_path / "c.yaml").write_text("trainer: {callbacks: [{class_path: A, init_args: {a: 1}}]}")
+    own = "[{class_path: B, init_args: {b: 1}}, C]"
+    config = compose([tmp_path / "c.yaml"], [f"--trainer.callbacks+={own}"])
+    assert [config.source_of(f"trainer.callbacks.{n}.class_path") for n in range(3)] == [
+        str(tmp_path / "c.yaml"), COMMAND_LINE, COMMAND_LINE,
+    ]  # fmt: skip
+    assert config.source_of("trainer.callbacks.1.init_args.b") == COMMAND_LINE
+    replaced = compose([tmp_path / "c.yaml"], [f"--trainer.callbacks={own}"])
+    assert replaced.source_of("trainer.callbacks.0.class_path") == COMMAND_LINE
+
+
+@pytest.mark.parametrize("single", ["{class_path: A, init_args: {a: 1}}", "A"])
+def test_a_single_value_that_becomes_the_first_of_a_list_keeps_its_source(single, tmp_path):
+    (tmp_path / "c.yaml").write_text(f"trainer: {{callbacks: {single}}}")
+    config = compose([tmp_path / "c.yaml"], ["--trainer.callbacks+=B"])
+    assert len(config.values["trainer"]["callbacks"]) == 2
+    for key in ("0", "0.class_path", "0.init_args.a"):
+        assert config.source_of(f"trainer.callbacks.{key}") == str(tmp_path / "c.yaml")
+    assert config.source_of("trainer.callbacks.1") == COMMAND_LINE
+
+
+@pytest.mark.parametrize("option", ["--trainer.logger", "--trainer.logger+", "--trainer"])
+def test_a_file_that_the_command_line_names_for_a_key_is_a_source_too(option, tmp_path):
+    file = tmp_path / "logger.yaml"
+    inner = "{class_path: WandbLogger, init_args: {save_dir: x}}"
+    file.write_text(f"{{logger: {inner}}}" if option == "--trainer" else inner)
+    base = ["trainer: {logger: [true]}"] if option.endswith("+") else []
+    for number, text in enumerate(base):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    config = compose([tmp_path / f"{n}.yaml" for n in range(len(base))], [f"{option}={file}", "--trainer.devices=1"])
+    key = "trainer.logger.1" if base else "trainer.logger"
+    assert config.source_of(f"{key}.init_args.save_dir") == str(file)
+    assert config.source_of("trainer.devices") == COMMAND_LINE
+
+
 def test_values_of_the_command_line_keep_their_text_until_their_type_is_known():
-    values = command_line_layer(["--output=2024", "--data.guidance_scale={visual: 3}", "--save=[image]"]).values
+    values = command_line_layers(["--output=2024", "--data.guidance_scale={visual: 3}", "--save=[image]"])[0].values
     assert values == {"output": "2024", "data": {"guidance_scale": {"visual": 3}}, "save": "[image]"}
 
 
 @pytest.mark.parametrize("argument", ["--model.steps", "model.steps=3", "prompts.csv"])
 def test_what_is_no_option_is_refused(argument):
     with pytest.raises(UserError, match=argument):
-        command_line_layer([argument])
+        command_line_layers([argument])
 
 
 def test_the_command_line_is_split_in_order():

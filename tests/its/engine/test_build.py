@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
 from its import registry
@@ -78,13 +78,15 @@ def test_without_a_pack_the_remedy_is_named():
 
 def test_objects_of_the_trainer_are_built(tmp_path):
     logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=x"]
-    cli = build([CASTLE], [*logger, "--trainer.callbacks+=Timer", "--trainer.devices=2", "--trainer.precision=32"])
+    cli = build(
+        [CASTLE], [*logger, "--trainer.callbacks+=TQDMProgressBar", "--trainer.devices=2", "--trainer.precision=32"]
+    )
     trainer = cli.config_init["trainer"]
     assert isinstance(trainer["logger"], CSVLogger)
-    assert [type(callback) for callback in trainer["callbacks"]] == [Timer]
+    assert [type(callback) for callback in trainer["callbacks"]] == [TQDMProgressBar]
     assert (trainer["devices"], trainer["precision"]) == (2, 32)
     assert cli.resolved["trainer"]["logger"]["init_args"]["save_dir"] == str(tmp_path)
-    assert cli.resolved["trainer"]["callbacks"][0]["class_path"] == "Timer"
+    assert cli.resolved["trainer"]["callbacks"][0]["class_path"] == "TQDMProgressBar"
     assert cli.resolved["trainer"]["enable_progress_bar"] is False
 
 
@@ -97,10 +99,10 @@ WANDB = "{class_path: WandbLogger, init_args: {project: p, group: 12}}"
         ("logger", WANDB),
         ("strategy", "{class_path: DDPStrategy, init_args: {find_unused_parameters: false, timeout: '1:00:00'}}"),
         ("plugins", "[{class_path: SLURMEnvironment, init_args: {requeue_signal: SIGUSR1}}]"),
-        ("plugins", "[lightning.fabric.plugins.environments.SLURMEnvironment]"),
+        ("plugins", "[lightning.fabric.plugins.environments.slurm.SLURMEnvironment]"),
         ("profiler", "{class_path: PyTorchProfiler, init_args: {record_shapes: false}}"),
         ("profiler", "simple"),
-        ("callbacks", "Timer"),
+        ("callbacks", "TQDMProgressBar"),
     ],
 )
 def test_objects_of_lightning_and_their_specs(key, value, tmp_path):
@@ -114,7 +116,7 @@ def test_objects_of_lightning_and_their_specs(key, value, tmp_path):
     [
         ("logger", "lightning.pytorch.loggers.logger.DummyLogger", "trainer.logger"),
         ("logger", "{class_path: TensorBoardLogger, init_args: {save_dir: x}}", "trainer.logger"),  # not installed
-        ("callbacks", "{class_path: Timer, init_args: {duration: xyz}}", "trainer.callbacks"),
+        ("callbacks", "{class_path: TQDMProgressBar, init_args: {leave: xyz}}", "trainer.callbacks"),
         ("plugins", "[{class_path: SLURMEnvironment, init_args: {x: 1}}]", "trainer.plugins.0"),
         ("strategy", "{class_path: SingleDeviceStrategy, init_args: {device: foo}}", "trainer.strategy"),
     ],
@@ -122,6 +124,15 @@ def test_objects_of_lightning_and_their_specs(key, value, tmp_path):
 def test_what_lightning_refuses_is_a_user_error_with_its_key(key, value, place):
     with pytest.raises(UserError, match=f"command line: {place}[.:]"):
         build([CASTLE], [f"--trainer.{key}={value}"])
+
+
+@pytest.mark.parametrize("where", ["{}", "{{model: {}}}", "{{trainer: {}}}", "{{data: {}}}"])
+def test_very_many_unknown_keys_are_one_short_message(where, tmp_path):
+    keys = ", ".join(f"k{n}: 1" for n in range(2000))
+    (tmp_path / "many.yaml").write_text(where.format(f"{{{keys}}}"))
+    with pytest.raises(UserError, match="1,995 more") as refused:
+        build([CASTLE, tmp_path / "many.yaml"], [])
+    assert len(str(refused.value)) < 10_000
 
 
 @pytest.mark.parametrize("name", ["trap.X", "Nope", "os.path"])

@@ -35,7 +35,7 @@ def job(config, scorers, tmp_path):
     """Arguments of `its predict` for four seeds of one pair, and what else is given."""
 
     def arguments(output="run", **keys):
-        content = yaml.safe_load(config.read_text()) | {"scorers": scorers, "output": str(tmp_path / output)} | keys
+        content = yaml.safe_load(config.read_text()) | {"scorers": scorers, "output": output} | keys
         content["data"]["seeds"] = [1, 2, 3, 4]
         path = tmp_path / f"{output}.yaml"
         path.write_text(yaml.safe_dump(content))

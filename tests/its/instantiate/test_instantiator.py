@@ -1,6 +1,7 @@
 """Objects from YAML values, by the annotations of constructors."""
 
-from collections.abc import Sequence
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_a_name_and_a_mapping_of_it_build_the_same():
     for value in ("DDIM", {"class_path": "DDIM"}, {"class_path": "its_plugins.schedulers.ddim.DDIM", "init_args": {}}):
         scheduler = instantiate(value, Scheduler, key="k")
         assert scheduler.describe() == instantiate("DDIM", Scheduler, key="k").describe()
+
+
+@pytest.mark.parametrize("kind", [Callable, typing.Callable, Callable[[int], int], type, type[Scheduler]])
+@pytest.mark.parametrize("value", ["os.system", "DDIM.plan", {"class_path": "subprocess.Popen", "init_args": {}}])
+def test_functions_and_classes_are_no_values(kind, value):
+    assert len(faults(kind, value)) == 1
+    assert len(faults(kind | None, value)) == 1
 
 
 def test_plugins_inside_plugins_are_built_first():
@@ -144,6 +152,9 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
         (Range, {"start": 3, "cuont": 2}, "k.cuont: Range has no argument cuont"),
         (Range, {}, "k.start: is missing"),
         (timedelta, "soon", "k: got soon; expected seconds"),
+        (timedelta, float("inf"), "k: got inf; expected seconds"),
+        (timedelta, 1e300, "k: got 1e+300; expected seconds"),
+        (timedelta, "9999999999999:00:00", "k: got 9999999999999:00:00; expected seconds"),
         (Signals, "SIGNOTHING", "k: got SIGNOTHING; expected one of "),
         (dict[str, Any], 3, "k: got 3; expected a mapping of any value"),
         (

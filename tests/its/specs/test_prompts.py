@@ -31,6 +31,32 @@ def test_seeds_are_a_list_or_a_range(seeds):
     assert [r.seed for r in expand(seeds=seeds)] == [7, 8, 9]
 
 
+MANY = {"visual": [str(n) for n in range(2000)], "audio": [str(n) for n in range(2000)]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": {"start": 0, "count": 10**9}}, "make 1,000,000,000 samples; expected 1,000,000 at most"),
+        ({"seeds": SeedRange(start=0, count=10**40)}, "expected 1,000,000 at most"),
+        ({"prompts": [{**ROW, "seeds": {"start": 0, "count": 10**30}}]}, "row 1: the seeds make"),
+        ({"prompts": MANY}, "data.prompts make 4,000,000 samples"),
+        (
+            {"sweep": {"steps": [*range(1, 4000)], "guidance_scale": [*range(1, 4000)]}},
+            "15992001 points of data.sweep",
+        ),
+        ({"sweep": {"steps": [*range(1, 2000)]}, "seeds": {"start": 0, "count": 2000}}, "x 2000 prompts and seeds"),
+        ({"prompts": [{**ROW, "visual": "x" * 2_000_000}]}, "prompt of visual has 2,000,000 characters"),
+        ({"negative_prompts": {"audio": "x" * 2_000_000}}, "negative prompt of audio has 2,000,000 characters"),
+    ],
+)
+def test_counts_are_multiplied_before_anything_is_made(arguments, message):
+    with pytest.raises(UserError) as refused:
+        expand(**arguments)
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
 def test_settings_of_a_row_beat_those_of_the_file():
     row = ROW | {"seeds": [4], "negative_prompts": {"visual": "text"}, "guidance_scale": {"audio": 2}}
     (made,) = expand(prompts=[row], seeds=[1, 2], guidance_scale={"visual": 5.0, "audio": 6.0})

@@ -1,0 +1,90 @@
+"""Keep secrets, and the name of the user's home, out of messages and of everything that is written."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LEFT_OUT = "(left out)"
+
+SHORTEST = 8
+"""Characters of a secret in an environment variable that is looked for in texts."""
+
+_NAMES = (
+    r"(?:api[_-]?key|access[_-]?key|private[_-]?key|token(?!iz)|secret|passw(?:or)?d|credential|authorization|cookie)"
+)
+_NAME = re.compile(_NAMES, re.IGNORECASE)
+_TEXTS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"([a-z][a-z0-9+.-]{0,20}://)[^\s/\"'<>]{1,500}(?=@)",  # user:password@ in a URL
+        r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?:[a-z]{1,20}\s{1,3})?[^\s\"',;]+",  # a header
+        r"(\bbearer\s{1,3})[\w.~+/=-]{16,}",
+        r"([?&][\w.-]{0,40}sig(?:nature)?=)[^&\s\"'#]+",  # of a signed URL
+        rf"((?<![\w-])[\w-]{{0,40}}{_NAMES}[\w-]{{0,20}}=)[^&\s\"',;#]+",  # name=value, also in a URL
+        rf"([\"'][\w-]{{0,40}}{_NAMES}[\w-]{{0,20}}[\"']\s{{0,3}}:\s{{0,3}}[\"'])[^\"']+",  # "name": "value"
+    )
+)
+"""Forms of secrets in texts; the first group stays. All repetitions are bounded, so that none takes quadratic time."""
+
+
+def without_secrets(value: Any, key: str = "") -> Any:
+    """Replace secrets in texts, and texts and numbers under keys that name secrets, such as `api_key`.
+
+    Secrets in texts are credentials in URLs, `Authorization` headers, `token=...` and the like, and the values of
+    environment variables whose names say that they are secret. A number under a key such as `max_tokens` is a count.
+
+    Args:
+        value: text, number, or nested mappings and lists of them.
+        key: dotted key of the value.
+    """
+    return _scrub(value, key, _environment(), home=None)
+
+
+def scrub(value: Any) -> Any:
+    """Make a value fit to be written: without secrets, and with `~` for the path of the user's home."""
+    return _scrub(value, "", _environment(), home=_home())
+
+
+def _scrub(value: Any, key: str, known: re.Pattern[str] | None, *, home: re.Pattern[str] | None) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            _scrub(name, "", known, home=home): _scrub(inner, str(name), known, home=home)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_scrub(inner, key, known, home=home) for inner in value]
+    name = key.rpartition(".")[2]
+    if _NAME.search(name):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and "token" not in name.lower()
+        return LEFT_OUT if isinstance(value, str) or is_number else value
+    return _without(value, known, home) if isinstance(value, str) else value
+
+
+def _without(text: str, known: re.Pattern[str] | None, home: re.Pattern[str] | None) -> str:
+    for pattern in _TEXTS:
+        text = pattern.sub(rf"\g<1>{LEFT_OUT}", text)
+    if known is not None:
+        text = known.sub(LEFT_OUT, text)
+    return text if home is None else home.sub("~", text)
+
+
+def _environment() -> re.Pattern[str] | None:
+    """The values of environment variables that hold secrets, such as `HF_TOKEN`."""
+    values = {value for name, value in os.environ.items() if _NAME.search(name) and len(value) >= SHORTEST}
+    return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
+
+
+def _home() -> re.Pattern[str] | None:
+    """The home folder as the beginning of a path; None where it is the root or unknown."""
+    try:
+        home = Path.home()
+        folders = {str(folder) for folder in (home, home.resolve()) if len(folder.parts) > 1}
+    except (OSError, RuntimeError):
+        return None
+    if not folders:
+        return None
+    return re.compile(rf"(?<![\w.~-])(?<!\w/)(?:{'|'.join(map(re.escape, sorted(folders)))})(?![\w.-])")
