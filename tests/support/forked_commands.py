@@ -33,7 +33,7 @@ class Forks:
     def start(self, arguments, *environments, program="its", cwd=None):
         """Start an `its` command, a module (`program="-m"`) or a script (`program="script"`); return process ids."""
         self.log.unlink(missing_ok=True)
-        job = {"program": program, "cwd": cwd and str(cwd), "log": str(self.log)}
+        job = {"program": program, "cwd": str(cwd or Path.cwd()), "log": str(self.log)}
         return [self._ask(start=[*map(str, arguments)], env=env, **job) for env in environments or [{}]]
 
     def wait(self, pids):

@@ -601,12 +601,12 @@ def test_a_folder_made_read_only_stops_the_run_and_damages_nothing(config, monke
             raise PermissionError(13, "Permission denied", str(self))
         make(self, *rest, **options)
 
-    monkeypatch.setattr(Path, "mkdir", read_only)
-    assert predict(config, "--data.batch_size=1", "--model.steps=1") == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", read_only)
+        assert predict(config, "--data.batch_size=1", "--model.steps=1") == 1
     printed = capsys.readouterr()
     assert re.search(r"its: stopped: .*ringing-2-\S+ can't be written: Permission denied", printed.err)
     assert printed.out.splitlines()[-1].endswith("1 are missing: the same command again makes them")
-    monkeypatch.undo()
     assert predict(config, "--model.steps=1") == 0
 
 
