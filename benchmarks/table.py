@@ -102,7 +102,9 @@ def _goals(results: dict[str, dict[str, Any] | None]) -> str:
 def _best(key: str, figures: dict[str, Any]) -> str:
     """In place of BEST, the batch that makes most samples a second."""
     speeds = {
-        n.partition(" | ")[0]: f["value"] for n, f in figures.items() if re.match(r"ours, batch \d+ \| samples/s", n)
+        name.partition(" | ")[0]: found["value"]
+        for name, found in figures.items()
+        if re.match(r"ours, batch \d+ \| samples/s", name) and not isinstance(found, str)
     }
     return key.replace("BEST", max(speeds, key=speeds.__getitem__)) if speeds else key
 
@@ -150,7 +152,7 @@ def show(found: Any, *, spread: bool = True) -> str:
     if found is None:
         return NOT_MEASURED
     if isinstance(found, str):
-        return found
+        return NOT_MEASURED if found.startswith("not begun") else found
     unit = found["unit"] if found["unit"] in ("", "x") else f" {found['unit']}"
     ends = f" ({found['low']:g} to {found['high']:g})" if spread and found["low"] != found["high"] else ""
     return f"{found['value']:g}{unit}{ends}"

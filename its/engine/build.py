@@ -226,7 +226,7 @@ class PredictCLI(LightningCLI):
         """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
         given = self.config_init["trainer"]
-        data.fix_batch_size(device_type(given))
+        data.fix_batch_size(device_type(given), one_by_one=model.one_by_one)
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.judging = judging_of(options.scorers, options.keep, fallback=model.fallback)

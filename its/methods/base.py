@@ -45,6 +45,7 @@ class Method(LightningModule, ABC):
         on_step: called after each step with the number of samples in the batch, for progress.
         run_batch: makes the samples of a batch, whatever fails.
         fixed_shapes: whether all batches must have one size; smaller ones are filled up.
+        one_by_one: whether the samples of a batch are made one after the other, so that batches gain nothing.
         needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
         cuda_precision: precision on a CUDA device where the config names none.
         has_latents: whether samples have latents that can be saved.
@@ -54,6 +55,7 @@ class Method(LightningModule, ABC):
     """
 
     fixed_shapes = False
+    one_by_one = False
     needs_gradients = False
     cuda_precision = "16-true"  # as the authors ran it
     has_latents = True

@@ -87,10 +87,15 @@ class PromptGrid(LightningDataModule):
         self.by_pair = False
         """Whether a batch is all that this rank makes of one pair of prompts; who asked for it looks after its size."""
 
-    def fix_batch_size(self, device_type: str) -> None:
-        """Choose the automatic batch size for a type of device, such as `cuda`."""
+    def fix_batch_size(self, device_type: str, *, one_by_one: bool = False) -> None:
+        """Choose the automatic batch size.
+
+        Args:
+            device_type: such as `cuda`.
+            one_by_one: whether batches gain nothing, and would only delay the first sample.
+        """
         if self.batch_size == "auto":
-            self.largest = AUTOMATIC.get(device_type, AUTOMATIC_ELSEWHERE)
+            self.largest = 1 if one_by_one else AUTOMATIC.get(device_type, AUTOMATIC_ELSEWHERE)
 
     def expand(self, experts: Sequence[str]) -> list[SampleSpec]:
         """All rows, in the order of the sweep's points, then prompts, then seeds.

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
 from its_plugins.experts.attention_backend import BACKENDS, Attention, choose, require
-from its_plugins.experts.channels_last_norm import use_channels_last_norms
 from its_plugins.experts.unet_blocks import Residual, Transformer, cross_attentions
 
 if TYPE_CHECKING:
@@ -62,12 +61,6 @@ class CachedConditioningUNet(nn.Module):
         """Hidden states of a text (b, l, c) -> concatenated keys and values of all cross-attentions (b, l, c')."""
         states = states.to(self.dtype)
         return torch.cat([to(states) for layer in self._cross_attentions for to in (layer.to_k, layer.to_v)], dim=-1)
-
-    def compile_network(self) -> None:
-        """Compile the inner UNet for fixed shapes; UNets of one configuration share one compilation."""
-        if self.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
-            use_channels_last_norms(self.unet)
-        self.unet.compile(dynamic=False)
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""

@@ -178,7 +178,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
         # Each batch size is a compilation, of code that all UNets share; beyond the limit torch goes on uncompiled.
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
-        self.unet.compile_network()
+        self.unet.unet.compile(dynamic=False)
         return True
 
     def codec(self) -> LatentCodec:

@@ -73,5 +73,8 @@ def test_the_goals_name_figures_that_the_scripts_measure():
         for goal in GOALS:
             of, part = goal.where.split()
             if of == script and part in parts:
+                figures = parts[part]["figures"]
+                if any(str(found).startswith("not begun") for found in figures.values()):
+                    continue  # a run with little time, which has not all variants
                 keys = [key for key in goal.figures if not key.startswith("BEST")]
-                assert [key for key in keys if key not in parts[part]["figures"]] == []
+                assert [key for key in keys if key not in figures] == []

@@ -55,6 +55,7 @@ class ScoreDistillation(Method):
     checkpoint in its folder, from which the same command continues.
     """
 
+    one_by_one = True
     needs_gradients = True
     cuda_precision = "32-true"  # gradients through an encoder leave the range of float16
     has_latents = False

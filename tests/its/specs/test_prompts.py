@@ -171,6 +171,13 @@ def test_automatic_batches_are_about_equal(device, count, sizes):
     assert [len(batch) for batch in data.predict_dataloader()] == sizes
 
 
+def test_methods_that_gain_nothing_by_batches_get_none():
+    data = PromptGrid(prompts=[ROW], seeds=SeedRange(start=0, count=3))
+    data.fix_batch_size("cuda", one_by_one=True)
+    data.rows = data.expand(EXPERTS)
+    assert [len(batch) for batch in data.predict_dataloader()] == [1, 1, 1]
+
+
 def test_a_given_batch_size_is_kept():
     data = PromptGrid(prompts=[ROW], seeds=SeedRange(start=0, count=5), batch_size=4)
     data.fix_batch_size("cuda")
