@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from its.weights.models import SkipInit
 from its_plugins.random_weights.stable_diffusion import SCHEDULER
 from its_plugins.vocoders.hifi_gan import HiFiGAN
 
@@ -117,10 +118,11 @@ def _pipe(folder: Path, device: torch.device, dtype: torch.dtype) -> dict[str, A
     from transformers import CLIPTextModel, CLIPTokenizer
 
     classes = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    pipe: dict[str, Any] = {
-        name: cls.from_pretrained(str(folder), subfolder=name, dtype=dtype, low_cpu_mem_usage=False)
-        for name, cls in classes.items()
-    }
+    with SkipInit():
+        pipe: dict[str, Any] = {
+            name: cls.from_pretrained(str(folder), subfolder=name, dtype=dtype, low_cpu_mem_usage=False)
+            for name, cls in classes.items()
+        }
     for model in pipe.values():
         model.eval().requires_grad_(False).to(device)
     return pipe | {"tokenizer": CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))}

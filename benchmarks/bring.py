@@ -43,6 +43,8 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
         warnings.filterwarnings("ignore", message=pattern)
+    # What was not captured must not be measured as if it had been.
+    warnings.filterwarnings("error", message="going on without CUDA graphs.*")
 
 
 def project() -> None:

@@ -210,7 +210,7 @@ class Idle(Method):
 def _idle_run(batches: int) -> tuple[float, float]:
     """Seconds until the first batch, and from batch to batch."""
     grid, idle = PromptGrid(prompts=[]), Idle()
-    grid.rows = ours.rows(range(batches))
+    grid.rows = ours.specs(range(batches))
     begin = time.perf_counter()
     trainer = Trainer(
         accelerator="cpu",

@@ -9,6 +9,7 @@ from typing import Any
 import models
 import torch
 from counting import gemm_rate
+from devices import Device
 from measuring import Figure, figure, interleaved, ratios
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +32,7 @@ def _measure(dtype: torch.dtype, name: str, ways: tuple[str, ...], rounds: int) 
         forwards[way]()
         return flop / (time.perf_counter() - begin)
 
-    turns = {"GEMM": lambda: gemm_rate(CPU, dtype, GEMM_SIZE, repeats=1)}
+    turns = {"GEMM": lambda: gemm_rate(Device(), dtype, GEMM_SIZE, repeats=1)}
     turns |= {way: lambda way=way: rate(way) for way in ways}
     rates = interleaved(turns, rounds=rounds)
     found = {f"{name} | GEMM {GEMM_SIZE} x {GEMM_SIZE} x {GEMM_SIZE}": figure(rates["GEMM"], "GFLOP/s", scale=1e-9)}

@@ -1,10 +1,14 @@
 """How fast this is on a GPU, against the authors' program and an informed user's: `python benchmarks/gpu.py`.
 
-Nothing is downloaded: the networks have Stable Diffusion v1.5's shapes and random weights, drawn on the device.
-Parts, each selectable by name: `python benchmarks/gpu.py ceilings levers`. All of them take about half an hour on one
-H200. `--tiny` runs the same code on small networks, also without a GPU, to see whether it runs.
+Nothing is downloaded: the models have Stable Diffusion v1.5's shapes and random weights, drawn on the device. With
+`--minutes N` the variants that fit are measured, the most important first. Each result is written as soon as it is
+there; a variant that fails is recorded, and the exit status is 1 at the end.
 
-Where a package is missing and nothing can be installed, bring its wheel: `--wheels FOLDER`, or unpacked on PYTHONPATH.
+    python benchmarks/gpu.py --write-weights FOLDER                                   once
+    TORCHINDUCTOR_CACHE_DIR=CACHE python benchmarks/gpu.py --weights FOLDER --warm-up-only    optional: fill the cache
+    TORCHINDUCTOR_CACHE_DIR=CACHE python benchmarks/gpu.py --weights FOLDER --warm-cache --minutes 5
+
+`--tiny` runs the same code on small models, also without a GPU.
 """
 
 from __future__ import annotations
@@ -13,67 +17,146 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import bring
 
+BEGIN = time.perf_counter()
+PARTS = ("ceilings", "compare", "levers")
 
-def main() -> int:
-    options = _options()
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
     if options.wheels is not None:
         bring.wheels(options.wheels)
     bring.project()
     import torch  # only now: these may have come along as wheels
-    from bench import Bench
-    from gpu_parts import PARTS
-    from results_file import Results
-    from table import FOLDER
+    from devices import here
 
-    if not torch.cuda.is_available() and not options.tiny:
+    device = here()
+    if not device.has_graphs and not options.tiny:
         print("gpu.py: there is no CUDA device; `--tiny` tries the script out on the CPU", file=sys.stderr)
-        return 2
-    if unknown := [name for name in options.parts if name not in PARTS]:
-        print(f"gpu.py: there is no part {unknown[0]}; there are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
     bring.quiet()
     torch._dynamo.config.recompile_limit = 64  # all variants share the code of one UNet; beyond it they'd run eagerly
-    out = options.out or (None if options.tiny else FOLDER / "gpu.json")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = {"tiny": options.tiny, "dtype": options.dtype, "rounds": options.rounds, "compile": options.compile}
-    results = Results(out, device=device, settings=settings)
-    failures: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(
-            folder=Path(folder),
-            device=device,
-            dtype=getattr(torch, options.dtype),
-            tiny=options.tiny,
-            rounds=options.rounds,
-            compile=options.compile,
-            batches=options.batches or ([1, 2] if options.tiny else [1, 4, 8, 16, 32]),
-            failures=failures,
-        )
-        bench.write_weights()
-        for name in options.parts or PARTS:
-            print(f"{name}: {' '.join((PARTS[name].__doc__ or '').split())}", flush=True)
-            begin = time.perf_counter()
-            results.add(name, PARTS[name](bench), seconds=time.perf_counter() - begin)
-    for failure in failures:
+        try:
+            return run(options, device, Path(folder))
+        except ValueError as error:
+            print(f"gpu.py: {error}", file=sys.stderr)
+            return 2
+
+
+def run(options: argparse.Namespace, device: Any, folder: Path) -> int:
+    """Do what the options ask for.
+
+    Args:
+        options: of the command line.
+        device: to measure, a `devices.Device`.
+        folder: for weights that nobody keeps.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ValueError: an option is wrong.
+    """
+    import inputs
+    import torch
+    from budget import Budget
+    from comparison import Comparison, Group
+
+    left = None if options.minutes is None else options.minutes * 60 - (time.perf_counter() - BEGIN)
+    budget = Budget(left, warm=options.warm_cache)
+    of_weights: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "tiny": options.tiny}
+    if options.weights is None:
+        weights = inputs.write(options.write_weights or folder, device=device, **of_weights)
+    else:
+        weights = inputs.read(options.weights, **of_weights)
+    if options.write_weights is not None:
+        return 0
+    groups = _chosen(options)
+    results = _results(options, device)
+    shared = Comparison(
+        weights, device=device, results=results, budget=budget, rounds=options.rounds, compile=options.compile
+    )
+    if "ceilings" in options.parts and not options.warm_up_only:
+        shared.ceilings()
+    for part, candidates in groups.items():
+        print(f"{part}: {len(candidates)} variants, {max(budget.left(), 0):.0f} s left", flush=True)
+        shared.keep_only(candidates)
+        group = Group(shared, part, candidates, BASES[part])
+        if options.warm_up_only:
+            group.prepare()
+        else:
+            group.measure()
+        results.show(part)
+    for failure in shared.failures:
         print(f"gpu.py: WRONG: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if shared.failures else 0
 
 
-def _options() -> argparse.Namespace:
+def _results(options: argparse.Namespace, device: Any) -> Any:
+    from results_file import Results
+    from table import FOLDER
+
+    settings = {"tiny": options.tiny, "dtype": options.dtype, "compile": options.compile}
+    default = None if options.tiny or options.warm_up_only else FOLDER / "gpu.json"
+    return Results(options.out or default, device=device.torch, settings=settings)
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, list[Any]]:
+    """Candidates by part.
+
+    Raises:
+        ValueError: there is no such variant.
+    """
+    from plan import compared, ladder
+
+    parts = {"compare": compared(tiny=options.tiny), "levers": ladder()}
+    known = [candidate.name for candidates in parts.values() for candidate in candidates]
+    if unknown := [name for name in options.variants or () if name not in known]:
+        raise ValueError(f"there is no variant {unknown[0]!r}; there are: {'; '.join(known)}")
+    names = options.variants or known
+    return {
+        part: [each for each in candidates if each.name in names and (each.compiles or not options.warm_up_only)]
+        for part, candidates in parts.items()
+        if part in options.parts
+    }
+
+
+BASES: dict[str, dict[str | None, str]] = {
+    "compare": {"authors": "over the authors'", "informed user": "over the informed user's"},
+    "levers": {"eager": "over eager", None: "over the line before"},
+}
+"""By part: variants that the others are compared with (None: the one before), and what the ratio is called."""
+
+
+def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="which; all by default")
-    parser.add_argument("--rounds", type=int, default=5, help="that count, of all variants in turn")
+    parser.add_argument(
+        "parts", nargs="*", default=list(PARTS), metavar="PART", help=f"{', '.join(PARTS)}; all by default"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="begin nothing that is expected to take longer; no limit by default"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="at most, in which all variants run in turn")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="measure these alone")
+    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="weights written before")
+    parser.add_argument("--write-weights", type=Path, metavar="FOLDER", help="write them, and do nothing else")
+    parser.add_argument("--warm-up-only", action="store_true", help="compile what compiles, for a cache on disk")
+    parser.add_argument("--warm-cache", action="store_true", help="expect what --warm-up-only has compiled")
     parser.add_argument("--dtype", choices=["float32", "float16", "bfloat16"], default="float16")
-    parser.add_argument("--batches", type=int, nargs="+", metavar="B", help="batch sizes of ours")
-    parser.add_argument("--tiny", action="store_true", help="small networks, few steps, figures that mean nothing")
+    parser.add_argument("--tiny", action="store_true", help="small models and few steps; the figures mean nothing")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out what compiles")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels of packages that this machine lacks")
     parser.add_argument("--out", type=Path, help="JSON file; by default the committed one, for --tiny none")
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]}; there are: {', '.join(PARTS)}")
+    return options
 
 
 if __name__ == "__main__":

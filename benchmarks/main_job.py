@@ -10,30 +10,23 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from bring import ROOT
+from processes import run
+
 PREDICT = ["predict", "--config", "configs/castle_bell.yaml", "--config", "configs/models/mini.yaml"]
 MANY = 5
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:
     """Run `its` once -> (seconds, peak MiB)."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "its", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    # Read to the end first, so that wait4 can tell what this child alone used.
-    error = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    if status:
-        raise SystemExit(f"its {' '.join(arguments)} failed:\n{error.decode()}")
-    return seconds, usage.ru_maxrss / 1024
+    done = run([sys.executable, "-m", "its", *arguments])
+    if done.status:
+        raise SystemExit(f"its {' '.join(arguments)} failed: {done.last_line}")
+    return done.seconds, done.host_bytes / 2**20
 
 
 def predict(count: int) -> tuple[float, float]:

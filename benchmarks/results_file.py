@@ -13,7 +13,7 @@ from table import show
 
 
 class Results:
-    """What a script has measured so far, written after each part.
+    """What a script has measured so far.
 
     Parts that are measured again replace their old figures; the others stay, if machine and versions are the same.
     """
@@ -30,12 +30,22 @@ class Results:
 
     def add(self, part: str, figures: dict[str, Figure | str], *, seconds: float) -> None:
         """Keep and print what one part measured. A text in place of a figure says why there is none."""
-        self.content["parts"][part] = {"took_s": round(seconds, 1), "figures": figures}
-        for name, found in figures.items():
-            print(f"  {name:58} {show(found)}", flush=True)
+        self.keep(part, figures, seconds=seconds)
+        self.show(part)
+
+    def keep(self, part: str, figures: dict[str, Figure | str], *, seconds: float) -> None:
+        """Write the figures of a part; the file is never incomplete."""
+        self.content["parts"][part] = {"took_s": round(seconds, 1), "figures": dict(figures)}
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(self.content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps(self.content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            new.replace(self.path)
+
+    def show(self, part: str) -> None:
+        """Print the figures of a part."""
+        for name, found in self.content["parts"].get(part, {}).get("figures", {}).items():
+            print(f"  {name:58} {show(found)}", flush=True)
 
     def _old_parts(self) -> dict[str, Any]:
         if self.path is None or not self.path.is_file():

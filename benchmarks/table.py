@@ -9,35 +9,42 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import plan
 from goals import GOALS
+from plain_command import JOBS
 
 FOLDER = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
+SCRIPTS = ("cpu", "gpu", "plain_command")
 NOT_MEASURED = "not measured"
 
-
-METRICS = (
-    "samples/s", "ms a step", "over the authors'", "over the informed user's", "over eager", "over the line before",
-    "share of the floor", "memory", "first batch", "host waits in the loop", "launches a step", "error",
-)  # fmt: skip
-COMPARED = ("authors", "informed user", *(f"ours, batch {b}" for b in (1, 4, 8, 16, 32)))
-COMPARED += ("ours, 25 steps, batch 1", "ours, 25 steps, batch 16")
-LADDER = (
-    "eager", "+ CUDA graph", "+ channels_last", "+ compile", "+ attention by timing", "+ two streams",
-    "channels_last alone", "compile alone", "compile and channels_last, no graph",
+RESULTS = ("samples/s", "ms a step", "share of the floor", "memory", "load", "first batch", "graphs", "error")
+COUNTED = ("host waits in the loop", "launches a step")
+COMPARED = ("over the authors'", "over the informed user's", *RESULTS, *COUNTED)
+LADDER = ("over eager", "over the line before", *RESULTS, *COUNTED)
+FROM_OUTSIDE = (
+    "start to first sample", "start to end", "samples/s, start to end", "samples/s after the first batch", "samples",
+    "peak memory of the host", "most memory in use on the GPU, sampled", "exit",
 )  # fmt: skip
 
 
 def tables() -> dict[str, str]:
     """Name of each table in the document -> Markdown."""
-    results = {name: _read(name) for name in ("cpu", "gpu")}
+    results = {name: _read(name) for name in SCRIPTS}
+    outside = {
+        f"{job} | {name}": found
+        for job in ([] if results["plain_command"] is None else results["plain_command"]["parts"])
+        for name, found in _figures(results["plain_command"], job).items()
+    }
     return {
         "goals": _goals(results),
-        "compare": _pivot(_figures(results["gpu"], "compare"), COMPARED, METRICS[:4] + METRICS[6:]),
-        "levers": _pivot(_figures(results["gpu"], "levers"), LADDER, METRICS[:2] + METRICS[4:6] + METRICS[7:]),
+        "compare": _pivot(_figures(results["gpu"], "compare"), [c.name for c in plan.compared(tiny=False)], COMPARED),
+        "levers": _pivot(_figures(results["gpu"], "levers"), [c.name for c in plan.ladder()], LADDER),
+        "plain_command": _pivot(outside, list(JOBS), FROM_OUTSIDE),
         "cpu": _all_figures(results["cpu"]),
         "machines": _machines(results),
     }
@@ -95,15 +102,24 @@ def _goals(results: dict[str, dict[str, Any] | None]) -> str:
 def _best(key: str, figures: dict[str, Any]) -> str:
     """In place of BEST, the batch that makes most samples a second."""
     speeds = {
-        n.partition(" | ")[0]: f["value"] for n, f in figures.items() if re.match(r"ours, batch \d+ \| samples/s", n)
+        name.partition(" | ")[0]: found["value"]
+        for name, found in figures.items()
+        if re.match(r"ours, batch \d+ \| samples/s", name) and not isinstance(found, str)
     }
     return key.replace("BEST", max(speeds, key=speeds.__getitem__)) if speeds else key
 
 
-def _pivot(figures: dict[str, Any], names: tuple[str, ...], metrics: tuple[str, ...]) -> str:
-    if not figures:
+def _pivot(figures: dict[str, Any], names: Sequence[str], metrics: Sequence[str]) -> str:
+    """A line for each variant, a column for each metric that any of them has."""
+    metrics = [metric for metric in metrics if any(f"{name} | {metric}" in figures for name in names)]
+    if not metrics:
         return _markdown(("", "all figures"), [(name, NOT_MEASURED) for name in names])
-    lines = [(name, *(show(figures.get(f"{name} | {metric}"), spread=False) for metric in metrics)) for name in names]
+    lines = []
+    for name in names:
+        found = [figures.get(f"{name} | {metric}", "") for metric in metrics]
+        lines.append(
+            (name, *(show(one, spread=False) for one in (found if any(found) else [NOT_MEASURED, *found[1:]])))
+        )
     return _markdown(("", *metrics), lines)
 
 
@@ -122,8 +138,13 @@ def _machines(results: dict[str, dict[str, Any] | None]) -> str:
         about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
         versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
         minutes = sum(part["took_s"] for part in found["parts"].values()) / 60
-        lines.append((f"`{name}.py`", about, versions, f"{minutes:.0f} min, {found['settings']['rounds']} rounds"))
+        lines.append((f"`{name}.py`", about, versions, f"{minutes:.0f} min{_rounds(found)}"))
     return _markdown(("script", "machine", "versions", "took"), lines)
+
+
+def _rounds(results: dict[str, Any]) -> str:
+    rounds = results["settings"].get("rounds")
+    return "" if rounds is None else f", {rounds} rounds"
 
 
 def show(found: Any, *, spread: bool = True) -> str:
@@ -131,7 +152,7 @@ def show(found: Any, *, spread: bool = True) -> str:
     if found is None:
         return NOT_MEASURED
     if isinstance(found, str):
-        return found
+        return NOT_MEASURED if found.startswith("not begun") else found
     unit = found["unit"] if found["unit"] in ("", "x") else f" {found['unit']}"
     ends = f" ({found['low']:g} to {found['high']:g})" if spread and found["low"] != found["high"] else ""
     return f"{found['value']:g}{unit}{ends}"

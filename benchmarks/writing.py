@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from ours import rows
+from ours import specs
 
 from its.methods.denoising import MultimodalDenoising
 from its.runs.writer import SampleWriter
@@ -41,7 +41,7 @@ def predict(method: MultimodalDenoising, *, batches: int, batch: int, writes: bo
     """
     clock = Clock()
     grid = PromptGrid(prompts=[], batch_size=batch)
-    grid.rows = assign_ids(rows(range((batches + 1) * batch)), method.definition)
+    grid.rows = assign_ids(specs(range((batches + 1) * batch)), method.definition)
     with tempfile.TemporaryDirectory() as output:
         config = {"method": "MultimodalDenoising", "model": {}, "save": ["image"]}
         writer = [SampleWriter(Path(output), ["image"], config=config, metadata=True)] if writes else []

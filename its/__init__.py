@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+STARTED = time.perf_counter()
+"""When this package was first imported: about when the process of a command began."""
 
 # For plugin authors and notebooks. Imported on first use, so that `its --help` does not wait for torch and Lightning.
 _PUBLIC = {

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 from its import __version__
 from its.errors import UserError, nearest
+from its.output import say
+from its.privacy import scrub
 
 COMMANDS = {
     "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
@@ -34,21 +39,26 @@ COMMANDS = {
 }
 """Name -> (module whose `main` runs it, what it does)."""
 
+DEBUG = "ITS_DEBUG"
+"""Environment variable that lets unexpected errors end in their traceback."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        Exit status: 0 when all is well, 1 when some samples failed, 2 for a wrong command line or config.
+        Exit status: 0 when all is well, 1 when some samples failed or after an unexpected error, 2 for a wrong command
+        line or config.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        say(_help())
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"its {__version__}")
+        say(f"its {__version__}")
         return 0
     name = arguments[0]
+    _survive_encodings()
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
@@ -56,11 +66,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         ranks = [os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ]
         if ranks[:1] in ([], ["0"]):  # once, not by every process
-            print(f"its: {error}", file=sys.stderr)
+            say(f"its: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("its: interrupted; whole samples are kept", file=sys.stderr)
+        say("its: interrupted; whole samples are kept", error=True)
         return 130
+    except BrokenPipeError:  # such as of `its table RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's end prints a traceback
+        return 1
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        said = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
+        say(f"its: unexpected error: {said}{_logged(name, error)}", error=True)
+        return 1
+
+
+def _survive_encodings() -> None:
+    """Let characters that a terminal or pipe has no code for be printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _logged(command: str, error: Exception) -> str:
+    """Write the traceback into a file that only its user may read, and return where it is.
+
+    It says neither the command line nor the environment. Secrets and the name of the home folder are left out.
+    """
+    text = f"its {__version__}, {sys.version}, {sys.platform}: its {command}\n\n"
+    text = scrub(text + "".join(traceback.format_exception(error)))
+    try:
+        descriptor, path = tempfile.mkstemp(prefix=f"its-{command}-", suffix=".log", text=True)
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+    except OSError:
+        say(text, error=True)
+        return ""
+    return f". The traceback is in {path} ({DEBUG}=1 prints it): please report it"
 
 
 def _import(name: str) -> ModuleType:

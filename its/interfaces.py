@@ -228,6 +228,10 @@ class NoiseExpert(Part, ABC):
     format: SpectrogramFormat | None = None
     """Spectrogram format of the expert's pictures; None if they are not spectrograms."""
 
+    capturable: bool = False
+    """Whether `predict_noise` may be captured in a CUDA graph, which `model.cuda_graph: auto` does then: it computes
+    from its arguments and the weights alone, and never waits for the device."""
+
     @property
     @abstractmethod
     def latent_space(self) -> str:
@@ -280,6 +284,7 @@ class ExpertWrapper(NoiseExpert):
         super().__init__()
         self.expert = expert
         self.format = expert.format
+        self.capturable = expert.capturable
 
     @property
     def latent_space(self) -> str:

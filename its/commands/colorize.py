@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,13 +17,17 @@ from its import registry
 from its.config import fallback
 from its.config.allowlist import ConfigRules
 from its.config.compose import Config, Layer, command_line_layers, read_layer, split_arguments
+from its.engine.trainer import default_precision
 from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
+from its.media.contained import contained, is_own_file
+from its.methods.base import Method
+from its.output import say
 from its.runs.colors import Colors, colors_of
 from its.runs.reader import StoredSample
+from its.runs.records import read_record
 from its.runs.resume import CONFIG
-from its.runs.sample_files import read_record
 from its.runs.stored_video import color_video, write_color_video_of
 from its.weights import WeightsNotFound, prepare
 
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = colors_of(options.run, prompt=options.prompt, count=options.count)
     for colors in wanted:
         colors.gray()  # all are looked at before any is made
-    path = options.run / CONFIG
+    path = contained(options.run, options.run / CONFIG)
     saved = read_layer(path) if path.is_file() else Layer(str(path), {})
     config = _compose([saved, *map(read_layer, files)], keys)
     colorizer = _prepared(config, modules)
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.video or "video" in (saved.values.get("save") or ()):
         failed |= _make_videos(wanted, metadata=saved.values.get("metadata", True))
         what = "their colours and videos"
-    print(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
+    say(f"its: {len(wanted) - len(failed)} of {len(wanted)} samples in {options.run / 'samples'} have {what}")
     return 1 if failed else 0
 
 
@@ -123,7 +126,7 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
     prepare([colorizer])
     settings = "Its settings are the pack's own."
     line = fallback.warning(missing, pack, instead="demo colorizer", settings=settings)
-    print(line, file=sys.stderr, flush=True)
+    say(line, error=True)
     return colorizer
 
 
@@ -159,24 +162,25 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
                 left[id(colors)] -= 1
                 if left[id(colors)] == 0:
                     colors.finish(coloring, weights)
-                    print(f"its: {colors.folder.name}: {colors.prompt}", file=sys.stderr, flush=True)
+                    say(f"its: {colors.folder.name}: {colors.prompt}", error=True)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
             failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
     for folder in sorted(failed):
-        print(f"its: failed: {folder.name}: {failed[folder]}", file=sys.stderr)
+        say(f"its: failed: {folder.name}: {failed[folder]}", error=True)
     return set(failed)
 
 
 def _fabric(trainer: Mapping[str, Any]) -> Fabric:
-    """One device, with the accelerator and the precision of the config."""
+    """One device, with the accelerator and the precision of the config; by default as `its predict`."""
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     instantiator = Instantiator()
     given, _ = instantiator.arguments(Fabric, {k: v for k, v in trainer.items() if v is not None}, "trainer")
     raise_faults(instantiator.faults)
+    precision = default_precision(given, Method.cuda_precision) or "32-true"
     try:
-        return Fabric(**({"accelerator": "auto", "precision": "32-true"} | given), devices=1)
+        return Fabric(**({"accelerator": "auto", "precision": precision} | given), devices=1)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
@@ -189,10 +193,10 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
             run, record = colors.folder.parents[1], read_record(colors.folder) or colors.record
             sample = StoredSample(run=run, folder=colors.folder, record=record)
             for picture in map(colors.path, range(1, colors.count + 1)):
-                if picture.exists() and not color_video(picture).exists():
+                if is_own_file(picture) and not is_own_file(color_video(picture)):
                     write_color_video_of(sample, picture, metadata=metadata)
         except (OSError, UserError, RuntimeError, KeyError) as error:
-            print(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", error=True)
             return False
         return True
 

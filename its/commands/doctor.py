@@ -8,6 +8,7 @@ from pathlib import Path
 
 from its.commands import checkup
 from its.commands.checkup import Finding
+from its.output import say
 
 SIGNS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
@@ -32,9 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     wrong = 0
     for finding in _findings(options.config or [], options.output):
-        print(f"{SIGNS[finding.level]} {finding.what}{f': {finding.remedy}' if finding.remedy else ''}", flush=True)
+        say(f"{SIGNS[finding.level]} {finding.what}{f': {finding.remedy}' if finding.remedy else ''}")
         wrong += finding.level == "wrong"
-    print(f"its: {wrong} things are wrong" if wrong else "its: all is well")
+    say(f"its: {wrong} things are wrong" if wrong else "its: all is well")
     return 1 if wrong else 0
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from its import registry
 from its.commands.table import add_table
 from its.evaluation.choosing import DEFAULT, chosen, found
 from its.evaluation.ranking import Keep, rank_run
-from its.evaluation.scoring import CSV, evaluate, write_csv
+from its.evaluation.scoring import CSV, check_csv, evaluate, write_csv
 from its.evaluation.tables import FORMATS, tabulate
+from its.output import say
 from its.runs.reader import whole_samples
 from its.weights import prepare
 
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     registry.load_modules(options.trust)
     keep = None if options.best is None else Keep(best=options.best, by=options.rank_by)
     samples = whole_samples(options.runs)
+    for run in options.runs:
+        check_csv(run)
     scorers = found(chosen(options.scorers, options.set), fallback=options.fallback)
     if keep is not None:
         keep.check(scorers)
@@ -38,10 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     for run in options.runs:
         mine = [found for found in samples if found.run == run]
         write_csv(run)
-        print(f"its: scores of {len(mine)} samples are in {run / CSV}", file=sys.stderr)
+        say(f"its: scores of {len(mine)} samples are in {run / CSV}", error=True)
         if keep is not None:
             rank_run(mine, run, keep, scorers)
-    print(FORMATS[options.table](tabulate(samples, options.by)))
+    say(FORMATS[options.table](tabulate(samples, options.by)))
     return 0
 
 

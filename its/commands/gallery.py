@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from its.output import say
 from its.report.gallery import write_gallery
 
 
@@ -25,12 +26,9 @@ def main(arguments: Sequence[str]) -> int:
         if found.damage
     ]
     for line in damaged:
-        print(f"its: {line}")
-    for run in runs:
-        if run.unfinished:
-            print(f"its: {run.name}: {len(run.unfinished)} samples without a record are left out")
+        say(f"its: {line}")
     count = sum(len(run.samples) for run in runs)
-    print(f"its: {count} samples of {len(runs)} run{'' if alone else 's'} are shown by {page}")
+    say(f"its: {count} samples of {len(runs)} run{'' if alone else 's'} are shown by {page}")
     return 0
 
 

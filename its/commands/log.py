@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from its.errors import UserError
+from its.output import say
 from its.report.wandb_log import log_samples, plain
 from its.runs.reader import read_runs
-from its.runs.resume import CONFIG
+from its.runs.resume import load_config
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mode", choices=("online", "offline", "disabled"), help="by default what WANDB_MODE says")
     parser.add_argument("--dir", type=Path, default=Path(), help="where wandb keeps its files (here)")
     options = parser.parse_args(arguments)
-    found = {run.folder: (run.samples, read_run_config(run.folder)) for run in read_runs(options.runs)}
+    found = {run.folder: (run.samples, load_config(run.folder)) for run in read_runs(options.runs)}
     import wandb
     from wandb.errors import Error
 
@@ -52,20 +50,5 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(plain(error)) from None
         with logged:
             log_samples(logged, samples)
-        print(f"its: logged {len(samples)} samples of {run}")
+        say(f"its: logged {len(samples)} samples of {run}")
     return 0
-
-
-def read_run_config(run: Path) -> dict[str, Any]:
-    """`its_config.yaml` of a run folder.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{run / CONFIG} can't be read: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{run / CONFIG} holds no config")
-    return config

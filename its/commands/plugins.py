@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from its import registry
 from its.interfaces import INTERFACES
 from its.methods.classes import FIRST_PARTY
+from its.output import say
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,12 +24,12 @@ def main(arguments: Sequence[str]) -> int:
     }
     listed["Method"] |= FIRST_PARTY
     for interface, classes in listed.items():
-        print(interface)
+        say(interface)
         for name, (module, summary) in classes.items():
-            print(f"  {name:20} {module:36} {summary}")
-    print("Packs of weights")
+            say(f"  {name:20} {module:36} {summary}")
+    say("Packs of weights")
     for pack in registry.packs().values():
-        print(f"  pack:{pack.name:15} {pack.folder.name:36} {pack.summary}")
+        say(f"  pack:{pack.name:15} {pack.folder.name:36} {pack.summary}")
     for name, why in registry.failures().items():
-        print(f"failed to import: {name}: {why}")
+        say(f"failed to import: {name}: {why}")
     return 0

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
+import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
-from its import registry
+from its import STARTED, registry
 from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
+from its.evaluation.scoring import check_csv
+from its.output import say, visible
 from its.report.gallery import write_gallery
 from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
 from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
-from its.runs.resume import Standing, check_same_settings, look
+from its.runs.resume import Standing, check_same_settings, is_saved, look
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,12 +30,15 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command line, a config or an input is wrong; nothing was made.
     """
+    imported = time.perf_counter()
     quiet()
     files, modules, rest = split_arguments(arguments)
     rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
     registry.load_plugins()
     registry.load_modules(modules)
-    return make(build(files, rest, modules))
+    cli = build(files, rest, modules)
+    cli.model.startup = {"import": imported - STARTED, "find": time.perf_counter() - imported}
+    return make(cli)
 
 
 def make(cli: PredictCLI) -> int:
@@ -52,6 +56,8 @@ def make(cli: PredictCLI) -> int:
     if needs_weights:
         cli.check_room()
     check_writable(cli.output)
+    if cli.judging is not None:
+        check_csv(cli.output)
     status = 0
     if needs_weights:
         cli.prepare()
@@ -67,7 +73,7 @@ def make(cli: PredictCLI) -> int:
     # A run of very many samples is not read for nothing.
     changed = tried or cli.judging is not None or not (cli.output / PAGE).exists()
     if cli.options.gallery and changed:
-        _show(cli.output)
+        _show(cli)
     log(cli)
     reported = report(cli.output, cli.specs, before=before, tried=tried)
     return status or reported
@@ -91,29 +97,29 @@ def _run(cli: PredictCLI) -> int:
     try:
         cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     except SystemExit:  # what Lightning makes of Ctrl-C
-        print("its: interrupted; the same command goes on where this stopped", file=sys.stderr)
+        say("its: interrupted; the same command goes on where this stopped", error=True)
         return 130
     cli.peers.wait()
     if cli.model.stopped is not None:
-        print(f"its: stopped: {cli.model.stopped}", file=sys.stderr)
+        say(f"its: stopped: {cli.model.stopped}", error=True)
         return 1
     return 0
 
 
-def _show(output: Path) -> None:
+def _show(cli: PredictCLI) -> None:
     """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
     try:
-        page, _ = write_gallery([output], output)
-        print(f"its: look and listen: {page}")
+        page, _ = write_gallery([cli.output], cli.output, own=is_saved(cli.output, cli.resolved))
+        say(f"its: look and listen: {page}")
     except UserError as error:
-        print(f"its: no page that shows the run: {error}", file=sys.stderr)
+        say(f"its: no page that shows the run: {error}", error=True)
 
 
 def quiet() -> None:
     """Warnings as one line each; none of Lightning's hints about things that are meant here."""
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (
-        f"its: {message}\n" if category is UserWarning else plain(message, category, *where)
+        f"its: {visible(str(message))}\n" if category is UserWarning else plain(message, category, *where)
     )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):

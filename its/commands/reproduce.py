@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from its.evaluation.choosing import chosen, found
 from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
 from its.evaluation.scoring import evaluate, write_csv
 from its.evaluation.tables import FORMATS, Table, flat, labelled
+from its.output import say
 from its.runs.reader import StoredSample, whole_samples
 from its.weights import prepare
 
@@ -49,12 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     prepare(scorers)  # before hours of sampling
     status = 0
     for command in commands.values():
-        print(f"its: {shlex.join(command)}", file=sys.stderr, flush=True)
+        say(f"its: {shlex.join(command)}", error=True)
         status |= _sample(command[2:])
     samples = evaluate(scorers, whole_samples(runs), device=options.device)
     for run in runs:
         write_csv(run)
-    print(FORMATS[options.table](beside_the_paper(rows, samples, options.output)))
+    say(FORMATS[options.table](beside_the_paper(rows, samples, options.output)))
     return status
 
 
@@ -129,15 +129,15 @@ def _show_plan(commands: Mapping[Making, list[str]], runs: Sequence[Path], optio
     measured = _benchmark()
     total = 0.0
     for making, command in commands.items():
-        print(shlex.join(command))
+        say(shlex.join(command))
         distils = making.seconds == DISTILLATION_SECONDS
         seconds = making.seconds if distils or measured is None else measured[0]
         total += seconds * making.samples
-        print(f"  # {making.samples} samples, {_duration(seconds * making.samples)} at {seconds:.3g} s each")
-    print(shlex.join(["its", "evaluate", *map(str, runs), "--scorers", *options.scorers]))
+        say(f"  # {making.samples} samples, {_duration(seconds * making.samples)} at {seconds:.3g} s each")
+    say(shlex.join(["its", "evaluate", *map(str, runs), "--scorers", *options.scorers]))
     source = "the paper's times, on an L40S" if measured is None else measured[1]
     count = sum(making.samples for making in commands)
-    print(
+    say(
         f"# {count} samples of the paper's protocol, {_duration(total)} on one GPU by {source}. "
         "Prompts, seeds or weights of your own change both."
     )

@@ -14,6 +14,7 @@ from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.media.metadata import read_metadata
+from its.output import say
 from its.privacy import scrub
 from its.runs.replay import differences
 from its.weights.hub import local_only
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         UserError: the file says nothing, or what it names would give another sample; nothing was made.
     """
     if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP)
+        say(HELP)
         return 0 if arguments else 2
     quiet()
     file, options = Path(arguments[0]), [a for a in arguments[1:] if a not in FLAGS]
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     if changes and "--anyway" not in arguments:
         raise UserError(f"{file}: this would be another sample, so nothing was made. {changes} (--anyway makes it)")
     if changes:
-        print(f"its: another sample than that of {file}: {changes}", file=sys.stderr)
+        say(f"its: another sample than that of {file}: {changes}", error=True)
     return make(cli)
 
 
@@ -75,7 +76,7 @@ def _build(file: Path, arguments: Sequence[str], modules: Sequence[str], *, down
                 if not missing:
                     raise
         names = ", ".join(dict.fromkeys(missing))
-        if not _agrees(f"its: {file} names weights that are not on this machine: {names}. Download them? [y/N] "):
+        if not _agrees(f"its: {file} names weights that are not on this machine: {names}. Download them? [y/N]"):
             raise UserError(f"{file} names weights that are not on this machine: {names}. To download them: --download")
     return build([file], arguments, modules)
 
@@ -84,7 +85,7 @@ def _agrees(question: str) -> bool:
     """Ask on the terminal; no answer means no, as does input that is no terminal."""
     if not (sys.stdin and sys.stdin.isatty()):
         return False
-    print(question, end="", file=sys.stderr, flush=True)
+    say(question, error=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

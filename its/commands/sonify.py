@@ -15,7 +15,9 @@ from its.audio.spectrogram import SpectrogramFormat
 from its.commands.formats import add_options, check_free, check_seconds, chosen_format, target
 from its.errors import UserError
 from its.interfaces import Vocoder
+from its.media.encode import write_wav
 from its.media.pictures import read_picture
+from its.output import say
 from its.runs.sample_files import eight_bit, sixteen_bit
 
 VOCODER = "GriffinLim"
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     heard = as_spectrogram(picture, form, seconds=options.duration, contrast=options.contrast, invert=options.invert)
     waveform = play(heard, form, iterations=options.iterations)
     _write(sound, video if options.video else None, heard, waveform, form, caption=options.image.name)
-    print(f"its: {sound}: {waveform.shape[-1] / form.sample_rate:.2f} s, {form.f_min:g} to {form.f_max:g} Hz")
+    say(f"its: {sound}: {waveform.shape[-1] / form.sample_rate:.2f} s, {form.f_min:g} to {form.f_max:g} Hz")
     return 0
 
 
@@ -88,18 +90,12 @@ def play(spectrogram: Tensor, form: SpectrogramFormat, *, iterations: int = 32) 
 def _write(
     sound: Path, video: Path | None, spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat, *, caption: str
 ) -> None:
-    import soundfile
-
     from its.media.video import write_video
 
     pcm = sixteen_bit(waveform)
-    try:
-        soundfile.write(sound, pcm, form.sample_rate, subtype="PCM_16", format="WAV")
-        if video is not None:
-            pixels = eight_bit(spectrogram[0].squeeze(0))
-            write_video(video, [pixels], pcm, form.sample_rate, captions=[caption])
-    except (OSError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
-        raise UserError(f"{sound} can't be written: {error}") from None
+    write_wav(sound, pcm, form.sample_rate)
+    if video is not None:
+        write_video(video, [eight_bit(spectrogram[0].squeeze(0))], pcm, form.sample_rate, captions=[caption])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from its.audio.spectrogram import SpectrogramFormat
 from its.commands.formats import add_options, check_seconds, chosen_format, target
 from its.errors import UserError
 from its.media.decode import naming, open_sound
-from its.media.metadata import write_png
+from its.media.encode import write_png
+from its.output import say
 from its.runs.sample_files import eight_bit
 
 ENOUGH = 60.0
@@ -43,12 +43,9 @@ def main(arguments: Sequence[str]) -> int:
     path = target(options, options.audio, ".spectrogram.png")
     waveform, rate = read_sound(options.audio, start=options.start, seconds=options.duration)
     picture = draw(waveform, rate, form)
-    try:
-        write_png(path, eight_bit(picture[0].squeeze(0)))
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
+    write_png(path, eight_bit(picture[0].squeeze(0)))
     rows, columns = picture.shape[-2:]
-    print(f"its: {path}: {columns} x {rows}, {columns * form.hop_length / form.sample_rate:.2f} s")
+    say(f"its: {path}: {columns} x {rows}, {columns * form.hop_length / form.sample_rate:.2f} s")
     return 0
 
 
@@ -65,7 +62,7 @@ def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) 
         if not 0 <= start < length:
             raise UserError(f"--start is {start:g} s; {path} lasts {length:.2f} s")
         if seconds is None and length - start > ENOUGH:
-            print(f"its: {path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)", file=sys.stderr)
+            say(f"its: {path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)", error=True)
         file.seek(round(start * rate))
         read = file.read(round((seconds or ENOUGH) * rate), dtype="float32", always_2d=True)
     sound = rearrange(torch.from_numpy(read), "n c -> c n")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from its.errors import UserError
+from its.output import say
 from its.report.study import write_study
 
 
@@ -26,10 +27,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     for name in data["runs"][1:]:
         count = sum(side["run"] == name for pair in data["pairs"] for side in pair["other"][:1])
-        print(f"its: {data['runs'][0]} against {name}: {count} pairs of prompts")
+        say(f"its: {data['runs'][0]} against {name}: {count} pairs of prompts")
     if not options.catch:
-        print("its: without catch trials nobody who answers at random is noticed")
-    print(f"its: the study is {page}: give people its folder; its study-results counts what they send back")
+        say("its: without catch trials nobody who answers at random is noticed")
+    say(f"its: the study is {page}: give people its folder; its study-results counts what they send back")
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from its.output import say
 from its.report.study_results import read_answers, table
 
 
@@ -28,14 +29,14 @@ def main(arguments: Sequence[str]) -> int:
     answers = read_answers(parser.parse_args(arguments).files)
     counted = [a for a in answers if not a.mistakes]
     for out in (a for a in answers if a.mistakes):
-        print(f"its: excluded: {out.participant} ({out.file}) chose noise {out.mistakes} times in the catch trials")
+        say(f"its: excluded: {out.participant} ({out.file}) chose noise {out.mistakes} times in the catch trials")
     if not any(trial["catch"] for a in answers for trial in a.trials):
-        print("its: this study had no catch trials: whoever answered at random is counted too")
+        say("its: this study had no catch trials: whoever answered at random is counted too")
     if not counted:
-        print("its: nobody is left to count")
+        say("its: nobody is left to count")
         return 1
     for other in counted[0].runs[1:]:
-        print(f"\n{counted[0].runs[0]} against {other}, {len(counted)} participants: win rate in %\n")
-        print(table(counted, other))
-    print("\nPairs of prompts: Wilson's interval. Average: of participants, and in brackets 1.96 std / sqrt(n).")
+        say(f"\n{counted[0].runs[0]} against {other}, {len(counted)} participants: win rate in %\n")
+        say(table(counted, other))
+    say("\nPairs of prompts: Wilson's interval. Average: of participants, and in brackets 1.96 std / sqrt(n).")
     return 0

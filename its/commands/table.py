@@ -8,6 +8,7 @@ from pathlib import Path
 
 from its import registry
 from its.evaluation.tables import FORMATS, tabulate
+from its.output import say
 from its.runs.reader import whole_samples
 
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     add_table(parser)
     options = parser.parse_args(arguments)
     registry.load_plugins()
-    print(FORMATS[options.table](tabulate(whole_samples(options.runs), options.by)))
+    say(FORMATS[options.table](tabulate(whole_samples(options.runs), options.by)))
     return 0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from its.errors import UserError
+from its.media.contained import is_own_file
+from its.output import say
 from its.runs.reader import StoredSample, read_runs
 from its.runs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
         failed = list(pool.map(lambda sample: _made(sample, jobs[sample.folder]), missing)).count(False)
     earlier = f", {len(whole) - len(missing)} of them from before" if len(missing) < len(whole) else ""
-    print(f"its: {len(whole) - failed} of {len(whole)} samples have their {VIDEO}{earlier}")
+    say(f"its: {len(whole) - failed} of {len(whole)} samples have their {VIDEO}{earlier}")
     return 1 if failed else 0
 
 
@@ -52,7 +53,7 @@ def _jobs(sample: StoredSample, *, again: bool, metadata: bool) -> list[Callable
     jobs: list[Callable[[], None]] = []
     if again or sample.file(VIDEO) is None:
         jobs.append(partial(write_video_of, sample, metadata=metadata))
-    pictures = [path for path in color_pictures(sample.folder) if again or not color_video(path).exists()]
+    pictures = [path for path in color_pictures(sample.folder) if again or not is_own_file(color_video(path))]
     return [*jobs, *(partial(write_color_video_of, sample, path, metadata=metadata) for path in pictures)]
 
 
@@ -62,6 +63,6 @@ def _made(sample: StoredSample, jobs: Sequence[Callable[[], None]]) -> bool:
         for job in jobs:
             job()
     except (OSError, UserError, RuntimeError, KeyError) as error:
-        print(f"its: failed: {sample.folder.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        say(f"its: failed: {sample.folder.name}: {type(error).__name__}: {error}", error=True)
         return False
     return True

@@ -6,6 +6,8 @@ Combiner and scheduler are not captured: they are a dozen launches, and sampling
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,18 +17,28 @@ from torch import Tensor
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import Runner, sequential
 
-WARM_UP = 3
+WARM_UP = 2
 """Runs before a capture, in which libraries choose their algorithms and compilers compile."""
+
+MOST = 32
+"""Graphs that are kept; each holds its inputs and outputs, and all share the memory of what is between."""
 
 
 class MultiStream:
-    """Runs each expert on its own CUDA stream. The results are those of `sequential`."""
+    """Runs each expert on its own CUDA stream. The results are those of `sequential`.
 
-    def __init__(self) -> None:
+    Args:
+        largest: batch; larger ones run one expert after the other, since one alone fills the device.
+    """
+
+    def __init__(self, *, largest: int = sys.maxsize) -> None:
+        self.largest = largest
         self._streams: dict[str, torch.cuda.Stream] = {}
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
         """As `sequential`; later work on the current stream waits for all experts."""
+        if len(experts) == 1 or len(latents) > self.largest:
+            return sequential(experts, latents, timestep)
         here = torch.cuda.current_stream(latents.device)
         estimates = {}
         for name, expert in experts.items():
@@ -49,6 +61,8 @@ class CudaGraph:
     the rest. Results equal those of `run` bit for bit. Texts and scales of later batches are copied into the graph's
     memory.
 
+    Where a step can't be captured, it runs without a graph from then on, with a warning; so does every later one.
+
     Args:
         run: the captured runner.
         capture: function -> (its result, a function that computes it again in the same memory); for tests.
@@ -58,17 +72,32 @@ class CudaGraph:
         self._run = run
         self._capture = capture or _CudaCapture()
         self._graphs: dict[Any, _Graph] = {}
+        self._works = True
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
         """As `sequential`, for `GuidedExpert`s."""
+        if not self._works:
+            return self._run(experts, latents, timestep)
         key = latents.shape, latents.dtype, *((name, expert.signature) for name, expert in experts.items())
         if key not in self._graphs:
-            self._graphs[key] = _Graph(self._run, self._capture, experts, latents, timestep)
+            if len(self._graphs) >= MOST:
+                self.clear()
+            try:
+                self._graphs[key] = _Graph(self._run, self._capture, experts, latents, timestep)
+            except NotCaptured as error:
+                warnings.warn(f"going on without CUDA graphs, which is slower: {error}", stacklevel=1)
+                self.clear()
+                self._works = False
+                return self._run(experts, latents, timestep)
         return self._graphs[key](experts, latents, timestep)
 
     def clear(self) -> None:
         """Free the graphs and their memory."""
         self._graphs.clear()
+
+
+class NotCaptured(Exception):
+    """A function ran, but could not be captured."""
 
 
 Capture = Callable[[Callable[[], Mapping[str, Tensor]]], tuple[Mapping[str, Tensor], Callable[[], None]]]
@@ -118,6 +147,13 @@ class _CudaCapture:
                 function()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            estimates = function()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool):
+                estimates = function()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if "out of memory" in str(error):
+                raise torch.OutOfMemoryError(str(error)) from error
+            raise NotCaptured(" ".join(str(error).split())[:300]) from error
         return estimates, graph.replay

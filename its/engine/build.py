@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ from its.config.merge import merge
 from its.config.options import PredictOptions
 from its.engine.distributed import Peers
 from its.engine.progress import Progress
-from its.engine.trainer import check_trainer
+from its.engine.trainer import check_trainer, default_precision, device_type
 from its.errors import UserError
 from its.evaluation.judging import Judging, judging_of
 from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
 from its.methods.base import Method
 from its.methods.classes import method_class
+from its.output import say
 from its.privacy import scrub
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
@@ -113,7 +113,7 @@ class PredictCLI(LightningCLI):
         """Build all objects, find the weights, and create the Trainer."""
         self.build_objects(self.composed)
         if any(argument.startswith("--print_config") for argument in self.help_for):
-            print(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True), end="")
+            say(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True).rstrip("\n"))
             raise SystemExit(0)
         self.find_weights()
 
@@ -203,7 +203,7 @@ class PredictCLI(LightningCLI):
             warning = self._fall_back(missing)
         self._finish()
         if warning is not None and self.trainer.is_global_zero:
-            print(warning, file=sys.stderr, flush=True)
+            say(warning, error=True)
 
     def _fall_back(self, missing: WeightsNotFound) -> str:
         """Build all objects on the pack that the config allows; return the warning to print."""
@@ -225,25 +225,28 @@ class PredictCLI(LightningCLI):
     def _finish(self) -> None:
         """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
+        given = self.config_init["trainer"]
+        data.fix_batch_size(device_type(given), one_by_one=model.one_by_one)
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.judging = judging_of(options.scorers, options.keep, fallback=model.fallback)
         if self.judging is not None:
-            self.judging.prune(model, batch_size=data.batch_size)
+            self.judging.prune(model, batch_size=data.largest)
             data.by_pair = self.judging.prunes
         self.save = self._extras()
         self.specs = data.rows = assign_ids(data.expand(model.expert_names), model.definition)
         self.progress, self.peers = Progress(), Peers()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        trainer = self.config_init["trainer"]
-        given = trainer.get("callbacks") or []
-        callbacks = [*(given if isinstance(given, list) else [given]), writer, self.progress, self.peers]
+        theirs = given.get("callbacks") or []
+        callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.peers]
         # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
-        settings["default_root_dir"] = trainer.get("default_root_dir") or str(self.output)
+        settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
             settings["inference_mode"] = False
+        if (precision := default_precision(given, model.cuda_precision)) is not None:
+            settings["precision"] = precision
         self.trainer = self.instantiate_trainer(**settings)
 
     def _downloads(self) -> list[Download]:

@@ -1,4 +1,4 @@
-"""How far the work is: a bar on a terminal, a line now and then anywhere else, and the same for loggers."""
+"""Show progress: a bar on a terminal, a line now and then anywhere else, and metrics for loggers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from its.interfaces import Step
 from its.methods.base import method_of
+from its.output import say
 
 PATIENCE = 60.0
-"""Seconds for a sample beyond which somebody without an accelerator is told what to expect, and what else there is."""
+"""Seconds a sample beyond which a run on a CPU is announced as slow, with the alternative."""
 
 INTERVAL = 10.0
-"""Least seconds between two lines. After a while it is a sixtieth of the time gone: a log is read, not watched."""
+"""Seconds between two lines, at least; in long runs a sixtieth of the elapsed time."""
 
 
 class Progress(Callback):
-    """Shows samples done, the current step, speed, time left and memory, on rank 0.
+    """Shows finished samples, the current step, speed, time left and memory, on rank 0.
 
-    Samples that were there before count as done, but not for the speed.
+    Samples of an earlier run count as finished, but not for the speed. Before the first sample is finished, the time
+    left is estimated from the second step of the first batch, on a CPU and on MPS. Decoding is not part of it.
     """
 
     def __init__(self) -> None:
         self.total = 0
         self.earlier = 0
         self.made = 0
+        self.seconds_a_sample: float | None = None
+        """Estimate, from one step."""
         self._config: Mapping[str, Any] = {}
         self._began = 0.0
         self._said = 0.0
@@ -37,28 +41,28 @@ class Progress(Callback):
         self._loggers: list[Any] = []
         self._bar: Any = None
         self._device = torch.device("cpu")
-        self._warn = False
+        self._ranks = 1
         self._first_step: float | None = None
 
     def expect(self, rows: int, *, earlier: int = 0, config: Mapping[str, Any] | None = None) -> None:
-        """Say what is coming.
+        """Set what is to be made.
 
         Args:
-            rows: how many samples all ranks make together.
-            earlier: how many more there are that need not be made.
+            rows: number of samples that all ranks make together.
+            earlier: number of samples that are finished already.
             config: of the run, for loggers.
         """
         self.total, self.earlier, self._config = rows + earlier, earlier, config or {}
 
     @property
     def done(self) -> int:
-        """Samples that are there, by what rank 0 has made: the others are about as fast."""
+        """Finished samples, as if all ranks were as fast as this one."""
         return min(self.earlier + self.made, self.total)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, and listen to the method's steps."""
+        """Begin, and receive the method's steps."""
         self._began = self._said = time.monotonic()
-        self._told = self.earlier
+        self._told, self._ranks = self.earlier, trainer.world_size
         if not trainer.is_global_zero:
             return
         if sys.stderr.isatty():
@@ -72,7 +76,6 @@ class Progress(Callback):
             logger.log_hyperparams(dict(self._config))
         method_of(pl_module).on_step = self._on_step
         self._device = pl_module.device
-        self._warn = self._device.type == "cpu"
 
     def on_predict_batch_end(
         self,
@@ -83,28 +86,29 @@ class Progress(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count what is done."""
+        """Count finished samples."""
         self.made += len(outputs) * trainer.world_size  # none, of batches after the run was stopped
         if trainer.is_global_zero:
             self._show()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last line is always there."""
+        """Always print the last line."""
         if trainer.is_global_zero and self.done != self._told:
             self._say("")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the terminal as it was."""
+        """Close the bar."""
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """After an error too."""
+        """Close the bar."""
         self._close()
 
     def _on_step(self, step: Step, batch: int) -> None:
-        if self._warn:
-            self._warn_if_slow(step, batch)
-        self._show(f"step {step.index + 1}/{step.steps}", part=batch * (step.index + 1) / step.steps)
+        part = batch * (step.index + 1) / step.steps * self._ranks
+        if self.seconds_a_sample is None:
+            self._estimate(step, batch)
+        self._show(f"step {step.index + 1}/{step.steps}", part=part)
 
     def _show(self, step: str = "", *, part: float = 0.0) -> None:
         """Move the bar; or print a line, if it is time for one."""
@@ -113,35 +117,44 @@ class Progress(Callback):
             self._bar.n = round(min(self.done + part, self.total), 2)
             self._bar.set_postfix_str(", ".join(filter(None, (step, _memory(self._device)))))
         elif (now := time.monotonic()) - self._said >= max(INTERVAL, (now - self._began) / 60):
-            self._say(step)
+            self._say(step, part)
 
-    def _say(self, step: str) -> None:
+    def _say(self, step: str, part: float = 0.0) -> None:
         self._said, self._told = time.monotonic(), self.done
         seconds = max(self._said - self._began, 1e-9)
         made = self.done - self.earlier
         rate = made / seconds
         if self._bar is None:
             speed = [f"{rate:.3g}/s", f"{_duration((self.total - self.done) / rate)} left"] if made else []
+            if not made and self.seconds_a_sample is not None:
+                speed = [f"about {_duration((self.total - self.done - part) * self.seconds_a_sample)} left"]
             words = [f"{self.done}/{self.total} samples", step, *speed, _memory(self._device)]
-            print(f"its: {', '.join(filter(None, words))}", file=sys.stderr, flush=True)
+            say(f"its: {', '.join(filter(None, words))}", error=True)
         for logger in self._loggers:
             logger.log_metrics({"samples": self.done, "samples_per_second": rate}, step=self.done)
 
-    def _warn_if_slow(self, step: Step, batch: int) -> None:
-        """After two steps, since the first one warms up."""
+    def _estimate(self, step: Step, batch: int) -> None:
+        """Estimate the time of a sample from the second step of a batch; the first one warms up."""
+        # On CUDA the loop must not wait for the device, and the first batch takes seconds.
+        if self._device.type not in ("cpu", "mps") or step.index > 1:
+            return
+        if self._device.type == "mps":
+            torch.mps.synchronize()
         now = time.monotonic()
         if step.index == 0:
             self._first_step = now
-        elif step.index == 1 and self._first_step is not None:
-            # Experts that join later take as long as those that run now.
-            seconds = (now - self._first_step) * len(step.experts) / max(len(step.ran), 1) * step.steps / batch
-            if seconds > PATIENCE:
-                print(
-                    f"its: on this CPU a sample takes about {seconds / 60:.0f} minutes. To look at the embedded pack "
-                    "instead: --config configs/models/mini.yaml",
-                    file=sys.stderr,
-                )
-            self._warn = False  # once
+        if step.index == 0 or self._first_step is None:
+            return
+        # Experts that join later take as long as those that run now.
+        whole = (now - self._first_step) * len(step.experts) / max(len(step.ran), 1) * step.steps
+        self.seconds_a_sample = whole / batch / self._ranks
+        if self._device.type == "cpu" and whole / batch > PATIENCE:
+            left = (self.total - self.done) * self.seconds_a_sample
+            say(
+                f"its: on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}. To "
+                "look at the embedded pack instead: --config configs/models/mini.yaml",
+                error=True,
+            )
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -158,9 +171,9 @@ def _duration(seconds: float) -> str:
 
 
 def _memory(device: torch.device) -> str:
-    """The most that was in use: of the device, or of this process. Empty where the system doesn't tell."""
+    """Memory that this process has reserved on the device, or the most that it used of the host's; empty if unknown."""
     if device.type == "cuda":
-        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB"
+        return f"{torch.cuda.memory_reserved(device) / 2**30:.1f} GiB"
     try:
         import resource
     except ImportError:  # Windows

@@ -47,6 +47,28 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         _check_cpu(settings.get("devices"), devices, precision)
 
 
+def device_type(settings: Mapping[str, Any]) -> str:
+    """Type of the devices that a Trainer with these settings uses: cpu, cuda or mps."""
+    accelerator = settings.get("accelerator") or "auto"
+    if not isinstance(accelerator, str):
+        return type(accelerator).__name__.removesuffix("Accelerator").lower()
+    if accelerator in ("auto", "gpu"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    return accelerator
+
+
+def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
+    """Precision of a Trainer whose settings name none: `on_cuda` on CUDA devices, else Lightning's own, float32.
+
+    None if the settings name one, or have a plugin, which may set it.
+    """
+    if settings.get("precision") is not None or settings.get("plugins"):
+        return None
+    return on_cuda if device_type(settings) == "cuda" else None
+
+
 def _check_cpu(given: Any, devices: int, precision: Any) -> None:
     cores = os.cpu_count() or 1
     if devices > cores:

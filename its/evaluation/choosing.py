@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from its.errors import UserError, nearest
 from its.instantiate import instantiate, plugin_class, spec_of
 from its.instantiate.yaml_values import read_value
 from its.interfaces import Scorer
+from its.output import say
 from its.weights import WeightsNotFound
 
 DEFAULT = ("CLIPScorer", "CLAPScorer")
@@ -84,12 +84,11 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
     for scorer in instead:
         scorer.find()
     names = ", ".join(type(scorer).__name__ for scorer in instead)
-    print(
+    say(
         f"its: WARNING: scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
         f"{missing.reason}. Their scores can't be compared with CLIP's and CLAP's, and have columns of their own. "
         f"What helps: {missing.remedy}.",
-        file=sys.stderr,
-        flush=True,
+        error=True,
     )
     return instead
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
+from its.output import say
 from its.runs.reader import stored_samples
-from its.runs.sample_files import read_record
+from its.runs.records import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,13 @@ class Judging:
         if self.keep is not None:
             rank_run(samples, run, self.keep, self.scorers)
         counts = [record["evaluations"] for record in records.values() if "evaluations" in record]
-        if made := sum(count["made"] for count in counts):
-            whole = sum(count["whole"] for count in counts)
+        made, whole = (sum(count.get(key, 0) for count in counts) for key in ("made", "whole"))
+        if made and whole:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
-            print(
+            say(
                 f"its: {stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
                 f"were made, {1 - made / whole:.0%} were spared",
-                file=sys.stderr,
+                error=True,
             )
 
 

@@ -7,7 +7,6 @@ like those of a finished sample.
 from __future__ import annotations
 
 import math
-import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from its.methods.batch_runner import BatchRunner
 from its.methods.denoising import MultimodalDenoising
 from its.methods.post_process import Clock
 from its.methods.sample import Sample
+from its.output import say
 from its.specs.spec import SampleSpec
 
 
@@ -77,7 +77,7 @@ class PruningRunner(BatchRunner):
             return self._prune(batch)
         except Exception as error:  # noqa: BLE001 - as in BatchRunner: no sample may be lost
             traceback.print_exc()
-            print(f"its: pruning failed ({type(error).__name__}: {error}); making all {len(batch)}", file=sys.stderr)
+            say(f"its: pruning failed ({type(error).__name__}: {error}); making all {len(batch)}", error=True)
             make = super().__call__
             return [sample for some in _batches(batch, self.batch_size) for sample in make(some)]
 
@@ -175,7 +175,7 @@ def check_prunes(method: Method) -> MultimodalDenoising:
             "parts: use DDIM, or remove keep.prune"
         )
     if method.fixed_shapes:
-        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile and model.cuda_graph")
+        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile")
     return method
 
 

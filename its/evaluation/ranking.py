@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +11,13 @@ from its.errors import UserError, nearest
 from its.evaluation.scoring import score_of
 from its.evaluation.tables import prompts_of
 from its.interfaces import Scorer
+from its.media.marked import write_marked
+from its.output import comma_separated, say
 from its.runs.reader import StoredSample
-from its.runs.sample_files import update_record, write_text
+from its.runs.records import update_record
 
 CSV = "ranking.csv"
+MARK = "prompts,rank,kept,id,seed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,22 +162,18 @@ def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Se
         update_record(one.found.folder, {"rank": one.rank, "kept": one.kept, "ranked_by": criteria})
     _write(placed, criteria, run)
     kept = sum(one.kept for one in placed)
-    print(
+    say(
         f"its: kept the best {kept} of {len(placed)} samples of {len(pairs)} prompt pairs by {', '.join(criteria)}: "
         f"{run / CSV}; nothing was deleted",
-        file=sys.stderr,
+        error=True,
     )
     return placed
 
 
 def _write(placed: Sequence[Ranked], criteria: Sequence[str], run: Path) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        ["prompts", "rank", "kept", "id", "seed", *(f"{name}{kind}" for name in criteria for kind in ("", ".rank"))]
-    )
+    rows: list[list[Any]] = [[*MARK.split(","), *(f"{name}{kind}" for name in criteria for kind in ("", ".rank"))]]
     for one in placed:
         said = [value for name in criteria for value in (score_of(one.found, name), one.ranks[name])]
         own = [prompts_of(one.found), one.rank, str(one.kept).lower(), one.found.folder.name]
-        rows.writerow([*own, one.found.record.get("seed"), *("" if value is None else value for value in said)])
-    write_text(run / CSV, text.getvalue())
+        rows.append([*own, one.found.record["seed"], *said])
+    write_marked(run / CSV, comma_separated(rows), MARK)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +13,16 @@ import torch
 
 from its.errors import UserError
 from its.interfaces import Scorer
-from its.runs.reader import StoredSample, read_runs
-from its.runs.sample_files import update_record, write_text
+from its.media.marked import check_marked, write_marked
+from its.output import comma_separated, say
+from its.runs.reader import StoredSample, read_run
+from its.runs.records import update_record
 from its.runs.sample_media import judged
 
 TOGETHER = 16
 """Samples that are read and scored before their records are written."""
 CSV = "scores.csv"
+MARK = "id,seed,"
 
 
 def identity(scorer: Scorer) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
             for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.judges, **asked}):
                 by_folder[found.folder] = found
         rate = len(todo) / (time.perf_counter() - begin)
-        print(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", file=sys.stderr, flush=True)
+        say(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", error=True)
         scorer.to("cpu")
     return list(by_folder.values())
 
@@ -104,7 +104,18 @@ def score_of(found: StoredSample, name: str) -> float | None:
     """What a scorer gave a sample; None if it gave none."""
     entry = found.part("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def check_csv(run: Path) -> None:
+    """Check that RUN/scores.csv may be written, before hours of scoring.
+
+    Raises:
+        UserError: a file of another origin is there.
+    """
+    check_marked(run / CSV, MARK)
 
 
 def write_csv(run: Path) -> None:
@@ -113,17 +124,14 @@ def write_csv(run: Path) -> None:
     What has no score is empty.
 
     Raises:
-        UserError: the directory can't be read, or the file can't be written.
+        UserError: the directory can't be read, the file can't be written, or a file of another origin is there.
     """
-    (read,) = read_runs([run])
-    mine = [sample for sample in read.samples if sample.whole]
-    prompts = list(dict.fromkeys(name for found in mine for name in found.record.get("prompts") or {}))
+    mine = [sample for sample in read_run(run).samples if sample.whole]
+    prompts = list(dict.fromkeys(name for found in mine for name in found.record["prompts"]))
     scorers = sorted({name for found in mine for name in found.part("scores")})
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers])
+    rows: list[list[Any]] = [["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers]]
     for found in mine:
         said = [score_of(found, name) for name in scorers]
-        worded = [(found.record.get("prompts") or {}).get(name, "") for name in prompts]
-        rows.writerow([found.folder.name, found.record.get("seed"), *worded, *("" if s is None else s for s in said)])
-    write_text(run / CSV, text.getvalue())
+        worded = [found.record["prompts"].get(name) for name in prompts]
+        rows.append([found.folder.name, found.record["seed"], *worded, *said])
+    write_marked(run / CSV, comma_separated(rows), MARK)

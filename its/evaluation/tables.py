@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 from its.errors import UserError, nearest
 from its.evaluation.scoring import score_of
 from its.evaluation.statistics import Estimate, estimate
+from its.output import comma_separated, markdown_item, markdown_table, tex, tex_comment
 from its.runs.reader import StoredSample
 
 OWN_KEYS = ("run", "method", "prompt", "seed")
@@ -118,9 +116,9 @@ def _estimate(some: Sequence[StoredSample], column: _Column) -> Estimate | None:
 
 def _note(label: str, column: _Column, missing: int) -> str:
     entry = _entry(column)
-    weights = entry.get("weights") or {}
+    weights = entry["weights"] if isinstance(entry.get("weights"), Mapping) else {}
     which = weights.get("revision") or weights.get("sha256") or ""
-    said = f"{label}: {weights.get('name', 'no weights')}" + (f" ({which[:12]})" if which else "")
+    said = f"{label}: {weights.get('name', 'no weights')}" + (f" ({which!s:.12})" if which else "")
     if entry.get("settings"):
         said += f", {entry['settings']}"
     if weights.get("embedded"):
@@ -130,7 +128,7 @@ def _note(label: str, column: _Column, missing: int) -> str:
 
 def prompts_of(found: StoredSample) -> str:
     """A sample's prompts, as one text that tells prompt pairs apart."""
-    return " + ".join(str(text) for text in (found.record.get("prompts") or {}).values())
+    return " + ".join(str(text) for text in found.part("prompts").values())
 
 
 def _value(found: StoredSample, key: str, samples: Sequence[StoredSample]) -> str:
@@ -154,8 +152,9 @@ def _value(found: StoredSample, key: str, samples: Sequence[StoredSample]) -> st
 
 def method_of(found: StoredSample) -> str:
     """What made a sample; where one expert's weight alone isn't 0, which one that is."""
-    settings = found.record.get("settings") or {}
-    weights = (settings.get("combiner") or {}).get("weights")
+    settings = found.part("settings")
+    combiner = settings.get("combiner")
+    weights = combiner.get("weights") if isinstance(combiner, Mapping) else None
     if isinstance(weights, Mapping) and all(isinstance(weight, int | float) for weight in weights.values()):
         heard = [name for name, weight in weights.items() if weight]
         if len(heard) == 1 < len(weights):
@@ -165,7 +164,7 @@ def method_of(found: StoredSample) -> str:
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
     """Settings and prompts by their dotted keys, mappings too."""
-    found: dict[str, Any] = {f"prompt.{name}": text for name, text in (record.get("prompts") or {}).items()}
+    found: dict[str, Any] = {f"prompt.{name}": text for name, text in record.get("prompts", {}).items()}
 
     def walk(value: Any, key: str) -> None:
         if key:
@@ -174,42 +173,40 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
             for name, inner in value.items():
                 walk(inner, f"{key}.{name}" if key else str(name))
 
-    walk(record.get("settings") or {}, "")
+    walk(record.get("settings", {}), "")
     return found
 
 
 def markdown(table: Table) -> str:
     """A Markdown table, percentages, with what the columns are below it."""
-    cells = [[*table.keys, *_headings(table, "%")], ["---"] * len(table.keys) + ["---:"] * _width(table)]
-    cells += [[*(_safe(label) for label in labels), *values] for labels, values in _cells(table)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    notes = ["mean (1.96 std / sqrt(n)) [95 % of a bootstrap over prompts]", *table.notes]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+    rows = [[*table.keys, *_headings(table, "%")], *([*labels, *values] for labels, values in _cells(table))]
+    return "\n".join([markdown_table(rows, numbers=_width(table)), "", *map(markdown_item, _notes(table))])
 
 
 def latex(table: Table) -> str:
     """A tabular, percentages, with what the columns are in comments."""
     cells = [[*table.keys, *_headings(table, "%")], *([*labels, *values] for labels, values in _cells(table))]
-    body = [" & ".join(_tex(text) for text in row) + r" \\" for row in cells]
-    notes = [f"% {note}" for note in ("mean (1.96 std / sqrt(n)) [95 % of a bootstrap over prompts]", *table.notes)]
+    body = [" & ".join(tex(text) for text in row) + r" \\" for row in cells]
     columns = "l" * len(table.keys) + "r" * _width(table)
-    head = [*notes, rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline"]
+    head = [*map(tex_comment, _notes(table)), rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline"]
     return "\n".join([*head, *body[1:], r"\hline", r"\end{tabular}"])
 
 
-def comma_separated(table: Table) -> str:
+def csv(table: Table) -> str:
     """A CSV of plain numbers, not percentages."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
     kinds = ("mean", "interval", "bootstrap_low", "bootstrap_high", "n", "prompts")
-    rows.writerow([*table.keys, *(f"{column}.{kind}" for column in table.columns for kind in kinds)])
+    rows: list[list[Any]] = [[*table.keys, *(f"{column}.{kind}" for column in table.columns for kind in kinds)]]
     for labels, found in table.rows:
-        numbers = [(e.mean, e.interval, e.low, e.high, e.n, e.prompts) if e else ("",) * len(kinds) for e in found]
-        rows.writerow([*labels, *("" if n is None else n for some in numbers for n in some)])
-    return text.getvalue().rstrip("\n")
+        numbers = [(e.mean, e.interval, e.low, e.high, e.n, e.prompts) if e else (None,) * len(kinds) for e in found]
+        rows.append([*labels, *(n for some in numbers for n in some)])
+    return comma_separated(rows).rstrip("\n")
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": comma_separated, "latex": latex}
+def _notes(table: Table) -> list[str]:
+    return ["mean (1.96 std / sqrt(n)) [95 % of a bootstrap over prompts]", *table.notes]
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {"md": markdown, "csv": csv, "latex": latex}
 
 
 def _width(table: Table) -> int:
@@ -249,14 +246,3 @@ def _percent(found: Estimate | None) -> str:
     if found.low is None or found.high is None:
         return text
     return f"{text} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def _safe(text: str) -> str:
-    return " ".join(text.replace("|", r"\|").split())
-
-
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def _tex(text: str) -> str:
-    return re.sub(r"[\\~^&%$#_{}]", lambda match: _TEX.get(match[0], "\\" + match[0]), " ".join(text.split()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from its.errors import UserError
+from its.media.limited import check_regular, read_limited
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Formats that are read; no decoder of these runs other programs."""
 
+MOST_BYTES = 2**28
+"""Of a file that is read as a whole."""
 MOST_PIXELS = 2**26
 MOST_FRAMES = 2**28
 """Of a sound, of all channels: an hour and a half in mono at 48 kHz."""
@@ -36,26 +40,70 @@ def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURE
         OSError: there is no such file, or it can't be read.
         ValueError: it is no picture, damaged, or has more than `MOST_PIXELS`.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps
 
-    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    with _opened(source, formats) as picture:
+        upright: Image.Image = ImageOps.exif_transpose(picture)
+        upright.load()
+        return upright
+
+
+def png_text(path: Path, key: str) -> str | None:
+    """The text that a PNG has under a keyword, if it has one; no pixel is decoded.
+
+    Raises:
+        OSError, ValueError: as `open_picture`.
+    """
+    with _opened(path, ["PNG"]) as picture:
+        text = picture.info.get(key)
+    return text if isinstance(text, str) else None
+
+
+@contextmanager
+def _opened(source: Path | str | bytes, formats: Sequence[str]) -> Iterator[Image.Image]:
+    """A picture of which only the header is read; what Pillow raises of it, in the block too, as ValueError."""
+    from PIL import Image, UnidentifiedImageError
+
+    content = source if isinstance(source, bytes) else read_limited(Path(source), MOST_BYTES)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a larger limit than ours
             picture = Image.open(io.BytesIO(content), formats=list(formats))
         with picture:
-            size = f"{picture.width} x {picture.height}"
             if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"it has {size} pixels; expected {MOST_PIXELS:,} at most: make it smaller")
-            upright: Image.Image = ImageOps.exif_transpose(picture)
-            upright.load()
-            return upright
+                size = f"{picture.width} x {picture.height}"
+                raise _Unusable(f"it has {size} pixels; expected {MOST_PIXELS:,} at most: make it smaller")
+            yield picture
+    except _Unusable:
+        raise
     except UnidentifiedImageError:
         raise ValueError(f"it is no picture that can be read; expected {', '.join(formats)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"it has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
-    except (OSError, SyntaxError) as error:  # what Pillow raises of damaged content
-        raise ValueError(f"it is damaged ({error})") from None
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever they meet in damaged content
+        raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
+
+
+class _Unusable(ValueError):
+    """A message of ours."""
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[Any]:
+    """Open an MP4, nothing of which is decoded yet -> `av.container.InputContainer`.
+
+    Raises:
+        OSError: there is no such file, or it can't be read.
+        ValueError: it is no MP4.
+    """
+    import av
+
+    check_regular(path)
+    try:
+        with av.open(str(path), format="mp4") as container:
+            yield container
+    except av.FFmpegError as error:
+        raise ValueError(f"it is no MP4 that can be read ({error.strerror})") from None
 
 
 def open_sound(source: Path | str | bytes) -> Any:
@@ -74,9 +122,9 @@ def open_sound(source: Path | str | bytes) -> Any:
     import soundfile
 
     if not isinstance(source, bytes):
-        Path(source).open("rb").close()  # soundfile's error doesn't tell a missing file from a damaged one
+        check_regular(Path(source))  # soundfile's error doesn't tell a missing file from a damaged one
     try:
-        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else _system_path(source))
     except soundfile.LibsndfileError:
         raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
     low, high = RATES
@@ -85,6 +133,11 @@ def open_sound(source: Path | str | bytes) -> Any:
     if not low <= sound.samplerate <= high or sound.samplerate % 25:
         raise ValueError(f"its sample rate is {sound.samplerate} Hz: resample it to 44100 Hz or the like")
     return sound
+
+
+def _system_path(path: Path | str) -> Path | str | bytes:
+    """A path for libsndfile, whose names may have any bytes on POSIX."""
+    return os.fsencode(path) if os.name == "posix" else path
 
 
 @contextmanager

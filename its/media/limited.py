@@ -10,6 +10,9 @@ from pathlib import Path
 LARGEST_TEXT = 16 * 2**20
 """Bytes of a text file, unless its reader sets another limit."""
 
+_USUAL = 2**16
+"""Bytes that most files have less than: memory for the largest ones is not asked for at once."""
+
 
 def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     """Content of a regular file. Devices and pipes, which may have no end, are neither opened nor waited for.
@@ -21,14 +24,12 @@ def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     Raises:
         OSError: it can't be read, is no regular file, or is too large; `strerror` is the reason in words.
     """
-    try:
-        found = os.stat(path)
-    except ValueError as error:  # the path holds a null character, or no text
-        raise OSError(errno.EINVAL, str(error), str(path)) from None
-    _check_regular(found, path)  # opening some devices has effects
+    check_regular(path)  # opening some devices has effects
     with open(path, "rb", opener=_open_at_once) as file:
         _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
-        content = file.read(largest + 1)
+        content = file.read(_USUAL)
+        if len(content) == _USUAL:
+            content += file.read(max(largest + 1 - _USUAL, 0))
     if len(content) > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, which is the limit here", str(path))
     return content
@@ -42,6 +43,19 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
         UnicodeDecodeError: it is no UTF-8.
     """
     return read_limited(path, largest).decode("utf-8-sig")
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path leads to a regular file, which can be opened without waiting.
+
+    Raises:
+        OSError: it does not; `strerror` is the reason in words.
+    """
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # the path holds a null character, or no text
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    _check_regular(found, path)
 
 
 def _check_regular(found: os.stat_result, path: Path) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from its import __version__
 from its.errors import UserError
+from its.media.decode import open_video, png_text
+from its.media.limited import check_regular, read_text
 from its.privacy import scrub
 
 KEY = "its"
@@ -45,12 +45,13 @@ def read_metadata(path: Path) -> dict[str, Any]:
     readers = {".png": _from_png, ".wav": _from_wav, ".mp4": _from_mp4, ".json": _from_json}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: expected a file that its wrote, ending in {', '.join(KINDS)}")
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
     try:
+        check_regular(path)
         text = readers[path.suffix.lower()](path)
-    except (OSError, ValueError, struct.error, SyntaxError) as error:  # PIL calls damaged PNGs a SyntaxError
-        reason = str(error).partition("\n")[0]
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError, struct.error, RecursionError) as error:
+        reason = str((isinstance(error, OSError) and error.strerror) or error).partition("\n")[0]
         raise UserError(f"{path} can't be read as {path.suffix[1:].upper()}: {reason}") from None
     if text is None:
         raise UserError(f"{path} does not say what made it: its did not write it, or with metadata left out")
@@ -65,39 +66,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
-    """Write (h, w) or (h, w, 3) of 0 to 255, with a text unless there is none."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    if text is not None:
-        info.add_text(KEY, text)
-    Image.fromarray(pixels).save(path, format="PNG", compress_level=1, pnginfo=info)
-
-
-def append_comment(path: Path, text: str) -> None:
-    """Put a comment at the end of a WAV file: a chunk LIST of the type INFO with one ICMT.
-
-    libsndfile's own comments are read back up to 2 KB only.
-    """
-    body = text.encode("ascii") + b"\0"
-    body += b"\0" * (len(body) % 2)
-    chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(body)) + body
-    with path.open("r+b") as file:
-        end = file.seek(0, 2)
-        file.write(b"\0" * (end % 2) + b"LIST" + struct.pack("<I", len(chunk)) + chunk)
-        size = file.tell() - 8
-        file.seek(4)
-        file.write(struct.pack("<I", size))
-
-
 def _from_png(path: Path) -> str | None:
-    from PIL import Image
-
-    with Image.open(path, formats=["PNG"]) as picture:  # the pixels, which may be very many, are not read
-        text = picture.info.get(KEY)
-    return text if isinstance(text, str) else None
+    return png_text(path, KEY)
 
 
 def _from_wav(path: Path) -> str | None:
@@ -128,20 +98,13 @@ def _comment(chunk: bytes) -> str | None:
 
 
 def _from_mp4(path: Path) -> str | None:
-    import av
-
-    try:
-        with av.open(str(path), format="mp4") as container:
-            text: str = container.metadata.get("comment", "")
-    except av.FFmpegError as error:
-        raise ValueError(error.strerror) from None
+    with open_video(path) as container:
+        text: str = container.metadata.get("comment", "")
     return text if f'"{KEY}"' in text[:20] else None
 
 
 def _from_json(path: Path) -> str | None:
-    if path.stat().st_size > 4 * LONGEST:
-        raise ValueError(f"it has {path.stat().st_size} bytes")
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(read_text(path, 4 * LONGEST))
     if not isinstance(record, dict) or "config" not in record:
         return None
     return json.dumps({key: record.get(key) for key in ("id", "config", "settings", "weights")})

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from its.media.atomic import atomic
+from its.media.atomic import NotWritten, atomic
 from its.media.captions import BACKGROUND, strip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -51,7 +51,7 @@ def write_video(
         comment: goes into the file's metadata.
 
     Raises:
-        OSError: it can't be written.
+        NotWritten: it can't be written.
     """
     import av
 
@@ -65,7 +65,7 @@ def write_video(
             tracks[1].encode()
             tracks[0].encode(height=height, seconds=len(waveform) / sample_rate)
     except av.FFmpegError as error:
-        raise OSError(error.errno, f"{error.strerror}", str(path)) from None
+        raise NotWritten(error.errno, error.strerror, str(path)) from None
 
 
 def line_column(frame: int, *, width: int, seconds: float) -> int:

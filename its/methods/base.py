@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
 
+LOADERS = 4
+"""Components that are loaded at once."""
+
 
 @extension_point
 class Method(LightningModule, ABC):
@@ -40,14 +45,19 @@ class Method(LightningModule, ABC):
         on_step: called after each step with the number of samples in the batch, for progress.
         run_batch: makes the samples of a batch, whatever fails.
         fixed_shapes: whether all batches must have one size; smaller ones are filled up.
+        one_by_one: whether the samples of a batch are made one after the other, so that batches gain nothing.
         needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
+        cuda_precision: precision on a CUDA device where the config names none.
         has_latents: whether samples have latents that can be saved.
         takes_files: whether specs may have pictures and sounds in the place of prompts.
+        startup: seconds of what precedes the first batch, by stage, for the records of its samples.
         samples: folder of the samples' folders, for checkpoints; None for none.
     """
 
     fixed_shapes = False
+    one_by_one = False
     needs_gradients = False
+    cuda_precision = "16-true"  # as the authors ran it
     has_latents = True
     takes_files = False
 
@@ -65,6 +75,7 @@ class Method(LightningModule, ABC):
         self.samples: Path | None = None
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
+        self.startup: dict[str, float] = {}
         self.run_batch = BatchRunner(self)
 
     @property
@@ -161,18 +172,16 @@ class Method(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
-        idle = self.idle()
-        for key, part in self.parts():
-            if key in idle:
-                continue
-            try:
-                part.load()
-            except (UserError, torch.OutOfMemoryError):
-                raise
-            except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
-                reason = " ".join(str(error).split())[:400]
-                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
+        begin = time.perf_counter()
+        idle, context = self.idle(), (torch.get_default_device(), torch.is_inference_mode_enabled())
+        parts = {part: key for key, part in reversed(self.parts()) if key not in idle}  # each once
+        # Side by side: reading and casting gigabytes is done by one core each.
+        with ThreadPoolExecutor(LOADERS) as pool:
+            loading = [pool.submit(_load, key, part, *context) for part, key in reversed(parts.items())]
+        for one in loading:
+            one.result()
         self.eval().requires_grad_(False)
+        self.startup.setdefault("load", time.perf_counter() - begin)
 
     def definition(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything that a sample depends on besides prompts, scales and seed, as JSON-serialisable values.
@@ -225,6 +234,12 @@ class Method(LightningModule, ABC):
         return self._trainer is not None and str(self.trainer.precision) not in ("32-true", "64-true")
 
     @property
+    def memory_key(self) -> str:
+        """Equal for methods whose batches need the same memory: by weights, canvas and precision."""
+        precision = None if self._trainer is None else self.trainer.precision
+        return repr((type(self).__name__, getattr(self, "canvas", None), precision, self.provenance))
+
+    @property
     def target(self) -> torch.device:
         """Device of the run; the module itself may be moved there only when the predict loop begins."""
         return self.device if self._trainer is None else self.trainer.strategy.root_device
@@ -254,6 +269,18 @@ class Method(LightningModule, ABC):
         """A callback that reports each step of a batch of so many samples to `on_step`; None without one."""
         on_step = self.on_step
         return None if on_step is None else lambda step: on_step(step, samples)
+
+
+def _load(key: str, part: Part, device: torch.device, inference_mode: bool) -> None:
+    """Load a component's weights in a thread, which does not have the caller's default device and inference mode."""
+    try:
+        with torch.device(device), torch.inference_mode(inference_mode):
+            part.load()
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
+        reason = " ".join(str(error).split())[:400]
+        raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
 
 
 @contextmanager

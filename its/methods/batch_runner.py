@@ -8,13 +8,17 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from its.methods.sample import Sample
 from its.privacy import scrub
 from its.specs.spec import SampleSpec
+from its.user_cache import read, write
+
+KIND = "batch_size"
+"""Of what is remembered between runs."""
 
 
 class _Method(Protocol):
@@ -22,6 +26,10 @@ class _Method(Protocol):
 
     fixed_shapes: bool
 
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def memory_key(self) -> str: ...
     @property
     def half_precision(self) -> bool: ...
     def batch_key(self, spec: SampleSpec, /) -> str: ...
@@ -33,7 +41,8 @@ class _Method(Protocol):
 class BatchRunner:
     """Makes the samples of a batch, whatever fails.
 
-    A batch that does not fit into the device's memory is halved; each sample keeps its noise. A sample that is not
+    A batch that does not fit into the device's memory is halved, which is remembered for later runs; each sample keeps
+    its noise. A sample that is not
     finite in half precision is made once more in float32. An exception becomes failed samples, and the others go on.
     """
 
@@ -43,13 +52,21 @@ class BatchRunner:
         """Largest batch that may fit into memory."""
         self._usual = 0
         """Size that smaller batches are filled up to, where shapes are fixed."""
+        self._key: tuple[Any, ...] | None = None
+        """Device, its free memory and the method's needs: what the largest batch depends on."""
 
     def load(self) -> None:
-        """Load what is needed besides the method's weights. Called once, before the first batch.
+        """Load what is needed besides the method's weights, which are loaded. Called once, before the first batch.
 
         Raises:
             UserError: it can't be loaded.
         """
+        if self.method.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self.method.device)
+            name = torch.cuda.get_device_name(self.method.device)
+            self._key = name, total, free // 2**30, self.method.memory_key
+            known = read(KIND, self._key) or ""
+            self._largest = int(known) if known.isdecimal() and int(known) > 0 else self._largest
 
     def __call__(self, batch: Sequence[SampleSpec]) -> list[Sample]:
         """A sample for each spec, in their order."""
@@ -61,6 +78,8 @@ class BatchRunner:
                 samples += made
                 continue
             self._largest = len(specs) // 2
+            if self._key is not None:
+                write(KIND, self._key, str(self._largest))
             self.method.release()
             torch.cuda.empty_cache()
             warnings.warn(f"out of memory at a batch of {len(specs)}: going on with {self._largest}", stacklevel=1)

@@ -10,17 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from its.diffusion.graphs import CudaGraph, MultiStream
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.noise import generators, initial_noise
 from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
-from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
 from its.methods.base import Method
 from its.methods.decoding import Decoding
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
+from its.methods.speed import Auto, choose_runner, release
 from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import Process, process_of_batch
@@ -48,8 +47,8 @@ class MultimodalDenoising(Method):
         noise_dtype: Literal["float32", "float16"] = "float32",
         guidance_interval: tuple[float, float] | None = None,
         compile: bool = False,
-        cuda_graph: bool = False,
-        streams: bool = False,
+        cuda_graph: Auto = "auto",
+        streams: Auto = "auto",
         fallback: str | None = None,
     ) -> None:
         """Args:
@@ -66,8 +65,10 @@ class MultimodalDenoising(Method):
         guidance_interval: begin and end, as shares of the reverse process, of the steps that are guided; null for all
             of them. Steps without guidance cost half, and the result is another one.
         compile: have torch compile the experts' networks, which takes a minute once; results differ by rounding.
-        cuda_graph: replay the experts of a step as one CUDA graph, with equal results.
-        streams: run the experts of a step side by side on a GPU, with equal results.
+        cuda_graph: replay the experts of a step as one CUDA graph, with equal results; `auto` does on a CUDA device,
+            if all experts allow it.
+        streams: run the experts of a step side by side on a CUDA device, with equal results; `auto` does in graphs of
+            small batches.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
         fit.check_some(experts)
@@ -85,7 +86,7 @@ class MultimodalDenoising(Method):
         self.compile_networks = compile
         self.cuda_graph = cuda_graph
         self.streams = streams
-        self.fixed_shapes = compile or cuda_graph
+        self.fixed_shapes = compile  # each batch size is a compilation
         self._run: Runner = sequential
         self._processes: dict[str, Process] = {}
 
@@ -123,8 +124,7 @@ class MultimodalDenoising(Method):
 
     def release(self) -> None:
         """Free CUDA graphs."""
-        if isinstance(self._run, CudaGraph):
-            self._run.clear()
+        release(self._run)
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
@@ -244,15 +244,11 @@ class MultimodalDenoising(Method):
         Raises:
             UserError: `cuda_graph` or `streams` is set without a GPU.
         """
-        for name in ("cuda_graph", "streams"):
-            if getattr(self, name) and self.target.type != "cuda":
-                raise UserError(f"model.{name} is true, but the run is on {self.target.type}: it needs a CUDA GPU")
-        self._run = MultiStream() if self.streams else sequential
-        if self.cuda_graph:
-            self._run = CudaGraph(self._run)
         idle = self.idle()
-        for name, expert in self.named_experts():
-            if self.compile_networks and f"experts.{name}" not in idle and not expert.compile_network():
+        used = {name: expert for name, expert in self.named_experts() if f"experts.{name}" not in idle}
+        self._run = choose_runner(used.values(), device=self.target, cuda_graph=self.cuda_graph, streams=self.streams)
+        for name, expert in used.items():
+            if self.compile_networks and not expert.compile_network():
                 kind = type(expert).__name__
                 warnings.warn(f"model.compile: expert {name} ({kind}) has nothing to compile", stacklevel=1)
 

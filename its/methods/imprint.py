@@ -12,14 +12,15 @@ from einops import rearrange
 from torch import Tensor
 
 from its.diffusion.noise import generators, initial_noise
-from its.diffusion.sampling import denoise
+from its.diffusion.sampling import Runner, denoise, sequential
 from its.errors import UserError
 from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
 from its.methods import fit
 from its.methods.base import Method
-from its.methods.decoding import Decoding
+from its.methods.decoding import Decoding, decode
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
+from its.methods.speed import choose_runner, release
 from its.registry import register
 from its.specs.media import read_picture, read_sound
 from its.specs.spec import SampleSpec
@@ -124,6 +125,7 @@ class Imprint(Method):
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
+        self._run: Runner = sequential
 
     def parts(self) -> list[tuple[str, Part]]:
         """Experts, codecs, vocoder and colorizer."""
@@ -144,6 +146,11 @@ class Imprint(Method):
         """Load all weights. Lightning may call this more than once."""
         super().configure_model()
         self.decoding.join(loaded=True)
+        self._run = choose_runner([expert for _, expert in self.named_experts()], device=self.target)
+
+    def release(self) -> None:
+        """Free CUDA graphs."""
+        release(self._run)
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
@@ -208,9 +215,10 @@ class Imprint(Method):
             combiner=_Single(name),
             scheduler=process.scheduler,
             steps=process.steps[name],
+            run=self._run,
             on_step=self._reporter(name, specs),
         )
-        return codec.decode(latents).float()
+        return decode(codec, latents)
 
     def _read(self, name: str, spec: SampleSpec) -> Tensor:
         """(3, H, W) in [0, 1]."""

@@ -17,25 +17,39 @@ from its.methods.color_prompt import color_prompt
 from its.methods.sample import Result, Sample
 from its.specs.spec import SampleSpec
 
+VALUES_AT_ONCE = 4 * 256 * 1024
+"""Values of spectrograms that are vocoded together: four of the paper's canvases, which bounds memory."""
+
 
 @dataclass
 class Clock:
-    """Seconds by stage, for `sample.json`.
+    """Seconds and peak memory by stage, for `sample.json`.
 
     Attributes:
         device: a stage ends when the device has finished its work.
+        seconds: by stage.
+        peak_gib: the most memory that was allocated in each stage, in GiB; empty where the device is not a CUDA device.
     """
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_gib: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def timings(self) -> dict[str, Any]:
+        """For the record."""
+        return {**self.seconds, **({"peak_gib": self.peak_gib} if self.peak_gib else {})}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time a stage."""
-        begin = time.perf_counter()
+        """Measure a stage."""
+        begin, on_cuda = time.perf_counter(), self.device.type == "cuda"
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
         yield
-        if self.device.type == "cuda":
+        if on_cuda:
             torch.cuda.synchronize(self.device)  # a few times a batch, never within the loop
+            self.peak_gib[stage] = round(torch.cuda.max_memory_allocated(self.device) / 2**30, 3)
         self.seconds[stage] = round(time.perf_counter() - begin, 4)
 
 
@@ -113,7 +127,7 @@ class PostProcess(nn.Module):
             "waveform": sound,
             "color": color,
         }
-        timings = clock.seconds | {"batch_size": len(specs)}
+        timings = clock.timings | {"batch_size": len(specs)}
         samples = []
         for i, spec in enumerate(specs):
             stages: dict[str, Any] = {name: None if x is None else x[i] for name, x in keep.items()}
@@ -131,12 +145,17 @@ class PostProcess(nn.Module):
             ValueError: the vocoder's sound has another length than the canvas.
         """
         with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
-            waveform: Tensor = self.vocoder(self.vocoder.format.to_log_mel(spectrogram))
+            log_mel = self.vocoder.format.to_log_mel(spectrogram)
+            waveform = torch.cat([self.vocoder(part) for part in torch.split(log_mel, self._at_once(log_mel))])
         expected = self.canvas[1] * self.vocoder.format.hop_length
         if waveform.shape[-1] != expected:
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
+
+    @staticmethod
+    def _at_once(log_mel: Tensor) -> int:
+        return max(1, VALUES_AT_ONCE // log_mel[0].numel())
 
     def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
         """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU."""

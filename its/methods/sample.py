@@ -58,7 +58,7 @@ class Sample:
     result: Result | None = None
     error: str | None = None
     traceback: str | None = None
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     precision: str | None = None
     stopped: Mapping[str, Any] | None = None

@@ -24,7 +24,7 @@ def hertz_ticks(recorded: Any) -> list[dict[str, Any]]:
     try:
         form = SpectrogramFormat(**recorded)
         heights = {f: form.height_of(f) for f in _octaves(form)}
-    except (TypeError, ValueError, KeyError, ZeroDivisionError):
+    except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError):  # RuntimeError is of torch
         return []
     ticks: list[dict[str, Any]] = []
     for hertz, height in heights.items():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,18 +13,20 @@ from urllib.parse import quote
 from its.report.axes import hertz_ticks, second_ticks
 from its.report.page import PAGE, render, write_page
 from its.runs.reader import Run, StoredSample, read_runs
-from its.runs.sample_files import RECORD
+from its.runs.records import RECORD, numbers, seconds_of
 
 LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
 """Pictures of the same size that can be laid over the spectrogram."""
 
 
-def write_gallery(folders: Sequence[Path], output: Path) -> tuple[Path, list[Run]]:
+def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -> tuple[Path, list[Run]]:
     """Write `index.html` into a folder, with relative links to the samples of run folders.
 
     Args:
         folders: of the runs.
         output: where the page goes; made if need be.
+        own: whether `its_config.yaml` in `output` was written by this process, so that the page may offer it to
+            `its predict`. That of a received run may name anything.
 
     Returns:
         The page, and what it shows.
@@ -46,6 +47,7 @@ def write_gallery(folders: Sequence[Path], output: Path) -> tuple[Path, list[Run
         makers=_makers(data),
         count=len(data["samples"]),
         data=data,
+        own=own,
     )
     write_page(page, html)
     return page, runs
@@ -99,12 +101,12 @@ def _sample(
     return {
         "run": run,
         "id": found.folder.name,
-        "folder": quote(folder),
+        "folder": quote(os.fsencode(folder)),
         "status": "damaged" if found.damage else str(record.get("status")),
         "error": "; ".join(found.damage) or _text(record.get("error")),
         "prompts": {str(name): str(text) for name, text in found.part("prompts").items()},
         "negative": {str(name): str(text) for name, text in found.part("negative_prompts").items() if text},
-        "seed": record.get("seed"),
+        "seed": _text(record.get("seed")),  # JavaScript rounds numbers above 2^53
         "setup": setups(_setup(found)),
         "pitch": pitches(hertz_ticks(record.get("format"))),
         "time": None if found.seconds is None else times(second_ticks(found.seconds)),
@@ -112,24 +114,30 @@ def _sample(
         "size": found.size,
         "layers": [name for name, file in LAYERS.items() if file in found.files],
         "files": [quote(name) for name in found.files],
-        "scores": dict(_numbers(found.part("scores"))),
-        "took": _took(found.part("timings")),
+        "scores": dict(numbers(found.part("scores"), " ")),
+        "took": seconds_of(record),
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
-        "rank": next(iter(dict(_numbers({"rank": record.get("rank")})).values()), None),
-        "again": shlex.join(["its", "rerun", f"{folder}/{RECORD}"]),
+        "rank": dict(numbers({"rank": record.get("rank")})).get("rank"),
+        "again": shlex.join(["its", "rerun", f"{'./' if folder.startswith('-') else ''}{folder}/{RECORD}"]),
     }
 
 
 def _setup(found: StoredSample) -> dict[str, Any]:
     """What made the sample, besides its prompts and its seed."""
-    weights = {key: value for key, value in found.part("weights").items() if isinstance(value, Mapping)}
+    weights = {key: _weights(value) for key, value in found.part("weights").items() if value is not None}
     return {
         "settings": found.part("settings"),
         "weights": weights,
-        "embedded": sorted({str(value.get("name")) for value in weights.values() if value.get("embedded")}),
+        "embedded": sorted({value["name"] for value in weights.values() if value["embedded"]}),
         "fallback": _text(found.record.get("fallback")),
         "versions": found.part("versions"),
     }
+
+
+def _weights(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of weights: texts, and whether they are embedded."""
+    shown = {key: _text(recorded.get(key)) for key in ("name", "revision", "sha256")}
+    return {**shown, "name": shown["name"] or "unnamed", "embedded": bool(recorded.get("embedded"))}
 
 
 def _makers(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,25 +155,8 @@ def _facts(data: Mapping[str, Any]) -> list[str]:
     methods = {_text(s.get("method")) for s in settings}
     vocoders = {_text(s["vocoder"].get("class")) for s in settings if isinstance(s.get("vocoder"), Mapping)}
     common = [value for values in (methods, vocoders) if len(values) == 1 for value in values if value]
-    weights = {_text(value.get("name")) for setup in data["setups"] for value in setup["weights"].values()}
+    weights = {value["name"] for setup in data["setups"] for value in setup["weights"].values()}
     return [*([f"{lost} not whole"] if lost else []), *common, *sorted(weights)]
-
-
-def _numbers(scores: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """All numbers of a nested mapping, named by their way down."""
-    for key, value in scores.items():
-        name = f"{before} {key}".strip()
-        if isinstance(value, Mapping):
-            yield from _numbers(value, name)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield name, value
-
-
-def _took(timings: Mapping[str, Any]) -> float | None:
-    """Seconds for one sample of its batch."""
-    stages = dict(_numbers(timings))
-    size = stages.pop("batch_size", 1)
-    return round(sum(stages.values()) / max(size, 1), 3) if stages else None
 
 
 def _text(value: Any) -> str:

@@ -9,8 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from its.errors import UserError
-from its.media.atomic import atomic
+from its.media.marked import check_marked, write_marked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 PAGE = "index.html"
 GENERATOR = "its, images that sound"
 """Stands in the head of every page of ours: no other page is ever overwritten."""
+_MARK = f'<meta name="generator" content="{GENERATOR}"'
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,36 +45,23 @@ def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **va
     )
 
 
-def check_ours(path: Path) -> None:
+def check_page(path: Path) -> None:
     """Check that a page may be written.
 
     Raises:
         UserError: another page is there.
     """
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            ours = f'<meta name="generator" content="{GENERATOR}"' in file.read(2000)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
-    if not ours:
-        raise UserError(f"{path} is there already and not a page of ours: move it away, or choose another --output")
+    check_marked(path, _MARK)
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page, atomically, with the folders above it.
+    """Write a page, with the folders above it.
 
     Raises:
-        UserError: it can't be written, or another page is there.
+        NotWritten: it can't be written.
+        UserError: another page is there.
     """
-    check_ours(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as partial:
-            partial.write_text(html, encoding="utf-8", errors="replace", newline="\n")
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
+    write_marked(path, html.encode(errors="replace").decode(), _MARK)
 
 
 @cache

@@ -12,8 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from its.errors import UserError
-from its.report.page import PAGE, check_ours, render, write_page
-from its.runs.reader import SOUND, SPECTROGRAM, Run, StoredSample, png_size, read_runs, wav_seconds
+from its.media.atomic import atomic, make_folder
+from its.media.contained import contained
+from its.media.decode import naming, open_sound
+from its.media.encode import write_png, write_wav
+from its.media.headers import png_size, wav_seconds
+from its.report.page import PAGE, check_page, render, write_page
+from its.runs.reader import SOUND, SPECTROGRAM, Run, StoredSample, read_runs
 
 FORMAT = "its study answers, version 1"
 NOISE = None
@@ -43,14 +48,11 @@ def write_study(
     """
     runs = read_runs(folders)
     choices = [_choices(run, roles, samples) for run in runs]
-    check_ours(output / PAGE)
-    media = _Media(output / "media")
+    check_page(output / PAGE)
+    media = _Media(contained(output, output / "media"))
     pairs = _pairs(runs, choices, media)
-    try:
-        noise = media.noise(like=next(iter(choices[0].values()))[0]) if catch else None
-        media.copy()
-    except OSError as error:
-        raise UserError(f"{output / 'media'} can't be written: {error.strerror or error}") from None
+    noise = media.noise(like=next(iter(choices[0].values()))[0]) if catch else None
+    media.copy()
     data = {
         "format": FORMAT,
         "runs": [run.name for run in runs],
@@ -134,37 +136,38 @@ class _Media:
     def side(self, run: Run, found: StoredSample) -> dict[str, Any]:
         """A sample as the page draws it."""
         if found.folder not in self._known:
-            picture, sound = found.folder / SPECTROGRAM, found.folder / SOUND
+            picture, sound = found.need(SPECTROGRAM), found.need(SOUND)
             self._known[found.folder] = self._add(self._name(picture), self._name(sound), picture, sound)
         return {"run": run.name, "sample": found.folder.name, "media": self._known[found.folder]}
 
     def copy(self) -> None:
         """Put everything there that isn't yet."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         for name, source in self._sources.items():
             if source.parent != self.folder:
-                shutil.copyfile(source, self.folder / name)
+                with atomic(self.folder / name) as partial:
+                    shutil.copyfile(source, partial)
 
     def noise(self, *, like: StoredSample) -> int:
         """White noise, seen and heard: nobody takes it for anything else."""
         import numpy as np
-        import soundfile
-        from PIL import Image
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         draw = np.random.default_rng(0)
-        columns, rows = png_size(like.folder / SPECTROGRAM)
-        rate = soundfile.info(like.folder / SOUND).samplerate
+        columns, rows = png_size(like.need(SPECTROGRAM))
+        with naming(like.need(SOUND)), open_sound(like.need(SOUND)) as file:
+            frames, rate = file.frames, file.samplerate
         picture, sound = self.folder / "noise.png", self.folder / "noise.wav"
-        Image.fromarray(draw.integers(0, 256, (rows, columns), dtype=np.uint8)).save(picture)
-        seconds = wav_seconds(like.folder / SOUND)
-        soundfile.write(sound, 0.05 * draw.standard_normal(round(seconds * rate)), rate, subtype="PCM_16")
+        write_png(picture, draw.integers(0, 256, (rows, columns), dtype=np.uint8))
+        waveform = (0.05 * 32767 * draw.standard_normal(frames)).clip(-32767, 32767)
+        write_wav(sound, waveform.round().astype(np.int16), rate)
         names = self._name(picture), self._name(sound)
         sources = [path.replace(path.with_name(name)) for path, name in zip((picture, sound), names, strict=True)]
         return self._add(*names, *sources)
 
     def _name(self, path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] + path.suffix
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16] + path.suffix
 
     def _add(self, picture: str, sound: str, picture_source: Path, sound_source: Path) -> int:
         self._sources |= {picture: picture_source, sound: sound_source}

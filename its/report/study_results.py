@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from its.errors import UserError
+from its.media.limited import read_text
+from its.output import markdown_table
 from its.report.study import FORMAT, NOISE
 
 QUESTIONS = {"audio": "audio quality", "visual": "visual quality", "alignment": "alignment"}
@@ -77,7 +79,7 @@ def read_answers(files: Sequence[Path]) -> list[Answers]:
 
 def _read(file: Path) -> Answers:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except OSError as error:
         raise UserError(f"{file} can't be read: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -155,8 +157,7 @@ def table(answers: Sequence[Answers], other: str) -> str:
         mean, half = mean_interval([sum(won.values()) / len(won) for won in wins])
         average = f"{100 * mean:.1f}" if half is None else f"{100 * mean:.1f} ({100 * half:.1f})"
         rows.append([title, *cells, average])
-    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+    return markdown_table(rows)
 
 
 def _cell(won: Sequence[bool]) -> str:

@@ -6,15 +6,18 @@ are uploaded from the files that are there. Keys are wandb's business: none is r
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from its.errors import UserError
+from its.media.headers import check_kind
+from its.output import say
 from its.runs.reader import StoredSample
+from its.runs.records import numbers, seconds_of
 
 TABLE = "table"
 
@@ -69,23 +72,34 @@ def table_of(samples: Sequence[StoredSample]) -> Any:
     import wandb
 
     kinds = {"spectrogram": wandb.Image, "color": wandb.Image, "sound": wandb.Audio, "video": wandb.Video}
-    shown = {column: name for column, name in MEDIA.items() if any(s.file(name) for s in samples)}
+    media = {sample.folder: dict(_media(sample)) for sample in samples}
+    shown = [column for column in MEDIA if any(column in own for own in media.values())]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
-    scores = [dict(numbers(sample.record.get("scores") or {})) for sample in samples]
+    scores = [dict(numbers(sample.part("scores"))) for sample in samples]
     scored = list(dict.fromkeys(name for each in scores for name in each))
     table = wandb.Table(columns=["id", *experts, "seed", *shown, *scored, "seconds"])
     for sample, own in zip(samples, scores, strict=True):
-        record = sample.record
-        files = [(kinds[column], sample.file(name)) for column, name in shown.items()]
+        record, files = sample.record, media[sample.folder]
         table.add_data(
-            record["id"],
+            sample.folder.name,
             *(record["prompts"].get(name) for name in experts),
             record["seed"],
-            *(None if path is None else kind(str(path)) for kind, path in files),
+            *(kinds[column](str(files[column])) if column in files else None for column in shown),
             *(own.get(name) for name in scored),
             seconds_of(record),
         )
     return table
+
+
+def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
+    """The files of a sample that may be uploaded: regular, and what their endings say."""
+    for column, name in MEDIA.items():
+        if (path := sample.file(name)) is not None:
+            try:
+                check_kind(path)
+                yield column, path
+            except (OSError, ValueError) as error:
+                say(f"its: {path} is not uploaded: {error}", error=True)
 
 
 def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
@@ -94,25 +108,8 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
     summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
     columns: dict[str, list[float]] = {}
     for record in whole:
-        for name, value in numbers(record.get("scores") or {}):
+        for name, value in numbers(record.get("scores", {})):
             columns.setdefault(f"scores/{name}", []).append(value)
         if (seconds := seconds_of(record)) is not None:
             columns.setdefault("seconds_per_sample", []).append(seconds)
     return summary | {name: fmean(values) for name, values in columns.items()}
-
-
-def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """What a sample took: its share of the time of its batch."""
-    timings = dict(record.get("timings") or {})
-    size = timings.pop("batch_size", 1)
-    return sum(timings.values()) / size if timings else None
-
-
-def numbers(scores: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, float]]:
-    """The finite numbers in nested mappings, by keys with dots."""
-    for name, value in scores.items():
-        full = f"{key}.{name}".lstrip(".")
-        if isinstance(value, Mapping):
-            yield from numbers(value, full)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            yield full, float(value)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from its.errors import UserError
-from its.media.atomic import atomic
-from its.media.metadata import write_png
+from its.media.contained import contained, is_own_file
+from its.media.encode import write_png
 from its.methods.color_prompt import color_prompt
 from its.runs.reader import SPECTROGRAM, StoredSample, read_runs
-from its.runs.sample_files import eight_bit, write_record
+from its.runs.records import RECORD, write_record
+from its.runs.sample_files import eight_bit
 from its.runs.sample_media import read_picture
 from its.runs.stored_video import color_pictures, color_video
 
@@ -26,6 +27,7 @@ class Colors:
     """What the colours of one sample are to be.
 
     Attributes:
+        size: rows and columns, as the record says.
         folder: the sample's.
         record: its `sample.json` as it was read.
         prompt: for the colorizer.
@@ -36,12 +38,12 @@ class Colors:
     record: Mapping[str, Any]
     prompt: str
     count: int
+    size: tuple[int, int]
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns, as the record says."""
-        settings = self.record["settings"]
-        return settings["canvas"][0], settings["canvas"][1] - settings["trim"]
+    def _settings(self) -> Mapping[str, Any]:
+        settings: Mapping[str, Any] = self.record.get("settings", {})
+        return settings
 
     def path(self, number: int) -> Path:
         """Where picture `number`, from 1, goes: `color.png`, `color_2.png` and so on."""
@@ -49,9 +51,9 @@ class Colors:
 
     def missing(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> list[int]:
         """Numbers of the pictures that are not there, as this colorizer with these weights makes them."""
-        same = self.record["settings"].get("colorizer") == {**coloring, "prompt": self.prompt}
-        same = same and self.record["weights"].get("colorizer") == weights
-        return [n for n in range(1, self.count + 1) if not (same and self.path(n).exists())]
+        same = self._settings.get("colorizer") == {**coloring, "prompt": self.prompt}
+        same = same and self.record.get("weights", {}).get("colorizer") == weights
+        return [n for n in range(1, self.count + 1) if not (same and is_own_file(self.path(n)))]
 
     def gray(self) -> Tensor:
         """The spectrogram, of both channels where it is in stereo: (1, h, w) in [0, 1].
@@ -59,7 +61,7 @@ class Colors:
         Raises:
             UserError: it can't be read, or is not of the size that the record says.
         """
-        path = self.folder / SPECTROGRAM
+        path = contained(self.folder, self.folder / SPECTROGRAM)
         gray = read_picture(path)
         if gray.shape != self.size:
             raise UserError(
@@ -75,20 +77,19 @@ class Colors:
 
     def write(self, number: int, rgb: Tensor) -> None:
         """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
-        with atomic(self.path(number)) as partial:
-            write_png(partial, eight_bit(rgb))
-            color_video(self.path(number)).unlink(missing_ok=True)
+        color_video(self.path(number)).unlink(missing_ok=True)
+        write_png(self.path(number), eight_bit(rgb))
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
         """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""
         kept = {self.path(number) for number in range(1, self.count + 1)}
-        before = self.record["settings"].get("colorizer")
+        before = self._settings.get("colorizer")
         if before != {**coloring, "prompt": self.prompt}:
             for path in set(color_pictures(self.folder)) - kept:
                 color_video(path).unlink(missing_ok=True)
                 path.unlink()
-        settings = {**self.record["settings"], "colorizer": {**coloring, "prompt": self.prompt}}
-        parts = {**self.record["weights"], "colorizer": weights}
+        settings = {**self._settings, "colorizer": {**coloring, "prompt": self.prompt}}
+        parts = {**self.record.get("weights", {}), "colorizer": weights}
         write_record(self.folder, {**self.record, "settings": settings, "weights": parts})
 
 
@@ -108,9 +109,24 @@ def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
     if not whole:
         raise UserError(f"{run} has no whole sample in samples/, so there is nothing to colour")
     return [
-        Colors(folder=sample.folder, record=sample.record, prompt=prompt or _own_prompt(sample), count=count)
+        Colors(
+            folder=sample.folder,
+            record=sample.record,
+            prompt=prompt or _own_prompt(sample),
+            count=count,
+            size=_size(sample),
+        )
         for sample in whole
     ]
+
+
+def _size(sample: StoredSample) -> tuple[int, int]:
+    settings = sample.part("settings")
+    try:
+        (rows, columns), trim = settings["canvas"], settings["trim"]
+        return int(rows), int(columns) - int(trim)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{sample.folder}: {RECORD} has no canvas and trim: make the sample again") from None
 
 
 def _own_prompt(sample: StoredSample) -> str:

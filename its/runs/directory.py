@@ -12,11 +12,18 @@ from typing import Any
 import yaml
 
 from its.errors import UserError
-from its.media.atomic import atomic
+from its.media.atomic import make_folder
+from its.media.contained import contained
+from its.media.limited import read_text
+from its.media.marked import check_marked, write_marked
+from its.output import say
+from its.runs.records import read_record
 from its.runs.resume import CONFIG, Standing
-from its.runs.sample_files import read_record
 from its.runs.writer import versions
 from its.specs.spec import SampleSpec
+
+MARK = "# its "
+"""In the header of every config that is written into a run directory."""
 
 NAMED = 20
 """Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
@@ -26,18 +33,20 @@ def check_writable(output: Path) -> None:
     """Make the run folder.
 
     Raises:
-        UserError: it can't be made or written to.
+        UserError: it can't be made or written to, or its config is not ours.
     """
+    samples = contained(output, output / "samples")
+    check_marked(output / CONFIG, MARK)
     try:
-        (output / "samples").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output / "samples"):  # a name of its own: others may be at it too
+        make_folder(samples)
+        with tempfile.TemporaryFile(dir=samples):  # a name of its own: other processes may write to it too
             pass
     except OSError as error:
         raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
 
 
 def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False) -> None:
-    """Write a resolved config with the versions it ran on, atomically: others may read it meanwhile.
+    """Write a resolved config with the versions it ran on.
 
     Args:
         config: of this run, resolved.
@@ -50,12 +59,11 @@ def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False)
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     try:
-        if mixed and (output / CONFIG).is_file() and (output / CONFIG).read_text(encoding="utf-8") != text:
+        if mixed and (output / CONFIG).exists() and read_text(output / CONFIG) != text:
             _keep_config(output)
-        with atomic(output / CONFIG) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{output / CONFIG} can't be written: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{output / CONFIG} can't be kept: {error}") from None
+    write_marked(output / CONFIG, text, MARK)
 
 
 def _keep_config(output: Path) -> None:
@@ -87,17 +95,15 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: Standing, tried
             stopped += 1
         elif record.get("status") != "ok":
             lost += 1
-            print(f"its: failed: {_described(specs[index])}: {record.get('error')}", file=sys.stderr)
+            say(f"its: failed: {_described(specs[index])}: {record.get('error')}", error=True)
     for index in unwritten[:NAMED]:
-        print(f"its: failed: {_described(specs[index])}: it was not written", file=sys.stderr)
+        say(f"its: failed: {_described(specs[index])}: it was not written", error=True)
     if len(unwritten) > NAMED:
-        print(f"its: and {len(unwritten) - NAMED} more were not written", file=sys.stderr)
+        say(f"its: and {len(unwritten) - NAMED} more were not written", error=True)
     whole = len(specs) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
     earlier += f"; {stopped} were stopped early" if stopped else ""
-    print(
-        f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}"
-    )
+    say(f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
     sys.stdout.flush()
     return 0 if whole + stopped == len(specs) else 1
 

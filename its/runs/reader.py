@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-import wave
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,15 @@ from typing import Any
 from its import registry
 from its.errors import UserError
 from its.interfaces import NoiseExpert
-from its.runs.sample_files import RECORD, read_record
+from its.media.contained import contained, is_own_file
+from its.media.headers import png_size, wav_seconds
+from its.output import say
+from its.runs.records import RECORD, load_record
 
 SPECTROGRAM, SOUND = "spectrogram.png", "audio.wav"
+
+NAMED = 10
+"""Samples left out of a run that are named one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +55,13 @@ class StoredSample:
     @cached_property
     def files(self) -> list[str]:
         """Names of the files in its folder, sorted."""
-        return sorted(path.name for path in self.folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        names = (path.name for path in self.folder.iterdir() if is_own_file(path))
+        return sorted(name for name in names if name.isprintable() and not name.startswith("."))
 
     def file(self, name: str) -> Path | None:
         """One of its files, if it is there."""
         path = self.folder / name
-        return path if path.is_file() else None
+        return path if is_own_file(path) else None
 
     def need(self, name: str) -> Path:
         """One of its files.
@@ -98,7 +105,7 @@ class StoredSample:
                     headers.seconds = wav_seconds(self.folder / name)
             except FileNotFoundError:
                 headers.damage.append(f"{name} is missing")
-            except (OSError, EOFError, ValueError, wave.Error) as error:
+            except (OSError, ValueError) as error:
                 headers.damage.append(f"{name} can't be read: {error}")
         return headers
 
@@ -118,26 +125,34 @@ class Run:
         folder: where it is.
         name: what to call it; unique among the runs that are read together.
         samples: those with a record, in the order of their ids.
-        unfinished: folders of samples without a readable record.
+        unfinished: names of folders in `samples` without a readable record, each with the reason.
     """
 
     folder: Path
     name: str
     samples: Sequence[StoredSample]
-    unfinished: Sequence[str]
+    unfinished: Mapping[str, str]
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run directories, in the order given.
+    """Read run directories, in the order given. Samples without a readable record are named and left out.
 
     Raises:
-        UserError: one is no run, has no samples, or is given twice.
+        UserError: one is no run, has no samples, holds symbolic links, or is given twice.
     """
     resolved = [folder.resolve() for folder in folders]
     for index, folder in enumerate(resolved):
         if folder in resolved[:index]:
             raise UserError(f"{folders[index]} is given twice; expected every run once")
-    return [_read(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
+    runs = [_read(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
+    for run in runs:
+        _report(run)
+    return runs
+
+
+def read_run(folder: Path) -> Run:
+    """Read one run directory, as `read_runs`, but silently: for files that are made of one that was read before."""
+    return _read(folder, folder.resolve().name)
 
 
 def whole_samples(folders: Sequence[Path]) -> list[StoredSample]:
@@ -159,9 +174,12 @@ def whole_samples(folders: Sequence[Path]) -> list[StoredSample]:
 
 
 def stored_samples(run: Path, names: Sequence[str]) -> list[StoredSample]:
-    """The samples of these ids that a run directory holds."""
-    found = [(run / "samples" / name, read_record(run / "samples" / name)) for name in names]
-    return [StoredSample(run=run, folder=folder, record=record) for folder, record in found if record is not None]
+    """The samples of these ids that a run directory holds, without those whose record is missing or damaged."""
+    found = []
+    for name in names:
+        with suppress(OSError, ValueError):
+            found.append(_sample(run, name))
+    return found
 
 
 def roles_of(record: Mapping[str, Any]) -> dict[str, str]:
@@ -170,19 +188,20 @@ def roles_of(record: Mapping[str, Any]) -> dict[str, str]:
     As the record says. Older ones don't: then experts of these names, or else the first of those who draw no
     spectrograms, and the first of those who do, as far as their classes are registered.
     """
-    if isinstance(record.get("roles"), Mapping):
+    if "roles" in record:
         return dict(record["roles"])
-    prompts = record.get("prompts") or {}
+    prompts = record.get("prompts", {})
     natural = {role: role for role in ("visual", "audio") if role in prompts}
     return dict(reversed(list(_kinds(record)))) | natural
 
 
 def _kinds(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    experts = (record.get("settings") or {}).get("experts") or {}
-    for name, described in experts.items():
+    experts = record.get("settings", {}).get("experts")
+    for name, described in (experts if isinstance(experts, Mapping) else {}).items():
         while isinstance(described, Mapping) and isinstance(described.get("expert"), Mapping):
             described = described["expert"]  # what a view looks at
-        cls = registry.classes("NoiseExpert").get(str((described or {}).get("class")))
+        class_name = described.get("class") if isinstance(described, Mapping) else None
+        cls = registry.classes("NoiseExpert").get(str(class_name))
         if cls is not None and issubclass(cls, NoiseExpert):
             yield ("visual" if cls.format is None else "audio"), name
 
@@ -190,43 +209,38 @@ def _kinds(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _read(folder: Path, name: str) -> Run:
     if not (folder / "samples").is_dir():
         raise UserError(f"{folder} is no run: it has no folder samples; expected a folder that its predict wrote")
-    names = sorted(path.name for path in (folder / "samples").iterdir() if path.is_dir())
-    samples = stored_samples(folder, names)
-    unfinished = sorted(set(names) - {sample.folder.name for sample in samples})
+    with os.scandir(contained(folder, folder / "samples")) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    samples, left_out = [], {}
+    for entry in names:
+        try:
+            samples.append(_sample(folder, entry))
+        except FileNotFoundError:
+            left_out[entry] = f"it has no {RECORD}"
+        except (OSError, ValueError) as error:
+            left_out[entry] = f"{RECORD} can't be read: {error.strerror if isinstance(error, OSError) else error}"
     if not samples:
-        why = f"{len(unfinished)} folders without a readable {RECORD}" if unfinished else "nothing"
-        raise UserError(f"{folder} has no samples: samples/ holds {why}; its predict makes them")
-    return Run(folder=folder, name=name, samples=samples, unfinished=unfinished)
+        why = f"{len(left_out)} folders without a readable {RECORD}" if left_out else "nothing"
+        first = "".join(f" ({entry}: {reason})" for entry, reason in [*left_out.items()][:1])
+        raise UserError(f"{folder} has no samples: samples/ holds {why}{first}; its predict makes them")
+    return Run(folder=folder, name=name, samples=samples, unfinished=left_out)
 
 
-def png_size(path: Path) -> tuple[int, int]:
-    """Columns and rows of a PNG, of its header alone (a gallery of thousands has no time for pixels).
-
-    Raises:
-        ValueError: it is no PNG.
-        OSError: it can't be read.
-    """
-    with path.open("rb") as file:
-        head = file.read(24)
-    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
-        raise ValueError("it is no PNG")
-    columns, rows = struct.unpack(">II", head[16:24])
-    if not columns or not rows:
-        raise ValueError("it has no pixels")
-    return columns, rows
+def _sample(run: Path, name: str) -> StoredSample:
+    """Raises OSError or ValueError: the record is missing or damaged, or the name of the folder can't be used."""
+    folder = run / "samples" / name
+    if folder.is_symlink():
+        raise ValueError("its folder is a symbolic link")
+    if not name.isprintable():
+        raise ValueError("the name of its folder is not printable")
+    return StoredSample(run=run, folder=folder, record=load_record(folder))
 
 
-def wav_seconds(path: Path) -> float:
-    """Length of a WAV file of PCM, of its header alone.
-
-    Raises:
-        ValueError, wave.Error, EOFError: it is none, or has no sound.
-        OSError: it can't be read.
-    """
-    with wave.open(str(path), "rb") as sound:
-        if not sound.getnframes() or not sound.getframerate():
-            raise ValueError("it has no sound")
-        return sound.getnframes() / sound.getframerate()
+def _report(run: Run) -> None:
+    for name, reason in [*run.unfinished.items()][:NAMED]:
+        say(f"its: {run.folder / 'samples' / name} is left out: {reason}", error=True)
+    if len(run.unfinished) > NAMED:
+        say(f"its: {run.name}: {len(run.unfinished) - NAMED} more samples are left out", error=True)
 
 
 def _names(folders: Sequence[Path]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,12 @@ import yaml
 
 from its import registry
 from its.errors import UserError
-from its.runs.sample_files import is_done, read_record
+from its.instantiate.yaml_values import read_yaml
+from its.media.contained import contained
+from its.media.limited import read_text
+from its.output import say
+from its.runs.records import check_values, read_record
+from its.runs.sample_files import is_done
 
 CONFIG = "its_config.yaml"
 
@@ -88,13 +92,13 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: Stand
     if not standing.others:
         return
     ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
-    differing = [] if mixed or ours else list(differences(_saved(output / CONFIG), config))
+    differing = [] if mixed or ours else list(differences(_saved(output), config))
     if differing:
         raise UserError(
             f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
             "Choose another --output, or have both in this folder with --mixed true"
         )
-    print(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", file=sys.stderr)
+    say(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", error=True)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
@@ -106,6 +110,29 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
             yield f"{key} is {was} there, {is_now} here"
 
 
+def is_saved(run: Path, config: Mapping[str, Any]) -> bool:
+    """Whether this is the config that a run directory has."""
+    return _saved(run) == config
+
+
+def load_config(run: Path) -> dict[str, Any]:
+    """The config of a run directory, as its last run resolved it.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = contained(run, run / CONFIG)
+    try:
+        config = read_yaml(read_text(path))
+        check_values(config)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+        raise UserError(f"{path} can't be read: {reason}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds no config")
+    return config
+
+
 def _outcome(folder: Path, extras: Sequence[str]) -> str:
     record = read_record(folder)
     if record is not None and record.get("status") in ("failed", "stopped"):
@@ -113,13 +140,12 @@ def _outcome(folder: Path, extras: Sequence[str]) -> str:
     return "done" if is_done(folder, extras, record) else "missing"
 
 
-def _saved(path: Path) -> Mapping[str, Any]:
+def _saved(run: Path) -> Mapping[str, Any]:
     """The config of the run that was here; empty where there is none that can be read."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return load_config(run)
+    except UserError:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,17 @@ from einops import rearrange
 from torch import Tensor
 
 from its.audio.cycle import go_round
-from its.errors import UserError
-from its.media.atomic import atomic, remove_partials
+from its.media.atomic import make_folder, remove_partials, synchronise_folder
 from its.media.colormap import colored
-from its.media.metadata import append_comment, text_of, write_png
+from its.media.contained import contained, is_own_file
+from its.media.encode import write_png, write_tensors, write_wav
+from its.media.metadata import text_of
 from its.methods.sample import CHECKPOINT, Result, Sample
-from its.privacy import scrub
+from its.runs.records import RECORD, read_record, write_record
 from its.runs.sample_video import write_color_video, write_sample_video
 
-RECORD = "sample.json"
 EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
 """What `save` can ask for, besides the spectrogram and the sound."""
-
-
-def read_record(folder: Path) -> dict[str, Any] | None:
-    """`sample.json` of a sample's folder; None while the sample is not whole."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
@@ -42,7 +32,7 @@ def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] 
     wanted = [_FILES[extra] for extra in extras]
     if {"color", "video"} <= set(extras):
         wanted.append(_COLOR_VIDEO)
-    return all((folder / name).exists() for name in wanted)
+    return all(is_own_file(folder / name) for name in wanted)
 
 
 def write_sample(
@@ -61,8 +51,13 @@ def write_sample(
         record: the record, complete but for `status` and `error`.
         extras: some of `EXTRAS`.
         metadata: whether pictures, sound and video say how they were made.
+
+    Raises:
+        NotWritten: a file can't be written.
+        UserError: the folder, or the one above it, is a symbolic link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    contained(folder.parents[1], folder)
+    make_folder(folder)
     (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
     remove_partials(folder)
     outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
@@ -77,50 +72,9 @@ def write_sample(
             write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     write_record(folder, {**record, **outcome})
+    synchronise_folder(folder)
     if sample.result is not None:
         (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a sample's record, atomically.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    with atomic(folder / RECORD) as partial:
-        partial.write_text(json.dumps(scrub(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Put keys into a sample's record, atomically; mappings are merged. What else it holds by now is kept.
-
-    Returns:
-        The updated record.
-
-    Raises:
-        UserError: it can't be read or written.
-    """
-    record = read_record(folder)
-    if record is None:
-        raise UserError(f"{folder / RECORD} was there a moment ago and can't be read any more")
-    for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
-        record[key] = {**record[key], **value} if both else value
-    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    return record
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file of a run directory as a whole or not at all.
-
-    Raises:
-        UserError: it can't be written.
-    """
-    try:
-        with atomic(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
 
 
 _FILES = {
@@ -138,9 +92,6 @@ _COLOR_VIDEO = "color.mp4"
 def _write_files(
     folder: Path, result: Result, extras: Sequence[str], record: Mapping[str, Any], text: str | None
 ) -> None:
-    import soundfile
-    from safetensors.torch import save_file
-
     shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
     pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
     if "colormap" in extras:
@@ -149,11 +100,9 @@ def _write_files(
     for name, pixels in pictures.items():
         write_png(folder / f"{name}.png", pixels, text)
     pcm = sixteen_bit(result.waveform)
-    soundfile.write(folder / "audio.wav", pcm, result.sample_rate, subtype="PCM_16")
-    if text is not None:
-        append_comment(folder / "audio.wav", text)
+    write_wav(folder / "audio.wav", pcm, result.sample_rate, text)
     if "latents" in extras and result.latents is not None:
-        save_file({"latents": result.latents.contiguous()}, folder / _FILES["latents"])
+        write_tensors(folder / _FILES["latents"], {"latents": result.latents})
     if "video" in extras:
         color = pictures.get("color")
         write_sample_video(

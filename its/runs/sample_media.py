@@ -20,8 +20,8 @@ def judged(sample: StoredSample, role: str) -> Judged:
     Raises:
         UserError: a file is missing or damaged.
     """
-    picture = read_picture(sample.folder / SPECTROGRAM)
-    waveform, rate = read_sound(sample.folder / SOUND)
+    picture = read_picture(sample.need(SPECTROGRAM))
+    waveform, rate = read_sound(sample.need(SOUND))
     return Judged(picture=picture, waveform=waveform, sample_rate=rate, prompt=sample.prompt(role))
 
 

@@ -66,8 +66,8 @@ def write_color_video(
     Raises:
         OSError: it can't be written.
     """
-    colorizer = record.get("settings", {}).get("colorizer") or {}
-    own = [f"color: {colorizer['prompt']}"] if "prompt" in colorizer else []
+    colorizer = record.get("settings", {}).get("colorizer")
+    own = [f"color: {colorizer['prompt']}"] if isinstance(colorizer, Mapping) and "prompt" in colorizer else []
     write_video(
         path,
         [color],
@@ -85,7 +85,9 @@ def _captions(record: Mapping[str, Any]) -> list[str]:
 
 def _note(record: Mapping[str, Any]) -> str:
     """Seed and weights of the sample, in one line."""
-    weights = {str(w["name"]): w.get("embedded", False) for w in record["weights"].values() if "name" in w}
+    weights = {
+        str(w["name"]): w.get("embedded", False) for w in record.get("weights", {}).values() if w and "name" in w
+    }
     names = [Path(name).name if Path(name).is_absolute() else name for name in weights]
     shown = [f"{name} (embedded)" if embedded else name for name, embedded in zip(names, weights.values(), strict=True)]
     return " - ".join([f"seed {record['seed']}", *dict.fromkeys(shown)])

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from its.media.contained import is_own_file
 from its.media.decode import naming, open_picture, open_sound
 from its.media.metadata import text_of
 from its.runs.reader import StoredSample
@@ -21,7 +22,7 @@ _COLOR = re.compile(r"color(?:_([1-9]\d*))?\.png")
 def color_pictures(folder: Path) -> list[Path]:
     """List the colour pictures of a sample, `color.png`, `color_2.png` and so on, in the order of their numbers."""
     found = [(int(match[1] or 1), path) for path in folder.iterdir() if (match := _COLOR.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(found) if is_own_file(path)]
 
 
 def color_video(picture: Path) -> Path:

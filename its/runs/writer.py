@@ -15,6 +15,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from its.errors import UserError
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
 from its.methods.sample import Sample
@@ -63,6 +64,7 @@ class SampleWriter(BasePredictionWriter):
         if self._thread is None:
             return
         records = [self._record(sample, method, precision=str(trainer.precision)) for sample in prediction]
+        method.startup = {}  # said once
         self._waiting.append(self._thread.submit(self._write, prediction, records))
         self._wait(method, leave=WAITING)
 
@@ -102,7 +104,7 @@ class SampleWriter(BasePredictionWriter):
             "weights": method.provenance,
             "fallback": method.fallback_taken,
             "scores": dict(sample.scores),
-            "timings": dict(sample.timings),
+            "timings": {**sample.timings, **_startup(method)},
             **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
             "versions": versions(),
         }
@@ -116,10 +118,13 @@ class SampleWriter(BasePredictionWriter):
         while len(self._waiting) > leave:
             try:
                 self._waiting.popleft().result()
-            except OSError as error:
+            except (OSError, UserError) as error:
                 # No exception in the midst of a run: other ranks would wait for this one.
-                reason = f"{error.filename or self.samples} can't be written: {error.strerror or error}"
-                method.stopped = method.stopped or reason
+                method.stopped = method.stopped or str(error)
+
+
+def _startup(method: Method) -> dict[str, Any]:
+    return {"startup": {name: round(s, 2) for name, s in method.startup.items()}} if method.startup else {}
 
 
 def _format(method: Method) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from its.audio.spectrogram import SpectrogramFormat
 from its.interfaces import Colorizer, Judged, LatentCodec, NoiseExpert, Scorer, Vocoder
 from its.registry import interface_of
-from its.testing.contract import Contract, check_part, close, generator, noise_of, within
+from its.testing.contract import Contract, NoHostReads, check_part, close, generator, noise_of, within
 from its.testing.sampling import check_combiner, check_scheduler
 
 __all__ = [
@@ -111,6 +111,12 @@ def check_expert(expert: NoiseExpert, *, canvas: tuple[int, int] = (64, 128), pr
     need(not torch.equal(noise, swapped), "predict_noise depends on the text")
     later = expert.predict_noise(latents, timestep.flip(0), text)
     need(not torch.equal(noise, later), "predict_noise depends on the timestep")
+    if expert.capturable:
+        try:
+            with NoHostReads():  # type: ignore[no-untyped-call]
+                expert.predict_noise(latents, timestep, text)
+        except RuntimeError as error:
+            raise need.broken("a capturable expert never waits for the device in predict_noise", error) from error
     unguided = expert.predict_noise(latents, timestep, null.expand_as(text))
     need(bool(unguided.isfinite().all()), "predict_noise takes the null text")
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from its.interfaces import Part
+
+HOST_READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
+"""Operations that make the host wait for a device."""
+
+
+class NoHostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context in which operations that make the host wait for a device raise RuntimeError, as in a CUDA graph."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call everything else."""
+        if func.name().partition(".")[0] in HOST_READS:
+            raise RuntimeError(f"{func.name()} reads a value of a tensor on the host")
+        return func(*args, **(kwargs or {}))
 
 
 class Contract:

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from its.media.atomic import atomic
+from its import user_cache
 
 WORTH_IT = 64 * 2**20
 """Bytes from which on a file's digest is remembered; the embedded pack and smaller files are read each time."""
@@ -24,33 +24,15 @@ def file_digest(path: Path) -> str:
     size and modification time are those of before.
     """
     status = os.stat(path)
-    remembered = None
+    identity = None
     if status.st_size >= WORTH_IT and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED:
         identity = (os.path.realpath(path), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        remembered = _folder() / hashlib.sha256(repr(identity).encode()).hexdigest()
-        try:
-            digest = remembered.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError):
-            digest = ""
-        if len(digest) == 64:  # else somebody else's, or damaged
+        digest = user_cache.read("digests", identity)
+        if digest is not None and len(digest) == 64:  # else damaged
             return digest
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     after = os.stat(path)
-    if remembered is not None and (after.st_mtime_ns, after.st_ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns):
-        _remember(remembered, digest)
+    if identity is not None and (after.st_mtime_ns, after.st_ctime_ns) == (status.st_mtime_ns, status.st_ctime_ns):
+        user_cache.write("digests", identity, digest)
     return digest
-
-
-def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "its" / "digests"
-
-
-def _remember(path: Path, digest: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as partial:
-            partial.write_text(digest, encoding="ascii")
-    except OSError:  # a home that can't be written to: the file is read again next time
-        return

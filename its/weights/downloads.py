@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from its.errors import UserError
 from its.interfaces import Download, Files, Part
+from its.output import say
 from its.weights.source import WeightsNotFound
 
 MARGIN = 64 * 2**20
@@ -40,8 +40,8 @@ def download(downloads: Sequence[Download]) -> None:
     if _first_of_machine():
         total = check_room(wanted)
         for one in wanted:
-            print(f"its: downloading {described(one)}", file=sys.stderr)
-        print(f"its: {size(total)} in all, to {_cache()}", file=sys.stderr, flush=True)
+            say(f"its: downloading {described(one)}", error=True)
+        say(f"its: {size(total)} in all, to {_cache()}", error=True)
     for one in wanted:
         one.source.fetch(list(one.sizes))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from functools import cache
 
 from its.errors import UserError
+from its.output import say
 from its.weights.source import Source, WeightsNotFound
 
 
@@ -132,7 +132,7 @@ def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, 
 @cache
 def say_variant(name: str, variant: str) -> None:
     """Tell the user, once, that a variant is read because it is the only one."""
-    print(f"its: {name}: full precision is not there; reading its {variant} weights", file=sys.stderr, flush=True)
+    say(f"its: {name}: full precision is not there; reading its {variant} weights", error=True)
 
 
 def _model_files(

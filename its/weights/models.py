@@ -62,8 +62,8 @@ def read_model(
     if issubclass(model_class, transformers.PreTrainedModel):
         attention = "sdpa" if model_class._supports_sdpa else "eager"
         options |= {"config": model_class.config_class.from_dict(config), "attn_implementation": attention}
-    # On the host first: within a device context transformers asks for accelerate.
-    with torch.device("cpu"):
+    # On the host first: within a device context transformers asks for accelerate. Initialising takes seconds, in vain.
+    with torch.device("cpu"), SkipInit():
         model, report = model_class.from_pretrained(
             str(folder),
             subfolder=files.component,

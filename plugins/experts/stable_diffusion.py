@@ -23,7 +23,7 @@ from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.experts import single_file
 from its_plugins.experts import stable_diffusion_configs as configs
 from its_plugins.experts.attention_backend import Attention
-from its_plugins.experts.lean_unet import LeanUNet
+from its_plugins.experts.cached_conditioning_unet import CachedConditioningUNet
 from its_plugins.experts.lora_file import fuse_files, lora_files
 from its_plugins.experts.noise_schedule import ToEpsilon, read_schedule
 
@@ -54,10 +54,11 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     not_defining = ("variant", "channels_last", "attention", "lora")
     reads_checkpoints = True
+    capturable = True
     channels = 4
     """Input and output channels of the UNet."""
 
-    unet: LeanUNet
+    unet: CachedConditioningUNet
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
 
@@ -126,7 +127,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
             fuse_files(unet, text_encoder, self.loras)
         unet = for_inference(unet, device=device, channels_last=self.channels_last)
         self.text_encoder = for_inference(text_encoder, device=device)
-        self.unet = LeanUNet(unet, timesteps=len(self.alphas()), attention=self.attention)
+        self.unet = CachedConditioningUNet(unet, timesteps=len(self.alphas()), attention=self.attention)
 
     @property
     def schedule_file(self) -> str:
@@ -145,7 +146,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, c), what cross-attention asks of their hidden states: keys and values."""
+        """b prompts -> (b, 77, c): keys and values of all cross-attentions."""
         return self.unet.keys_and_values(self.hidden_states(prompts))
 
     def hidden_states(self, prompts: Sequence[str]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 from its.errors import UserError
 from its.weights import Source
-from its_plugins.experts.lean_unet import unsupported
+from its_plugins.experts.cached_conditioning_unet import unsupported
 
 Config = Mapping[str, Any]
 

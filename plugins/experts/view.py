@@ -43,6 +43,7 @@ class View(ExpertWrapper):
         order: list[int] | int | None = None,
     ) -> None:
         super().__init__(expert)
+        self.capturable = expert.capturable and blocks == (1, 1)  # an order is copied to the device at each call
         self.axes = [AXES[flip] for flip in flips or []]
         self.blocks = blocks
         count = blocks[0] * blocks[1]

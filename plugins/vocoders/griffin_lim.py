@@ -118,9 +118,11 @@ class GriffinLim(Vocoder):
             "hop_length": self.format.hop_length,
         }
         window = self.format.window(magnitude.device)
-        phase = accumulated_phase(magnitude, **sizes)
+        # On the CPU in float64, which MPS lacks; frame by frame, so a GPU would only wait for launches.
+        phase = accumulated_phase(magnitude.cpu(), **sizes)
+        angles = torch.polar(torch.ones_like(phase), phase).to(torch.complex64).to(magnitude.device)
         # Rows of frequencies lie as the transforms want them, so these are views.
-        target, angles = magnitude.mT, torch.polar(torch.ones_like(phase), phase).to(torch.complex64).mT
+        target, angles = magnitude.mT, angles.mT
         last = torch.zeros_like(angles)
         for _ in range(self.iterations):
             sound = torch.istft(target * angles, **sizes, window=window)

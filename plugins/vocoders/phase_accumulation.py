@@ -26,7 +26,8 @@ def accumulated_phase(magnitude: Tensor, *, n_fft: int, win_length: int, hop_len
     Wyse, DSP 2015) along time, with the phase gradient of Prusa, Balazs and Sondergaard (IEEE TASLP 25, 2017) along
     frequency; the first keeps tones whole, the second strokes.
     """
-    log = magnitude.double().clamp(min=QUIETEST * float(magnitude.max()) + torch.finfo(magnitude.dtype).tiny).log()
+    floor = QUIETEST * magnitude.max().double() + torch.finfo(magnitude.dtype).tiny
+    log = magnitude.double().clamp(min=floor).log()
     peaks, frequency = _peaks(log)
     turn = tau * hop_length / n_fft * frequency
     ridge = torch.zeros_like(log)

@@ -61,16 +61,20 @@ def test_what_nobody_measured_is_said_to_be_not_measured(copy):
 
 def test_the_goals_name_figures_that_the_scripts_measure():
     """A goal whose figure has another name in the results would stay "not measured" for ever."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from goals import GOALS
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
+    import plan
+    from goals import GOALS
+
+    variants = ["BEST", *(candidate.name for candidate in plan.compared(tiny=False))]
+    for key in [key for goal in GOALS if goal.where == "gpu compare" for key in goal.figures if " | " in key]:
+        assert key.split(" | ")[0] in variants
     for script in ("cpu", "gpu"):
         path = ROOT / "benchmarks" / "results" / f"{script}.json"
         parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.is_file() else {}
         for goal in GOALS:
             of, part = goal.where.split()
             if of == script and part in parts:
+                figures = parts[part]["figures"]
+                if any(str(found).startswith("not begun") for found in figures.values()):
+                    continue  # a run with little time, which has not all variants
                 keys = [key for key in goal.figures if not key.startswith("BEST")]
-                assert [key for key in keys if key not in parts[part]["figures"]] == []
+                assert [key for key in keys if key not in figures] == []

@@ -27,7 +27,7 @@ def names(folder):
     return sorted(path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs" / folder).glob("*.yaml"))
 
 
-DEMOS = [name for name in names(".") if name != "colorize.yaml"]
+DEMOS = [name for name in names(".") if name not in ("colorize.yaml", "fast.yaml")]
 CASES = {
     **{name: [] for name in DEMOS},
     **{name: [ONE_PAIR] for name in names("examples")},
@@ -42,7 +42,7 @@ CASES = {
     "castle_bell.yaml+methods/sds_small.yaml": DISTILLATION,
     "castle_bell.yaml+combiners/alternation.yaml": ["--model.steps=3", "--model.combiner.init_args.turns=3"],
     "castle_bell.yaml+combiners/fade.yaml": [],
-    "castle_bell.yaml+fast/compiled.yaml": EAGER,
+    "castle_bell.yaml+fast.yaml": EAGER,
     "castle_bell.yaml+fast/dpm25.yaml": [],
     "castle_bell.yaml+fast/guidance_interval.yaml": [],
     "castle_bell.yaml+fast/unipc25.yaml": [],

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     "privacy",
     "errors",
+    "output",
     "audio",
     "media",
+    "user_cache",
     "interfaces",
     "registry",
     "instantiate",
@@ -34,7 +36,19 @@ LAYERS = (
 )
 """Packages of `its`, and modules at its root, lowest first: each imports itself and those below, never one above."""
 
-PUBLIC = {"interfaces", "registry", "audio", "privacy", "errors", "media", "weights", "diffusion", "testing"}
+PUBLIC = {
+    "interfaces",
+    "registry",
+    "audio",
+    "privacy",
+    "errors",
+    "output",
+    "media",
+    "weights",
+    "diffusion",
+    "testing",
+    "user_cache",
+}
 """What plugins may import of `its`."""
 
 HEAVY = (

@@ -1,6 +1,10 @@
 import gc
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +72,68 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
 def test_a_module_that_is_not_there(arguments, capsys):
     assert main(arguments) == 2
     assert "No module named 'no" in capsys.readouterr().err
+
+
+@pytest.fixture
+def probe(monkeypatch, tmp_path):
+    """`probe(code)` registers a command `probe`, whose body is this code."""
+
+    def probe(code):
+        (tmp_path / "probing_command.py").write_text(f"def main(arguments):\n    {code}\n    return 0\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(COMMANDS, "probe", ("probing_command", ""))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    yield probe
+    sys.modules.pop("probing_command", None)
+
+
+def test_an_unexpected_error_is_one_line_and_a_log_file(probe, capsys):
+    probe("raise KeyError('\\x1b[2J is missing')")
+    assert main(["probe", "--token=secret"]) == 1
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
+    assert line.startswith("its: unexpected error: KeyError: ")
+    assert "\x1b" not in line
+    path = Path(re.search(r"The traceback is in (\S+) \(ITS_DEBUG=1 prints it\)", line)[1])
+    assert path.stat().st_mode & 0o777 == 0o600
+    log = path.read_text()
+    assert "Traceback" in log
+    assert "probing_command.py" in log
+    assert "secret" not in log
+
+
+def test_an_unexpected_error_is_a_traceback_if_wanted(probe, monkeypatch):
+    probe("raise KeyError('x')")
+    monkeypatch.setenv("ITS_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main(["probe"])
+
+
+def test_an_unexpected_error_without_room_for_a_log_file(probe, monkeypatch, tmp_path, capsys):
+    probe("raise KeyError('x')")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert main(["probe"]) == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert printed.splitlines()[-1] == "its: unexpected error: KeyError: 'x'"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_output_for_a_terminal_without_unicode(encoding, probe, tmp_path):
+    probe("from its.output import say; say('castle \\U0001f3f0'); say('castle \\U0001f3f0', error=True)")
+    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = ('probing_command', ''); sys.exit(its.cli.main(['probe']))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=tmp_path, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (0, *[b"castle \\U0001f3f0\n"] * 2)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(probe, tmp_path):
+    probe("from its.output import say; [say('x' * 100_000) for _ in range(100)]")
+    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = ('probing_command', ''); sys.exit(its.cli.main(['probe']))"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 1

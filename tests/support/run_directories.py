@@ -10,7 +10,8 @@ import torch
 
 from its.audio.spectrogram import AUFFUSION
 from its.methods.sample import Result, Sample
-from its.runs.sample_files import read_record, write_sample
+from its.runs.records import read_record
+from its.runs.sample_files import write_sample
 from its.specs.spec import SampleSpec, sample_id
 
 SETTINGS = {

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from its.media.atomic import atomic
+from its.media.atomic import make_folder
+from its.media.contained import contained, is_own_file
+from its.media.encode import write_tensors
 from its.methods.score_distillation.optimisation import Optimisation
 
 
 def save_checkpoint(path: Path, state: Optimisation) -> None:
     """Write everything that an optimisation goes on from, atomically: theta, norms, optimiser, generator, iteration."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {f"image.{name}": x for name, x in state.image.state_dict().items()}
     for number, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": x for name, x in moments.items()}
     tensors["generator"] = state.generator.get_state()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic(path) as partial:
-        save_file({name: x.contiguous() for name, x in tensors.items()}, partial, metadata={"done": str(state.done)})
+    contained(path.parents[2], path)
+    make_folder(path.parent)
+    write_tensors(path, tensors, {"done": str(state.done)})
 
 
 def load_checkpoint(path: Path, state: Optimisation) -> bool:
@@ -34,7 +34,7 @@ def load_checkpoint(path: Path, state: Optimisation) -> bool:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
+    if not is_own_file(path):
         return False
     try:
         with safe_open(path, framework="pt", device="cpu") as file:

@@ -55,7 +55,9 @@ class ScoreDistillation(Method):
     checkpoint in its folder, from which the same command continues.
     """
 
+    one_by_one = True
     needs_gradients = True
+    cuda_precision = "32-true"  # gradients through an encoder leave the range of float16
     has_latents = False
 
     def __init__(

@@ -13,7 +13,7 @@ from PIL import Image
 from its.cli import main
 from its.errors import UserError
 from its.media.metadata import read_metadata
-from its.runs.sample_files import read_record
+from its.runs.records import read_record
 from its_plugins.random_weights import deepfloyd_if as random_weights_if
 
 

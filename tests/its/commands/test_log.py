@@ -11,8 +11,9 @@ import yaml
 from PIL import Image
 
 from its.cli import main
-from its.report.wandb_log import numbers, runs_of, seconds_of, summary_of
+from its.report.wandb_log import runs_of, summary_of
 from its.runs.reader import read_runs
+from its.runs.records import numbers, seconds_of
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 

@@ -39,6 +39,7 @@ def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert shown["samples"][0]["layers"] == ["image"]
     assert shown["pitches"][0][0]["label"] == "8k"
     assert shown["setups"][0]["settings"]["vocoder"]["class"] == "HiFiGAN"
+    assert "All of the run again: <code>its predict --config its_config.yaml</code>" in text
 
 
 def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
@@ -48,6 +49,22 @@ def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
     assert predict(config) == 0
     assert "no page that shows the run" in capsys.readouterr().err
     assert page.read_text() == "mine"
+
+
+def test_a_config_of_somebody_else_stays_and_nothing_is_made(config, capsys):
+    run = Path(yaml.safe_load(config.read_text())["output"])
+    run.mkdir()
+    (run / "its_config.yaml").write_text("mine: 1\n")
+    assert predict(config) == 2
+    assert "its_config.yaml is there already, and was not written by its: move it away" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["its_config.yaml"]
+
+
+def test_a_damaged_record_is_made_again(config, capsys):
+    assert predict(config, "--model.steps=1") == 0
+    (samples(config)[0] / "sample.json").write_text('{"status": "ok", "seed": 1' + "0" * 400 + "}")
+    assert predict(config, "--model.steps=1") == 0
+    assert "its: 2 of 2 images that sound" in capsys.readouterr().out
 
 
 def test_a_run_folder_holds_what_the_contract_says(config, capsys):
@@ -296,22 +313,19 @@ def test_after_ctrl_c_whole_samples_are_kept_and_the_rest_is_named(config, plugi
 
 
 def test_a_disk_that_is_full_stops_the_run_and_damages_nothing(config, monkeypatch, capsys):
-    import soundfile
+    write = Path.write_bytes
 
-    write = soundfile.write
+    def full(self, content):
+        if "ringing-2-" in str(self) and "audio.wav" in self.name:
+            raise OSError(28, "No space left on device")
+        write(self, content)
 
-    def full(path, *rest, **options):
-        if "ringing-2-" in str(path):
-            raise OSError(28, "No space left on device", str(path))
-        write(path, *rest, **options)
-
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert predict(config, "--data.batch_size=1") == 1
     printed = capsys.readouterr()
-    assert "its: stopped: " in printed.err
-    assert "No space left on device" in printed.err
+    assert re.search(r"its: stopped: .*ringing-2-\S+/audio.wav can't be written: No space left on device", printed.err)
     assert "its: 1 of 2 images that sound" in printed.out
-    monkeypatch.setattr(soundfile, "write", write)
+    monkeypatch.setattr(Path, "write_bytes", write)
     assert predict(config) == 0
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from its.diffusion.graphs import CudaGraph, MultiStream
+from its.diffusion import graphs
+from its.diffusion.graphs import CudaGraph, MultiStream, NotCaptured
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import denoise, sequential
 from its.interfaces import NoiseExpert
@@ -108,6 +109,27 @@ def test_cleared_graphs_are_captured_anew():
     graphed.clear()
     assert torch.equal(walk(graphed, ["a"], (3.0,)), walk(sequential, ["a"], (3.0,)))
     assert len(captures) == 4
+
+
+def test_what_cannot_be_captured_runs_without_a_graph():
+    def refuse(function):
+        function()
+        raise NotCaptured("operation not permitted when stream is capturing")
+
+    graphed = CudaGraph(capture=refuse)
+    with pytest.warns(UserWarning, match="without CUDA graphs.*not permitted"):
+        first = walk(graphed, ["a", "bb"])
+    assert torch.equal(first, walk(sequential, ["a", "bb"]))
+    assert torch.equal(walk(graphed, ["c"], (2.0,)), walk(sequential, ["c"], (2.0,)))  # and no second warning
+
+
+def test_the_number_of_graphs_is_bounded(monkeypatch):
+    monkeypatch.setattr(graphs, "MOST", 2)
+    graphed = CudaGraph(capture=into_the_same_memory)
+    for count in range(1, 5):
+        prompts, scales = ["a"] * count, (3.0,) * count
+        assert torch.equal(walk(graphed, prompts, scales), walk(sequential, prompts, scales))
+        assert len(graphed._graphs) <= 2
 
 
 @pytest.mark.gpu

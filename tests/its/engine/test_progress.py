@@ -43,16 +43,35 @@ def shown(monkeypatch):
     return bar, module
 
 
-def test_a_slow_cpu_is_told_how_long_it_takes_and_what_else_there_is(shown, monkeypatch, capsys):
+def test_a_slow_cpu_is_announced_with_the_time_of_a_sample_and_of_the_run(shown, monkeypatch, capsys):
     _, module = shown
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    for index in range(4):
-        now[0] += 9.0  # one expert of two runs: each step will take 18 s, a batch of 2 in 100 steps 900 s a sample
+    for index, seconds in enumerate((50.0, 9.0, 9.0, 9.0)):  # the first step warms up
+        now[0] += seconds  # one expert of two runs: each step will take 18 s, a batch of 2 in 100 steps 900 s a sample
         module.on_step(step(index), 2)
     err = capsys.readouterr().err
-    assert err.count("on this CPU a sample takes about 15 minutes") == 1
+    assert err.count("on this CPU a sample takes about 15 min 0 s, and this run 1 h 15 min.") == 1  # 10, by two ranks
     assert "--config configs/models/mini.yaml" in err
+
+
+def test_the_time_left_is_estimated_before_the_first_sample_is_finished(monkeypatch, clock, capsys):
+    _, module, _ = begun(monkeypatch, rows=10)
+    for index in range(51):
+        clock[0] += 0.2  # a batch of 2 in 100 steps of 0.4 s: 20 s a sample, and two ranks
+        module.on_step(step(index), 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    # 10 samples at 10 s each, less half of two batches
+    assert line.startswith("its: 0/10 samples, step 50/100, about 1 min 20 s left, ")
+
+
+def test_steps_of_a_gpu_are_not_timed(monkeypatch, clock):
+    monkeypatch.setattr(Module, "device", torch.device("cuda"))
+    bar, module, _ = begun(monkeypatch, rows=10)
+    for index in range(3):
+        clock[0] += 1.0
+        module.on_step(step(index), 2)
+    assert bar.seconds_a_sample is None
 
 
 def test_a_fast_one_is_told_nothing(shown, capsys):

@@ -15,7 +15,7 @@ from its.errors import UserError
 from its.evaluation import scoring
 from its.evaluation.choosing import chosen
 from its.runs.reader import roles_of, whole_samples
-from its.runs.sample_files import update_record
+from its.runs.records import update_record
 from its.runs.sample_media import read_picture, read_sound
 from its_plugins.random_weights import dual_encoders as random_towers
 
@@ -231,3 +231,11 @@ def test_updating_a_record_keeps_what_others_wrote_meanwhile(run):
 def test_a_table_needs_scores(run, capsys):
     assert main(["table", str(run)]) == 2
     assert "no sample has a score" in capsys.readouterr().err
+
+
+def test_a_table_of_somebody_is_not_overwritten(run, towers, capsys):
+    (run / "scores.csv").write_text("name,grade\n")
+    before = everything(run)
+    assert main(["evaluate", str(run), *towers]) == 2
+    assert "scores.csv is there already, and was not written by its: move it away" in capsys.readouterr().err
+    assert everything(run) == before  # and nothing was scored

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from its.errors import UserError
-from its.evaluation.tables import comma_separated, latex, markdown, tabulate
+from its.evaluation.tables import csv as comma_separated
+from its.evaluation.tables import latex, markdown, tabulate
 from its.runs.reader import StoredSample
 
 CLIP = {"judges": "visual", "weights": {"name": "clip", "revision": "0123456789abcdef"}}

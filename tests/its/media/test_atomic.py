@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from its.media.atomic import atomic
+from its.errors import UserError
+from its.media.atomic import atomic, make_folder, remove_partials, write_text
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -71,5 +72,36 @@ def test_writers_of_one_file_do_not_mix(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError), atomic(tmp_path / "no" / "a"):
+    with pytest.raises(OSError, match="no/a can't be written: No such file"), atomic(tmp_path / "no" / "a"):
         pass
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    (tmp_path / ".a.0123abcd.partial").touch()
+    (tmp_path / ".b.0123abcd.partial").symlink_to(tmp_path / "a")
+    os.mkfifo(tmp_path / ".c.0123abcd.partial")
+    with atomic(tmp_path / "a") as partial:
+        partial.write_text("x")
+        remove_partials(tmp_path)
+        assert partial.exists()
+        assert not (tmp_path / ".a.0123abcd.partial").exists()
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_a_disk_that_fails_leaves_the_old_file_and_is_named(tmp_path, monkeypatch):
+    write_text(tmp_path / "a", "old")
+
+    def failing(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(UserError, match="a can't be written: Input/output error"):  # one line, no traceback
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/folder can't be written: Not a directory"):
+        make_folder(tmp_path / "file" / "folder")

@@ -8,7 +8,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from its.errors import UserError
-from its.media.metadata import LONGEST, append_comment, read_metadata, text_of, write_png
+from its.media.encode import write_png, write_wav
+from its.media.metadata import LONGEST, read_metadata, text_of
 from its.media.video import write_video
 
 RECORD = {"id": "castle-1", "config": {"model": {}, "data": {"prompts": [{"visual": "城 <b> \0"}]}}, "weights": {}}
@@ -20,8 +21,7 @@ def write(path, text):
     if path.suffix == ".png":
         write_png(path, PIXELS, text)
     elif path.suffix == ".wav":
-        soundfile.write(path, np.zeros(1001, np.int16), 16_000, subtype="PCM_16")
-        append_comment(path, text)
+        write_wav(path, np.zeros(1001, np.int16), 16_000, text)
     else:
         write_video(path, [PIXELS], np.zeros(1600, np.int16), 16_000, comment=text)
 
@@ -41,8 +41,7 @@ def test_a_record_is_read_too(tmp_path):
 def test_a_comment_leaves_the_sound_as_it_was(tmp_path):
     pcm = np.random.default_rng(0).integers(-9, 9, 1001, dtype=np.int16)
     for channels in (pcm, pcm[:-1].reshape(-1, 2)):
-        soundfile.write(tmp_path / "x.wav", channels, 16_000, subtype="PCM_16")
-        append_comment(tmp_path / "x.wav", "x" * 10_001)
+        write_wav(tmp_path / "x.wav", channels, 16_000, "x" * 10_001)
         again, rate = soundfile.read(tmp_path / "x.wav", dtype="int16")
         assert rate == 16_000
         assert (again == channels).all()

@@ -1,9 +1,14 @@
 """Videos, decoded again: what a player shows and plays."""
 
+import multiprocessing
+import os
+import resource
+
 import av
 import numpy as np
 import pytest
 
+from its.media.atomic import NotWritten
 from its.media.video import AAC_RATES, FPS, line_column, write_video
 from its.runs.sample_video import write_color_video
 
@@ -138,3 +143,22 @@ def test_nothing_half_written_stays(tmp_path):
     with pytest.raises(OSError, match="v.mp4"):
         write(tmp_path / "v.mp4")
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_a_full_disk_names_the_video_and_leaves_nothing(tmp_path):
+    def write():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+        noise = np.random.default_rng(0).integers(0, 256, (64, 480), dtype=np.uint8)
+        try:
+            write_video(tmp_path / "x.mp4", [noise], np.zeros(16_000, np.int16), 16_000)
+        except NotWritten as error:
+            os.write(said, str(error).encode())
+
+    answer, said = os.pipe()
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join()
+    os.close(said)
+    with open(answer, encoding="utf-8") as file:
+        assert file.read() == f"{tmp_path / 'x.mp4'} can't be written: File too large"
+    assert not list(tmp_path.iterdir())

@@ -34,7 +34,17 @@ def test_ticks_of_the_paper_s_format():
     assert min(a - b for a, b in pairwise(heights)) >= APART
 
 
-@pytest.mark.parametrize("recorded", [None, "Auffusion", {"nothing": 1}, {"f_max": "high"}, {"mel_scale": "bark"}])
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        None,
+        "Auffusion",
+        {"nothing": 1},
+        {"f_max": "high"},
+        {"mel_scale": "bark"},
+        {**asdict(AUFFUSION), "f_min": 1e308, "f_max": None},
+    ],
+)
 def test_what_is_no_format_has_no_ticks(recorded):
     assert hertz_ticks(recorded) == []
 

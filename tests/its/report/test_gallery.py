@@ -61,18 +61,39 @@ def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
     assert main(["gallery", str(tmp_path / "run")]) == 0
     assert "audio.wav is missing" in capsys.readouterr().out
     samples = {sample["seed"]: sample for sample in data_of(tmp_path / "run" / "index.html")["samples"]}
-    assert (samples[1]["status"], samples[1]["error"]) == ("failed", "not finite: the picture")
-    assert (samples[2]["status"], samples[2]["error"]) == ("damaged", "audio.wav is missing")
+    assert (samples["1"]["status"], samples["1"]["error"]) == ("failed", "not finite: the picture")
+    assert (samples["2"]["status"], samples["2"]["error"]) == ("damaged", "audio.wav is missing")
     assert "2 not whole" in (tmp_path / "run" / "index.html").read_text()
 
 
 def test_records_of_others_are_taken_as_they_come(add, tmp_path):
-    add(seed=None, scores={"clip": float("nan"), "mini": {"visual": 0.5, "why": "x"}}, settings={"x": float("inf")},
-        weights=["?"], timings=None, versions=3, rank="first", kept="yes", format=[1])  # fmt: skip
+    scores = {"clip": float("nan"), "mini": {"visual": 0.5, "why": "x"}}
+    add(scores=scores, settings={"x": float("inf")}, timings={}, rank="first", kept="yes")
     (sample,) = (data := page_data(read_runs([tmp_path / "run"]), tmp_path))["samples"]
     json.dumps(data, allow_nan=False)
     assert sample["scores"] == {"mini visual": 0.5}
     assert (sample["rank"], sample["kept"], sample["took"]) == (None, None, None)
+
+
+def test_seeds_that_javascript_rounds_stay_apart(add, tmp_path):
+    add(seed=2**53), add(seed=2**53 + 1)
+    page, _ = write_gallery([tmp_path / "run"], tmp_path / "run")
+    assert {sample["seed"] for sample in data_of(page)["samples"]} == {str(2**53), str(2**53 + 1)}
+
+
+def test_the_command_for_the_whole_run_is_for_its_maker_alone(add, tmp_path):
+    """That of a received run would run whatever its config names."""
+    add()
+    for own in (True, False):
+        page, _ = write_gallery([tmp_path / "run"], tmp_path / "run", own=own)
+        assert ("its predict --config its_config.yaml" in page.read_text()) == own
+
+
+def test_commands_are_quoted(add, tmp_path):
+    folder = add("$(rm -rf ~); x")
+    page, _ = write_gallery([tmp_path / "$(rm -rf ~); x"], tmp_path)
+    (sample,) = data_of(page)["samples"]
+    assert sample["again"] == f"its rerun '$(rm -rf ~); x/samples/{folder.name}/sample.json'"
 
 
 def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
@@ -80,7 +101,7 @@ def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
     assert main(["gallery", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"its: \S+index.html is there already and not a page of ours: move it away, or .*\n", error)
+    assert re.fullmatch(r"its: \S+index.html is there already, and was not written by its: .*\n", error)
     assert (tmp_path / "run" / "index.html").read_text() == "<html>my homepage"
     (tmp_path / "run" / "index.html").unlink()
     assert main(["gallery", str(tmp_path / "run")]) == main(["gallery", str(tmp_path / "run")]) == 0  # our own is

@@ -111,3 +111,13 @@ def test_wrong_input_changes_nothing(add, study, tmp_path):
         assert (status, data, len(error.splitlines())) == (2, None, 1)
         assert message in error
         assert not (tmp_path / "study").exists()
+
+
+def test_media_are_not_copied_through_a_link(add, study, tmp_path):
+    add("ours"), add("theirs")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "media").symlink_to(tmp_path / "elsewhere")
+    status, _, error = study("ours", "theirs")
+    assert (status, error.count("media is a symbolic link, which is not followed below")) == (2, 1)
+    assert not list((tmp_path / "elsewhere").iterdir())

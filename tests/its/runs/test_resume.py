@@ -14,7 +14,7 @@ ROW = {"visual": "castle", "audio": "bell"}
 
 def write(samples, name, status="ok", *files):
     (samples / name).mkdir(parents=True)
-    (samples / name / "sample.json").write_text(json.dumps({"status": status}))
+    (samples / name / "sample.json").write_text(json.dumps({"status": status, "prompts": ROW, "seed": 1}))
     for file in files:
         (samples / name / file).touch()
 

@@ -158,3 +158,28 @@ def test_ranks_share_the_rows_without_repeat_or_loss(ranks):
 def test_what_is_left_is_shared_out_evenly():
     assert shared_out(2, chosen=[0, 2, 4, 6]) == [[1, 5], [3, 7]]  # by place, rank 0 would have all four
     assert shared_out(2, chosen=[]) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "sizes"),
+    [("cuda", 40, [14, 14, 12]), ("cuda", 16, [16]), ("cuda", 3, [3]), ("cpu", 5, [2, 2, 1])],
+)
+def test_automatic_batches_are_about_equal(device, count, sizes):
+    data = PromptGrid(prompts=[ROW], seeds=SeedRange(start=0, count=count))
+    data.fix_batch_size(device)
+    data.rows = data.expand(EXPERTS)
+    assert [len(batch) for batch in data.predict_dataloader()] == sizes
+
+
+def test_methods_that_gain_nothing_by_batches_get_none():
+    data = PromptGrid(prompts=[ROW], seeds=SeedRange(start=0, count=3))
+    data.fix_batch_size("cuda", one_by_one=True)
+    data.rows = data.expand(EXPERTS)
+    assert [len(batch) for batch in data.predict_dataloader()] == [1, 1, 1]
+
+
+def test_a_given_batch_size_is_kept():
+    data = PromptGrid(prompts=[ROW], seeds=SeedRange(start=0, count=5), batch_size=4)
+    data.fix_batch_size("cuda")
+    data.rows = data.expand(EXPERTS)
+    assert [len(batch) for batch in data.predict_dataloader()] == [4, 1]

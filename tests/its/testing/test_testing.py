@@ -59,6 +59,14 @@ class Random(ToyExpert):
         return super().predict_noise(latents, timestep, text) + torch.rand(())
 
 
+class ReadsOnTheHost(ToyExpert):
+    capturable = True
+
+    def predict_noise(self, latents, timestep, text):
+        shift = torch.tensor([float(t) for t in timestep])[:, None]
+        return super().predict_noise(latents, timestep * 0, text + shift / 1000)
+
+
 class Trains(ToyExpert):
     def __init__(self):
         super().__init__()
@@ -94,6 +102,7 @@ def test_an_expert_that_keeps_the_contract(tmp_path):
         (OddNullText, "encode_text gives the empty prompt the shape of any other"),
         (WeightsDecideDtype, r"after .to\(bfloat16\), noise still has the dtype of the latents"),
         (Random, "predict_noise has no randomness"),
+        (ReadsOnTheHost, "a capturable expert never waits for the device in predict_noise.*_local_scalar_dense"),
         (Trains, "estimates require no gradient"),
         (OverwritesLatents, "predict_noise leaves the latents as they are"),
         (LoadsAgain, "prepare and load can be called again"),

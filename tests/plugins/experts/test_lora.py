@@ -11,7 +11,7 @@ from transformers import CLIPTextModel
 
 from its.errors import UserError
 from its_plugins.experts import lora
-from its_plugins.experts.lean_unet import LeanUNet
+from its_plugins.experts.cached_conditioning_unet import CachedConditioningUNet
 from its_plugins.random_weights import stable_diffusion as random_weights
 
 ATTENTION = re.compile(r"to_[qkv]|to_out\.0|[qkv]_proj|out_proj|fc[12]|ff\.net\.(0\.proj|2)")
@@ -256,7 +256,7 @@ def test_plain_layers_remain_and_the_unet_can_be_made_lean(models):
     timestep = torch.tensor([500, 20])
     with torch.no_grad():
         expected = unet(latents, timestep, states).sample
-        lean = LeanUNet(unet)
+        lean = CachedConditioningUNet(unet)
         got = lean(latents, timestep, lean.keys_and_values(states))
     torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
 

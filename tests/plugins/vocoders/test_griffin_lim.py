@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fake_gpu import WithoutFloat64
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
@@ -300,3 +301,21 @@ def test_wrong_order_and_wrong_bands(griffin_lim):
         GriffinLim()(torch.zeros(1, 256, 10))
     with pytest.raises(ValueError, match="got a spectrogram of 64 bands, expected 256"):
         griffin_lim(torch.zeros(1, 64, 10))
+
+
+def test_nothing_is_float64_on_the_device(monkeypatch):
+    """MPS has none. Fake tensors compute no values, which istft checks its window by."""
+
+    def istft(spectrum, *, hop_length, **_):
+        return torch.zeros((spectrum.shape[-1] - 1) * hop_length, device=spectrum.device)
+
+    monkeypatch.setattr(torch, "istft", istft)
+    with WithoutFloat64():
+        with torch.device("cuda"):
+            vocoder = GriffinLim(iterations=2)
+            vocoder.load()
+        assert vocoder.inverse_mel.device.type == "cuda"
+        sound = vocoder(torch.randn(2, 256, 32, device="cuda"))
+        assert (sound.shape, sound.dtype, sound.device.type) == ((2, 32 * 160), torch.float32, "cuda")
+        with pytest.raises(TypeError, match="makes torch.float64 on the device"):
+            sound.double()

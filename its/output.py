@@ -1,0 +1,75 @@
+"""Print to terminals, and format CSV, Markdown and LaTeX, so that texts from files stay plain text there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, among them escape sequences of terminals and changes of direction."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""Beginnings of texts that spreadsheets take for formulas."""
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print a message, with control characters made visible.
+
+    Args:
+        text: the message; it may have several lines.
+        error: print to standard error: progress, warnings and failures, which are no result.
+    """
+    print(visible(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def visible(text: str) -> str:
+    """Replace control characters and halves of surrogate pairs by escapes such as `\\x1b`."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def comma_separated(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows of numbers and texts as CSV; None is empty. Texts that look like formulas begin with an apostrophe."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def markdown_table(rows: Sequence[Sequence[str]], *, numbers: int = 0) -> str:
+    """A Markdown table, whose first row is its head; the last columns, as many as `numbers`, are aligned right."""
+    rule = ["---"] * (len(rows[0]) - numbers) + ["---:"] * numbers
+    lines = [[_line(cell).replace("|", r"\|") for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (lines[0], rule, *lines[1:]))
+
+
+def tex(text: str) -> str:
+    """A text for LaTeX, in one line."""
+    return re.sub(r"[\\~^&%$#_{}]", lambda match: _TEX.get(match[0], "\\" + match[0]), _line(text))
+
+
+def tex_comment(text: str) -> str:
+    """A comment of LaTeX, in one line."""
+    return f"% {_line(text)}"
+
+
+def markdown_item(text: str) -> str:
+    """An item of a list in Markdown, in one line."""
+    return f"- {_line(text)}"
+
+
+def _line(text: str) -> str:
+    return visible(" ".join(text.split()))
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text

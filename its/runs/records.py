@@ -1,0 +1,168 @@
+"""`sample.json`, the record of a sample: its schema, checked wherever one is read, and how one is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import GenericAlias, UnionType
+from typing import Any, get_args
+
+from its.errors import UserError
+from its.media.atomic import write_bytes
+from its.media.limited import read_limited
+from its.privacy import scrub
+
+RECORD = "sample.json"
+
+DEEPEST = 100
+"""Levels of mappings and lists; functions that work on records may recurse."""
+
+SCHEMA: Mapping[str, Any] = {
+    "id": str,
+    "status": str,
+    "error": str | None,
+    "prompts": dict[str, str],
+    "negative_prompts": dict[str, str],
+    "roles": dict[str, str],
+    "seed": int,
+    "settings": dict[str, Any],
+    "config": dict[str, Any],
+    "format": dict[str, Any] | None,
+    "weights": dict[str, dict[str, Any] | None],
+    "fallback": str | None,
+    "scores": dict[str, Any],
+    "timings": dict[str, Any],
+    "evaluations": dict[str, int],
+    "versions": dict[str, Any],
+}
+"""What a record has by key, as far as it has the key. What methods and plugins put into mappings is theirs."""
+
+MOST_PROMPTS = 100
+"""Each is a caption in videos, and a column in tables."""
+
+NEEDED = ("prompts", "seed")
+"""Keys of every whole sample."""
+
+
+def load_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a sample's folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it can't be read, or is no regular file.
+        ValueError: it is damaged; the message is the reason.
+    """
+    path = folder / RECORD
+    if path.is_symlink():
+        raise ValueError("it is a symbolic link")
+    try:
+        record = json.loads(read_limited(path).decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not isinstance(record, dict) or "status" not in record:
+        raise ValueError("it is no mapping with the key status")
+    check_values(record)
+    for key, kind in SCHEMA.items():
+        if key in record and not _fits(record[key], kind):
+            raise ValueError(f"{key} is {record[key]!r:.60}; expected {getattr(kind, '__name__', kind)}")
+    if len(record.get("prompts", {})) > MOST_PROMPTS:
+        raise ValueError(f"it has more than {MOST_PROMPTS} prompts")
+    if record["status"] == "ok" and (missing := [key for key in NEEDED if key not in record]):
+        raise ValueError(f"its status is ok, but it has no {missing[0]}")
+    return record
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a sample's folder; None where there is none, or a damaged one."""
+    try:
+        return load_record(folder)
+    except (OSError, ValueError):
+        return None
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a sample's record.
+
+    Raises:
+        NotWritten: it can't be written.
+    """
+    text = json.dumps(scrub(record), indent=2, ensure_ascii=False) + "\n"
+    write_bytes(folder / RECORD, text.encode(errors="replace"))  # messages of errors may hold any text
+
+
+def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
+    """Put keys into a sample's record; mappings are merged. What else it holds by now is kept.
+
+    Returns:
+        The updated record.
+
+    Raises:
+        NotWritten: it can't be written.
+        UserError: it can't be read.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder / RECORD} was there a moment ago and can't be read any more")
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
+        record[key] = {**record[key], **value} if both else value
+    write_record(folder, record)
+    return record
+
+
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """What a sample took: its share of the time of its batch, without what precedes the first one."""
+    timings = {key: value for key, value in record.get("timings", {}).items() if not isinstance(value, Mapping)}
+    stages = dict(numbers(timings))
+    size = stages.pop("batch_size", 1)
+    return round(sum(stages.values()) / max(size, 1), 3) if stages else None
+
+
+def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -> Iterator[tuple[str, float]]:
+    """The finite numbers in nested mappings, by their joined keys."""
+    for name, value in values.items():
+        key = f"{before}{separator}{name}" if before else name
+        if isinstance(value, Mapping):
+            yield from numbers(value, separator, key)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield key, value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a kind: a type, `Any`, a union, or `dict[str, kind]`."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if isinstance(kind, GenericAlias):
+        inner = kind.__args__[1]
+        return isinstance(value, dict) and (inner is Any or all(_fits(one, inner) for one in value.values()))
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return kind in (Any, None) or isinstance(value, kind)
+
+
+def check_values(record: Mapping[str, Any]) -> None:
+    """Check that content of a file can be used, written and shown: its depth, numbers and texts.
+
+    Raises:
+        ValueError: the message is the reason.
+    """
+    queue: list[tuple[Any, int]] = [(record, 0)]
+    while queue:
+        value, depth = queue.pop()
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+        if isinstance(value, dict):
+            queue += [(one, depth + 1) for pair in value.items() for one in pair]
+        elif isinstance(value, list):
+            queue += [(one, depth + 1) for one in value]
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError("a text in it has half of a surrogate pair") from None
+        elif isinstance(value, int) and abs(value) >= 2**64:
+            raise ValueError("a number in it has more than 64 bits")

@@ -1,0 +1,158 @@
+"""A UNet with precomputed text keys and values, precomputed timestep embeddings and lean blocks.
+
+Cross-attention needs only the text's keys and values, and residual blocks need one vector of each timestep. Both depend
+on the weights alone, so the same layers compute them once instead of at every step. Results differ by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import sdpa_kernel
+
+from its_plugins.experts.attention_backend import BACKENDS, Attention, choose, require
+from its_plugins.experts.unet_blocks import Residual, Transformer, cross_attentions
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+
+class CachedConditioningUNet(nn.Module):
+    """Stable Diffusion's UNet with its conditioning precomputed.
+
+    Args:
+        unet: with plain cross-attention and residual blocks, as Stable Diffusion v1's. It is changed in place and
+            can't be used by itself afterwards.
+        timesteps: T, number of training timesteps.
+        attention: kernels that compute attention; `auto` is decided in the first forward pass.
+
+    Raises:
+        ValueError: the UNet has parts that can't be precomputed.
+        UserError: these kernels are not available here.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default") -> None:
+        super().__init__()
+        require(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
+        if reason := unsupported(unet.config):
+            raise ValueError(f"this UNet's conditioning can't be precomputed: it has {reason}")
+        self.attention: str = attention
+        self.unet = unet
+        _replace_transformers(unet)
+        self._cross_attentions = cross_attentions(unet)
+        _tabulate_time(unet, timesteps)
+        self.train(unet.training)
+
+    @property
+    def text_width(self) -> int:
+        """c', channels of all keys and values together."""
+        return sum(layer.text_width for layer in self._cross_attentions)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights."""
+        return self.unet.conv_in.weight.dtype
+
+    def keys_and_values(self, states: Tensor) -> Tensor:
+        """Hidden states of a text (b, l, c) -> concatenated keys and values of all cross-attentions (b, l, c')."""
+        states = states.to(self.dtype)
+        return torch.cat([to(states) for layer in self._cross_attentions for to in (layer.to_k, layer.to_v)], dim=-1)
+
+    def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
+        """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
+
+        def run() -> Tensor:
+            noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
+            return noise
+
+        if self.attention == "auto":
+            self.attention = choose(run, device=latents.device, dtype=self.dtype)
+        if self.attention == "default":
+            return run()
+        with sdpa_kernel(BACKENDS[self.attention]):
+            return run()
+
+
+class _TimeTable(nn.Module):
+    """Looks up what all residual blocks need of a timestep, in place of the sinusoids."""
+
+    table: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        return self.table[timesteps]
+
+
+class _Unchanged(nn.Module):
+    """In place of the layers whose results the table holds."""
+
+    def forward(self, embedding: Tensor, condition: None = None) -> Tensor:
+        return embedding
+
+
+class _Slice(nn.Module):
+    """A residual block's share of the table's row, in place of its projection."""
+
+    def __init__(self, start: int, width: int) -> None:
+        super().__init__()
+        self.start = start
+        self.width = width
+
+    def forward(self, row: Tensor) -> Tensor:
+        return row[:, self.start : self.start + self.width]
+
+
+def _replace_transformers(unet: nn.Module) -> None:
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
+    start = 0
+    for name, model in [(n, m) for n, m in unet.named_modules() if isinstance(m, Transformer2DModel)]:
+        unet.set_submodule(name, transformer := Transformer(model, start))
+        start += sum(layer.text_width for layer in cross_attentions(transformer))
+
+
+@torch.no_grad()
+def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
+    from diffusers.models.resnet import ResnetBlock2D
+
+    weight = unet.conv_in.weight
+    blocks: list[tuple[str, Any]] = [(n, m) for n, m in unet.named_modules() if isinstance(m, ResnetBlock2D)]
+    sinusoids = unet.time_proj(torch.arange(timesteps, device=weight.device))
+    embedding = unet.time_embedding(sinusoids.to(weight.dtype))
+    projected = [block.time_emb_proj(block.nonlinearity(embedding)) for _, block in blocks]
+    starts = accumulate((part.shape[1] for part in projected), initial=0)
+    for (name, block), start, part in zip(blocks, starts, projected, strict=False):
+        if _is_plain(block):
+            unet.set_submodule(name, Residual(block, start, part.shape[1]))
+        else:
+            block.time_emb_proj = _Slice(start, part.shape[1])
+            block.skip_time_act = True  # the table holds activated values
+    unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(projected, dim=1)), _Unchanged()
+
+
+def _is_plain(block: Any) -> bool:
+    """Whether a residual block is one of Stable Diffusion v1's kind."""
+    changes_size = block.upsample is not None or block.downsample is not None
+    return block.time_embedding_norm == "default" and block.output_scale_factor == 1 and not changes_size
+
+
+def unsupported(config: Mapping[str, Any]) -> str | None:
+    """The part of a UNet, by its configuration, that can't be precomputed; None without one."""
+    extras = ("class_embed_type", "addition_embed_type", "encoder_hid_dim", "num_class_embeds", "time_embedding_act_fn",
+              "time_cond_proj_dim", "cross_attention_norm")  # fmt: skip
+    if found := [name for name in extras if config.get(name) is not None]:
+        return found[0]
+    shift = config.get("resnet_time_scale_shift", "default")
+    if shift not in ("default", "scale_shift"):
+        return f"residual blocks with {shift}"
+    types = (*config.get("down_block_types", ()), *config.get("up_block_types", ()), config.get("mid_block_type"))
+    if simple := [name for name in types if name and "Simple" in name]:
+        return f"{simple[0]}, whose cross-attention is outside of transformer blocks"
+    return "two cross-attentions in a row" if config.get("dual_cross_attention") else None

@@ -1,0 +1,54 @@
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from its.media.encode import write_png, write_wav
+from its.media.headers import check_kind, png_size, wav_seconds
+
+
+@pytest.fixture
+def picture(tmp_path):
+    write_png(tmp_path / "x.png", np.zeros((8, 16), np.uint8))
+    return tmp_path / "x.png"
+
+
+@pytest.fixture
+def sound(tmp_path):
+    write_wav(tmp_path / "x.wav", np.zeros((800, 2), np.int16), 16_000)
+    return tmp_path / "x.wav"
+
+
+def test_sizes(picture, sound):
+    assert png_size(picture) == (16, 8)
+    assert wav_seconds(sound) == 0.05
+
+
+def test_headers_that_claim_too_much(picture, sound):
+    content = picture.read_bytes()
+    picture.write_bytes(content[:16] + struct.pack(">II", 60_000, 60_000) + content[24:])
+    with pytest.raises(ValueError, match="60000 x 60000"):
+        png_size(picture)
+    content = sound.read_bytes()
+    sound.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match="cut off"):
+        wav_seconds(sound)
+    sound.write_bytes(content[:24] + struct.pack("<I", 1) + content[28:])  # 800 seconds, by its header
+    with pytest.raises(ValueError, match="at 1 Hz"):
+        wav_seconds(sound)
+
+
+def test_files_are_what_their_endings_say(picture, sound, tmp_path):
+    check_kind(picture)
+    check_kind(sound)
+    (tmp_path / "x.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    check_kind(tmp_path / "x.mp4")
+    Image.new("L", (4, 4)).save(tmp_path / "gif.png", format="GIF")
+    (tmp_path / "key.wav").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    (tmp_path / "key.mp4").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    (tmp_path / "link.png").symlink_to(picture)
+    (tmp_path / "x.txt").touch()
+    for name in ("gif.png", "key.wav", "key.mp4", "link.png", "x.txt"):
+        with pytest.raises(ValueError, match="no "):
+            check_kind(tmp_path / name)
