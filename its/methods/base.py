@@ -6,7 +6,6 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,6 @@ from its.registry import extension_point
 from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
 from its.weights.source import content_of
-
-LOADERS = 4
-"""Components that are loaded at once."""
 
 
 @extension_point
@@ -172,14 +168,17 @@ class Method(LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
-        begin = time.perf_counter()
-        idle, context = self.idle(), (torch.get_default_device(), torch.is_inference_mode_enabled())
-        parts = {part: key for key, part in reversed(self.parts()) if key not in idle}  # each once
-        # Side by side: reading and casting gigabytes is done by one core each.
-        with ThreadPoolExecutor(LOADERS) as pool:
-            loading = [pool.submit(_load, key, part, *context) for part, key in reversed(parts.items())]
-        for one in loading:
-            one.result()
+        begin, idle = time.perf_counter(), self.idle()
+        for key, part in self.parts():
+            if key in idle:
+                continue
+            try:
+                part.load()
+            except (UserError, torch.OutOfMemoryError):
+                raise
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
+                reason = " ".join(str(error).split())[:400]
+                raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
         self.startup.setdefault("load", time.perf_counter() - begin)
 
@@ -269,18 +268,6 @@ class Method(LightningModule, ABC):
         """A callback that reports each step of a batch of so many samples to `on_step`; None without one."""
         on_step = self.on_step
         return None if on_step is None else lambda step: on_step(step, samples)
-
-
-def _load(key: str, part: Part, device: torch.device, inference_mode: bool) -> None:
-    """Load a component's weights in a thread, which does not have the caller's default device and inference mode."""
-    try:
-        with torch.device(device), torch.inference_mode(inference_mode):
-            part.load()
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
-        reason = " ".join(str(error).split())[:400]
-        raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
 
 
 @contextmanager
