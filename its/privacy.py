@@ -13,6 +13,9 @@ LEFT_OUT = "(left out)"
 SHORTEST = 8
 """Characters of a secret in an environment variable that is looked for in texts."""
 
+PROMPTS = ("prompts", "negative_prompts")
+"""Keys whose texts are not searched for secrets."""
+
 _NAMES = (
     r"(?:api[_-]?key|access[_-]?key|private[_-]?key|token(?!iz)|secret|passw(?:or)?d|credential|authorization|cookie)"
 )
@@ -50,6 +53,9 @@ def scrub(value: Any) -> Any:
 
 
 def _scrub(value: Any, key: str, known: re.Pattern[str] | None, *, home: re.Pattern[str] | None) -> Any:
+    name = key.rpartition(".")[2]
+    if name in PROMPTS:
+        return _without_home(value, home)
     if isinstance(value, Mapping):
         return {
             _scrub(name, "", known, home=home): _scrub(inner, str(name), known, home=home)
@@ -57,11 +63,19 @@ def _scrub(value: Any, key: str, known: re.Pattern[str] | None, *, home: re.Patt
         }
     if isinstance(value, list | tuple):
         return [_scrub(inner, key, known, home=home) for inner in value]
-    name = key.rpartition(".")[2]
     if _NAME.search(name):
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and "token" not in name.lower()
         return LEFT_OUT if isinstance(value, str) or is_number else value
     return _without(value, known, home) if isinstance(value, str) else value
+
+
+def _without_home(value: Any, home: re.Pattern[str] | None) -> Any:
+    """Prompts as they are, but for the folders of files that take their place: a changed prompt is another sample."""
+    if isinstance(value, Mapping):
+        return {name: _without_home(inner, home) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_home(inner, home) for inner in value]
+    return home.sub("~", value) if home is not None and isinstance(value, str) else value
 
 
 def _without(text: str, known: re.Pattern[str] | None, home: re.Pattern[str] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class ConfigRules:
         if not self._is_from_file(key):
             return
         if cls is PredictOptions and argument == "output":
-            _check_output(value)
+            _check_output(str(value), Path(self.source_of(key) or ""))
         allowed = _arguments(cls)
         if allowed is None or argument in allowed or self._trusts(cls.__module__):
             return
@@ -144,15 +145,25 @@ def _arguments(cls: type) -> list[str] | None:
     return FROM_FILES.get(path, "").split()
 
 
-def _check_output(value: Any) -> None:
-    """Refuse run directories outside of the current folder."""
-    parts = PureWindowsPath(str(value)).parts + PurePosixPath(str(value)).parts
-    is_rooted = PureWindowsPath(str(value)).anchor or PurePosixPath(str(value)).anchor
-    if is_rooted or ".." in parts or str(value).startswith("~") or "://" in str(value):
-        raise UserError(
-            f"a file may name a folder within the current one, got {str(value)!r:.200}. To write there, give it on the "
-            "command line: --output FOLDER"
-        )
+def _check_output(value: str, source: Path) -> None:
+    """Refuse run directories outside of the current folder, but for the one that the config lies in."""
+    parts = PureWindowsPath(value).parts + PurePosixPath(value).parts
+    is_rooted = PureWindowsPath(value).anchor or PurePosixPath(value).anchor
+    is_outside = is_rooted or ".." in parts or value.startswith("~") or "://" in value
+    if value.isprintable() and (not is_outside or _is_folder_of(source, value)):
+        return
+    raise UserError(
+        f"a file may name a folder within the current one, got {value!r:.200}. To write there, give it on the "
+        "command line: --output FOLDER"
+    )
+
+
+def _is_folder_of(file: Path, folder: str) -> bool:
+    """Whether a file lies in a folder, such as `its_config.yaml` in its run directory."""
+    try:
+        return Path(os.path.expanduser(folder)).resolve() == file.resolve().parent
+    except (OSError, RuntimeError):
+        return False
 
 
 @cache

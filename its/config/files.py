@@ -18,6 +18,9 @@ from its.media.limited import read_text
 LARGEST = 2**20
 """Bytes of a config. YAML of this size takes some seconds to read."""
 
+LARGEST_TOGETHER = 4 * LARGEST
+"""Bytes of all files of a config, each counted as often as it is named."""
+
 MOST_FILES = 100
 """Files that one config may name, counted again each time that one is named."""
 
@@ -38,6 +41,7 @@ class FileReader:
 
     def __init__(self) -> None:
         self._left = MOST_FILES
+        self._bytes_left = LARGEST_TOGETHER
 
     def read(self, path: Path) -> Values:
         """Content of a file, with the content of other files in the place of their names.
@@ -86,7 +90,14 @@ class FileReader:
             raise UserError(f"{path}: more than {MOST_FILES} files are named in a config; does one contain itself?")
         self._left -= 1
         try:
-            content = read_yaml(read_text(path, LARGEST))
+            text = read_text(path, LARGEST)
+            self._bytes_left -= len(text)
+            if self._bytes_left < 0:
+                raise UserError(
+                    f"{path}: the files of this config have more than {LARGEST_TOGETHER:,} bytes together: write "
+                    "prompts into a file of their own, and name each file once"
+                )
+            content = read_yaml(text)
         except FileNotFoundError:
             near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
             raise UserError(f"there is no config {path}.{near}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ class PredictCLI(LightningCLI):
     @property
     def output(self) -> Path:
         """The run directory."""
-        return Path(self.options.output)
+        return Path(os.path.expanduser(self.options.output))
 
     def _check_help_for(self, name: str) -> None:
         """Refuse help for a class that a config may not name."""

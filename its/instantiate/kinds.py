@@ -43,7 +43,9 @@ def has_form(kind: Any, value: Any) -> bool:
     if isinstance(value, list | tuple) or outer in SEQUENCES:
         return isinstance(value, list | tuple) and outer in SEQUENCES
     if isinstance(value, Mapping):
-        return outer in MAPPINGS or (inspect.isclass(outer) and (is_dataclass(outer) or "class_path" in value))
+        return outer in MAPPINGS or (
+            inspect.isclass(outer) and (is_dataclass(outer) or ("class_path" in value and is_component(outer)))
+        )
     return isinstance(value, str) and inspect.isclass(outer) and is_component(outer)
 
 

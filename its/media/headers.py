@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
-import wave
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from its.media.contained import is_own_file
 from its.media.decode import MOST_FRAMES, MOST_PIXELS, RATES
 
-_HEADER = 44
-"""Bytes of a WAV file besides its samples, at least."""
+MOST_CHUNKS = 1000
+"""Of a WAV file; ours have four."""
+
+PCM = (1, 0xFFFE)
+"""Format tags of WAV files whose samples are integers, the second with more about its channels."""
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -29,6 +33,25 @@ def png_size(path: Path) -> tuple[int, int]:
     return columns, rows
 
 
+def wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Names and sizes of a WAV file's chunks; the file is at the beginning of each chunk's content.
+
+    Raises:
+        ValueError: it is no WAV file, or has more than `MOST_CHUNKS`.
+    """
+    riff = file.read(12)
+    if (riff[:4], riff[8:]) != (b"RIFF", b"WAVE"):
+        raise ValueError("it is no WAV file")
+    for _ in range(MOST_CHUNKS):
+        if len(header := file.read(8)) < 8:
+            return
+        name, size = struct.unpack("<4sI", header)
+        start = file.tell()
+        yield name, size
+        file.seek(start + size + size % 2)
+    raise ValueError(f"it has more than {MOST_CHUNKS} chunks")
+
+
 def wav_seconds(path: Path) -> float:
     """Length of a WAV file of PCM.
 
@@ -37,15 +60,20 @@ def wav_seconds(path: Path) -> float:
         OSError: it can't be read.
     """
     _head(path, 0)
-    try:
-        with wave.open(str(path), "rb") as sound:
-            frames, rate, width = sound.getnframes(), sound.getframerate(), sound.getsampwidth() * sound.getnchannels()
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"it is no WAV of PCM ({error or 'it ends too early'})") from None
+    with path.open("rb") as file:
+        rate = width = size = 0
+        for name, length in wav_chunks(file):
+            if name == b"fmt " and length >= 16:
+                kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", file.read(16))
+                if kind not in PCM:
+                    raise ValueError("it is no WAV of PCM")
+            elif name == b"data":
+                size = length
+                if file.tell() + size > path.stat().st_size:
+                    raise ValueError("it is cut off")
+    frames = size // width if width else 0
     if not 0 < frames <= MOST_FRAMES or not RATES[0] <= rate <= RATES[1]:
         raise ValueError(f"it has {frames:,} samples at {rate} Hz")
-    if frames * width + _HEADER > path.stat().st_size:
-        raise ValueError("it is cut off")
     return frames / rate
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from its import __version__
 from its.errors import UserError
 from its.media.decode import open_video, png_text
+from its.media.headers import wav_chunks
 from its.media.limited import check_regular, read_text
 from its.privacy import scrub
 
@@ -72,16 +73,9 @@ def _from_png(path: Path) -> str | None:
 
 def _from_wav(path: Path) -> str | None:
     with path.open("rb") as file:
-        riff, _, wave = struct.unpack("<4sI4s", file.read(12))
-        if (riff, wave) != (b"RIFF", b"WAVE"):
-            raise ValueError("it is no RIFF file")
-        while len(header := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", header)
+        for name, size in wav_chunks(file):
             if name == b"LIST" and size <= 2 * LONGEST and (text := _comment(file.read(size))) is not None:
                 return text
-            if name != b"LIST" or size > 2 * LONGEST:
-                file.seek(size, 1)
-            file.seek(size % 2, 1)
     return None
 
 

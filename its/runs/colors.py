@@ -125,7 +125,7 @@ def _size(sample: StoredSample) -> tuple[int, int]:
     try:
         (rows, columns), trim = settings["canvas"], settings["trim"]
         return int(rows), int(columns) - int(trim)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError(f"{sample.folder}: {RECORD} has no canvas and trim: make the sample again") from None
 
 

@@ -36,6 +36,7 @@ def check_writable(output: Path) -> None:
         UserError: it can't be made or written to, or its config is not ours.
     """
     samples = contained(output, output / "samples")
+    contained(output, output / "lightning_logs")  # where Lightning's own logger writes
     check_marked(output / CONFIG, MARK)
     try:
         make_folder(samples)

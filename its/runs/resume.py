@@ -17,6 +17,7 @@ from its.instantiate.yaml_values import read_yaml
 from its.media.contained import contained
 from its.media.limited import read_text
 from its.output import say
+from its.privacy import scrub
 from its.runs.records import check_values, read_record
 from its.runs.sample_files import is_done
 
@@ -92,7 +93,7 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: Stand
     if not standing.others:
         return
     ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
-    differing = [] if mixed or ours else list(differences(_saved(output), config))
+    differing = [] if mixed or ours else list(differences(scrub(_saved(output)), scrub(config)))
     if differing:
         raise UserError(
             f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
@@ -112,7 +113,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 
 def is_saved(run: Path, config: Mapping[str, Any]) -> bool:
     """Whether this is the config that a run directory has."""
-    return _saved(run) == config
+    return bool(scrub(_saved(run)) == scrub(config))
 
 
 def load_config(run: Path) -> dict[str, Any]:

@@ -24,6 +24,18 @@ def test_values_under_keys_of_secrets_are_left_out_and_nothing_else():
     assert without_secrets("x", "trainer.logger.api_key") == HIDDEN
 
 
+def test_prompts_stay_as_they_are_but_for_the_home_folder(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "painting of")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    given = {"visual": "a painting of a sign, password=open", "secret": "x", "audio": {"audio": "/home/somebody/a.wav"}}
+    kept = {"visual": given["visual"], "secret": "x", "audio": {"audio": "~/a.wav"}}
+    assert scrub({"prompts": given, "data": {"negative_prompts": given, "prompts": [given]}}) == {
+        "prompts": kept,
+        "data": {"negative_prompts": kept, "prompts": [kept]},
+    }
+    assert scrub({"error": "a painting of"}) == {"error": f"a {HIDDEN}"}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

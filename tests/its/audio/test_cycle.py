@@ -126,7 +126,8 @@ def test_the_sample_keeps_it_where_it_is_asked_for(tmp_path):
         sample_rate=16_000,
         format=AUFFUSION,
     )
-    write_sample(tmp_path, Sample(spec=row, result=result), {"settings": {"vocoder": {"class": "Perfect"}}}, ["cycle"])
+    record = {"prompts": {}, "seed": 1, "settings": {"vocoder": {"class": "Perfect"}}}
+    write_sample(tmp_path, Sample(spec=row, result=result), record, ["cycle"])
     assert is_done(tmp_path, ["cycle"])
     kept = json.loads((tmp_path / "sample.json").read_text())["cycle"]
     assert kept["vocoder"] == "Perfect"

@@ -210,7 +210,21 @@ def test_a_trusted_module_gets_all_its_arguments(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "folder",
-    ["../x", "a/../../x", "/x", "~/x", "~other", "s3://x/y", "ftp://x/y", r"..\x", r"C:\x", r"a\..\..\x", "//host/x"],
+    [
+        "../x",
+        "a/../../x",
+        "/x",
+        "~/x",
+        "~other",
+        "s3://x/y",
+        "ftp://x/y",
+        r"..\x",
+        r"C:\x",
+        r"a\..\..\x",
+        "//host/x",
+        "a\0b",
+        "a\nb",
+    ],
 )
 def test_the_run_directory_of_a_file_is_within_the_current_folder(folder):
     (fault,) = faults(FILE, PredictOptions, output=folder)
@@ -221,6 +235,16 @@ def test_the_run_directory_of_a_file_is_within_the_current_folder(folder):
 
 def test_the_run_directory_of_a_file_may_have_folders():
     assert faults(FILE, PredictOptions, output="runs/castle bell/2") == []
+
+
+@pytest.mark.parametrize("written", ["absolute", "with the home folder"])
+def test_a_config_may_name_the_folder_that_it_lies_in(tmp_path, monkeypatch, written):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = tmp_path / "run"
+    rules = ConfigRules(source_of=lambda key: str(run / "its_config.yaml"))
+    output = str(run) if written == "absolute" else "~/run"
+    assert faults(rules, PredictOptions, output=output) == []
+    assert faults(rules, PredictOptions, output=f"{output}/../other") != []
 
 
 def test_defaults_have_no_source_and_options_are_of_the_command_line():

@@ -266,6 +266,13 @@ def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
             compose([tmp_path / f"{name}.yaml"])
 
 
+def test_files_that_are_named_often_count_each_time(tmp_path):
+    (tmp_path / "big.yaml").write_text("# " + "x" * 900_000)
+    (tmp_path / "list.yaml").write_text("model: [" + "big.yaml, " * 9 + "]")
+    with pytest.raises(UserError, match="bytes together"):
+        compose([tmp_path / "list.yaml"])
+
+
 def test_items_of_lists_have_their_own_sources(tmp_path):
     (tmp_path / "c.yaml").write_text("trainer: {callbacks: [{class_path: A, init_args: {a: 1}}]}")
     own = "[{class_path: B, init_args: {b: 1}}, C]"

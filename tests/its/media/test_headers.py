@@ -1,11 +1,14 @@
 import struct
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from its.errors import UserError
 from its.media.encode import write_png, write_wav
 from its.media.headers import check_kind, png_size, wav_seconds
+from its.media.metadata import read_metadata
 
 
 @pytest.fixture
@@ -36,6 +39,25 @@ def test_headers_that_claim_too_much(picture, sound):
         wav_seconds(sound)
     sound.write_bytes(content[:24] + struct.pack("<I", 1) + content[28:])  # 800 seconds, by its header
     with pytest.raises(ValueError, match="at 1 Hz"):
+        wav_seconds(sound)
+
+
+def test_a_sound_of_very_many_chunks_is_refused_soon(sound, tmp_path):
+    with sound.open("r+b") as file:
+        file.seek(12)
+        file.truncate()
+        file.truncate(2**30)  # zeros: empty chunks without a name
+    for read in (wav_seconds, read_metadata):
+        begin = time.process_time()
+        with pytest.raises((ValueError, UserError), match="more than 1000 chunks"):
+            read(sound)
+        assert time.process_time() - begin < 1
+
+
+def test_floats_are_no_pcm(sound):
+    content = sound.read_bytes()
+    sound.write_bytes(content[:20] + struct.pack("<H", 3) + content[22:])
+    with pytest.raises(ValueError, match="PCM"):
         wav_seconds(sound)
 
 

@@ -1,6 +1,7 @@
 """What a run folder holds, as a run that goes on sees it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,5 +81,9 @@ def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
     (tmp_path / CONFIG).write_text("{")
     check_same_settings(tmp_path, config, strangers, mixed=False)
     assert capsys.readouterr().err.count("3 samples of other rows or settings") == 4
+    weights = {"model": {"weights": str(Path.home() / "w")}}  # written with ~ since then
+    (tmp_path / CONFIG).write_text(f"model: {weights['model']}\n")
+    check_same_settings(tmp_path, {"model": {"weights": "~/w"}}, strangers, mixed=False)
+    capsys.readouterr()
     check_same_settings(tmp_path, config, Standing(missing=[0]), mixed=False)
     assert capsys.readouterr().err == ""
