@@ -237,6 +237,11 @@ def test_the_run_directory_of_a_file_may_have_folders():
     assert faults(FILE, PredictOptions, output="runs/castle bell/2") == []
 
 
+def test_a_logger_of_the_command_line_is_called_that():
+    (fault,) = faults(FILE, Trainer, logger={"class_path": "CSVLogger", "init_args": {"save_dir": "x"}})
+    assert "command line alone" in fault
+
+
 @pytest.mark.parametrize("written", ["absolute", "with the home folder"])
 def test_a_config_may_name_the_folder_that_it_lies_in(tmp_path, monkeypatch, written):
     monkeypatch.setenv("HOME", str(tmp_path))
