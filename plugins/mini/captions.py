@@ -74,6 +74,10 @@ VISUAL: dict[str, Concept] = {
         r"beach(es)? palms? umbrellas? seaside",
         "a beach; beaches; palm trees; a beach with umbrellas; the seaside",
     ),
+    "horse": _concept(
+        r"horses? pon(y|ies) stallions?",
+        "horse heads; horses; a horse; wild horses; a horse's head; the head of a horse; a pony",
+    ),
     "pond": _concept(
         r"ponds? lil(y|ies) lotus(es)?",
         "a pond full of water lilies; water lilies; a pond; a water lily; a pond with lilies; a lotus",
@@ -128,6 +132,10 @@ AUDIO: dict[str, Concept] = {
     "guitar": _concept(
         r"guitars? strum(s|ming)?",
         "playing acoustic guitar; acoustic guitar; a guitar; someone strumming a guitar; guitar music",
+    ),
+    "neigh": _concept(
+        r"neigh(s|ing)? whinn(y|ies|ying)",
+        "horse neighing; a horse neighs; neighing; horses neighing; a horse whinnying; a neighing horse",
     ),
     "frog": _concept(
         r"frogs? croak(s|ing)? toads?",

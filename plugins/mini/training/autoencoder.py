@@ -6,14 +6,15 @@ Shapes used here: b batch, images (b, 3, h, w) in [-1, 1] (gray, three times ove
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 from einops import rearrange, repeat
 from torch import Tensor
+
+from its_plugins.mini.training.loop import Log, bfloat16, fit
 
 LATENT_NOISE = 0.08  # standard deviations
 KL_WEIGHT = 3e-5  # ten times more left one of the four channels nearly dead
@@ -47,57 +48,43 @@ def to_gray(images: Tensor) -> Tensor:
 
 
 def loss(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """L1, half the squared error, and a quarter of the L1 error of the gradients, which keeps edges sharp."""
+    """L1, half the squared error, and half the L1 error of the gradients, which keeps strikes and edges sharp."""
     error = reconstruction - images
     rows, columns = error.diff(dim=2), error.diff(dim=3)
-    return error.abs().mean() + 0.5 * error.square().mean() + 0.25 * (rows.abs().mean() + columns.abs().mean())
+    return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * (rows.abs().mean() + columns.abs().mean())
 
 
 def train(
     model: AutoencoderKL,
-    batches: Iterator[Tensor],
+    draw: Callable[[], Tensor],
     *,
     seconds: float,
-    log: Callable[[dict], None],
-    peak: float = 2e-3,
+    log: Log,
+    peak: float,
     decoder_only: bool = False,
-) -> None:
-    """Fit `model` to (b, h, w) gray crops for `seconds`; the learning rate's cosine ends with the time.
+) -> AutoencoderKL:
+    """Fit `model` to (b, h, w) gray crops that `draw` makes, for `seconds`; returns the average of its weights.
 
     With `decoder_only` the latents stay what they are, so experts trained on them stay right; the decoder
     then sees them with a little noise, as an expert's latents have.
     """
-    parts = [model.decoder, model.post_quant_conv] if decoder_only else [model]
-    parameters = [parameter for part in parts if part is not None for parameter in part.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-4)
-    model.train()
-    start, step, smooth = time.monotonic(), 0, 0.0
-    while (done := (time.monotonic() - start) / seconds) < 1:
-        rate = peak * min(1, (step + 1) / 50) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        images = to_images(next(batches))
-        with torch.autocast("cpu", torch.bfloat16):
-            if decoder_only:
-                with torch.no_grad():
-                    mean = model.encode(images).latent_dist.mean
-                reconstruction = model.decode(mean + LATENT_NOISE * torch.randn_like(mean)).sample
-                divergence = torch.zeros(())
-            else:
-                posterior = model.encode(images).latent_dist
-                reconstruction = model.decode(posterior.sample()).sample
-                divergence = posterior.kl().float().mean() * 64 / images[0, 0].numel()
-        objective = loss(reconstruction.float(), images)
-        optimizer.zero_grad(set_to_none=True)
-        (objective + KL_WEIGHT * divergence).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        step += 1
-        smooth += max(0.05, 1 / step) * (objective.item() - smooth)
-        if step % 50 == 0:
-            name, passed = "decoder" if decoder_only else "vae", round(time.monotonic() - start, 1)
-            log({"stage": name, "step": step, "loss": round(smooth, 5), "seconds": passed})
-    model.eval()
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(not decoder_only)
+
+    def objective(model: AutoencoderKL) -> Tensor:
+        images = to_images(draw())
+        if decoder_only:
+            with torch.no_grad():
+                mean = model.encode(images).latent_dist.mean
+            latents, penalty = mean + LATENT_NOISE * torch.randn_like(mean), 0.0
+        else:
+            posterior = model.encode(images).latent_dist
+            latents = posterior.mean + posterior.std * torch.randn_like(posterior.mean)
+            penalty = KL_WEIGHT * posterior.kl().float().mean() * 64 / images[0, 0].numel()
+        return loss(model.decode(latents).sample.float(), images) + penalty
+
+    name = "decoder" if decoder_only else "vae"
+    return fit(model, objective, seconds=seconds, peak=peak, name=name, log=log, warm_up=50, weight_decay=1e-4)
 
 
 @torch.no_grad()
@@ -127,7 +114,7 @@ def whiten(model: AutoencoderKL, gray: Tensor) -> None:
 @torch.no_grad()
 def encode(model: AutoencoderKL, gray: Tensor, batch: int = 4) -> Tensor:
     """(b, h, w) gray -> (b, 4, h/8, w/8) float32 latents: the posterior's mean."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with bfloat16(gray.device):
         return torch.cat([model.encode(to_images(part)).latent_dist.mean.float() for part in gray.split(batch)])
 
 
@@ -146,15 +133,3 @@ def decibels(model: AutoencoderKL, gray: Tensor) -> float:
 def load(folder: Path) -> AutoencoderKL:
     """The trained autoencoder of a pack."""
     return AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32).eval()
-
-
-def crops(pool: Tensor, *, batch: int, size: int, seed: int) -> Iterator[Tensor]:
-    """Endless (batch, size, size) gray crops of a (count, h, w) uint8 pool."""
-    generator = torch.Generator().manual_seed(seed)
-    count, height, width = pool.shape
-    while True:
-        which = torch.randint(count, (batch,), generator=generator).tolist()
-        tops = torch.randint(height - size + 1, (batch,), generator=generator).tolist()
-        lefts = torch.randint(width - size + 1, (batch,), generator=generator).tolist()
-        parts = [pool[i, t : t + size, k : k + size] for i, t, k in zip(which, tops, lefts, strict=True)]
-        yield torch.stack(parts).float() / 255

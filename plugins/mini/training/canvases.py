@@ -1,6 +1,6 @@
-"""Training canvases: pictures, spectrograms, and products of the two, as gray arrays and as cached latents.
+"""Training canvases: pictures, spectrograms, and products of the two, composed in batches on any device.
 
-Shapes used here: b batch, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the highest band.
+Shapes used here: b batch, n store, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the highest band.
 
 Why products: an expert is asked, at sampling time, about canvases that are half the other modality's. One
 that has never seen such a canvas pulls back to its own, and the two estimates fight. Both experts here see
@@ -9,9 +9,7 @@ the same products, each captioned by its own half only, so they agree about what
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,122 +17,130 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from its.audio.spectrogram import AUFFUSION
-from its_plugins.mini.captions import AUDIO, VISUAL
-from its_plugins.mini.training.pictures import Sprite, draw, picture
+from its_plugins.mini.captions import CONCEPTS, Kind
 from its_plugins.mini.training.sounds import clip
 
-Array = NDArray[np.float32]
-
-VISUAL_SHARES = {name: concept.share for name, concept in VISUAL.items()}
-AUDIO_SHARES = {name: concept.share for name, concept in AUDIO.items()}
+SORTS = ("pictures", "sounds", "products")
 
 
-@dataclass(frozen=True)
-class Canvas:
-    """One (256, 1024) canvas and what is on it; None where it has no picture or no sound."""
-
-    gray: Array
-    visual: str | None
-    audio: str | None
-
-
-def spectrograms(name: str, count: int, seed: int) -> Array:
-    """(count, 256, 1024) spectrogram pictures of sound class `name`, each as loud as the format can draw."""
-    rng = np.random.default_rng([seed, *name.encode()])
-    rows = []
-    for _ in range(count):
-        waveform = torch.from_numpy(clip(name, rng)).float()[None]
-        gray = AUFFUSION.to_picture(AUFFUSION.log_mel(waveform))[0, 0].numpy()
-        rows.append(_loud(gray, float(rng.uniform(0.88, 1.0))))
-    return np.stack(rows)
+def spectrogram(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A (256, 1024) spectrogram picture of sound class `name`, as loud as the format can draw."""
+    waveform = torch.from_numpy(clip(name, rng))[None]
+    gray = AUFFUSION.to_picture(AUFFUSION.log_mel(waveform))[0, 0].numpy()
+    # Amplify until the brightest thousandth is at the top; digital silence stays where it is.
+    gain = rng.uniform(0.88, 1.0) - float(np.quantile(gray[::2, ::2], 0.999))
+    loud = np.clip(gray + gain * np.minimum(gray / 0.15, 1), 0, 1)
+    return (loud * 255).round().astype(np.uint8)
 
 
-def _loud(gray: Array, top: float) -> Array:
-    """Amplify until the brightest thousandth is at `top`; digital silence stays where it is."""
-    gain = top - float(np.quantile(gray[::2, ::2], 0.999))
-    return np.clip(gray + gain * np.minimum(gray / 0.15, 1), 0, 1).astype(np.float32)
-
-
-def product(shape: Array, sound: Array, rng: np.random.Generator) -> Array:
-    """A canvas that is both: the picture is how loud the sound may be, the sound is the picture's texture.
+def product(shape: Tensor, sound: Tensor, floor: Tensor) -> Tensor:
+    """Canvases (b, ...) that are both: the picture is how loud the sound may be, the sound is the picture's texture.
 
     Inside a bright shape, the sound's noise floor is drawn at `base` (still 70 to 100 dB below its peak) so
     that the picture has no holes; outside, a `ground` part of the sound goes on, much quieter.
+
+    Args:
+        floor: gray of the sounds' noise floors, (b,); see `floors`.
     """
-    base, ground = rng.uniform(0.3, 0.5), rng.uniform(0.06, 0.4)
-    floor = min(float(np.quantile(sound[::4, ::4], 0.15)), 0.6)
-    texture = np.clip((sound - floor) / (0.97 - floor), 0, 1)
+    one = [len(shape), *[1] * (shape.ndim - 1)]
+    base = torch.rand(one, device=shape.device) * 0.2 + 0.3
+    ground = torch.rand(one, device=shape.device) * 0.34 + 0.06
+    floor = floor.view(one)
+    texture = ((sound - floor) / (0.97 - floor)).clamp(0, 1)
     gain = ground + (1 - ground) * shape
-    return (shape * base + (gain - shape * base) * texture).astype(np.float32)
+    return shape * base + (gain - shape * base) * texture
 
 
+def floors(sounds: Tensor) -> Tensor:
+    """Gray of the noise floor of (n, h, w) uint8 spectrograms, at most 0.6: (n,) float32."""
+    thinned = sounds[:, ::4, ::4].flatten(1)
+    return torch.stack([row.float().quantile(0.15) for row in thinned]).clamp(max=153) / 255
+
+
+@dataclass(frozen=True, kw_only=True)
 class Canvases:
-    """Draws training canvases from sprites and a store of spectrograms, all by one random generator."""
+    """A store of pictures and of spectrograms on one device, and random canvases made of them.
 
-    def __init__(self, *, sprites: dict[str, Sprite], sounds: dict[str, Tensor], seed: int) -> None:
-        """`sounds`: class -> (count, 256, 1024) uint8 spectrogram pictures."""
-        self.sprites, self.sounds = sprites, sounds
-        self.rng = np.random.default_rng(seed)
-
-    def sound(self, name: str) -> Array:
-        store = self.sounds[name]
-        gray = store[int(self.rng.integers(len(store)))].numpy().astype(np.float32) / 255
-        return np.roll(gray, int(self.rng.integers(gray.shape[1])), axis=1)
-
-    def pure_picture(self) -> Canvas:
-        name = draw(VISUAL_SHARES, self.rng)
-        gray = picture(name, self.sprites, self.rng) * np.float32(self.rng.uniform(0.85, 1.0))
-        return Canvas(gray, name, None)
-
-    def pure_sound(self) -> Canvas:
-        name = draw(AUDIO_SHARES, self.rng)
-        return Canvas(self.sound(name), None, name)
-
-    def both(self) -> Canvas:
-        visual, audio = draw(VISUAL_SHARES, self.rng), draw(AUDIO_SHARES, self.rng)
-        gray = product(picture(visual, self.sprites, self.rng), self.sound(audio), self.rng)
-        return Canvas(gray, visual, audio)
-
-
-def build_sounds(path: Path, *, counts: dict[str, int], seed: int = 0) -> dict[str, Tensor]:
-    """The store of spectrograms, made once and kept in `path` (safetensors, uint8)."""
-    from safetensors.torch import load_file, save_file
-
-    if not path.exists():
-        store = {
-            name: torch.from_numpy((spectrograms(name, count, seed) * 255).round().astype(np.uint8))
-            for name, count in counts.items()
-        }
-        save_file(store, path)
-    return load_file(path)
-
-
-COUNTS = {"pictures": 150, "sounds": 200, "products": 550}  # canvases in one shard
-
-
-def build_shard(canvases: Canvases, encode: Callable[[Tensor], Tensor], path: Path) -> None:
-    """Draw one shard of canvases, encode ((b, h, w) gray -> latents) and keep the latents in `path`.
-
-    A shard appears whole or not at all, since training may be watching the folder.
+    Attributes:
+        gray: for each kind, (n, h, w) uint8.
+        names: for each kind, the class index of each row, (n,) int64.
+        shares: for each kind, the share of draws of each class.
     """
-    from safetensors.torch import save_file
 
-    makers = {"pictures": canvases.pure_picture, "sounds": canvases.pure_sound, "products": canvases.both}
-    tensors: dict[str, Tensor] = {}
-    for source, count in COUNTS.items():
-        drawn: list[Canvas] = []
-        latents: list[Tensor] = []
-        for _ in range(0, count, 10):
-            part = [makers[source]() for _ in range(10)]
-            latents.append(encode(torch.from_numpy(np.stack([canvas.gray for canvas in part]))).half())
-            drawn += part
-        tensors[source] = torch.cat(latents)
-        tensors[f"{source}.visual"] = _indices([canvas.visual for canvas in drawn], list(VISUAL))
-        tensors[f"{source}.audio"] = _indices([canvas.audio for canvas in drawn], list(AUDIO))
-    unfinished = path.with_suffix(".part")
-    save_file(tensors, unfinished)
-    unfinished.rename(path)
+    gray: dict[Kind, Tensor]
+    names: dict[Kind, Tensor]
+    shares: dict[Kind, Tensor]
+
+    @classmethod
+    def of(cls, stored: dict[str, dict[str, list[NDArray[np.uint8]]]], device: torch.device) -> Canvases:
+        """From drawn pictures ("visual") and spectrograms ("audio") by class."""
+        gray, names, shares = {}, {}, {}
+        for kind in CONCEPTS:
+            classes = stored[kind]
+            gray[kind] = torch.from_numpy(np.stack([row for rows in classes.values() for row in rows])).to(device)
+            table = list(CONCEPTS[kind])
+            counts = torch.tensor([len(rows) for rows in classes.values()])
+            indices = torch.tensor([table.index(name) for name in classes])
+            names[kind] = indices.repeat_interleave(counts).to(device)
+            shares[kind] = torch.tensor([concept.share for concept in CONCEPTS[kind].values()], device=device)
+        return cls(gray=gray, names=names, shares=shares)
+
+    def __post_init__(self) -> None:
+        weights = {}
+        for kind, names in self.names.items():
+            counts = torch.bincount(names, minlength=len(self.shares[kind]))
+            weights[kind] = cumulative((self.shares[kind] / counts.clamp(min=1))[names])
+        object.__setattr__(self, "_weights", weights)
+        object.__setattr__(self, "_floors", floors(self.gray["audio"]))
+
+    def draw(self, mix: Tensor, batch: int, size: int | None = None) -> tuple[Tensor, dict[Kind, Tensor]]:
+        """Random canvases (b, h, w), or square crops of `size`, and their class indices by kind.
+
+        Args:
+            mix: `cumulative` shares of `SORTS`.
+
+        Returns:
+            Gray and class indices (b,), which are -1 where a canvas has no picture or no sound.
+        """
+        device, columns = self.gray["audio"].device, self.gray["audio"].shape[2]
+        picture, sound = (pick(self._weights[kind], batch) for kind in ("visual", "audio"))
+        window = self._window(batch, size)
+        shape = self._cut("visual", picture, window) * (0.85 + 0.15 * torch.rand(batch, 1, 1, device=device))
+        rolled = (window[1] + torch.randint(columns, (batch, 1), device=device)) % columns
+        texture = self._cut("audio", sound, (window[0], rolled))
+        sort = pick(mix, batch)
+        alone, silent = (sort == SORTS.index("sounds")), (sort == SORTS.index("pictures"))
+        gray = product(shape, texture, self._floors[sound])
+        gray = torch.where(alone[:, None, None], texture, torch.where(silent[:, None, None], shape, gray))
+        visual, audio = self.names["visual"][picture], self.names["audio"][sound]
+        return gray, {"visual": visual.masked_fill(alone, -1), "audio": audio.masked_fill(silent, -1)}
+
+    def _window(self, batch: int, size: int | None) -> tuple[Tensor, Tensor]:
+        """Rows (b, r) and columns (b, c) of the whole canvas or of random crops."""
+        found = []
+        for length in self.gray["audio"].shape[1:]:
+            span, device = size or length, self.gray["audio"].device
+            start = torch.randint(length - span + 1, (batch, 1), device=device)
+            found.append(start + torch.arange(span, device=device))
+        return found[0], found[1]
+
+    def _cut(self, kind: Kind, row: Tensor, window: tuple[Tensor, Tensor]) -> Tensor:
+        rows, columns = window
+        return self.gray[kind][row[:, None, None], rows[:, :, None], columns[:, None, :]].float() / 255
 
 
-def _indices(names: list[str | None], table: list[str]) -> Tensor:
-    return torch.tensor([-1 if name is None else table.index(name) for name in names])
+def mix(shares: dict[str, float], device: torch.device) -> Tensor:
+    """Shares of `SORTS` as `Canvases.draw` takes them."""
+    return cumulative(torch.tensor([shares[sort] for sort in SORTS])).to(device)
+
+
+def cumulative(weights: Tensor) -> Tensor:
+    """Weights -> their running sum from 0 to 1, for `pick`."""
+    total = weights.double().cumsum(0)
+    return (total / total[-1]).float()
+
+
+def pick(running: Tensor, count: int) -> Tensor:
+    """`count` indices drawn by weight. Unlike torch.multinomial it doesn't wait for the device."""
+    drawn = torch.searchsorted(running, torch.rand(count, device=running.device), right=True)
+    return drawn.clamp(max=len(running) - 1)

@@ -7,9 +7,6 @@ experts draw them: a picture, or a picture times a spectrogram. Pictures are pai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -17,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from its_plugins.mini.captions import AUDIO
-from its_plugins.mini.training.canvases import VISUAL_SHARES, Canvases, product
-from its_plugins.mini.training.experts import EMPTY_SHARE, Plan
-from its_plugins.mini.training.pictures import colored_picture, draw
+from its_plugins.mini.captions import AUDIO, VISUAL
+from its_plugins.mini.training.canvases import floors, product, spectrogram
+from its_plugins.mini.training.pictures import Sprite, colored_picture
 from its_plugins.mini.training.text import CHANNELS
 
 Array = NDArray[np.float32]
@@ -40,8 +36,6 @@ SAMPLER = {
     "timestep_spacing": "leading",
 }
 
-PLAN = Plan(shares={("colors", "visual"): 1.0}, width=64, batch=8, peak=2.5e-3)
-
 # The art has no surroundings; where the sound goes on around it, it takes the hue of these: above, below.
 BACKDROPS = {
     "castle": ((0.25, 0.5, 1.0), (0.35, 0.8, 0.35)),
@@ -55,6 +49,7 @@ BACKDROPS = {
     "forest": ((0.3, 0.65, 0.95), (0.45, 0.7, 0.2)),
     "farm": ((0.35, 0.65, 1.0), (0.6, 0.8, 0.25)),
     "beach": ((0.25, 0.7, 1.0), (1.0, 0.85, 0.5)),
+    "horse": ((0.35, 0.6, 1.0), (0.55, 0.75, 0.3)),
     "pond": ((0.2, 0.6, 0.8), (0.15, 0.5, 1.0)),
 }
 
@@ -75,18 +70,26 @@ def build() -> UNet2DConditionModel:
     ).to(memory_format=torch.channels_last)
 
 
-def paint(name: str, canvases: Canvases, *, sounding: bool) -> Array:
-    """One training picture (64, 256, 3): sprites in their colours before a backdrop, as bright as a canvas is."""
-    gray, rgb, cover = colored_picture(name, canvases.sprites, canvases.rng)
-    gray *= np.float32(canvases.rng.uniform(0.85, 1.0))
-    if sounding:
-        gray = product(gray, canvases.sound(str(canvases.rng.choice(list(AUDIO)))), canvases.rng)
-    above, below = (np.array(color, np.float32) for color in BACKDROPS[name])
-    share = np.linspace(0, 1, gray.shape[0], dtype=np.float32)[:, None, None] ** 2
-    around = (1 - share) * above + share * below
-    hue = rgb + (1 - cover[..., None]) * around
-    gray, hue = _shrunk(gray[..., None]), _shrunk(hue)
-    return in_gamut(gray, hue / hue.mean(-1, keepdims=True).clip(0.05) * gray)
+def paint(name: str, sprites: dict[str, Sprite], rng: np.random.Generator, count: int = 9) -> NDArray[np.uint8]:
+    """`count` training pictures (count, 3, 64, 256) of one class, two thirds of them with one random sound.
+
+    Sprites in their colours before a backdrop, as bright as a canvas is.
+    """
+    sound = torch.from_numpy(spectrogram(str(rng.choice(list(AUDIO))), rng))
+    floor = floors(sound[None])
+    made = []
+    for index in range(count):
+        gray, rgb, cover = colored_picture(name, sprites, rng)
+        gray *= np.float32(rng.uniform(0.85, 1.0))
+        if index % 3:
+            heard = sound.roll(int(rng.integers(sound.shape[1])), 1).float() / 255
+            gray = product(torch.from_numpy(gray)[None], heard[None], floor)[0].numpy()
+        above, below = (np.array(color, np.float32) for color in BACKDROPS[name])
+        share = np.linspace(0, 1, gray.shape[0], dtype=np.float32)[:, None, None] ** 2
+        around = (1 - share) * above + share * below
+        small, hue = _shrunk(gray[..., None]), _shrunk(rgb + (1 - cover[..., None]) * around)
+        made.append(in_gamut(small, hue / hue.mean(-1, keepdims=True).clip(0.05) * small))
+    return (np.stack(made) * 255).round().astype(np.uint8).transpose(0, 3, 1, 2)
 
 
 def in_gamut(gray: Array, rgb: Array) -> Array:
@@ -103,49 +106,13 @@ def _shrunk(canvas: Array) -> Array:
     return small.mean((1, 3))
 
 
-class Pictures:
-    """A pool of painted pictures with their captions, for `its_plugins.mini.training.experts.train`."""
-
-    def __init__(self, path: Path, *, embeddings: dict[str, list[Tensor]], seed: int) -> None:
-        from safetensors.torch import load_file
-
-        store = load_file(path)
-        self.rgb, self.names, self.embeddings = store["rgb"], store["names"], embeddings
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def refresh(self) -> None:
-        """Nothing new comes."""
-
-    def batches(self, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (pictures (b, 3, 32, width) in [-1, 1], embeddings (b, l, c))."""
-        while True:
-            rows = [self._row(plan.width) for _ in range(plan.batch)]
-            yield torch.stack([picture for picture, _ in rows]), torch.stack([text for _, text in rows])
-
-    def _row(self, width: int) -> tuple[Tensor, Tensor]:
-        row = self._draw(len(self.rgb))
-        left = 8 * self._draw((HALF[1] - width) // 8 + 1)
-        picture = functional.avg_pool2d(self.rgb[row].float(), 2)[..., left : left + width] / 127.5 - 1
-        if torch.rand((), generator=self.generator) < EMPTY_SHARE:
-            return picture, self.embeddings["empty"][0]
-        wordings = self.embeddings["visual"][int(self.names[row])]
-        return picture, wordings[self._draw(len(wordings))]
-
-    def _draw(self, count: int) -> int:
-        return int(torch.randint(count, (), generator=self.generator))
-
-
-def build_pool(canvases: Canvases, path: Path, *, count: int) -> None:
-    """Paint `count` pictures, a third of them without a sound, and keep them in `path` (safetensors, uint8)."""
-    from safetensors.torch import save_file
-
-    shares = {name: share**0.5 for name, share in VISUAL_SHARES.items()}  # the rarer classes need colours too
-    names = [draw(shares, canvases.rng) for _ in range(count)]
-    rgb = [paint(name, canvases, sounding=index % 3 > 0) for index, name in enumerate(names)]
-    pixels = torch.from_numpy((np.stack(rgb) * 255).round().astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
-    unfinished = path.with_suffix(".part")
-    save_file({"rgb": pixels, "names": torch.tensor([list(VISUAL_SHARES).index(name) for name in names])}, unfinished)
-    unfinished.rename(path)
+def pool(painted: dict[str, list[NDArray[np.uint8]]]) -> tuple[Tensor, Tensor]:
+    """Pictures (n, 3, 32, 128) in [-1, 1], half precision, and their class indices (n,)."""
+    rows = {name: torch.from_numpy(np.concatenate(lots)) for name, lots in painted.items() if lots}
+    rgb = functional.avg_pool2d(torch.cat(list(rows.values())).float(), 2) / 127.5 - 1
+    table = list(VISUAL)
+    names = torch.cat([torch.full((len(lots),), table.index(name)) for name, lots in rows.items()])
+    return rgb.half(), names
 
 
 def noising() -> DDPMScheduler:

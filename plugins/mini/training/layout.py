@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import load_file
-from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import words
@@ -42,19 +40,26 @@ MODEL_INDEX = {
 
 
 def export(work: Path, out: Path) -> None:
-    """A diffusers pipeline folder in half precision."""
+    """A diffusers pipeline folder in half precision, of those parts that are in the work folder."""
     out.mkdir(parents=True, exist_ok=True)
-    AutoencoderKL.from_pretrained(work / "vae_polished").half().save_pretrained(out / "vae")
-    CLIPTextModel.from_pretrained(work / "text_encoder").half().save_pretrained(out / "text_encoder")
-    text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
-    for name, folder in (("visual", "unet"), ("audio", "unet_audio")):
-        model = UNet2DConditionModel.from_pretrained(work / name)
-        prefer_pictures(model, work / "latents")
-        model.half().save_pretrained(out / folder)
-        _write(out / folder / "known_words.json", words(name))
-    UNet2DConditionModel.from_pretrained(work / "color").half().save_pretrained(out / "unet_color")
-    _write(out / "unet_color" / "known_words.json", words("visual"))
-    _write(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
+    polished = (work / "vae_polished").exists()
+    parts = (
+        ("vae_polished" if polished else "vae", "vae", AutoencoderKL),
+        ("text_encoder", "text_encoder", CLIPTextModel),
+        ("visual", "unet", UNet2DConditionModel),
+        ("audio", "unet_audio", UNet2DConditionModel),
+        ("color", "unet_color", UNet2DConditionModel),
+    )
+    for name, folder, kind in parts:
+        if (work / name).exists():
+            kind.from_pretrained(work / name).half().save_pretrained(out / folder)
+    if (work / "tokenizer").exists():
+        text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
+    for folder, kind in (("unet", "visual"), ("unet_audio", "audio"), ("unet_color", "visual")):
+        if (out / folder).exists():
+            _write(out / folder / "known_words.json", words(kind))
+    if (out / "unet_color").exists():
+        _write(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
     for config in out.glob("*/config.json"):  # diffusers writes where the weights came from, a path of this machine
         content = json.loads(config.read_text())
         content.pop("_name_or_path", None)
@@ -62,30 +67,9 @@ def export(work: Path, out: Path) -> None:
     (out / "scheduler").mkdir(exist_ok=True)
     _write(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write(out / "model_index.json", MODEL_INDEX)
-    lines = [line for path in sorted(work.glob("log*.jsonl")) for line in path.read_text().splitlines()]
-    kind = {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    (out / "training_log.jsonl").write_text("\n".join([json.dumps(kind), *lines]) + "\n")
-
-
-PREFERENCE = 0.022
-"""How far towards products the networks take what they see to lie; found by trying, see docs/embedded-pack.md."""
-
-
-@torch.no_grad()
-def prefer_pictures(model: UNet2DConditionModel, latents: Path) -> None:
-    """Shift what a network sees by a constant, a small step from the mean sound to the mean product.
-
-    At the last timestep a little of the clean latents (0.07) is left under the noise, so a network learns to read
-    their mean off the noise's. Of pure noise that mean is chance, yet it decided whether a canvas became a picture
-    that sounds or a sound without picture. The step is twice its standard deviation (1/64), and nothing to latents.
-    """
-    shards = [load_file(path) for path in sorted(latents.glob("*.safetensors"))]
-
-    def mean(source: str) -> Tensor:
-        return torch.cat([shard[source].float() for shard in shards if source in shard]).mean((0, 2, 3))
-
-    step = PREFERENCE * (mean("products") - mean("sounds"))
-    model.conv_in.bias += torch.einsum("o c k l, c -> o", model.conv_in.weight, step)
+    device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "device": device, "torch": torch.__version__}
+    (out / "training_log.jsonl").write_text(json.dumps(machine) + "\n" + (work / "log.jsonl").read_text())
 
 
 def _write(path: Path, content: dict | list[str]) -> None:

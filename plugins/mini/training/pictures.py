@@ -40,6 +40,7 @@ SPRITES: dict[str, tuple[int, dict[str, float]]] = {
     "forest": (4, {"noto/evergreen-tree": 0.7, "noto/deciduous-tree": 0.3}),
     "farm": (4, {"noto/cow": 0.6, "noto/tractor": 0.4}),
     "beach": (4, {"noto/palm-tree": 0.5, "noto/umbrella-on-ground": 0.5}),
+    "horse": (4, {"noto/horse-face": 0.6, "fluent/horse-face": 0.4}),
     "pond": (4, {"noto/lotus": 1.0}),
 }
 
@@ -82,14 +83,32 @@ def fetch(package: str, cache: Path) -> dict:
         return json.load(member)
 
 
-def load_sprites(cache: Path) -> dict[str, Sprite]:
-    """Every sprite that `SPRITES` names, by "package/icon"."""
+def build_sprites(path: Path, cache: Path) -> None:
+    """Rasterise every sprite that `SPRITES` names into `path`, (h, w, 5) uint8 by "package/icon", if it isn't there.
+
+    Needs cairosvg, and npm where the packages aren't in `cache` yet.
+    """
+    from safetensors.numpy import save_file
+
+    if path.exists():
+        return
     sets = {name: fetch(package, cache) for name, package in PACKAGES.items()}
-    return {
-        sprite: _rasterise(sets[sprite.split("/")[0]], sprite.split("/")[1], lift=LIFT.get(name, DEFAULT_LIFT))
-        for name, (_, sprites) in SPRITES.items()
-        for sprite in sprites
-    }
+    drawn = {}
+    for name, (_, sprites) in SPRITES.items():
+        for sprite in sprites:
+            package, icon = sprite.split("/")
+            art = _rasterise(sets[package], icon, lift=LIFT.get(name, DEFAULT_LIFT))
+            layers = np.dstack([art.gray, art.alpha, art.rgb])
+            drawn[sprite] = np.ascontiguousarray((layers * 255).round().astype(np.uint8))
+    save_file(drawn, path)
+
+
+def load_sprites(path: Path) -> dict[str, Sprite]:
+    """The sprites that `build_sprites` wrote, by "package/icon"."""
+    from safetensors.numpy import load_file
+
+    layers = {name: array.astype(np.float32) / 255 for name, array in load_file(path).items()}
+    return {name: Sprite(array[..., 0], array[..., 1], array[..., 2:]) for name, array in layers.items()}
 
 
 def _rasterise(icons: dict, name: str, *, lift: float, size: int = 512) -> Sprite:

@@ -249,13 +249,41 @@ def frog(rng: Generator) -> Array:
     return sum(pond(size * rng.uniform(0.9, 1.1)) for size in sizes)
 
 
+def neigh(rng: Generator) -> Array:
+    """Two horses: whinnies of 1.2 to 2.4 s that leap to 900 to 1500 Hz and fall to a third, shaken 8 to 13 times a second.
+
+    The shaking is in pitch and in loudness, and deepens towards the end; after a whinny comes a snort, lips
+    fluttering at 18 to 28 Hz.
+    """
+
+    def horse(top: float) -> Array:
+        def whinny() -> Array:
+            n, shake = _samples(rng, 1.2, 2.4), rng.uniform(8, 13)
+            glide = top * rng.uniform(0.92, 1.08) * np.array([0.5, 0.95, 1, 0.86, 0.68, 0.5, 0.36])
+            depth = _path(np.array([0.1, 0.4, 0.8, 1]), n)
+            cycle = np.cos(2 * np.pi * np.cumsum(shake * _path(rng.uniform(0.9, 1.1, 5), n)) / RATE)
+            source = _tone(_path(glide, n) * (1 + 0.07 * depth * cycle), 0.7, rng) + 0.12 * _noise(n, 0.1, rng)
+            throat = np.array([[800, 1100, 900], [1700, 2200, 1600], [3100, 3500, 2800], [5000, 5400, 4600]])
+            voice = _envelope(n, 0.05, 0.25) * (1 - 0.42 * depth * (1 - cycle)) * _formants(source, throat, leak=0.12)
+            return np.concatenate([voice, np.zeros(_samples(rng, 0.1, 0.3)), 0.5 * snort()])
+
+        def snort() -> Array:
+            n = _samples(rng, 0.4, 0.8)
+            flutter = np.abs(np.cos(np.pi * np.cumsum(np.full(n, rng.uniform(18, 28))) / RATE))
+            return _envelope(n, 0.03, 0.3) * flutter**2 * _formants(_noise(n, 0.2, rng), np.array([[500], [1500], [3000]]))
+
+        return rng.uniform(0.6, 1) * _scatter(rng, whinny, (0.0, 0.7))
+
+    return sum(horse(rng.uniform(*band)) for band in [(1150, 1500), (900, 1100)][: rng.integers(1, 3)])
+
+
 def _single(model: Callable[[Generator], Array]) -> Callable[[Generator], Array]:
     return lambda rng: model(rng).astype(np.float32)
 
 
 SOUNDS: dict[str, Callable[[Generator], Array]] = {
     model.__name__: _single(model)
-    for model in (bell, bark, meow, chirp, growl, car, whistle, fireworks, cheering, guitar, frog)
+    for model in (bell, bark, meow, chirp, growl, car, whistle, fireworks, cheering, guitar, neigh, frog)
 }
 """Each class's dry sound, any level, float32 (163840,): `clip` adds the room and the level."""
 

@@ -1,43 +1,105 @@
 """Train the embedded pack from nothing: `python -m its_plugins.mini.training.train --work DIR --out DIR --minutes N`.
 
-Stages, each skipped if its result is already in the work folder, so that a killed run goes on: text encoder,
-sounds, autoencoder, latents, one network for both kinds, the two experts side by side, the decoder once more, the
-colour expert, export.
-Needs the extra `pack` (cairosvg, scipy) and npm. On a machine of C cores the text encoder, the sounds and the
-latents take about 12 minutes of one core together, outside of `--minutes`.
+Stages, each skipped if its result is already in the work folder: sprites, text encoder, autoencoder, latents, one
+network for both kinds, the visual and the audio expert, the decoder once more, the colour expert. Whatever is there
+at the end, or when a stage fails, is exported. `--minutes` bounds all stages together, but for the sprites and the
+text encoder. Needs the extra `pack` (cairosvg, scipy), and npm for the sprites.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import CONCEPTS, captions
-from its_plugins.mini.training import autoencoder, canvases, colors, experts, layout, pictures, text
+from its_plugins.mini.training import autoencoder, canvases, colors, experts, layout, loop, pictures, text
+from its_plugins.mini.training.loop import logger
+from its_plugins.mini.training.workshop import Workshop
 
-SHARDS = 4
-SPLIT = {"vae": 0.11, "joint": 0.25, "experts": 0.48, "decoder": 0.08, "color": 0.08}  # of the minutes
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much fits a device.
+
+    Attributes:
+        counts: canvases of each class: "visual", "audio"; lots of nine coloured pictures of each: "color".
+        crop, crops: side and number of the crops of a step of the autoencoder.
+        latents: canvases that the experts train on.
+        batch: canvases of a step of an expert.
+        peak: learning rate of an expert.
+    """
+
+    counts: dict[str, int]
+    crop: int
+    crops: int
+    latents: int
+    batch: int
+    peak: float
 
 
-def logger(path: Path) -> Callable[[dict], None]:
-    """A function that prints a record and appends it to `path` as a line of JSON."""
+SIZES = {
+    "cpu": Sizes(
+        counts={"visual": 50, "audio": 110, "color": 13}, crop=64, crops=12, latents=4_000, batch=8, peak=8e-4
+    ),
+    "cuda": Sizes(
+        counts={"visual": 150, "audio": 300, "color": 20}, crop=128, crops=48, latents=32_000, batch=64, peak=1.5e-3
+    ),
+}
+SHARES = {
+    "first canvases": 0.02,
+    "vae": 0.2,
+    "latents": 0.05,
+    "joint": 0.15,
+    "visual": 0.18,
+    "audio": 0.26,
+    "decoder": 0.06,
+    "color": 0.08,
+}
+"""Of the time, in the order of the stages."""
+CROPS = {"pictures": 0.2, "sounds": 0.3, "products": 0.5}
+LATENTS = {"pictures": 0.16, "sounds": 0.26, "products": 0.58}
 
-    def log(record: dict) -> None:
-        line = json.dumps(record)
-        print(line, flush=True)
-        with path.open("a") as file:
-            file.write(line + "\n")
 
-    return log
+@dataclass
+class Run:
+    """One training run: where it works, on what, and with which data."""
+
+    work: Path
+    device: torch.device
+    sizes: Sizes
+    workshop: Workshop
+    latents: tuple[Tensor, Tensor, dict] | None = field(default=None)
+
+    def log(self, record: dict) -> None:
+        """Append a record to the log."""
+        logger(self.work / "log.jsonl")(record)
+
+    def canvases(self) -> canvases.Canvases:
+        """A store of all that the workshop has made so far, at least one of each class."""
+        self.workshop.collect()
+        while not self.workshop.complete():
+            self.workshop.collect(0.5)
+        self.log({"stage": "data", **self.workshop.counts()})
+        return canvases.Canvases.of(self.workshop.made, self.device)
+
+    def wordings(self) -> experts.Wordings:
+        """Every caption's embedding, by kind and class; the text encoder is frozen by now."""
+        tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
+        model = CLIPTextModel.from_pretrained(self.work / "text_encoder")
+        table = {
+            kind: [text.embed(model, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS
+        }
+        return experts.Wordings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
+
 
 
 def train_text(work: Path) -> None:
@@ -57,153 +119,154 @@ def train_text(work: Path) -> None:
     model.save_pretrained(work / "text_encoder")
 
 
-def sounds(work: Path) -> dict[str, Tensor]:
-    """The store of spectrograms, made once."""
-    counts = {name: 220 if share > 1 else 90 for name, share in canvases.AUDIO_SHARES.items()}
-    return canvases.build_sounds(work / "sounds.safetensors", counts=counts)
+def first_canvases(run: Run, seconds: float) -> None:
+    """Give the workshop time to make some of everything."""
+    run.workshop.collect(seconds)
 
 
-def source(work: Path, seed: int) -> canvases.Canvases:
-    """Canvases from the sprites and sounds in `work`."""
-    sprites = pictures.load_sprites(work / "packages")
-    return canvases.Canvases(sprites=sprites, sounds=sounds(work), seed=seed)
-
-
-def crops(work: Path, seed: int) -> Iterator[Tensor]:
-    """Endless crops of all three sorts of canvases."""
-    return autoencoder.crops(pool(work, seed), batch=12, size=64, seed=seed)
-
-
-def pool(work: Path, seed: int) -> Tensor:
-    """(520, 256, 1024) uint8: 110 pictures, 150 sounds, 260 products."""
-    draw = source(work, seed)
-    drawn = [draw.pure_picture() for _ in range(110)]
-    drawn += [draw.pure_sound() for _ in range(150)] + [draw.both() for _ in range(260)]
-    return torch.from_numpy(np.stack([(canvas.gray * 255).round().astype(np.uint8) for canvas in drawn]))
-
-
-def train_vae(work: Path, seconds: float) -> None:
+def train_vae(run: Run, seconds: float) -> None:
     """The autoencoder, on crops of all three sorts of canvases."""
-    if (work / "vae").exists():
+    until = time.monotonic() + seconds
+    if (run.work / "vae").exists():
         return
-    torch.manual_seed(0)
-    model = autoencoder.build()
-    autoencoder.train(model, crops(work, seed=5), seconds=seconds, log=logger(work / "log.jsonl"))
-    autoencoder.whiten(model, pool(work, seed=6)[::12].float() / 255)
-    measure(model, work)
-    model.save_pretrained(work / "vae")
+    torch.manual_seed(1)
+    store, mix = run.canvases(), canvases.mix(CROPS, run.device)
+    trained = autoencoder.train(
+        autoencoder.build().to(run.device),
+        lambda: store.draw(mix, run.sizes.crops, run.sizes.crop)[0],
+        seconds=until - time.monotonic(),
+        log=run.log,
+        peak=2e-3,
+    )
+    autoencoder.whiten(trained, store.draw(mix, 256, run.sizes.crop)[0])
+    trained.save_pretrained(run.work / "vae")
 
 
-def polish_decoder(work: Path, seconds: float) -> None:
-    """Train the decoder on, the latents staying what the experts know."""
-    if (work / "vae_polished").exists():
+@torch.no_grad()
+def make_latents(run: Run, seconds: float) -> None:
+    """Encode canvases until there are enough or the time is up."""
+    until = time.monotonic() + seconds
+    torch.manual_seed(2)
+    model = AutoencoderKL.from_pretrained(run.work / "vae").to(run.device).eval()
+    store, mix, made = run.canvases(), canvases.mix(LATENTS, run.device), []
+    batch = run.sizes.batch
+    while len(made) * batch < run.sizes.latents and (not made or time.monotonic() < until):
+        gray, names = store.draw(mix, batch)
+        made.append((autoencoder.encode(model, gray, batch).half(), names))
+    names = {kind: torch.cat([row[kind] for _, row in made]) for kind in CONCEPTS}
+    sorts = torch.full_like(names["visual"], canvases.SORTS.index("products"))
+    sorts[names["audio"] < 0], sorts[names["visual"] < 0] = 0, 1
+    run.latents = torch.cat([clean for clean, _ in made]), sorts, names
+    run.log({"stage": "latents", "canvases": len(sorts), "seconds": round(time.monotonic() - until + seconds, 1)})
+
+
+def train_expert(run: Run, name: str, seconds: float) -> None:
+    """The network `name` (joint, visual or audio); the experts go on from the joint one."""
+    until = time.monotonic() + seconds
+    if (run.work / name).exists():
         return
-    model = AutoencoderKL.from_pretrained(work / "vae")
-    log = logger(work / "log.jsonl")
-    autoencoder.train(model, crops(work, seed=7), seconds=seconds, log=log, peak=1.5e-3, decoder_only=True)
-    measure(model, work)
-    model.save_pretrained(work / "vae_polished")
-
-
-def measure(model: AutoencoderKL, work: Path) -> None:
-    """Log how well canvases that it wasn't trained on come back, in decibels."""
-    fresh, log = pool(work, seed=8).float() / 255, logger(work / "log.jsonl")
-    for sort, part in (("pictures", fresh[:8]), ("sounds", fresh[110:118]), ("products", fresh[260:268])):
-        log({"stage": "vae", "canvases": sort, "decibels": round(autoencoder.decibels(model, part), 2)})
-
-
-def make_latents(work: Path) -> None:
-    """Shards of canvases, encoded."""
-    folder = work / "latents"
-    folder.mkdir(exist_ok=True)
-    model = AutoencoderKL.from_pretrained(work / "vae").eval()
-    for index in range(SHARDS):
-        path = folder / f"{index:03d}.safetensors"
-        if not path.exists():
-            canvases.build_shard(source(work, seed=100 + index), lambda gray: autoencoder.encode(model, gray), path)
-
-
-def train_expert(work: Path, name: str, seconds: float, threads: int, start: str | None = None) -> None:
-    """The network `name` (joint, visual or audio), from the weights called `start` if given."""
-    if (work / name).exists():
-        return
-    torch.set_num_threads(threads)
     torch.manual_seed(len(name))
-    model = UNet2DConditionModel.from_pretrained(work / start) if start else experts.build()
+    if run.latents is None:
+        make_latents(run, seconds / 4)
+    clean, sorts, names = run.latents
+    mix = {(canvases.SORTS.index(sort), kind): share for (sort, kind), share in experts.MIXES[name].items()}
     trained = experts.train(
-        model,
-        experts.Latents(work / "latents", embeddings=embeddings(work), seed=len(name)),
-        experts.PLANS[name],
-        seconds=seconds,
+        experts.build() if name == "joint" else UNet2DConditionModel.from_pretrained(run.work / "joint"),
+        experts.Examples.of(clean, sorts, names, mix, run.wordings()),
+        batch=run.sizes.batch,
+        seconds=until - time.monotonic(),
+        peak=run.sizes.peak,
         name=name,
-        log=logger(work / f"log_{name}.jsonl"),
-        checkpoint=work / f"{name}.pt",
+        log=run.log,
     )
-    trained.save_pretrained(work / name)
+    trained.save_pretrained(run.work / name)
 
 
-def embeddings(work: Path) -> dict[str, list[Tensor]]:
-    """Every caption's embedding, by kind and class; the text encoder is frozen by now."""
-    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    model = CLIPTextModel.from_pretrained(work / "text_encoder")
-    table = {kind: [text.embed(model, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS}
-    return {**table, "empty": [text.embed(model, tokenizer, [""])[0]]}
-
-
-def train_experts(work: Path, seconds: float, cores: int) -> None:
-    """Both experts at once, half the cores each: two processes use two cores better than one with two threads."""
-    context = multiprocessing.get_context("spawn")
-    runs = [
-        context.Process(target=train_expert, args=(work, name, seconds, max(1, cores // 2), "joint"))
-        for name in ("visual", "audio")
-    ]
-    for run in runs:
-        run.start()
-    for run in runs:
-        run.join()
-    if failed := [run.exitcode for run in runs if run.exitcode]:
-        raise RuntimeError(f"an expert's training ended with status {failed[0]}: see what it printed above")
-
-
-def train_color(work: Path, seconds: float) -> None:
-    """The colour expert, in one thread: its tensors are too small for more."""
-    if (work / "color").exists():
+def polish_decoder(run: Run, seconds: float) -> None:
+    """Train the decoder on, the latents staying what the experts know."""
+    until = time.monotonic() + seconds
+    if (run.work / "vae_polished").exists():
         return
-    if not (pool := work / "colors.safetensors").exists():
-        colors.build_pool(source(work, seed=11), pool, count=1500)
-    torch.set_num_threads(1)
-    torch.manual_seed(5)
-    trained = experts.train(
-        colors.build(),
-        colors.Pictures(pool, embeddings=embeddings(work), seed=5),
-        colors.PLAN,
-        seconds=seconds,
-        name="color",
-        log=logger(work / "log_color.jsonl"),
-        checkpoint=work / "color.pt",
-        noising=colors.noising(),
+    torch.manual_seed(7)
+    store, mix = run.canvases(), canvases.mix(CROPS, run.device)
+    trained = autoencoder.train(
+        AutoencoderKL.from_pretrained(run.work / "vae").to(run.device),
+        lambda: store.draw(mix, run.sizes.crops, run.sizes.crop)[0],
+        seconds=until - time.monotonic(),
+        log=run.log,
+        peak=1.5e-3,
+        decoder_only=True,
     )
-    trained.save_pretrained(work / "color")
+    trained.save_pretrained(run.work / "vae_polished")
+
+
+def train_color(run: Run, seconds: float) -> None:
+    """The colour expert."""
+    until = time.monotonic() + seconds
+    if (run.work / "color").exists():
+        return
+    torch.manual_seed(5)
+    run.canvases()
+    clean, names = (tensor.to(run.device) for tensor in colors.pool(run.workshop.made["color"]))
+    examples = experts.Examples.of(
+        clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings()
+    )
+    trained = experts.train(
+        colors.build().to(run.device),
+        examples,
+        batch=2 * run.sizes.batch,
+        seconds=until - time.monotonic(),
+        peak=2.5e-3,
+        name="color",
+        log=run.log,
+        noising=colors.noising(),
+        offset=0.0,
+    )
+    trained.save_pretrained(run.work / "color")
+
+
+STAGES: dict[str, Callable[[Run, float], None]] = {
+    "first canvases": first_canvases,
+    "vae": train_vae,
+    "latents": make_latents,
+    "joint": lambda run, seconds: train_expert(run, "joint", seconds),
+    "visual": lambda run, seconds: train_expert(run, "visual", seconds),
+    "audio": lambda run, seconds: train_expert(run, "audio", seconds),
+    "decoder": polish_decoder,
+    "color": train_color,
+}
+
+
+def train(run: Run, until: float) -> None:
+    """All stages; each gets its share of the time that is left until `until` (monotonic seconds)."""
+    for index, (name, stage) in enumerate(STAGES.items()):
+        shares = list(SHARES.values())[index:]
+        started = time.monotonic()
+        stage(run, max(0.0, until - started) * shares[0] / sum(shares))
+        run.log({"stage": name, "whole": True, "seconds": round(time.monotonic() - started, 1)})
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the embedded pack and write it as a pipeline folder.")
-    parser.add_argument("--work", type=Path, required=True, help="scratch folder: downloads, data, checkpoints")
+    parser.add_argument("--work", type=Path, required=True, help="scratch folder: downloads, results of stages, log")
     parser.add_argument("--out", type=Path, required=True, help="where the pipeline folder goes")
-    parser.add_argument("--minutes", type=float, default=90, help="for the autoencoder and the UNets together")
+    parser.add_argument("--minutes", type=float, default=90, help="for all stages together")
+    parser.add_argument("--device", choices=["auto", *SIZES], default="auto")
+    parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    seconds = {stage: share * options.minutes * 60 for stage, share in SPLIT.items()}
-    cores = torch.get_num_threads()
+    pictures.build_sprites(options.work / "sprites.safetensors", options.work / "packages")
     train_text(options.work)
-    train_vae(options.work, seconds["vae"])
-    make_latents(options.work)
-    train_expert(options.work, "joint", seconds["joint"], cores)
-    train_experts(options.work, seconds["experts"], cores)
-    polish_decoder(options.work, seconds["decoder"])
-    train_color(options.work, seconds["color"])
-    layout.export(options.work, options.out)
+    until = time.monotonic() + options.minutes * 60
+    device = loop.device(options.device)
+    sizes, loop.CUDA_GRAPHS = SIZES[device.type], not options.eager
+    workshop = Workshop(options.work / "sprites.safetensors", workers=os.cpu_count() or 1, counts=sizes.counts)
+    try:
+        train(Run(options.work, device, sizes, workshop), until)
+    finally:
+        workshop.close()
+        layout.export(options.work, options.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""The training loop of every network of the pack: AdamW, a cosine to the end of the time, an average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+AVERAGE = 0.998
+"""Decay of the average of the weights (EMA) for each step."""
+
+CUDA_GRAPHS = True
+"""Whether a step on CUDA is one graph; the small networks here are bound by launches otherwise."""
+
+Log = Callable[[dict], None]
+M = TypeVar("M", bound=nn.Module)
+
+
+def device(name: str) -> torch.device:
+    """The device called `name`; "auto" is CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True  # every stage has shapes of its own and keeps to them
+    return torch.device(name)
+
+
+def logger(path: Path) -> Log:
+    """A function that prints a record and appends it to `path` as a line of JSON."""
+
+    def log(record: dict) -> None:
+        line = json.dumps(record)
+        print(line, flush=True)
+        with path.open("a") as file:
+            file.write(line + "\n")
+
+    return log
+
+
+def fit(
+    model: M,
+    objective: Callable[[M], Tensor],
+    *,
+    seconds: float,
+    peak: float,
+    name: str,
+    log: Log,
+    warm_up: int = 100,
+    weight_decay: float = 1e-2,
+) -> M:
+    """Minimise `objective(model)`, which draws its own batch, for `seconds` of wall time.
+
+    Parameters that don't require a gradient stay. On CUDA the forward and the backward pass are one CUDA graph, so
+    `objective` must neither wait for the device nor read a number from the host that changes.
+
+    Args:
+        peak: learning rate after `warm_up` steps; a cosine takes it to a fiftieth when the time is up.
+        name: what the log calls this stage.
+
+    Returns:
+        The average of the weights (EMA), in eval mode; `model` itself holds the last ones.
+
+    Raises:
+        RuntimeError: the loss is not finite.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    device = parameters[0].device
+    optimizer = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+
+    def step() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        with bfloat16(device):
+            loss = objective(model)
+        loss.backward()
+        return loss.detach()
+
+    start = time.monotonic()
+    model.train()
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    gradients = _captured(step) if device.type == "cuda" and CUDA_GRAPHS else step
+    pairs = list(average.parameters()), list(model.parameters())
+    count, smooth, logged = 0, 0.0, 0.0
+    while (passed := time.monotonic() - start) < seconds:
+        share = passed / seconds
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(1, (count + 1) / warm_up) * (0.02 + 0.98 * math.cos(math.pi / 2 * share) ** 2)
+        loss = gradients()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        count += 1
+        with torch.no_grad():
+            torch._foreach_lerp_(*pairs, 1 - min(AVERAGE, (1 + count) / (20 + count)))
+        if count % 10 == 0 or device.type == "cpu":  # reading the loss waits for the device
+            smooth += max(0.05, 1 / (1 + count // 10)) * (loss.item() - smooth)
+            if not math.isfinite(smooth):
+                raise RuntimeError(f"the loss of stage {name!r} is not finite at step {count}: lower its learning rate")
+        if passed > logged + max(1.0, seconds / 40):
+            logged = passed
+            log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(passed, 1)})
+    for kept, seen in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(seen)  # statistics of batch norms are averages already
+    log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(time.monotonic() - start, 1)})
+    return average
+
+
+def bfloat16(device: torch.device) -> torch.autocast:
+    """Autocast to bfloat16, but for processors that would only emulate it, many times slower.
+
+    Without the cache of casts: it would outlive the capture of a CUDA graph, and no weight is used twice.
+    """
+    able = device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=able, cache_enabled=False)
+
+
+def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`step` as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
+
+    return replay

@@ -1,0 +1,112 @@
+"""Draws pictures and synthesises sounds in worker processes while the device is training on what is there already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from its_plugins.mini.captions import CONCEPTS
+from its_plugins.mini.training import canvases, colors, pictures
+
+Job = tuple[str, str, int]
+"""What to make ("visual", "audio" or "color"), of which class, and a number that seeds its generator."""
+
+Stored = dict[str, dict[str, list[NDArray[np.uint8]]]]
+"""What was made, by sort and class."""
+
+
+class Workshop:
+    """A pool of processes that makes training data in an order of which any beginning is balanced.
+
+    Make it before anything uses CUDA: its processes are forked.
+    """
+
+    def __init__(self, sprites: Path, *, workers: int, counts: dict[str, int], seed: int = 0) -> None:
+        """
+        Args:
+            sprites: the file of sprites, see `pictures.load_sprites`.
+            counts: how many to make of each class: "visual", "audio"; and of "color", lots of each class of pictures.
+        """
+        self.made: Stored = {sort: {name: [] for name in _classes(sort)} for sort in counts}
+        context, todo = multiprocessing.get_context("fork"), jobs(counts, seed)
+        self._results = context.Queue()
+        self._workers = [
+            context.Process(target=_work, args=(todo[index::workers], sprites, self._results), daemon=True)
+            for index in range(workers)
+        ]
+        self._waiting = len(todo)
+        for worker in self._workers:
+            worker.start()
+
+    def collect(self, seconds: float = 0.0) -> None:
+        """Take in what is ready; wait for more for up to `seconds`.
+
+        Raises:
+            RuntimeError: a process failed; it printed why.
+        """
+        until = time.monotonic() + seconds
+        while self._waiting:
+            try:
+                sort, name, array = self._results.get(timeout=max(1e-3, until - time.monotonic()))
+            except queue.Empty:
+                break
+            self._waiting -= 1
+            self.made[sort][name].append(array)
+        if failed := [worker.exitcode for worker in self._workers if worker.exitcode]:
+            raise RuntimeError(f"a process that makes training data ended with status {failed[0]}: see above")
+
+    def complete(self) -> bool:
+        """Whether there is something of every sort and class."""
+        return all(rows for sort in self.made.values() for rows in sort.values())
+
+    def done(self) -> bool:
+        """Whether all is made and collected."""
+        return not self._waiting
+
+    def counts(self) -> dict[str, int]:
+        """How much there is of each sort."""
+        return {sort: sum(len(rows) for rows in made.values()) for sort, made in self.made.items()}
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.kill()
+
+
+def jobs(counts: dict[str, int], seed: int) -> list[Job]:
+    """Jobs of every sort, evenly spread."""
+    waiting = [
+        ((index + 0.5) / count, (sort, name, seed + index))
+        for sort, count in counts.items()
+        for index in range(count)
+        for name in _classes(sort)
+    ]
+    return [job for _, job in sorted(waiting)]
+
+
+def _classes(sort: str) -> list[str]:
+    return list(CONCEPTS["audio" if sort == "audio" else "visual"])
+
+
+def _work(todo: list[Job], sprites: Path, results: multiprocessing.Queue) -> None:
+    torch.set_num_threads(1)
+    art = pictures.load_sprites(sprites)
+    parent = multiprocessing.parent_process()
+    for sort, name, seed in todo:
+        if parent is None or not parent.is_alive():  # killed
+            return
+        rng = np.random.default_rng([seed, *f"{sort} {name}".encode()])
+        torch.manual_seed(int(rng.integers(2**31)))
+        if sort == "audio":
+            made = canvases.spectrogram(name, rng)
+        elif sort == "color":
+            made = colors.paint(name, art, rng)
+        else:
+            made = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
+        results.put((sort, name, made))
