@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -128,36 +129,31 @@ def measure(model: Classifier, kind: Kind, made: canvases.Canvases, count: int =
     return found
 
 
-def collect(workshops: dict[str, Workshop], device: torch.device) -> dict[str, canvases.Canvases]:
-    """Wait until all is made."""
-    for workshop in workshops.values():
-        while not workshop.done():
-            workshop.collect(1.0)
-        workshop.close()
-    return {split: store(workshop, device) for split, workshop in workshops.items()}
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the embedded judge's two classifiers.")
     parser.add_argument("--work", type=Path, required=True, help="scratch folder: downloads, sprites and the log")
     parser.add_argument("--out", type=Path, required=True, help="the pack's folder")
-    parser.add_argument("--minutes", type=float, default=24, help="for both, besides making the canvases")
+    parser.add_argument("--minutes", type=float, default=24, help="for both, with making the canvases")
     parser.add_argument("--device", choices=["auto", *BATCH], default="auto")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    sprites = options.work / "sprites.safetensors"
+    sprites = options.work / "sprites.npz"
     pictures.build_sprites(sprites, options.work / "packages")
-    workers = os.cpu_count() or 1
+    until, workers = time.monotonic() + options.minutes * 60, os.cpu_count() or 1
     workshops = {
         split: Workshop(sprites, workers=workers, counts=COUNTS[split], seed=SEEDS[split]) for split in COUNTS
     }
     loop.CUDA_GRAPHS = False  # a step's launches are few
-    device = loop.device(options.device)
-    made = collect(workshops, device)
-    kinds: tuple[Kind, ...] = ("visual", "audio")
-    for kind in kinds:
-        train(kind, made, options.out, options.minutes * 30, loop.logger(options.work / "judge.jsonl"))
+    device, log = loop.device(options.device), loop.logger(options.work / "judge.jsonl")
+    made = {}
+    for split, workshop in workshops.items():
+        workshop.collect(0.4 * (until - time.monotonic()))
+        made[split] = store(workshop, device)
+        log({"canvases": split, **workshop.counts()})
+        workshop.close()
+    train("visual", made, options.out, (until - time.monotonic()) / 2, log)
+    train("audio", made, options.out, until - time.monotonic(), log)
 
 
 if __name__ == "__main__":

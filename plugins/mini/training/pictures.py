@@ -88,8 +88,6 @@ def build_sprites(path: Path, cache: Path) -> None:
 
     Needs cairosvg, and npm where the packages aren't in `cache` yet.
     """
-    from safetensors.numpy import save_file
-
     if path.exists():
         return
     sets = {name: fetch(package, cache) for name, package in PACKAGES.items()}
@@ -99,16 +97,18 @@ def build_sprites(path: Path, cache: Path) -> None:
             package, icon = sprite.split("/")
             art = _rasterise(sets[package], icon, lift=LIFT.get(name, DEFAULT_LIFT))
             layers = np.dstack([art.gray, art.alpha, art.rgb])
-            drawn[sprite] = np.ascontiguousarray((layers * 255).round().astype(np.uint8))
-    save_file(drawn, path)
+            drawn[sprite] = (layers * 255).round().astype(np.uint8)
+    np.savez_compressed(path, **drawn)
 
 
 def load_sprites(path: Path) -> dict[str, Sprite]:
     """The sprites that `build_sprites` wrote, by "package/icon"."""
-    from safetensors.numpy import load_file
-
-    layers = {name: array.astype(np.float32) / 255 for name, array in load_file(path).items()}
-    return {name: Sprite(array[..., 0], array[..., 1], array[..., 2:]) for name, array in layers.items()}
+    with np.load(path) as stored:
+        layers = {name: stored[name].astype(np.float32) / 255 for name in stored.files}
+    return {
+        name: Sprite(*(np.ascontiguousarray(part) for part in (array[..., 0], array[..., 1], array[..., 2:])))
+        for name, array in layers.items()
+    }
 
 
 def _rasterise(icons: dict, name: str, *, lift: float, size: int = 512) -> Sprite:

@@ -55,8 +55,8 @@ SIZES = {
     ),
 }
 SHARES = {
-    "first canvases": 0.02,
-    "vae": 0.2,
+    "first canvases": 0.05,
+    "vae": 0.18,
     "latents": 0.05,
     "joint": 0.15,
     "visual": 0.18,
@@ -86,8 +86,6 @@ class Run:
     def canvases(self) -> canvases.Canvases:
         """A store of all that the workshop has made so far, at least one of each class."""
         self.workshop.collect()
-        while not self.workshop.complete():
-            self.workshop.collect(0.5)
         self.log({"stage": "data", **self.workshop.counts()})
         return canvases.Canvases.of(self.workshop.made, self.device)
 
@@ -256,12 +254,12 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    pictures.build_sprites(options.work / "sprites.safetensors", options.work / "packages")
+    pictures.build_sprites(options.work / "sprites.npz", options.work / "packages")
     train_text(options.work)
     until = time.monotonic() + options.minutes * 60
     device = loop.device(options.device)
     sizes, loop.CUDA_GRAPHS = SIZES[device.type], not options.eager
-    workshop = Workshop(options.work / "sprites.safetensors", workers=os.cpu_count() or 1, counts=sizes.counts)
+    workshop = Workshop(options.work / "sprites.npz", workers=os.cpu_count() or 1, counts=sizes.counts)
     try:
         train(Run(options.work, device, sizes, workshop), until)
     finally:

@@ -45,7 +45,7 @@ class Workshop:
             worker.start()
 
     def collect(self, seconds: float = 0.0) -> None:
-        """Take in what is ready; wait for more for up to `seconds`.
+        """Take in what is ready; wait for more for up to `seconds`, and until there is something of every class.
 
         Raises:
             RuntimeError: a process failed; it printed why.
@@ -55,19 +55,21 @@ class Workshop:
             try:
                 sort, name, array = self._results.get(timeout=max(1e-3, until - time.monotonic()))
             except queue.Empty:
-                break
+                self._check()
+                if self._complete():
+                    break
+                until = time.monotonic() + 0.2
+                continue
             self._waiting -= 1
             self.made[sort][name].append(array)
+        self._check()
+
+    def _check(self) -> None:
         if failed := [worker.exitcode for worker in self._workers if worker.exitcode]:
             raise RuntimeError(f"a process that makes training data ended with status {failed[0]}: see above")
 
-    def complete(self) -> bool:
-        """Whether there is something of every sort and class."""
+    def _complete(self) -> bool:
         return all(rows for sort in self.made.values() for rows in sort.values())
-
-    def done(self) -> bool:
-        """Whether all is made and collected."""
-        return not self._waiting
 
     def counts(self) -> dict[str, int]:
         """How much there is of each sort."""

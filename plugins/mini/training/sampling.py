@@ -1,0 +1,146 @@
+"""Sampling the pack in large batches on any device, for contact sheets, the settings search and its figures.
+
+Shapes used here: b batch, z latents (b, 4, 32, 128), gray canvases (b, 256, 1024), waveforms (b, n) at 16 kHz.
+The product's own sampling is in `its`; this small loop keeps training independent of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from its.audio.spectrogram import AUFFUSION
+from its_plugins.mini.captions import Kind
+from its_plugins.mini.judge_network import Classifier, loud, shrink
+from its_plugins.mini.judge_network import load as load_judge
+from its_plugins.mini.training import autoencoder, experts, text
+from its_plugins.mini.training.loop import bfloat16
+from its_plugins.vocoders.griffin_lim import GriffinLim
+
+PAIRS = {
+    "castle": ("a painting of castle towers, grayscale", "bell ringing"),
+    "dogs": ("a painting of cute dogs, grayscale", "dog barking"),
+    "garden": ("a painting of a blooming garden with many birds, grayscale", "birds singing sweetly"),
+    "kittens": ("a painting of furry kittens, grayscale", "a kitten meowing for attention"),
+    "racing": ("a painting of auto racing game, grayscale", "a race car passing by and disappearing"),
+    "trains": ("a painting of trains, grayscale", "train whistling"),
+    "tigers": ("a painting of tigers, grayscale", "tiger growling"),
+}
+"""Table 5's prompts."""
+TRIM = 32  # columns that `its` cuts from the end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a batch is sampled, in the paper's terms: steps, gammas, weights, and shares of the process.
+
+    Attributes:
+        visual_start, audio_start: shares of the process from which on an expert takes part, 1 being all of it.
+    """
+
+    steps: int = 30
+    visual_guidance: float = 4.5
+    audio_guidance: float = 4.5
+    visual_weight: float = 0.5
+    visual_start: float = 1.0
+    audio_start: float = 0.9
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack's parts, loaded by plain diffusers and transformers."""
+
+    vae: AutoencoderKL
+    encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unets: dict[Kind, UNet2DConditionModel]
+    judges: dict[Kind, Classifier]
+    device: torch.device
+
+
+def load(folder: Path, device: torch.device) -> Pack:
+    """The pack in `folder`, in float32."""
+    kinds: dict[Kind, str] = {"visual": "unet", "audio": "unet_audio"}
+    unets = {
+        kind: UNet2DConditionModel.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32).eval().to(device)
+        for kind, name in kinds.items()
+    }
+    return Pack(
+        autoencoder.load(folder).to(device),
+        CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32).eval(),
+        CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+        unets,
+        {kind: load_judge(kind, folder).to(device) for kind in unets},
+        device,
+    )
+
+
+def timesteps(steps: int) -> list[int]:
+    """Evenly spaced from 999 down ("trailing"), so that the first step really sees noise alone."""
+    return [round(1000 - i * 1000 / steps) - 1 for i in range(steps)]
+
+
+@torch.no_grad()
+def sample(pack: Pack, prompts: list[tuple[str, str]], seeds: list[int], settings: Settings) -> Tensor:
+    """A canvas for each pair of a visual and an audio prompt, with its seed -> (b, 256, 1024) gray.
+
+    Where one prompt of all pairs is empty, its expert takes no part.
+    """
+    alphas = experts.scheduler().alphas_cumprod.to(pack.device)
+    noise = [torch.randn(4, 32, 128, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    z = torch.stack(noise).to(pack.device)
+    kinds: tuple[Kind, ...] = ("visual", "audio")
+    said = {kind: [pair[index] for pair in prompts] for index, kind in enumerate(kinds)}
+    words = {kind: text.embed(pack.encoder, pack.tokenizer, [""] * len(z) + said[kind]).to(pack.device) for kind in said}
+    guidance = {"visual": settings.visual_guidance, "audio": settings.audio_guidance}
+    weights = {"visual": settings.visual_weight, "audio": 1 - settings.visual_weight}
+    starts = {"visual": settings.visual_start, "audio": settings.audio_start}
+    moments = timesteps(settings.steps)
+    for i, t in enumerate(moments):
+        active = [kind for kind in kinds if any(said[kind]) and t <= starts[kind] * 1000]  # H(t_m T - t)
+        estimate = torch.zeros_like(z)
+        for kind in active:
+            with bfloat16(pack.device):
+                both = pack.unets[kind](torch.cat([z, z]), t, words[kind]).sample.float()
+            null, conditional = both.chunk(2)
+            share = weights[kind] / sum(weights[each] for each in active) if len(active) > 1 else 1.0
+            estimate += share * (null + guidance[kind] * (conditional - null))
+        alpha = alphas[t]
+        earlier = alphas[moments[i + 1]] if i + 1 < len(moments) else torch.ones_like(alpha)
+        clean = (z - (1 - alpha).sqrt() * estimate) / alpha.sqrt()
+        z = earlier.sqrt() * clean + (1 - earlier).sqrt() * estimate
+    return autoencoder.decode(pack.vae, z)
+
+
+def play(gray: Tensor) -> Tensor:
+    """Canvases -> the waveforms that `its` would make of them, (b, n)."""
+    vocoder = GriffinLim()
+    with torch.device(gray.device):
+        vocoder.load()
+    return vocoder(AUFFUSION.to_log_mel(_trimmed(gray)[:, None]))
+
+
+def heard(gray: Tensor) -> Tensor:
+    """Canvases -> canvases of the sounds that were really played, which may be brighter than 1."""
+    return AUFFUSION.to_picture(AUFFUSION.log_mel(play(gray)))[:, 0]
+
+
+@torch.no_grad()
+def judge_pictures(pack: Pack, gray: Tensor) -> Tensor:
+    """Canvases -> probabilities (b, k) of the classes of pictures and of none of them."""
+    return pack.judges["visual"](shrink(_trimmed(gray))).softmax(1).cpu()
+
+
+@torch.no_grad()
+def judge_sounds(pack: Pack, gray: Tensor) -> Tensor:
+    """Spectrograms -> probabilities (b, k) of the classes of sounds and of none of them."""
+    return pack.judges["audio"](shrink(loud(_trimmed(gray)))).softmax(1).cpu()
+
+
+def _trimmed(gray: Tensor) -> Tensor:
+    return gray[:, :, : 1024 - TRIM]
