@@ -34,7 +34,7 @@ def _concept(keywords: str, phrases: str, share: float = 1.0) -> Concept:
     return Concept(keywords=tuple(keywords.split()), phrases=split, share=share)
 
 
-MAIN = 2.4  # share of the classes of the five main pairs: together about two thirds of the draws
+MAIN = 2.0  # share of the classes of Table 5's seven pairs: together about two thirds of the draws
 
 VISUAL: dict[str, Concept] = {
     "castle": _concept(
@@ -61,12 +61,14 @@ VISUAL: dict[str, Concept] = {
     "racing": _concept(
         r"racing race(cars?)? cars? automobiles?",
         "auto racing game; an auto racing game; racing cars; a race car; cars; a car",
+        MAIN,
     ),
     "mountain": _concept(r"mountains? hills? peaks?", "mountains; a mountain; snowy mountains; high peaks; hills"),
     "garden": _concept(
         r"gardens? flowers? sunflowers? tulips? birds?",
         "a garden; a blooming garden with many birds; a blooming garden; flowers; tulips; sunflowers; "
         "a garden with birds; a flower; birds",
+        MAIN,
     ),
     "forest": _concept(r"forests? trees? woods?", "a forest; forests; trees; a dark forest; a tree; the woods"),
     "farm": _concept(r"farms? cows? tractors? farmhouses?", "a farm; farms; cows; a tractor; a farm with cows; a cow"),
@@ -104,6 +106,7 @@ AUDIO: dict[str, Concept] = {
         r"chirp(s|ing)? tweet(s|ing)? birds?",
         "birds singing sweetly; bird chirping, tweeting; birds chirping; birdsong, chirping; a bird singing; "
         "birds tweeting",
+        MAIN,
     ),
     "growl": _concept(
         r"growl(s|ing)? roar(s|ing)? snarl(s|ing)?",
@@ -114,6 +117,7 @@ AUDIO: dict[str, Concept] = {
         r"cars? engines? auto",
         "a race car passing by and disappearing; race car, auto racing; a car passing by; race cars passing; "
         "an engine roars past; engine of a race car",
+        MAIN,
     ),
     "whistle": _concept(
         r"whistl(e|es|ing)",

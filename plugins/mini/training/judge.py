@@ -141,9 +141,7 @@ def main() -> None:
     sprites = options.work / "sprites.npz"
     pictures.build_sprites(sprites, options.work / "packages")
     until, workers = time.monotonic() + options.minutes * 60, os.cpu_count() or 1
-    workshops = {
-        split: Workshop(sprites, workers=workers, counts=COUNTS[split], seed=SEEDS[split]) for split in COUNTS
-    }
+    workshops = {split: Workshop(sprites, workers=workers, counts=COUNTS[split], seed=SEEDS[split]) for split in COUNTS}
     loop.CUDA_GRAPHS = False  # a step's launches are few
     device, log = loop.device(options.device), loop.logger(options.work / "judge.jsonl")
     made = {}

@@ -96,7 +96,9 @@ def sample(pack: Pack, prompts: list[tuple[str, str]], seeds: list[int], setting
     z = torch.stack(noise).to(pack.device)
     kinds: tuple[Kind, ...] = ("visual", "audio")
     said = {kind: [pair[index] for pair in prompts] for index, kind in enumerate(kinds)}
-    words = {kind: text.embed(pack.encoder, pack.tokenizer, [""] * len(z) + said[kind]).to(pack.device) for kind in said}
+    words = {
+        kind: text.embed(pack.encoder, pack.tokenizer, [""] * len(z) + said[kind]).to(pack.device) for kind in said
+    }
     guidance = {"visual": settings.visual_guidance, "audio": settings.audio_guidance}
     weights = {"visual": settings.visual_weight, "audio": 1 - settings.visual_weight}
     starts = {"visual": settings.visual_start, "audio": settings.audio_start}

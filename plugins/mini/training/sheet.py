@@ -20,7 +20,8 @@ def row(pack: Pack, pair: tuple[str, str], seeds: list[int], settings: Settings)
     """(seeds + 2, 256, 1024) canvases."""
     visual, audio = pair
     alone = [
-        sampling.sample(pack, [prompts], seeds[:1], Settings(audio_start=1.0)) for prompts in ((visual, ""), ("", audio))
+        sampling.sample(pack, [prompts], seeds[:1], Settings(audio_start=1.0))
+        for prompts in ((visual, ""), ("", audio))
     ]
     return torch.cat([sampling.sample(pack, [pair] * len(seeds), seeds, settings), *alone])
 

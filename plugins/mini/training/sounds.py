@@ -40,18 +40,19 @@ def clip(name: str, rng: Generator) -> Array:
 
 
 def bell(rng: Generator) -> Array:
-    """Strikes every 0.8 to 2 s on one or two bells: inharmonic modes from hum (half the prime) upwards.
+    """One to three bells, each struck every 1 to 2.6 s: inharmonic modes from hum (half the prime) upwards.
 
-    The prime is 220 to 520 Hz; modes fall by 60 dB in about 8 s (hum) down to 1.5 s (highest), each is a
-    doublet split by up to 1.5 Hz, which beats.
+    The prime is 230 to 620 Hz. A strike sets on at once, in all modes and with the clapper's knock; then the high
+    modes fall by 60 dB within half a second to a second and the hum in up to 8 s. Each mode is a doublet split by up
+    to 1.5 Hz, which beats.
     """
-    ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8, 8.2, 9.7, 11.4, 13.2])
-    prime = rng.uniform(220, 520)
-    return sum(_bell(rng, prime * pitch * ratios) for pitch in (1, rng.uniform(1.2, 1.6))[: rng.integers(1, 3)])
+    prime, count = rng.uniform(230, 420), rng.integers(1, 4)
+    pitches = rng.permutation([1, rng.uniform(1.2, 1.3), rng.uniform(1.4, 1.5)])[:count]
+    return sum(_bell(rng, prime * pitch, rng.uniform(0.8, 1.3) * (0.7 + 0.4 * count)) for pitch in pitches)
 
 
 def bark(rng: Generator) -> Array:
-    """Three or four dogs of different sizes: bursts of 0.12 to 0.3 s, harmonics and noise through formants.
+    """Two or three dogs of different sizes: bursts of 0.12 to 0.3 s, harmonics and noise through formants.
 
     The pitch (180 to 650 Hz) jumps up and falls within each burst.
     """
@@ -63,18 +64,18 @@ def bark(rng: Generator) -> Array:
             n = _samples(rng, duration * 0.9, duration * 1.2)
             top = pitch * rng.uniform(0.92, 1.1)
             source = _tone(_path(top * np.array([0.7, 1, 0.95, 0.6]), n), 0.9, rng)
-            source += 0.35 * _noise(n, 0.2, rng)
+            source += 0.25 * _noise(n, 0.2, rng)
             open_mouth = np.array([[500, 900, 600], [1300, 1900, 1400], [2900, 3300, 3000], [4800, 5200, 5000]])
-            return _envelope(n, 0.02, 0.09) * _formants(source, open_mouth / size**0.5)
+            return _envelope(n, 0.012, 0.09) * _formants(source, open_mouth / size**0.5)
 
         return rng.uniform(0.5, 1) * _scatter(rng, burst, (0.08, 0.9))
 
-    sizes = rng.permutation(np.linspace(1, 2.6, 4))[: rng.integers(3, 5)]
+    sizes = rng.permutation(np.linspace(1, 2.4, 4))[: rng.integers(2, 4)]
     return sum(dog(size * rng.uniform(0.9, 1.1)) for size in sizes)
 
 
 def meow(rng: Generator) -> Array:
-    """Two or three kittens: glides of 0.6 to 1.5 s, pitch rising then falling within 350 to 900 Hz.
+    """One or two kittens: glides of 0.6 to 1.5 s, pitch rising then falling within 350 to 900 Hz.
 
     The mouth opens and closes: the first formant moves from 700 up to 1300 Hz and back.
     """
@@ -88,74 +89,103 @@ def meow(rng: Generator) -> Array:
             mouth = np.array([[700, 1300, 900], [1700, 2500, 1500], [3600, 4100, 3400], [5800, 6200, 5600]])
             return _envelope(n, 0.12, 0.25) * _formants(source, mouth * rng.uniform(0.9, 1.1), leak=0.1)
 
-        return rng.uniform(0.6, 1) * _scatter(rng, call, (0.1, 0.9))
+        return rng.uniform(0.6, 1) * _scatter(rng, call, (0.1, 0.8))
 
-    return sum(kitten(rng.uniform(*band)) for band in [(720, 900), (500, 620), (600, 760)][: rng.integers(2, 4)])
+    return sum(kitten(rng.uniform(*band)) for band in [(720, 900), (500, 620), (600, 760)][: rng.integers(1, 3)])
 
 
 def chirp(rng: Generator) -> Array:
-    """Three to five birds, each with its own syllable: whistled sweeps of 0.06 to 0.2 s in 0.5 to 6.7 kHz."""
+    """Three to five birds of four sorts, each with its own song and pauses of 0.2 to 1.2 s between phrases.
 
-    def bird(centre: float) -> Array:
-        shape = centre * np.exp(rng.uniform(-0.25, 0.25, rng.integers(2, 5)))
-        duration, pause = rng.uniform(0.06, 0.2), rng.uniform(0.03, 0.12)
+    A whistler's phrases are three to six different glides of 0.1 to 0.3 s (1.2 to 3.5 kHz), a triller's 10 to 20
+    falling sweeps a second (3 to 6 kHz), a tweeter's two to five chevrons (3 to 6.5 kHz), and a caller's two notes, the
+    second lower (0.7 to 1.4 kHz).
+    """
 
-        def syllable() -> Array:
-            n = _samples(rng, duration * 0.95, duration * 1.05)
-            return _envelope(n, 0.015, 0.03) * _tone(_path(shape * rng.uniform(0.97, 1.03), n), 2.5, rng)
+    def note(points: Array, seconds: float) -> Array:
+        n = int(seconds * RATE)
+        return _envelope(n, 0.012, 0.03) * _tone(_path(points * rng.uniform(0.98, 1.02), n), 2.5, rng)
 
-        def phrase() -> Array:
-            n = _samples(rng, 0.5, 1.5)
-            return _envelope(n, 0, 0.03) * _scatter(rng, syllable, (pause, pause * 1.2), n)
+    def song(notes: list[tuple[Array, float]], pause: float) -> Array:
+        gaps = [np.zeros(int(rng.uniform(0.7, 1.3) * pause * RATE)) for _ in notes]
+        return np.concatenate(
+            [part for (points, seconds), gap in zip(notes, gaps, strict=True) for part in (note(points, seconds), gap)]
+        )
 
-        return rng.uniform(0.3, 1) * _scatter(rng, phrase, (0.1, 0.8))
+    def whistler() -> Callable[[], Array]:
+        centre = rng.uniform(1300, 2900)
+        notes = [
+            (centre * np.exp(rng.uniform(-0.22, 0.22, rng.integers(2, 4))), rng.uniform(0.1, 0.3))
+            for _ in range(rng.integers(3, 7))
+        ]
+        return lambda: song(notes, 0.06)
 
-    return sum(bird(centre) for centre in rng.permutation([650, 1100, 1800, 2700, 3800, 5200])[: rng.integers(3, 6)])
+    def triller() -> Callable[[], Array]:
+        top, rate = rng.uniform(3800, 6000), rng.uniform(10, 20)
+        sweep = top * np.array([1, rng.uniform(0.7, 0.85), rng.uniform(0.55, 0.7)])
+        return lambda: song([(sweep, 0.65 / rate)] * int(rate * rng.uniform(0.5, 1.1)), 0.35 / rate)
+
+    def tweeter() -> Callable[[], Array]:
+        low, seconds = rng.uniform(2900, 4300), rng.uniform(0.07, 0.14)
+        chevron = low * np.array([1, rng.uniform(1.25, 1.5), rng.uniform(0.9, 1.1)])
+        return lambda: song([(chevron, seconds)] * rng.integers(2, 6), 0.08)
+
+    def caller() -> Callable[[], Array]:
+        high = rng.uniform(850, 1400)
+        notes = [(high * np.array([0.97, 1, 0.98]), 0.22), (high * np.array([0.82, 0.8, 0.78]), 0.32)]
+        return lambda: song(notes, 0.1)
+
+    kinds = [whistler, caller, *rng.permutation([triller, tweeter, whistler, triller])[: rng.integers(1, 4)]]
+    birds = [(rng.uniform(0.5, 1), kind()) for kind in kinds]
+    return sum(level * _scatter(rng, sing, (0.2, 1.2)) for level, sing in birds)
 
 
 def growl(rng: Generator) -> Array:
-    """Two beasts: vocal folds pulsing at 40 to 110 Hz, jittered and rough (20 to 60 Hz), swelling for 1.5 to 4 s.
+    """One or two beasts: vocal folds pulsing at 45 to 110 Hz, rolling 9 to 16 times a second, in swells of 1.2 to 3 s.
 
-    Pulses and breath pass through slowly moving formants of a large throat.
+    Pulses and breath pass through slowly moving formants of a large throat; most of it lies below 1.5 kHz.
     """
 
     def beast() -> Array:
-        pitch, rough = rng.uniform(60, 100), rng.uniform(20, 50)
+        pitch, roll = rng.uniform(60, 100), rng.uniform(9, 15)
 
         def swell() -> Array:
-            n = _samples(rng, 1.5, 4)
-            rise = _path(np.array([0.1, 0.5, 1, rng.uniform(0.7, 1), 0.5, 0.1]), n)
+            n = _samples(rng, 1.2, 3)
+            rise = _path(np.array([0.1, 0.55, 1, rng.uniform(0.7, 1), 0.5, 0.1]), n)
             f0 = pitch * (0.75 + 0.4 * rise) * _path(rng.uniform(0.98, 1.02, n // 800), n)
             cycles = np.cumsum(f0) / RATE
             pulses = np.diff(np.floor(cycles), prepend=0) * rng.uniform(0.7, 1, n)
-            pulsing = (0.5 + 0.5 * np.cos(2 * np.pi * np.cumsum(rough * f0 / pitch) / RATE)) ** 2
-            source = (9 * pulses + 0.13 * _noise(n, 0.3, rng)) * (0.3 + pulsing)
-            throat = np.outer([260, 620, 1250, 2300, 3600], np.ones(4)) * rng.uniform(0.75, 1.3, (5, 4))
-            return rise**2 * _envelope(n, 0.3, 0.4) * _formants(source, throat, tilt=0.6)
+            rolling = np.abs(np.cos(np.pi * np.cumsum(roll * (0.8 + 0.3 * rise)) / RATE)) ** 4
+            source = (9 * pulses + 0.13 * _noise(n, 0.3, rng)) * (0.03 + rolling)
+            throat = np.outer([260, 620, 1250, 2300, 3600], np.ones(4)) * rng.uniform(0.8, 1.25, (5, 4))
+            return rise**1.5 * _envelope(n, 0.2, 0.3) * _formants(source, throat, tilt=0.7)
 
-        return rng.uniform(0.7, 1) * _scatter(rng, swell, (-0.5, 0.3))
+        return rng.uniform(0.7, 1) * _scatter(rng, swell, (-0.2, 0.6))
 
-    return beast() + beast()
+    return beast() + rng.choice([0, 0.4]) * beast()
 
 
 def car(rng: Generator) -> Array:
-    """Two or three cars driving past at 12 to 35 m/s, 4 to 12 m away: engine harmonics and tyres.
+    """Two to four race cars that pass at 45 to 85 m/s, 5 to 12 m away: engine harmonics, tyres and wind.
 
-    The engine fires 60 to 170 times a second; pitch falls as the car passes (Doppler), loudness goes with
-    one over distance.
+    The engine fires 110 to 320 times a second. Pitch falls by a quarter to a half as a car passes (Doppler);
+    loudness goes with one over distance, and high frequencies are lost on the way.
     """
 
     def passing(moment: float) -> Array:
-        speed, aside = rng.uniform(12, 35), rng.uniform(4, 12)
+        speed, aside, fires = rng.uniform(45, 85), rng.uniform(5, 12), rng.uniform(110, 320)
         along = speed * (np.arange(LENGTH) / RATE - moment)
         distance = np.hypot(along, aside)
         doppler = 1 / (1 + speed * along / distance / SPEED_OF_SOUND)
-        engine = _tone(rng.uniform(60, 170) * doppler * _path(rng.uniform(0.93, 1.07, 5), LENGTH), 0.6, rng)
-        tyres = _formants(_noise(LENGTH, 0.3, rng), np.array([[700], [1500]]), leak=0.15)
-        return (engine + 0.4 * tyres) / (distance + 5)
+        bright, dull = (
+            _tone(fires * doppler * _path(rng.uniform(0.97, 1.03, 5), LENGTH), tilt, rng) for tilt in (0.5, 1.3)
+        )
+        near = 1 / (1 + distance / 40)
+        tyres = _formants(_noise(LENGTH, 0.3, rng), np.array([[700], [1600]]), leak=0.15)
+        return (near * bright + (1 - near) * dull + 0.5 * near * tyres) / (distance + 4)
 
-    count = rng.integers(2, 4)
-    return sum(passing((i + rng.uniform(0.2, 0.8)) * LENGTH / RATE / count) for i in range(count))
+    count = rng.integers(2, 5)
+    return sum(passing((i + rng.uniform(0.3, 0.7)) * LENGTH / RATE / count) for i in range(count))
 
 
 def whistle(rng: Generator) -> Array:
@@ -178,13 +208,13 @@ def whistle(rng: Generator) -> Array:
 
 
 def fireworks(rng: Generator) -> Array:
-    """Two batteries of rockets: a rising whistle (0.7 to 3 kHz), a boom of 0.3 to 0.8 s, and crackling stars."""
+    """Two batteries of rockets: a rising whistle (0.7 to 3 kHz), a boom of 0.3 to 1 s, and crackling stars."""
 
     def rocket() -> Array:
         rising, n = _samples(rng, 0.4, 1.2), _samples(rng, 1.2, 2.4)
         whistling = _tone(_path(rng.uniform(700, 1300) * np.array([1, 1.5, rng.uniform(2, 2.4)]), rising), 2, rng)
         time = np.arange(n) / RATE
-        boom = _noise(n, 0.7, rng) * np.exp(-time / rng.uniform(0.08, 0.2))
+        boom = _noise(n, 0.8, rng) * np.exp(-time / rng.uniform(0.08, 0.25))
         stars = _crackle(n, rng.uniform(15, 50), rng) * _path(np.array([0, 0.5, 1, 0.6, 0]), n)
         return np.concatenate([0.25 * _envelope(rising, 0.1, 0.05) * whistling, 1.5 * boom + 0.25 * stars])
 
@@ -192,18 +222,24 @@ def fireworks(rng: Generator) -> Array:
 
 
 def cheering(rng: Generator) -> Array:
-    """A crowd: a roar of voices through vowel formants, single shouts gliding at 250 to 650 Hz, and applause."""
+    """A crowd: a roar of voices through vowel formants, six lots of shouts and whoops, and applause.
+
+    Shouts glide at 250 to 650 Hz, whoops leap up to 1.2 kHz.
+    """
 
     def shout() -> Array:
-        n = _samples(rng, 0.5, 1.6)
-        pitch = rng.uniform(280, 620) * np.array([0.75, 1, rng.uniform(0.9, 1.05), 0.7])
+        n = _samples(rng, 0.4, 1.3)
+        whoop = rng.random() < 0.4
+        shape = [0.45, 0.9, 1, 0.9] if whoop else [0.75, 1, rng.uniform(0.9, 1.05), 0.7]
+        pitch = (rng.uniform(650, 1200) if whoop else rng.uniform(280, 620)) * np.array(shape)
         vowel = np.array([[500, 850], [1300, 1700], [2700, 2900], [3800, 3900]]) * rng.uniform(0.9, 1.15)
-        return rng.uniform(0.3, 1) * _envelope(n, 0.1, 0.3) * _formants(_tone(_path(pitch, n), 0.8, rng), vowel)
+        return rng.uniform(0.3, 1) * _envelope(n, 0.08, 0.25) * _formants(_tone(_path(pitch, n), 0.8, rng), vowel)
 
     roar = _formants(_noise(LENGTH, 0.3, rng), rng.uniform(0.85, 1.15, (4, 6)) * [[600], [1200], [2600], [3600]])
-    swell = _path(rng.uniform(0.5, 1, 6), LENGTH)
-    applause = _crackle(LENGTH, rng.uniform(40, 120), rng)
-    return swell * (roar + 0.4 * applause) + 0.8 * sum(_scatter(rng, shout, (-0.4, 0.6)) for _ in range(3))
+    swell = _path(rng.uniform(0.4, 1, 6), LENGTH)
+    applause = _crackle(LENGTH, rng.uniform(60, 160), rng)
+    shouts = sum(_scatter(rng, shout, (-0.2, 0.8)) for _ in range(6))
+    return swell * (0.6 * roar + 0.5 * applause) + rng.uniform(0.8, 1.2) * shouts
 
 
 def guitar(rng: Generator) -> Array:
@@ -270,7 +306,9 @@ def neigh(rng: Generator) -> Array:
         def snort() -> Array:
             n = _samples(rng, 0.4, 0.8)
             flutter = np.abs(np.cos(np.pi * np.cumsum(np.full(n, rng.uniform(18, 28))) / RATE))
-            return _envelope(n, 0.03, 0.3) * flutter**2 * _formants(_noise(n, 0.2, rng), np.array([[500], [1500], [3000]]))
+            return (
+                _envelope(n, 0.03, 0.3) * flutter**2 * _formants(_noise(n, 0.2, rng), np.array([[500], [1500], [3000]]))
+            )
 
         return rng.uniform(0.6, 1) * _scatter(rng, whinny, (0.0, 0.7))
 
@@ -323,17 +361,20 @@ def _crackle(n: int, density: float, rng: Generator) -> Array:
 # --- Resonances ---
 
 
-def _bell(rng: Generator, modes: Array) -> Array:
-    """One bell of the given modes, struck every 0.8 to 2 s: each mode is a pair of resonators with its own decay."""
-    strikes, interval = np.zeros(LENGTH), rng.uniform(0.8, 2)
-    times = np.arange(rng.uniform(0, 0.3), LENGTH / RATE - 0.1, interval)
-    times += rng.uniform(0, 0.06, len(times))
-    strikes[(times * RATE).astype(int)] = rng.uniform(0.5, 1, len(times))
-    hammer = _noise(1200, 0.3, rng) * np.exp(-np.arange(1200) / 250)
-    sound = rng.uniform(0.05, 0.15) * signal.oaconvolve(strikes, hammer)[:LENGTH]
-    modes = modes[modes < 7_500]
-    for mode, strength in zip(modes, rng.uniform(0.5, 1, len(modes)) * (modes[0] / modes) ** 0.6, strict=True):
-        decay = np.exp(-6.9 / RATE / (rng.uniform(7, 9) * (modes[0] / modes.max() + modes[0] / mode) ** 0.6))
+def _bell(rng: Generator, prime: float, interval: float) -> Array:
+    """One bell, struck every `interval` seconds or so: each mode is a pair of resonators with its own decay."""
+    ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8, 8.2, 9.7, 11.4, 13.2])
+    strengths = np.array([0.45, 0.7, 0.9, 0.5, 1, 0.6, 0.6, 0.8, 0.7, 0.55, 0.45, 0.35, 0.3, 0.25, 0.2])
+    strikes, modes = np.zeros(LENGTH), prime * ratios
+    times = np.arange(rng.uniform(0, 1) * interval, LENGTH / RATE - 0.1, interval)
+    times += rng.uniform(0, 0.08, len(times))
+    strikes[(times * RATE).astype(int)] = rng.uniform(0.6, 1, len(times))
+    knock = _noise(1200, 0.15, rng) * np.exp(-np.arange(1200) / rng.uniform(100, 250))
+    sound = rng.uniform(0.2, 0.45) * signal.oaconvolve(strikes, knock)[:LENGTH]
+    for ratio, mode, strength in zip(ratios, modes, strengths * rng.uniform(0.6, 1.2, len(modes)), strict=True):
+        if mode > 7_500:
+            break
+        decay = np.exp(-6.9 / RATE / (rng.uniform(4.5, 6.5) * ratio**-0.75))
         for frequency in mode + rng.uniform(-0.75, 0.75, 2):
             angle = 2 * np.pi * frequency / RATE
             ring = [1, -2 * decay * np.cos(angle), decay**2]

@@ -99,7 +99,6 @@ class Run:
         return experts.Wordings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
 
 
-
 def train_text(work: Path) -> None:
     """Tokenizer and text encoder, a minute or two of one core."""
     if (work / "text_encoder").exists():
