@@ -1,6 +1,6 @@
 """Training canvases: pictures, spectrograms, and products of the two, composed in batches on any device.
 
-Shapes used here: b batch, n store, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the highest band.
+Shapes used here: b batch, n store, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the highest.
 
 Why products: an expert is asked, at sampling time, about canvases that are half the other modality's. One
 that has never seen such a canvas pulls back to its own, and the two estimates fight. Both experts here see
@@ -8,8 +8,6 @@ the same products, each captioned by its own half only, so they agree about what
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -57,19 +55,21 @@ def floors(sounds: Tensor) -> Tensor:
     return torch.stack([row.float().quantile(0.15) for row in thinned]).clamp(max=153) / 255
 
 
-@dataclass(frozen=True, kw_only=True)
 class Canvases:
-    """A store of pictures and of spectrograms on one device, and random canvases made of them.
+    """A store of pictures and of spectrograms on one device, and random canvases made of them."""
 
-    Attributes:
-        gray: for each kind, (n, h, w) uint8.
-        names: for each kind, the class index of each row, (n,) int64.
-        shares: for each kind, the share of draws of each class.
-    """
-
-    gray: dict[Kind, Tensor]
-    names: dict[Kind, Tensor]
-    shares: dict[Kind, Tensor]
+    def __init__(self, *, gray: dict[Kind, Tensor], names: dict[Kind, Tensor], shares: dict[Kind, Tensor]) -> None:
+        """
+        Args:
+            gray: for each kind, (n, h, w) uint8.
+            names: for each kind, the class index of each row, (n,) int64.
+            shares: for each kind, the share of draws of each class, however many rows it has.
+        """
+        self.gray, self.names, self.shares = gray, names, shares
+        self._floors, self._weights = floors(gray["audio"]), {}
+        for kind, rows in names.items():
+            counts = torch.bincount(rows, minlength=len(shares[kind]))
+            self._weights[kind] = cumulative((shares[kind] / counts.clamp(min=1))[rows])
 
     @classmethod
     def of(cls, stored: dict[str, dict[str, list[NDArray[np.uint8]]]], device: torch.device) -> Canvases:
@@ -84,14 +84,6 @@ class Canvases:
             names[kind] = indices.repeat_interleave(counts).to(device)
             shares[kind] = torch.tensor([concept.share for concept in CONCEPTS[kind].values()], device=device)
         return cls(gray=gray, names=names, shares=shares)
-
-    def __post_init__(self) -> None:
-        weights = {}
-        for kind, names in self.names.items():
-            counts = torch.bincount(names, minlength=len(self.shares[kind]))
-            weights[kind] = cumulative((self.shares[kind] / counts.clamp(min=1))[names])
-        object.__setattr__(self, "_weights", weights)
-        object.__setattr__(self, "_floors", floors(self.gray["audio"]))
 
     def draw(self, mix: Tensor, batch: int, size: int | None = None) -> tuple[Tensor, dict[Kind, Tensor]]:
         """Random canvases (b, h, w), or square crops of `size`, and their class indices by kind.

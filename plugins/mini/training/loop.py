@@ -27,7 +27,6 @@ def device(name: str) -> torch.device:
     """The device called `name`; "auto" is CUDA where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True  # every stage has shapes of its own and keeps to them
     return torch.device(name)
 
 
@@ -81,6 +80,7 @@ def fit(
         return loss.detach()
 
     start = time.monotonic()
+    torch.backends.cudnn.benchmark = True  # every stage keeps to its shapes
     model.train()
     average = copy.deepcopy(model).eval().requires_grad_(False)
     gradients = _captured(step) if device.type == "cuda" and CUDA_GRAPHS else step

@@ -286,7 +286,7 @@ def frog(rng: Generator) -> Array:
 
 
 def neigh(rng: Generator) -> Array:
-    """Two horses: whinnies of 1.2 to 2.4 s that leap to 900 to 1500 Hz and fall to a third, shaken 8 to 13 times a second.
+    """One or two horses: whinnies of 1.2 to 2.4 s that leap to 900 to 1500 Hz, fall to a third and shake at 8 to 13 Hz.
 
     The shaking is in pitch and in loudness, and deepens towards the end; after a whinny comes a snort, lips
     fluttering at 18 to 28 Hz.

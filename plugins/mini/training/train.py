@@ -12,7 +12,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from its_plugins.mini.captions import CONCEPTS, captions
+from its_plugins.mini.captions import CONCEPTS, Kind, captions
 from its_plugins.mini.training import autoencoder, canvases, colors, experts, layout, loop, pictures, text
 from its_plugins.mini.training.loop import logger
 from its_plugins.mini.training.workshop import Workshop
@@ -35,7 +35,7 @@ class Sizes:
         crop, crops: side and number of the crops of a step of the autoencoder.
         latents: canvases that the experts train on.
         batch: canvases of a step of an expert.
-        peak: learning rate of an expert.
+        peak: learning rate of the network for both kinds; the experts' is 0.7 of it.
     """
 
     counts: dict[str, int]
@@ -48,7 +48,7 @@ class Sizes:
 
 SIZES = {
     "cpu": Sizes(
-        counts={"visual": 50, "audio": 110, "color": 13}, crop=64, crops=12, latents=4_000, batch=8, peak=8e-4
+        counts={"visual": 50, "audio": 110, "color": 13}, crop=64, crops=12, latents=4_000, batch=8, peak=1e-3
     ),
     "cuda": Sizes(
         counts={"visual": 150, "audio": 300, "color": 20}, crop=128, crops=48, latents=32_000, batch=64, peak=1.5e-3
@@ -69,6 +69,15 @@ CROPS = {"pictures": 0.2, "sounds": 0.3, "products": 0.5}
 LATENTS = {"pictures": 0.16, "sounds": 0.26, "products": 0.58}
 
 
+@dataclass(frozen=True)
+class Latents:
+    """Encoded canvases (n, 4, 32, 128), their sorts (n,) and class indices by kind (n,)."""
+
+    clean: Tensor
+    sorts: Tensor
+    names: dict[Kind, Tensor]
+
+
 @dataclass
 class Run:
     """One training run: where it works, on what, and with which data."""
@@ -77,7 +86,7 @@ class Run:
     device: torch.device
     sizes: Sizes
     workshop: Workshop
-    latents: tuple[Tensor, Tensor, dict] | None = field(default=None)
+    latents: Latents | None = None
 
     def log(self, record: dict) -> None:
         """Append a record to the log."""
@@ -140,12 +149,13 @@ def train_vae(run: Run, seconds: float) -> None:
 
 
 @torch.no_grad()
-def make_latents(run: Run, seconds: float) -> None:
+def make_latents(run: Run, seconds: float) -> Latents:
     """Encode canvases until there are enough or the time is up."""
     until = time.monotonic() + seconds
     torch.manual_seed(2)
     model = AutoencoderKL.from_pretrained(run.work / "vae").to(run.device).eval()
-    store, mix, made = run.canvases(), canvases.mix(LATENTS, run.device), []
+    store, mix = run.canvases(), canvases.mix(LATENTS, run.device)
+    made: list[tuple[Tensor, dict[Kind, Tensor]]] = []
     batch = run.sizes.batch
     while len(made) * batch < run.sizes.latents and (not made or time.monotonic() < until):
         gray, names = store.draw(mix, batch)
@@ -153,8 +163,9 @@ def make_latents(run: Run, seconds: float) -> None:
     names = {kind: torch.cat([row[kind] for _, row in made]) for kind in CONCEPTS}
     sorts = torch.full_like(names["visual"], canvases.SORTS.index("products"))
     sorts[names["audio"] < 0], sorts[names["visual"] < 0] = 0, 1
-    run.latents = torch.cat([clean for clean, _ in made]), sorts, names
     run.log({"stage": "latents", "canvases": len(sorts), "seconds": round(time.monotonic() - until + seconds, 1)})
+    run.latents = Latents(torch.cat([clean for clean, _ in made]), sorts, names)
+    return run.latents
 
 
 def train_expert(run: Run, name: str, seconds: float) -> None:
@@ -163,16 +174,14 @@ def train_expert(run: Run, name: str, seconds: float) -> None:
     if (run.work / name).exists():
         return
     torch.manual_seed(len(name))
-    if run.latents is None:
-        make_latents(run, seconds / 4)
-    clean, sorts, names = run.latents
+    latents = run.latents or make_latents(run, seconds / 4)
     mix = {(canvases.SORTS.index(sort), kind): share for (sort, kind), share in experts.MIXES[name].items()}
     trained = experts.train(
         experts.build() if name == "joint" else UNet2DConditionModel.from_pretrained(run.work / "joint"),
-        experts.Examples.of(clean, sorts, names, mix, run.wordings()),
+        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.wordings()),
         batch=run.sizes.batch,
         seconds=until - time.monotonic(),
-        peak=run.sizes.peak,
+        peak=run.sizes.peak * (1 if name == "joint" else 0.7),
         name=name,
         log=run.log,
     )
@@ -203,7 +212,7 @@ def train_color(run: Run, seconds: float) -> None:
     if (run.work / "color").exists():
         return
     torch.manual_seed(5)
-    run.canvases()
+    run.workshop.collect()
     clean, names = (tensor.to(run.device) for tensor in colors.pool(run.workshop.made["color"]))
     examples = experts.Examples.of(
         clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings()
@@ -222,7 +231,7 @@ def train_color(run: Run, seconds: float) -> None:
     trained.save_pretrained(run.work / "color")
 
 
-STAGES: dict[str, Callable[[Run, float], None]] = {
+STAGES: dict[str, Callable[[Run, float], object]] = {
     "first canvases": first_canvases,
     "vae": train_vae,
     "latents": make_latents,

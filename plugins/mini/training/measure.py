@@ -1,0 +1,199 @@
+"""Measure what makes each sound that sound: `python -m its_plugins.mini.training.measure --out FILE.json`.
+
+One figure of the waveform for each class, of training clips that nothing was trained on, of the audio expert alone
+and of composed samples. Waveforms are (n,) at 16 kHz; frequencies in Hz.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, signal
+
+from its_plugins.mini.captions import AUDIO, classes
+from its_plugins.mini.training import loop, sampling, search
+from its_plugins.mini.training.sounds import RATE, clip
+
+Array = NDArray[np.float64]
+HOP = 160
+FRAMES = RATE / HOP  # a second
+
+
+def spectrum(sound: Array, window: int = 1024) -> tuple[Array, Array]:
+    """Frequencies (k,) and magnitudes (k, t), a column each 10 ms."""
+    frequencies, _, found = signal.stft(sound, RATE, nperseg=window, noverlap=window - HOP)
+    return frequencies, np.abs(found)
+
+
+def strikes(sound: Array) -> NDArray[np.int64]:
+    """Columns of the peaks of the spectrum's rise, in dB summed over frequency, above a third of the highest."""
+    _, magnitude = spectrum(sound, 512)
+    level = 20 * np.log10(magnitude + 1e-3 * magnitude.max())
+    rise = ndimage.gaussian_filter1d(np.maximum(np.diff(level, axis=1), 0).mean(0), 1)
+    return signal.find_peaks(rise, height=rise.max() / 3, distance=int(0.1 * FRAMES))[0]
+
+
+def onsets(sound: Array) -> float:
+    """Strikes a second."""
+    return len(strikes(sound)) * RATE / len(sound)
+
+
+def inharmonicity(sound: Array) -> float:
+    """How much of what a strike adds no harmonic series from 100 Hz on explains (within 1.2 %), in % of amplitude."""
+    window, found = int(0.25 * RATE), []
+    for start in strikes(sound) * HOP:
+        before, after = (sound[at : at + window] for at in (start - window - 400, start + 400))
+        if start < window + 400 or len(after) < window:
+            continue
+        shape = signal.windows.hann(window)
+        added = np.abs(np.fft.rfft(after * shape, 4 * window)) - np.abs(np.fft.rfft(before * shape, 4 * window))
+        peaks, _ = signal.find_peaks(added, height=0.03 * added.max(), distance=60)
+        tones, weights = peaks * RATE / (4 * window), added[peaks]
+        ratio = tones[None] / np.geomspace(100, 700, 800)[:, None]
+        near = (np.abs(ratio - ratio.round()) < 0.012 * ratio) & (ratio.round() >= 1) & (ratio < 16)
+        found.append(1 - (near * weights).sum(1).max() / weights.sum())
+    return 100 * float(np.median(found)) if found else float("nan")
+
+
+def pulse_rate(sound: Array, low: float, high: float) -> float:
+    """The strongest modulation of loudness between `low` and `high`, in Hz."""
+    frames = np.sqrt((sound[: len(sound) // 80 * 80].reshape(-1, 80) ** 2).mean(1)) + 1e-5  # 200 a second
+    swell = ndimage.gaussian_filter1d(frames, 20)
+    frequencies, power = signal.welch(frames / swell - 1, 200, nperseg=400)
+    band = (frequencies >= low) & (frequencies <= high)
+    return float(frequencies[band][power[band].argmax()])
+
+
+def glide(sound: Array, low: float, high: float) -> float:
+    """How far the strongest line between two frequencies moves in an event of at least 0.25 s: highest over lowest."""
+    frequencies, magnitude = spectrum(sound, 2048)
+    band = (frequencies >= low) & (frequencies <= high)
+    line, level = frequencies[band][magnitude[band].argmax(0)], magnitude[band].max(0)
+    events, count = ndimage.label(level > 0.15 * level.max())
+    spans = [line[events == index] for index in range(1, count + 1)]
+    ratios = [np.quantile(span, 0.95) / np.quantile(span, 0.05) for span in spans if len(span) > 0.25 * FRAMES]
+    return float(np.median(ratios)) if ratios else float("nan")
+
+
+def doppler_fall(sound: Array) -> float:
+    """Pitch 0.4 to 1.2 s before the loudest moment over pitch as long after it."""
+    frequencies, magnitude = spectrum(sound, 4096)
+    loudness = ndimage.gaussian_filter1d((magnitude**2).sum(0), 15)
+    margin, near = int(1.25 * FRAMES), int(0.4 * FRAMES)
+    moment = margin + int(loudness[margin:-margin].argmax())
+    octaves = np.arange(np.log2(150), np.log2(3000), 1 / 96)
+    rows = []
+    for part in (magnitude[:, moment - margin : moment - near], magnitude[:, moment + near : moment + margin]):
+        row = np.interp(2**octaves, frequencies, 20 * np.log10(part.mean(1) + 1e-8))
+        rows.append(row - ndimage.gaussian_filter1d(row, 24))
+    shifts = np.arange(-10, 80)
+    matches = [float((np.roll(rows[1], shift) * rows[0])[100:-100].sum()) for shift in shifts]
+    return float(2 ** (shifts[int(np.argmax(matches))] / 96))
+
+
+def steadiness(sound: Array) -> float:
+    """Share of power in lines that hold their frequency for half a second, in %."""
+    _, magnitude = spectrum(sound, 2048)
+    power = magnitude**2
+    return float(100 * ndimage.minimum_filter1d(power, int(0.3 * FRAMES), axis=1).sum() / power.sum())
+
+
+def flatness(sound: Array) -> float:
+    """Geometric over arithmetic mean of the mean spectrum between 200 Hz and 4 kHz: 1 for noise."""
+    frequencies, magnitude = spectrum(sound)
+    power = (magnitude[(frequencies > 200) & (frequencies < 4000)] ** 2).mean(1) + 1e-12
+    return float(np.exp(np.log(power).mean()) / power.mean())
+
+
+def highness(sound: Array) -> float:
+    """The power-weighted mean frequency."""
+    frequencies, magnitude = spectrum(sound)
+    power = (magnitude**2).mean(1)
+    return float((frequencies * power).sum() / power.sum())
+
+
+FIGURES: dict[str, dict[str, Callable[[Array], float]]] = {
+    "bell": {"strikes a second": onsets, "inharmonic %": inharmonicity},
+    "bark": {"bursts a second": onsets},
+    "meow": {"glide, highest over lowest": partial(glide, low=250, high=1000)},
+    "chirp": {"mean frequency": highness, "notes a second": onsets},
+    "growl": {"rolls a second": partial(pulse_rate, low=5, high=40), "mean frequency": highness},
+    "car": {"fall of pitch in passing": doppler_fall},
+    "whistle": {"held lines %": steadiness},
+    "fireworks": {"bangs a second": onsets},
+    "cheering": {"flatness": flatness},
+    "guitar": {"plucks a second": onsets, "inharmonic %": inharmonicity},
+    "neigh": {"shakes a second": partial(pulse_rate, low=5, high=20)},
+    "frog": {"pulses a second": partial(pulse_rate, low=8, high=45)},
+}
+
+
+def table(sounds: dict[str, list[Array]], ranges: dict[str, dict[str, tuple[float, float]]]) -> dict:
+    """For each class and figure the median, and the share of sounds within the range of training clips, in %."""
+    found: dict[str, dict] = {}
+    for name, rows in sounds.items():
+        found[name] = {}
+        for figure, measure in FIGURES[name].items():
+            values, (low, high) = [measure(row) for row in rows], ranges[name][figure]
+            within = np.mean([low <= value <= high for value in values])
+            found[name][figure] = {"median": round(float(np.median(values)), 3), "within %": round(100 * float(within))}
+    return found
+
+
+def reference(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
+    """Clips that nothing was trained on."""
+    return {
+        name: [clip(name, np.random.default_rng([seed + index, *name.encode()])) for index in range(count)]
+        for name in FIGURES
+    }
+
+
+def ranges(sounds: dict[str, list[Array]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """The 5 % and 95 % quantiles of each class's figures."""
+    return {
+        name: {
+            figure: tuple(np.nanquantile([measure(row) for row in rows], (0.05, 0.95)))
+            for figure, measure in FIGURES[name].items()
+        }
+        for name, rows in sounds.items()
+    }
+
+
+def played(pack: sampling.Pack, prompts: list[tuple[str, str]], seeds: list[int]) -> dict[str, list[Array]]:
+    """Waveforms by class of prompt pairs, a sample for each seed, with the pack's settings."""
+    found: dict[str, list[Array]] = {}
+    for pair in prompts:
+        gray = sampling.sample(pack, [pair] * len(seeds), seeds, sampling.Settings())
+        (name, *_) = classes("audio", pair[1])
+        found[name] = [row.double().cpu().numpy() for row in sampling.play(gray)]
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure what makes each of the pack's sounds that sound.")
+    parser.add_argument("--pack", type=Path, default=Path(__file__).parents[1] / "weights")
+    parser.add_argument("--out", type=Path, required=True, help="the table, JSON")
+    parser.add_argument("--seeds", type=int, default=4, help="samples of each class")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    options = parser.parse_args()
+    pack = sampling.load(options.pack, loop.device(options.device))
+    seeds = list(range(search.FRESH, search.FRESH + options.seeds))
+    clips = reference(40)
+    limits = ranges(clips)
+    alone = played(pack, [("", concept.phrases[0]) for concept in AUDIO.values()], seeds)
+    composed = played(pack, list(sampling.PAIRS.values()), seeds)
+    sorts = {"clips": clips, "expert alone": alone, "composed": composed}
+    found = {"range of clips": limits, **{sort: table(sounds, limits) for sort, sounds in sorts.items()}}
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
