@@ -21,12 +21,14 @@ from its_plugins.mini.training import loop, sampling
 from its_plugins.mini.training.sampling import PAIRS, Pack, Settings
 
 TUNING, FRESH = 100, 9_000  # first seeds
-GRID = [
+_EVERY = [
     Settings(visual_weight=weight, visual_guidance=visual, audio_guidance=audio, audio_start=start)
     for weight, (visual, audio), start in itertools.product(
         (0.5, 0.56, 0.44), ((4.5, 5.5), (4.5, 4.5), (6.0, 6.0), (3.5, 4.5)), (0.93, 0.85, 1.0)
     )
 ]
+GRID = [_EVERY[index * 7 % len(_EVERY)] for index in range(len(_EVERY))]
+"""In an order of which any beginning is spread over all of it."""
 
 
 def verdict(kind: Kind, prompts: list[str], found: Tensor) -> dict[str, float]:
