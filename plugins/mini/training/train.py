@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -98,6 +99,7 @@ class Run:
         self.log({"stage": "data", **self.workshop.counts()})
         return canvases.Canvases.of(self.workshop.made, self.device)
 
+    @cached_property
     def wordings(self) -> experts.Wordings:
         """Every caption's embedding, by kind and class; the text encoder is frozen by now."""
         tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
@@ -178,7 +180,7 @@ def train_expert(run: Run, name: str, seconds: float) -> None:
     mix = {(canvases.SORTS.index(sort), kind): share for (sort, kind), share in experts.MIXES[name].items()}
     trained = experts.train(
         experts.build() if name == "joint" else UNet2DConditionModel.from_pretrained(run.work / "joint"),
-        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.wordings()),
+        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.wordings),
         batch=run.sizes.batch,
         seconds=until - time.monotonic(),
         peak=run.sizes.peak * (1 if name == "joint" else 0.7),
@@ -215,7 +217,7 @@ def train_color(run: Run, seconds: float) -> None:
     run.workshop.collect()
     clean, names = (tensor.to(run.device) for tensor in colors.pool(run.workshop.made["color"]))
     examples = experts.Examples.of(
-        clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings()
+        clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings
     )
     trained = experts.train(
         colors.build().to(run.device),
@@ -267,7 +269,8 @@ def main() -> None:
     until = time.monotonic() + options.minutes * 60
     device = loop.device(options.device)
     sizes, loop.CUDA_GRAPHS = SIZES[device.type], not options.eager
-    workshop = Workshop(options.work / "sprites.npz", workers=os.cpu_count() or 1, counts=sizes.counts)
+    workers = max(1, (os.cpu_count() or 1) - 1)  # one core feeds the device
+    workshop = Workshop(options.work / "sprites.npz", workers=workers, counts=sizes.counts)
     try:
         train(Run(options.work, device, sizes, workshop), until)
     finally:

@@ -45,20 +45,22 @@ class Workshop:
             worker.start()
 
     def collect(self, seconds: float = 0.0) -> None:
-        """Take in what is ready; wait for more for up to `seconds`, and until there is something of every class.
+        """Wait for `seconds`, and until there is something of every class; then take in what is ready, in 3 s at most.
 
         Raises:
             RuntimeError: a process failed; it printed why.
         """
         until = time.monotonic() + seconds
         while self._waiting:
+            left = until - time.monotonic()
+            if left < -3 and self._complete():
+                break
             try:
-                sort, name, array = self._results.get(timeout=max(1e-3, until - time.monotonic()))
+                sort, name, array = self._results.get(timeout=max(0.2, left))  # a full pipe pauses now and then
             except queue.Empty:
                 self._check()
                 if self._complete():
                     break
-                until = time.monotonic() + 0.2
                 continue
             self._waiting -= 1
             self.made[sort][name].append(array)
