@@ -80,10 +80,15 @@ def fit(
         return loss.detach()
 
     start = time.monotonic()
-    torch.backends.cudnn.benchmark = True  # every stage keeps to its shapes
     model.train()
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    gradients = _captured(step) if device.type == "cuda" and CUDA_GRAPHS else step
+    gradients = step
+    if device.type == "cuda" and CUDA_GRAPHS:
+        try:
+            gradients = _captured(step)
+        except RuntimeError as error:
+            log({"stage": name, "without a CUDA graph": str(error)[:200]})
+        log({"stage": name, "ready": True, "seconds": round(time.monotonic() - start, 1)})
     pairs = list(average.parameters()), list(model.parameters())
     count, smooth, logged = 0, 0.0, 0.0
     while (passed := time.monotonic() - start) < seconds:
