@@ -1,13 +1,10 @@
-"""The pack's folder: a diffusers pipeline layout in half precision, with the training log beside it."""
+"""The pack's folder: a diffusers pipeline layout in half precision."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 
-import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -67,9 +64,6 @@ def export(work: Path, out: Path) -> None:
     (out / "scheduler").mkdir(exist_ok=True)
     _write(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     _write(out / "model_index.json", MODEL_INDEX)
-    device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else None
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "device": device, "torch": torch.__version__}
-    (out / "training_log.jsonl").write_text(json.dumps(machine) + "\n" + (work / "log.jsonl").read_text())
 
 
 def _write(path: Path, content: dict | list[str]) -> None:

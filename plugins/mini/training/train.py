@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,6 +248,8 @@ STAGES: dict[str, Callable[[Run, float], object]] = {
 
 def train(run: Run, until: float) -> None:
     """All stages; each gets its share of the time that is left until `until` (monotonic seconds)."""
+    device = torch.cuda.get_device_name() if run.device.type == "cuda" else platform.machine()
+    run.log({"device": device, "cores": os.cpu_count(), "torch": torch.__version__})
     for index, (name, stage) in enumerate(STAGES.items()):
         shares = list(SHARES.values())[index:]
         started = time.monotonic()
