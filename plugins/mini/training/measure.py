@@ -1,7 +1,7 @@
-"""Measure what makes each sound that sound: `python -m its_plugins.mini.training.measure --out FILE.json`.
+"""Measure what makes each sound that sound: `python -m its_plugins.mini.training.measure --run RUN --out FILE.json`.
 
-One figure of the waveform for each class, of training clips that nothing was trained on, of the audio expert alone
-and of composed samples. Waveforms are (n,) at 16 kHz; frequencies in Hz.
+Figures of the waveform for each class, of clips that nothing was trained on, of the audio expert alone and of the
+composed samples of a run. Waveforms are (n,) at 16 kHz; frequencies in Hz.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
+from its.runs.reader import SOUND, whole_samples
+from its.runs.sample_media import read_sound
 from its_plugins.mini.captions import AUDIO, classes
 from its_plugins.mini.training import loop, sampling, search
 from its_plugins.mini.training.sounds import RATE, clip
@@ -165,31 +167,40 @@ def ranges(sounds: dict[str, list[Array]]) -> dict[str, dict[str, tuple[float, f
     }
 
 
-def played(pack: sampling.Pack, prompts: list[tuple[str, str]], seeds: list[int]) -> dict[str, list[Array]]:
-    """Waveforms by class of prompt pairs, a sample for each seed, with the pack's settings."""
+def alone(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
+    """What the audio expert makes alone of each class's first phrase: waveforms, a sample for each seed."""
     found: dict[str, list[Array]] = {}
-    for pair in prompts:
-        gray = sampling.sample(pack, [pair] * len(seeds), seeds, sampling.Settings())
-        (name, *_) = classes("audio", pair[1])
+    settings = sampling.Settings(audio_start=1.0)
+    for name, concept in AUDIO.items():
+        gray = sampling.sample(pack, [("", concept.phrases[0])] * len(seeds), seeds, settings)
         found[name] = [row.double().cpu().numpy() for row in sampling.play(gray)]
+    return found
+
+
+def composed(run: Path) -> dict[str, list[Array]]:
+    """The waveforms of a run's samples, by the first class that the audio prompt names."""
+    found: dict[str, list[Array]] = {}
+    for sample in whole_samples([run]):
+        for name in classes("audio", sample.prompt("audio"))[:1]:
+            waveform, _ = read_sound(sample.need(SOUND))
+            found.setdefault(name, []).append(waveform.double().numpy())
     return found
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure what makes each of the pack's sounds that sound.")
+    parser.add_argument("--run", type=Path, required=True, help="a run directory of `its predict`")
     parser.add_argument("--pack", type=Path, default=Path(__file__).parents[1] / "weights")
     parser.add_argument("--out", type=Path, required=True, help="the table, JSON")
-    parser.add_argument("--seeds", type=int, default=4, help="samples of each class")
+    parser.add_argument("--seeds", type=int, default=4, help="sounds of each class by the audio expert alone")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_args()
     pack = sampling.load(options.pack, loop.device(options.device))
     seeds = list(range(search.FRESH, search.FRESH + options.seeds))
     clips = reference(40)
     limits = ranges(clips)
-    alone = played(pack, [("", concept.phrases[0]) for concept in AUDIO.values()], seeds)
-    composed = played(pack, list(sampling.PAIRS.values()), seeds)
-    sorts = {"clips": clips, "expert alone": alone, "composed": composed}
+    sorts = {"clips": clips, "expert alone": alone(pack, seeds), "composed": composed(options.run)}
     found = {"range of clips": limits, **{sort: table(sounds, limits) for sort, sounds in sorts.items()}}
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

@@ -44,11 +44,11 @@ class Settings:
     """
 
     steps: int = 30
-    visual_guidance: float = 4.5
-    audio_guidance: float = 4.5
-    visual_weight: float = 0.5
+    visual_guidance: float = 6.0
+    audio_guidance: float = 9.0
+    visual_weight: float = 0.4
     visual_start: float = 1.0
-    audio_start: float = 0.9
+    audio_start: float = 0.8
 
 
 @dataclass(frozen=True)

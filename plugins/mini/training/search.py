@@ -24,7 +24,7 @@ TUNING, FRESH = 100, 9_000  # first seeds
 _EVERY = [
     Settings(visual_weight=weight, visual_guidance=visual, audio_guidance=audio, audio_start=start)
     for weight, (visual, audio), start in itertools.product(
-        (0.5, 0.56, 0.44), ((4.5, 5.5), (4.5, 4.5), (6.0, 6.0), (3.5, 4.5)), (0.93, 0.85, 1.0)
+        (0.4, 0.5, 0.56), ((6.0, 9.0), (6.0, 6.0), (4.5, 5.5), (4.5, 4.5)), (0.8, 0.85, 0.93)
     )
 ]
 GRID = [_EVERY[index * 7 % len(_EVERY)] for index in range(len(_EVERY))]

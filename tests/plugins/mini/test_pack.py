@@ -18,6 +18,9 @@ from its.cli import main
 from its.specs.prompts import PromptGrid
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.mini import captions
+from its_plugins.mini.judge_network import CLASSES, FILES
+from its_plugins.mini.training.sampling import Settings
 
 ROOT = Path(__file__).parents[3]
 PACK = registry.packs()["mini"].folder
@@ -38,7 +41,7 @@ def load(cls, folder):
 def test_it_is_small_and_holds_no_pickle():
     files = [path for path in PACK.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 22e6  # 25 MB in all
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".txt", ""}
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ""}
     assert "Apache" in (PACK / "LICENSE").read_text()
 
 
@@ -81,6 +84,29 @@ def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder,
         expert.encode_text([*prompts, ""])
     with pytest.warns(UserWarning, match="pack:mini knows no word of the prompt 'quantum chromodynamics'"):
         expert.encode_text(["quantum chromodynamics"])
+
+
+def test_it_knows_every_class_of_its_captions_and_the_horse_among_them():
+    """`known_words.json` is written when the pack is trained: a class added since would be missing."""
+    for kind, folder in (("visual", "unet"), ("audio", "unet_audio"), ("visual", "unet_color")):
+        known = json.loads((PACK / folder / "known_words.json").read_text())
+        assert known == captions.words(kind)
+        assert ("horses" if kind == "visual" else "neighing") in known
+
+
+@pytest.mark.parametrize("kind", captions.CONCEPTS)
+def test_its_judges_tell_every_class(kind):
+    assert load_file(PACK / FILES[kind])["head.bias"].shape == (len(CLASSES[kind]),)
+
+
+def test_its_settings_are_the_defaults_of_the_training_tools():
+    model = yaml.safe_load(registry.packs()["mini"].config.read_text())
+    combiner, guidance = model["model"]["combiner"]["init_args"], model["data"]["guidance_scale"]
+    settings = Settings()
+    assert model["model"]["steps"] == settings.steps
+    assert combiner["t"] == {"visual": settings.visual_start, "audio": settings.audio_start}
+    assert combiner["weights"] == pytest.approx({"visual": settings.visual_weight, "audio": 1 - settings.visual_weight})
+    assert guidance == {"visual": settings.visual_guidance, "audio": settings.audio_guidance}
 
 
 def test_its_text_encoder_keeps_the_subjects_apart():
