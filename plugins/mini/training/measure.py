@@ -137,14 +137,15 @@ FIGURES: dict[str, dict[str, Callable[[Array], float]]] = {
 
 
 def table(sounds: dict[str, list[Array]], ranges: dict[str, dict[str, tuple[float, float]]]) -> dict:
-    """For each class and figure the median, and the share of sounds within the range of training clips, in %."""
+    """For each class and figure the median of those that have it, and the share within the range of clips, in %."""
     found: dict[str, dict] = {}
     for name, rows in sounds.items():
         found[name] = {}
         for figure, measure in FIGURES[name].items():
             values, (low, high) = [measure(row) for row in rows], ranges[name][figure]
             within = np.mean([low <= value <= high for value in values])
-            found[name][figure] = {"median": round(float(np.median(values)), 3), "within %": round(100 * float(within))}
+            median = float(np.nanmedian(values)) if np.isfinite(values).any() else None
+            found[name][figure] = {"median": median, "within %": round(100 * float(within))}
     return found
 
 
