@@ -16,10 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from its.runs.reader import SOUND, whole_samples
-from its.runs.sample_media import read_sound
 from its_plugins.mini.captions import AUDIO, classes
-from its_plugins.mini.training import loop, sampling, search
+from its_plugins.mini.training import loop, samples, sampling, search
 from its_plugins.mini.training.sounds import RATE, clip
 
 Array = NDArray[np.float64]
@@ -181,10 +179,9 @@ def alone(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
 def composed(run: Path) -> dict[str, list[Array]]:
     """The waveforms of a run's samples, by the first class that the audio prompt names."""
     found: dict[str, list[Array]] = {}
-    for sample in whole_samples([run]):
-        for name in classes("audio", sample.prompt("audio"))[:1]:
-            waveform, _ = read_sound(sample.need(SOUND))
-            found.setdefault(name, []).append(waveform.double().numpy())
+    for sample in samples.read(run):
+        for name in classes("audio", sample.prompts[1])[:1]:
+            found.setdefault(name, []).append(sample.waveform())
     return found
 
 

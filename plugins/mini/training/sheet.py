@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from its.runs.reader import SPECTROGRAM, StoredSample, whole_samples
 from its_plugins.mini.training import loop, sampling
+from its_plugins.mini.training.samples import Sample, read
 from its_plugins.mini.training.sampling import Pack, Settings
 
 Gray = NDArray[np.uint8]
@@ -25,11 +25,11 @@ GAP, CAPTION = 3, 18
 COLUMNS = 3
 
 
-def by_pair(samples: list[StoredSample]) -> dict[tuple[str, str], list[StoredSample]]:
-    """Samples by visual and audio prompt, Table 5's pairs first; each pair's by seed."""
-    found: dict[tuple[str, str], list[StoredSample]] = {pair: [] for pair in sampling.PAIRS.values()}
-    for sample in sorted(samples, key=lambda sample: int(sample.record["seed"])):
-        found.setdefault((sample.prompt("visual"), sample.prompt("audio")), []).append(sample)
+def by_pair(samples: list[Sample]) -> dict[tuple[str, str], list[Sample]]:
+    """Samples by visual and audio prompt, Table 5's pairs first."""
+    found: dict[tuple[str, str], list[Sample]] = {pair: [] for pair in sampling.PAIRS.values()}
+    for sample in samples:
+        found.setdefault(sample.prompts, []).append(sample)
     return {pair: rows for pair, rows in found.items() if rows}
 
 
@@ -77,9 +77,9 @@ def main() -> None:
     options = parser.parse_args()
     pack = sampling.load(options.pack, loop.device(options.device))
     blocks = []
-    for (visual, audio), samples in by_pair(whole_samples([options.run])).items():
-        composed = [np.asarray(Image.open(sample.need(SPECTROGRAM)).convert("L")) for sample in samples]
-        single = alone(pack, (visual, audio), int(samples[0].record["seed"]))
+    for (visual, audio), samples in by_pair(read(options.run)).items():
+        composed = [sample.picture() for sample in samples]
+        single = alone(pack, (visual, audio), samples[0].seed)
         blocks.append(block(f"{visual} + {audio}", composed, single))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     stacked(blocks).quantize(64).save(options.out, optimize=True)

@@ -1,11 +1,14 @@
 """Figures of waveforms, on sounds whose figures are known; the verdict of the settings search; blocks of a sheet."""
 
+import json
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from its_plugins.mini.judge_network import CLASSES
-from its_plugins.mini.training import measure, search, sheet
+from its_plugins.mini.training import measure, samples, search, sheet
 
 RATE = 16_000
 TIME = np.arange(6 * RATE) / RATE
@@ -59,3 +62,18 @@ def test_a_block_of_a_sheet_has_each_canvas_in_its_place():
     for level, place in ((50, (0, 0)), (100, (0, 1)), (150, (1, 0)), (200, (0, 2)), (200, (1, 2))):
         left, top = sheet.corner(*place)
         assert (block[top : top + sheet.CELL[1], left : left + sheet.CELL[0]] == level).all()
+
+
+def test_finished_samples_of_a_run_are_read(tmp_path):
+    for seed, status in ((8, "ok"), (7, "ok"), (9, "failed")):
+        folder = tmp_path / "samples" / f"castle-{10 - seed}"
+        folder.mkdir(parents=True)
+        record = {"status": status, "seed": seed, "prompts": {"visual": "castles", "audio": "bells"}}
+        (folder / "sample.json").write_text(json.dumps(record))
+        soundfile.write(folder / "audio.wav", np.full(100, 0.5), RATE)
+    found = samples.read(tmp_path)
+    assert [sample.seed for sample in found] == [7, 8]
+    assert list(sheet.by_pair(found)) == [("castles", "bells")]
+    assert found[0].waveform() == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(SystemExit, match="--run takes"):
+        samples.read(tmp_path / "nothing")
