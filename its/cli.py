@@ -13,6 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from its import __version__
+from its.environment import complete_environment
 from its.errors import UserError, nearest
 from its.output import say
 from its.privacy import scrub
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name = arguments[0]
     _survive_encodings()
+    complete_environment()
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")

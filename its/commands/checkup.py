@@ -72,14 +72,18 @@ def _pair() -> Iterator[Finding]:
 
 def disk(output: Path) -> Iterator[Finding]:
     """Room for runs, and whether downloads can be written; `weights` compares their size with the room."""
-    for name, folder, enough in (("runs", output, GIB), ("the Hugging Face cache", _cache(), GIB)):
+    places = (
+        ("runs", output, "choose another folder with --output"),
+        ("the Hugging Face cache", _cache(), "set HF_HOME to a folder that can be written to"),
+    )
+    for name, folder, elsewhere in places:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(there).free
         what = f"{free / GIB:.0f} GiB free for {name} ({folder})"
         if not os.access(there, os.W_OK):
-            yield Finding("wrong", f"{there} can't be written to, where {name} would go", "choose another folder")
-        elif free < enough:
-            yield Finding("note" if free > GIB / 4 else "wrong", what, f"make room; {enough / GIB:.0f} GiB are enough")
+            yield Finding("wrong", f"{there} can't be written to, where {name} would go", elsewhere)
+        elif free < GIB:
+            yield Finding("note" if free > GIB / 4 else "wrong", what, "make room; 1 GiB is enough")
         else:
             yield Finding("ok", what)
 

@@ -31,6 +31,7 @@ LAYERS = (
     "config",
     "engine",
     "commands",
+    "environment",
     "cli",
     "__main__",
 )

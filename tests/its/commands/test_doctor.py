@@ -1,5 +1,6 @@
 """`its doctor`, on machines that have one thing wrong."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -181,3 +182,12 @@ def test_a_config_that_is_not_there(capsys, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["doctor", "--config", str(Path("none.yaml"))]) == 2
     assert "there is no config none.yaml" in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_to_names_the_variable(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "access", lambda path, mode: "cache" not in str(path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (_, (level, text)) = found(checkup.disk(tmp_path / "runs"))
+    assert level == "wrong"
+    assert "set HF_HOME to a folder that can be written to" in text
