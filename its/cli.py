@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 
 from its import __version__
-from its.environment import complete_environment
+from its.environment import complete_environment, rank
 from its.errors import UserError, nearest
 from its.output import say
 from its.privacy import scrub
@@ -66,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
         return int(_import(COMMANDS[name][0]).main(arguments[1:]))
     except UserError as error:
-        ranks = [os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ]
-        if ranks[:1] in ([], ["0"]):  # once, not by every process
+        if name != "predict" or rank() == 0:  # once: of all commands, it alone runs in several processes
             say(f"its: {error}", error=True)
         return 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Environment variables that libraries need, set where a system leaves them out, before the libraries are imported."""
+"""Environment variables: those that libraries need and some systems leave out, and those that launchers set."""
 
 from __future__ import annotations
 
@@ -20,3 +20,28 @@ def complete_environment() -> None:
         os.environ["LOGNAME"] = str(os.getuid())
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = "/"  # as Docker does
+
+
+def rank() -> int:
+    """This process's number among those that torchrun, srun or Lightning started together for one command, from 0.
+
+    `RANK` and `SLURM_PROCID` alone say nothing: pods, batch scripts and notebooks have them too.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _number("RANK", 0)
+    if slurm_tasks() > 1:
+        return _number("SLURM_PROCID", 0)
+    return _number("LOCAL_RANK", 0)  # of those that Lightning starts on one machine
+
+
+def slurm_tasks() -> int:
+    """How many processes srun started together with this one; 1 for those that it did not start.
+
+    `SLURM_NTASKS` is the size of the job, and is inherited by notebooks, batch scripts and interactive shells.
+    """
+    return _number("SLURM_STEP_NUM_TASKS", 1)
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else default

@@ -25,8 +25,8 @@ if [ -f .venv/bin/activate ]; then
     source .venv/bin/activate
 fi
 
-# If one task fails, end the others too: they would wait for it.
-srun --kill-on-bad-exit=1 its predict "$@" \
+# If one task fails, end the others too: they would wait for it. Since SLURM 22.05, srun does not inherit --cpus-per-task.
+srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" its predict "$@" \
     --model.fallback null \
     --trainer.accelerator gpu \
     --trainer.devices "${SLURM_NTASKS_PER_NODE:-1}" \

@@ -17,13 +17,14 @@ from its.config.allowlist import ConfigRules
 from its.config.compose import SECTIONS, Config, compose
 from its.config.merge import merge
 from its.config.options import PredictOptions
-from its.engine.distributed import Peers
+from its.engine.distributed import Peers, with_cluster_environment
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer, default_precision, device_type
 from its.errors import UserError
 from its.evaluation.judging import Judging, judging_of
 from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
+from its.media.limited import user_path
 from its.methods.base import Method
 from its.methods.classes import method_class
 from its.output import say
@@ -124,8 +125,10 @@ class PredictCLI(LightningCLI):
         Raises:
             UserError: Lightning refuses its settings.
         """
+        given = self.config_init["trainer"]
         try:
-            return super().instantiate_trainer(**kwargs)
+            plugins = with_cluster_environment(given.get("plugins"), given.get("num_nodes"))
+            return super().instantiate_trainer(**kwargs, plugins=plugins or None)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
@@ -153,7 +156,7 @@ class PredictCLI(LightningCLI):
     @property
     def output(self) -> Path:
         """The run directory."""
-        return Path(os.path.expanduser(self.options.output))
+        return user_path(self.options.output)
 
     def _check_help_for(self, name: str) -> None:
         """Refuse help for a class that a config may not name."""

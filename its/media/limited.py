@@ -14,6 +14,14 @@ _USUAL = 2**16
 """Bytes that most files have less than: memory for the largest ones is not asked for at once."""
 
 
+def user_path(text: str) -> Path:
+    """A path that a person wrote, with `~`, `$NAME` and `${NAME}` expanded as a shell does.
+
+    Unknown users and variables are kept as they are.
+    """
+    return Path(os.path.expanduser(os.path.expandvars(text)))
+
+
 def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
     """Content of a regular file. Devices and pipes, which may have no end, are neither opened nor waited for.
 

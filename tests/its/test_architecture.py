@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS = (
     "privacy",
+    "environment",
     "errors",
     "output",
     "audio",
@@ -31,7 +32,6 @@ LAYERS = (
     "config",
     "engine",
     "commands",
-    "environment",
     "cli",
     "__main__",
 )

@@ -137,3 +137,32 @@ def test_a_reader_that_goes_away_is_no_traceback(probe, tmp_path):
         run.stdout.close()
         assert run.stderr.read() == b""
     assert run.returncode == 1
+
+
+@pytest.mark.parametrize("command", ["probe", "predict"])
+@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
+def test_a_rank_without_a_launcher_mutes_no_error(command, variable, probe, monkeypatch, capsys):
+    probe("from its.errors import UserError; raise UserError('mistyped')")
+    monkeypatch.setitem(COMMANDS, "predict", COMMANDS["probe"])
+    monkeypatch.setenv(variable, "3")
+    assert main([command]) == 2
+    assert capsys.readouterr().err == "its: mistyped\n"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "LOCAL_RANK": "0"},
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"},
+        {"LOCAL_RANK": "1"},
+    ],
+)
+def test_an_error_of_predict_is_printed_by_the_first_rank_alone(variables, probe, monkeypatch, capsys):
+    probe("from its.errors import UserError; raise UserError('mistyped')")
+    monkeypatch.setitem(COMMANDS, "predict", COMMANDS["probe"])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["predict"]) == 2
+    assert capsys.readouterr().err == ""
+    assert main(["probe"]) == 2
+    assert capsys.readouterr().err == "its: mistyped\n"

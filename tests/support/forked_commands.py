@@ -75,9 +75,10 @@ class Forks:
         return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
 
     def tasks(self, size):
-        """The environment that SLURM gives each task of a job on nodes of one task each."""
+        """The environment that srun gives each task of a job on nodes of one task each."""
         common = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "its", "SLURM_NTASKS": str(size), "SLURM_NNODES": str(size)}
         common |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": self.port()}
+        common["SLURM_STEP_NUM_TASKS"] = str(size)
         return [{**common, "SLURM_PROCID": str(n), "SLURM_NODEID": str(n), "SLURM_LOCALID": "0"} for n in range(size)]
 
 

@@ -11,14 +11,19 @@ import pytest
 import soundfile
 import torch
 import torch.distributed as dist
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import load_file
 
 from its.cli import main
 from its.diffusion import noise
+from its.engine.distributed import with_cluster_environment
+from its.errors import UserError
 from its.methods.base import Method
 
 COMMON = ["--save=[latents]", "--data.batch_size=2"]
 SEEDS = "--data.seeds=[1,2,3,4,5]"
+JOB = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "its", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+"""Variables that a batch script or a notebook in a job of four tasks has."""
 
 
 def arguments_of(config, output, *arguments):
@@ -65,6 +70,25 @@ def test_tasks_of_slurm_share_the_rows(config, tmp_path, whole, forks):
     arguments = arguments_of(config, tmp_path / "slurm", "--trainer.num_nodes=2", "--trainer.devices=1")
     assert forks.run(arguments, *forks.tasks(2)).count("its: 5 of 5 images that sound") == 1
     assert_same(whole[0], latents(tmp_path / "slurm"))
+
+
+def test_a_process_of_a_job_that_srun_did_not_start_is_alone(monkeypatch):
+    for name, value in JOB.items():
+        monkeypatch.setenv(name, value)
+    (environment,) = with_cluster_environment(None, 1)
+    assert isinstance(environment, LightningEnvironment)
+    with pytest.raises(UserError, match="trainer.num_nodes is 2, but this process was not started by srun"):
+        with_cluster_environment(None, 2)
+
+
+def test_tasks_of_srun_are_ranks_that_requeue_nothing(monkeypatch):
+    for name, value in (JOB | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}).items():
+        monkeypatch.setenv(name, value)
+    (environment,) = with_cluster_environment([], 1)
+    assert (environment.world_size(), environment.auto_requeue) == (4, False)
+    assert with_cluster_environment([environment], 1) == [environment]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")  # torchrun in a job
+    assert with_cluster_environment(None, 2) == []
 
 
 def test_fewer_rows_than_processes(config, tmp_path, forks):
@@ -129,16 +153,18 @@ def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp
     assert list(output.rglob("*.partial")) == []
 
 
-def test_sigterm_ends_after_the_batch(config, tmp_path, forks, whole):
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_ends_after_the_batch(config, tmp_path, forks, whole, name):
     output = tmp_path / "told"
     arguments = arguments_of(config, output, "--data.batch_size=1")
-    (pid,) = forks.start(arguments)
+    (pid,) = forks.start(arguments, JOB, cwd=tmp_path)
     while not list(output.glob("samples/*/sample.json")) and forks.running(pid):
         time.sleep(0.001)
-    os.kill(pid, signal.SIGTERM)
+    os.kill(pid, getattr(signal, name))
     assert forks.wait([pid]) == [1]
+    assert list(tmp_path.rglob("*.ckpt")) == []
     printed = forks.log.read_text()
-    assert "its: stopped: SIGTERM; the same command goes on where this stopped" in printed
+    assert f"its: stopped: {name}; the same command goes on where this stopped" in printed
     assert "are missing: the same command again makes them" in printed.splitlines()[-1]
     forks.run(arguments)
     assert_same(whole[0], latents(output))
