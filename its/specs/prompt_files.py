@@ -50,12 +50,23 @@ def _read_jsonl(text: str, path: Path) -> list[Any]:
 
 
 def _read_csv(text: str, path: Path) -> list[Any]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    """Rows of CSV, separated by commas, or by semicolons or tabs if the header has no comma. Blank rows are left out.
+
+    Spreadsheets write semicolons where the comma is the decimal sign.
+    """
+    header = text.partition("\n")[0]
+    delimiter = next((sign for sign in ",;\t" if sign in header), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     rows = []
     try:
+        names = [name.strip() for name in reader.fieldnames or []]
+        if repeated := [name for name in names if name and names.count(name) > 1]:
+            raise UserError(f"{path}, line 1: two columns are called {repeated[0]}; expected different names")
         for record in reader:
+            if all(value is None or not str(value).strip() for value in record.values()):
+                continue
             if None in record or None in record.values():
-                raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames or [])} columns")
+                raise UserError(f"{path}, line {reader.line_num}: expected {len(names)} columns")
             rows.append(_unflatten({key: value for key, value in record.items() if value != ""}))
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not CSV ({error})") from None

@@ -33,3 +33,33 @@ def test_lines_of_json_that_can_not_be_read_are_named(tmp_path, line):
 def test_a_line_of_json_may_hold_other_separators_of_lines(tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({**ROW, "visual": "a\u2028b"}, ensure_ascii=False) + "\n")
     assert [row["visual"] for row in read_prompts(tmp_path / "rows.jsonl")] == ["a\u2028b"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_csv_of_spreadsheets(tmp_path, sign, mark, end):
+    lines = [sign.join(cells) for cells in (("visual", "audio", ""), ("a castle", "a bell", ""), ("", "", ""), ())]
+    (tmp_path / "rows.csv").write_bytes((mark + end.join([*lines, "  ", ""])).encode())
+    assert read_prompts(tmp_path / "rows.csv") == [ROW]
+
+
+def test_commas_in_csv_of_semicolons_are_text(tmp_path):
+    (tmp_path / "rows.csv").write_text('visual;audio\na castle, old;"a bell; a big one"\n')
+    assert read_prompts(tmp_path / "rows.csv") == [{"visual": "a castle, old", "audio": "a bell; a big one"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("visual,audio\na;b\n", "line 2: expected 2 columns"), ("visual,audio,visual\na,b,c\n", "line 1: two columns")],
+)
+def test_csv_that_has_no_one_meaning_is_a_message_with_its_line(tmp_path, text, message):
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_prompts(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_of_json_may_end_as_on_windows_and_with_blank_lines(tmp_path, mark):
+    (tmp_path / "rows.jsonl").write_bytes(f"{mark}{json.dumps(ROW)}\r\n\r\n \r\n".encode())
+    assert read_prompts(tmp_path / "rows.jsonl") == [ROW]
