@@ -18,6 +18,7 @@ from its.config.options import PredictOptions
 from its.errors import UserError, nearest
 from its.instantiate import plugin_class
 from its.interfaces import Plugin
+from its.media.limited import user_path
 from its.media.metadata import KINDS
 
 FROM_FILES: Mapping[str, str] = {
@@ -149,7 +150,8 @@ def _check_output(value: str, source: Path) -> None:
     """Refuse run directories outside of the current folder, but for the one that the config lies in."""
     parts = PureWindowsPath(value).parts + PurePosixPath(value).parts
     is_rooted = PureWindowsPath(value).anchor or PurePosixPath(value).anchor
-    is_outside = is_rooted or ".." in parts or value.startswith("~") or "://" in value
+    is_expanded = value.startswith("~") or os.path.expandvars(value) != value
+    is_outside = is_rooted or is_expanded or ".." in parts or "://" in value
     if value.isprintable() and (not is_outside or _is_folder_of(source, value)):
         return
     raise UserError(
@@ -161,7 +163,7 @@ def _check_output(value: str, source: Path) -> None:
 def _is_folder_of(file: Path, folder: str) -> bool:
     """Whether a file lies in a folder, such as `its_config.yaml` in its run directory."""
     try:
-        return Path(os.path.expanduser(folder)).resolve() == file.resolve().parent
+        return user_path(folder).resolve() == file.resolve().parent
     except (OSError, RuntimeError):
         return False
 

@@ -17,6 +17,7 @@ from its.config.merge import Appended, Values, Whole, holds_object, merge, spell
 from its.errors import UserError
 from its.instantiate import Text
 from its.instantiate.yaml_values import read_value
+from its.media.limited import user_path
 from its.media.metadata import KINDS
 from its.methods import classes as methods
 from its.runs.replay import read_config
@@ -171,7 +172,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
         if option == "--trust":
             modules.append(value)
         elif option in ("--config", "-c"):
-            files.append(Path(value))
+            files.append(user_path(value))
         else:
             rest.append(option + equals + value)
     return files, modules, rest
@@ -204,7 +205,7 @@ def _full_key(option: str) -> str:
 def _value_of(text: str, key: str) -> Any:
     """Value of a command-line argument, as far as merging needs to know it."""
     if names_file(text, key):
-        return FileReader().read_for(key, Path(text), named_by=COMMAND_LINE)
+        return FileReader().read_for(key, user_path(text), named_by=COMMAND_LINE)
     if text.strip() in ("null", "~"):
         return None
     parsed = read_value(text)

@@ -13,7 +13,7 @@ import yaml
 from its.config.merge import Values, merge, spell_out
 from its.errors import UserError, nearest
 from its.instantiate.yaml_values import read_yaml
-from its.media.limited import read_text
+from its.media.limited import read_text, user_path
 
 LARGEST = 2**20
 """Bytes of a config. YAML of this size takes some seconds to read."""
@@ -81,9 +81,9 @@ class FileReader:
         if not isinstance(value, str):
             return value
         if key == "data.prompts":
-            beside = path.parent / value
+            beside = path.parent / user_path(value)
             return str(beside) if os.path.exists(beside) else value
-        return self.read_for(key, path.parent / value, named_by=path) if names_file(value, key) else value
+        return self.read_for(key, path.parent / user_path(value), named_by=path) if names_file(value, key) else value
 
     def _content(self, path: Path) -> Values:
         if self._left == 0:

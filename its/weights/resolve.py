@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from its import registry
 from its.errors import UserError
+from its.media.limited import user_path
 from its.weights import hub
 from its.weights.source import CHECKPOINTS, Source, WeightsNotFound, folder_source
 
@@ -67,7 +67,7 @@ def _local(weights: str) -> Source | None:
     expected = "Expected a diffusers folder, a checkpoint file, or owner/name on the hub"
     if not weights.strip() or not weights.isprintable():
         raise UserError(f"weights: {weights!r:.200} is no name. {expected}")
-    path = Path(os.path.expanduser(weights))
+    path = user_path(weights)
     if os.path.isdir(path):
         try:
             return folder_source(weights, path)
@@ -79,7 +79,7 @@ def _local(weights: str) -> Source | None:
         return folder_source(weights, path.parent, checkpoint=path.name)
     slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
     on_hub = slashes >= 2 if is_file else slashes == 1  # owner/name/file, also in a subfolder; owner/name
-    if path.is_absolute() or weights.startswith((".", "~")) or not on_hub:
+    if path.is_absolute() or weights.startswith((".", "~")) or "$" in weights or not on_hub:
         raise UserError(f"weights: {weights:.200} is neither a folder nor a file on this machine. {expected}")
     return None
 

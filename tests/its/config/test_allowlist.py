@@ -215,6 +215,7 @@ def test_a_trusted_module_gets_all_its_arguments(tmp_path, monkeypatch):
         "a/../../x",
         "/x",
         "~/x",
+        "$HOME/x",
         "~other",
         "s3://x/y",
         "ftp://x/y",

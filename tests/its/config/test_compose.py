@@ -336,3 +336,19 @@ def test_an_option_without_its_value(arguments):
 
 def test_a_config_without_layers_is_empty():
     assert Config([]).values == {}
+
+
+@pytest.mark.parametrize("place", ["~", "$PLACE", "${PLACE}"])
+def test_names_of_files_are_expanded_wherever_they_stand(place, monkeypatch, tmp_path):
+    for variable in ("HOME", "PLACE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    (tmp_path / "scale.yaml").write_text("{visual: 3}")
+    (tmp_path / "rows.csv").write_text("visual,audio\na,b\n")
+    config = tmp_path / "folder" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(f"data:\n  guidance_scale: {place}/scale.yaml\n  prompts: {place}/rows.csv\n")
+    data = read_layer(config).values["data"]
+    assert data == {"guidance_scale": {"visual": 3}, "prompts": str(tmp_path / "rows.csv")}
+    (layer, _) = command_line_layers([f"--data.guidance_scale={place}/scale.yaml"])
+    assert layer.values == {"data": {"guidance_scale": {"visual": 3}}}
+    assert split_arguments([f"--config={place}/config.yaml"])[0] == [tmp_path / "config.yaml"]

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from its.media import limited
-from its.media.limited import read_limited, read_text
+from its.media.limited import read_limited, read_text, user_path
 
 
 def test_reads_up_to_the_limit(tmp_path):
@@ -67,3 +67,15 @@ def test_text_is_utf_8_without_its_mark(tmp_path):
     file.write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_text(file)
+
+
+@pytest.mark.parametrize("text", ["~/a", "$PLACE/a", "${PLACE}/a"])
+def test_paths_are_expanded_as_a_shell_does(text, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    assert user_path(text) == tmp_path / "a"
+
+
+def test_what_is_unknown_in_a_path_is_kept(monkeypatch):
+    monkeypatch.delenv("PLACE", raising=False)
+    assert str(user_path("$PLACE/a$")) == "$PLACE/a$"

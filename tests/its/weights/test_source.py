@@ -34,7 +34,9 @@ def names_of(weights, revision=None):
 # On this machine
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b\0", "\ud800/x", "x" * 3000, "~nobody/x", "/dev/zero", "./x.bin"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b\0", "\ud800/x", "x" * 3000, "~nobody/x", "$NOTHING/x", "/dev/zero", "./x.bin"]
+)
 def test_names_that_are_no_paths_are_one_short_message(name):
     with pytest.raises(UserError, match="weights: ") as refused:
         resolve(name, None, select)
@@ -52,6 +54,7 @@ def test_a_folder_is_found_with_its_files(tree, monkeypatch):
     assert names_of("tree")[1] == names
     monkeypatch.setenv("HOME", str(tree.parent))
     assert names_of("~/tree")[0].folder == tree
+    assert names_of("$HOME/tree")[0].folder == tree
 
 
 def test_a_folder_of_the_form_of_a_repository_is_taken_before_the_hub(tree, served, monkeypatch):
