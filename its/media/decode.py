@@ -30,7 +30,9 @@ RATES = (4_000, 384_000)
 
 
 def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURES) -> Image.Image:
-    """Decode a picture, upright; of an animation, its first frame. Its size is checked before any pixel is decoded.
+    """Decode a picture, upright by its EXIF; of an animation, its first frame.
+
+    Its size is checked before any pixel is decoded.
 
     Args:
         source: a file, or its content.
@@ -40,12 +42,32 @@ def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURE
         OSError: there is no such file, or it can't be read.
         ValueError: it is no picture, damaged, or has more than `MOST_PIXELS`.
     """
-    from PIL import ImageOps
+    from PIL.Image import Transpose
 
     with _opened(source, formats) as picture:
-        upright: Image.Image = ImageOps.exif_transpose(picture)
-        upright.load()
-        return upright
+        picture.load()
+        turn = _TURNS.get(_orientation(picture))
+        return picture.copy() if turn is None else picture.transpose(Transpose[turn])
+
+
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""Orientation in EXIF -> what makes a picture upright, as Pillow names it."""
+
+
+def _orientation(picture: Image.Image) -> int:
+    """Orientation in a picture's EXIF; 1, upright, if there is none or the block can't be read."""
+    try:
+        return int(picture.getexif().get(0x0112, 1))
+    except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged blocks; the pixels are whole
+        return 1
 
 
 def png_text(path: Path, key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Read pictures as tensors, for `its sonify`."""
+"""Read pictures of any mode as tensors, the same for all commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from its.media.decode import naming, open_picture
@@ -27,26 +28,35 @@ def read_picture(path: Path, *, background: int) -> Tensor:
         UserError: it can't be read, or is too large.
     """
     with naming(path):
-        return _tensor(open_picture(path), background)
+        return to_tensor(open_picture(path), background)
 
 
-def _tensor(picture: Image.Image, background: int) -> Tensor:
-    if picture.mode.startswith(("I", "F")):  # 16 or 32 bits, gray
-        values = np.asarray(picture).astype(np.float64)
-        # 16-bit pictures use their range; there is no telling that of the others but by what is in them.
-        low, high = (0, 65535) if picture.mode.startswith("I;16") else (np.nanmin(values), np.nanmax(values))
-        gray = np.nan_to_num((values - low) / max(high - low, 1e-12))
-        return torch.from_numpy(gray.clip(0, 1)).float().expand(1, 3, *gray.shape)
+def to_tensor(picture: Image.Image, background: int) -> Tensor:
+    """A picture of any mode -> (1, 3, h, w) in [0, 1], as the table in docs/formats.md says.
+
+    Gray of more than 8 bits is divided by 65535, and gray of floats kept, if all values are then within [0, 1]; else
+    it is scaled so that the least value is 0 and the largest 1. Values that are no numbers are 0.
+
+    Args:
+        picture: decoded.
+        background: as in `read_picture`.
+    """
+    if picture.mode.startswith(("I", "F")):
+        gray = torch.from_numpy(_unit_range(np.asarray(picture).astype(np.float64), picture.mode))
+        return gray.float().expand(1, 3, *gray.shape)
     if picture.has_transparency_data:
+        from PIL import Image
+
         colored = picture.convert("RGBA")
-        paper = _paper(colored.size, background)
-        paper.alpha_composite(colored)
-        picture = paper
+        shade = 255 * background
+        picture = Image.alpha_composite(Image.new("RGBA", colored.size, (shade, shade, shade, 255)), colored)
     return rearrange(torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255, "h w c -> 1 c h w")
 
 
-def _paper(size: tuple[int, int], background: int) -> Image.Image:
-    from PIL import Image
-
-    shade = 255 * background
-    return Image.new("RGBA", size, (shade, shade, shade, 255))
+def _unit_range(values: NDArray[np.float64], mode: str) -> NDArray[np.float64]:
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    white = 1.0 if mode == "F" else 65535.0  # 16 bits come as 32 from some formats
+    if low >= 0 and high <= white:
+        low, high = 0.0, white
+    return np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0).clip(0, 1)

@@ -23,7 +23,8 @@ from torch.nn import functional
 from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, nearest
 from its.media.decode import open_picture, open_sound
-from its.media.limited import read_limited
+from its.media.limited import read_limited, user_path
+from its.media.pictures import to_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,7 +72,7 @@ def own_file(entry: Mapping[str, Any], *, beside: Path, source: str) -> OwnFile:
     if len(kinds) != 1 or not isinstance(entry[kinds[0]], str) or not isinstance(entry.get("prompt", ""), str):
         expected = "expected {image: FILE} or {audio: FILE}, with prompt: TEXT if wanted"
         raise UserError(f"{source}: {expected}, got {dict(entry)!r:.80}")
-    path = Path(os.path.expanduser(entry[kinds[0]]))
+    path = user_path(entry[kinds[0]])
     path = beside / path if os.path.exists(beside / path) else path
     words = entry.get("prompt") or " ".join(re.findall(r"\w+", path.stem.replace("_", " ")))
     try:
@@ -136,8 +137,5 @@ def _decoded(content: bytes) -> Image.Image:
     """A picture as RGB, on white. Raises ValueError: it can't be used."""
     from PIL import Image
 
-    picture = open_picture(content)
-    if picture.mode.startswith("I"):  # 16 bits, which PIL's conversion would cut off at 255
-        picture = picture.convert("F").point(lambda value: value / 257).convert("L")
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    pixels = to_tensor(open_picture(content), background=1)[0]
+    return Image.fromarray(rearrange((pixels * 255).round().byte(), "c h w -> h w c").numpy())

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from its.media.decode import open_picture
-from its.media.limited import read_limited
+from its.media.limited import read_limited, user_path
+from its.media.pictures import to_tensor
 
 LARGEST = 2**29
 """Bytes of a mask's file."""
@@ -113,7 +112,7 @@ class Picture(Mask):
     @property
     def _content(self) -> bytes:
         try:
-            return read_limited(Path(os.path.expanduser(self.file)), LARGEST)
+            return read_limited(user_path(self.file), LARGEST)
         except OSError as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error.strerror})") from None
 
@@ -132,8 +131,11 @@ class Picture(Mask):
                 array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
                 values = torch.from_numpy(array.astype(np.float32))
             else:
-                picture = open_picture(content).convert("L")
-                values = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255)
+                picture = open_picture(content)
+                if picture.mode.startswith(("I", "F")):  # Pillow's conversion would cut these off at 255
+                    values = to_tensor(picture, background=0)[0, 0]
+                else:
+                    values = torch.from_numpy(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
         except (ValueError, TypeError, MemoryError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
