@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from its.audio.spectrogram import SpectrogramFormat
+from its.audio.waveform import resample, to_mono
 from its.commands.formats import add_options, check_seconds, chosen_format, target
 from its.errors import UserError
 from its.media.decode import naming, open_sound
@@ -73,9 +74,7 @@ def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) 
 
 def draw(waveform: Tensor, rate: int, form: SpectrogramFormat) -> Tensor:
     """Sound (channels, n) -> its spectrogram (1, 1 or 3, h, w) in [0, 1]: mono, or the first two of the channels."""
-    from torchaudio.functional import resample
-
-    sound = waveform.mean(0, keepdim=True) if form.channels == 1 else waveform[[0, -1 if len(waveform) < 2 else 1]]
+    sound = to_mono(waveform) if form.channels == 1 else waveform[[0, -1 if len(waveform) < 2 else 1]]
     if rate != form.sample_rate:
         sound = resample(sound, rate, form.sample_rate)
     # A transform's worth at least, so that there is something to reflect at the ends; and whole columns.

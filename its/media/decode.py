@@ -26,7 +26,7 @@ MOST_FRAMES = 2**28
 """Of a sound, of all channels: an hour and a half in mono at 48 kHz."""
 
 RATES = (4_000, 384_000)
-"""Sample rates in Hz that resampling takes little memory for; they have to be multiples of 25."""
+"""Least and largest sample rate, in Hz."""
 
 
 def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURES) -> Image.Image:
@@ -147,12 +147,12 @@ def open_sound(source: Path | str | bytes) -> Any:
         check_regular(Path(source))  # soundfile's error doesn't tell a missing file from a damaged one
     try:
         sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else _system_path(source))
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: by its ending it has no header, as .raw
         raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
     low, high = RATES
     if not 0 < sound.frames * sound.channels <= MOST_FRAMES:
         raise ValueError(f"it has {sound.frames * sound.channels:,} values; expected 1 to {MOST_FRAMES:,}")
-    if not low <= sound.samplerate <= high or sound.samplerate % 25:
+    if not low <= sound.samplerate <= high:
         raise ValueError(f"its sample rate is {sound.samplerate} Hz: resample it to 44100 Hz or the like")
     return sound
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
 from its.audio.spectrogram import SpectrogramFormat
+from its.audio.waveform import resample, to_mono
 from its.errors import UserError, nearest
 from its.media.decode import open_picture, open_sound
 from its.media.limited import read_limited, user_path
@@ -111,15 +112,12 @@ def read_sound(file: OwnFile, format: SpectrogramFormat, columns: int) -> Tensor
     Raises:
         ValueError: it is not what it was when the rows were read.
     """
-    from torchaudio.functional import resample
-
     length = columns * format.hop_length
     with open_sound(_content(file)) as sound:
         rate = sound.samplerate
         needed = ceil(length * rate / format.sample_rate)
         waveform = torch.from_numpy(sound.read(needed, dtype="float32", always_2d=True))
-    mono = reduce(waveform, "n c -> 1 n", "mean")
-    channels = mono if format.channels == 1 else waveform.mT[:2].expand(2, -1)
+    channels = to_mono(waveform.mT) if format.channels == 1 else waveform.mT[:2].expand(2, -1)
     heard = resample(channels, rate, format.sample_rate)[:, :length]
     heard = functional.pad(heard, (0, length - heard.shape[1]))
     picture = format.to_picture(format.log_mel(heard if format.channels == 1 else heard[None]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from its.audio.spectrogram import AUFFUSION
+from its.audio.waveform import resample
 from its.interfaces import Judged, Scorer
 from its.registry import register
 from its.weights import PretrainedComponent, Source
@@ -84,8 +85,6 @@ class MiniSoundJudge(_Judge):
 
     def look(self, sample: Judged) -> Tensor:
         """The sound's spectrogram, in the format that the pack was trained on, as loud as it can be drawn."""
-        import torchaudio
-
-        sound = torchaudio.functional.resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
+        sound = resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
         gray = AUFFUSION.to_picture(AUFFUSION.log_mel(sound[None]))[:, 0]
         return shrink(loud(gray))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from its.audio.waveform import resample
 from its.interfaces import Judged
 from its.registry import register
 from its.weights import Pin, pin
@@ -86,8 +87,6 @@ class CLAPScorer(DualEncoder):
 
 def as_heard(waveform: Tensor, sample_rate: int, rate: int) -> Tensor:
     """(n,) -> (m,) at the rate of the model, with its peak at 1; silence stays silence."""
-    import torchaudio
-
-    resampled = torchaudio.functional.resample(waveform, sample_rate, rate)
+    resampled = resample(waveform, sample_rate, rate)
     peak = resampled.abs().max()
     return resampled / peak if peak > 0 else resampled

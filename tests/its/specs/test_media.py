@@ -91,7 +91,7 @@ def files(tmp_path_factory):
     (tmp_path / "page.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     Image.new("1", (20_000, 10_000)).save(tmp_path / "bomb.png")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16_000)
-    soundfile.write(tmp_path / "odd.wav", np.zeros(100), 44_101)
+    soundfile.write(tmp_path / "odd.wav", np.zeros(100), 3_999)
     return tmp_path
 
 
@@ -105,7 +105,7 @@ def files(tmp_path_factory):
         ({"image": "bomb.png"}, "bomb.png .* pixels: make it smaller"),
         ({"audio": "text.wav"}, "text.wav .* expected WAV"),
         ({"audio": "empty.wav"}, "empty.wav .* 0 values"),
-        ({"audio": "odd.wav"}, "odd.wav .* 44101 Hz: resample"),
+        ({"audio": "odd.wav"}, "odd.wav .* 3999 Hz: resample"),
         ({"image": "."}, "Is a directory"),
         ({"image": "/dev/zero"}, "no regular file"),
         ({"image": "a\0b"}, "null"),
