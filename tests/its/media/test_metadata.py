@@ -1,6 +1,8 @@
 import json
 import struct
+import wave
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -47,6 +49,19 @@ def test_a_comment_leaves_the_sound_as_it_was(tmp_path):
         assert (again == channels).all()
         content = (tmp_path / "x.wav").read_bytes()
         assert struct.unpack("<I", content[4:8])[0] == len(content) - 8
+
+
+def test_decoders_that_read_little_of_a_wav_do_not_play_its_comment(tmp_path):
+    pcm = np.random.default_rng(0).integers(-9, 9, 1001, dtype="<i2")
+    write_wav(tmp_path / "x.wav", pcm, 16_000, "x" * 10_001)
+    content = (tmp_path / "x.wav").read_bytes()
+    assert content[36:40] == b"data"  # right after the shortest header, where the simplest look
+    size = struct.unpack("<I", content[40:44])[0]
+    assert content[44 : 44 + size] == pcm.tobytes()
+    with wave.open(str(tmp_path / "x.wav")) as file:
+        assert file.readframes(file.getnframes() + 99) == pcm.tobytes()
+    with av.open(str(tmp_path / "x.wav")) as container:  # FFmpeg
+        assert np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).tobytes() == pcm.tobytes()
 
 
 @pytest.mark.parametrize("kind", [".png", ".wav", ".mp4"])
