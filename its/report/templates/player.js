@@ -9,6 +9,7 @@ const player = (() => {
   audio.preload = "none";
   let surface = null;
   let wanted = null; // a place to go to as soon as the sound is known
+  const wholes = new Map(); // source -> address of the whole sound in memory
 
   const show = () => surface && surface.show(wanted ?? Math.min(audio.currentTime, surface.seconds));
   const frame = () => {
@@ -16,9 +17,24 @@ const player = (() => {
     if (!audio.paused) requestAnimationFrame(frame);
   };
 
-  audio.addEventListener("loadedmetadata", () => {
-    if (wanted !== null) audio.currentTime = wanted;
+  /* Go to a time. A server without range requests lets a sound be heard from its start alone, so it is loaded whole. */
+  async function go(time) {
+    const { seekable } = audio, { source } = surface;
+    const seeks = seekable.length > 0 && seekable.end(seekable.length - 1) > 0;
     wanted = null;
+    if (time === 0 || seeks || audio.src.startsWith("blob:")) { audio.currentTime = time; return; }
+    wanted = time;
+    const loaded = wholes.get(source) ?? fetch(source).then((answer) => answer.blob()).then(URL.createObjectURL);
+    wholes.set(source, loaded);
+    const whole = await loaded;
+    if (surface.source !== source || audio.src === whole) return;
+    const plays = !audio.paused;
+    audio.src = whole;
+    if (plays) play(surface, wanted);
+  }
+
+  audio.addEventListener("loadedmetadata", () => {
+    if (wanted !== null) go(wanted);
     show();
   });
   audio.addEventListener("play", () => { surface.playing(true); requestAnimationFrame(frame); });
@@ -43,7 +59,7 @@ const player = (() => {
   function seek(next, time) {
     const at = Math.min(Math.max(time, 0), next.seconds);
     take(next, at);
-    if (audio.readyState > 0) audio.currentTime = at; else wanted = at;
+    if (audio.readyState > 0) go(at); else wanted = at;
     next.show(at);
   }
 

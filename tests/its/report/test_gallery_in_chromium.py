@@ -1,5 +1,9 @@
 """The gallery as people have it: opened from disk, in Chromium."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from its.report.gallery import write_gallery
@@ -59,6 +63,36 @@ def test_a_click_seeks_and_plays_from_there(add, show):
     seen = page.evaluate(WATCH, [0, 10])
     assert seen[0][1] >= 1.5
     assert max(abs(line - time) for line, time in seen) < 0.05
+
+
+def test_a_click_seeks_on_a_server_without_range_requests(add, tmp_path, chromium):
+    add(seconds=3.0)
+    write_gallery([tmp_path / "run"], tmp_path / "run")
+    handler = partial(QuietHandler, directory=tmp_path / "run")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = chromium.new_context()
+        try:
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            for place in (0.5, 0.2, 0.7):  # the first before the sound is known, the others while it plays
+                box = page.locator(".picture").bounding_box()
+                page.mouse.click(box["x"] + box["width"] * place, box["y"] + 20)
+                page.wait_for_function(
+                    "at => player.playing && player.audio.currentTime > at && player.audio.currentTime < at + 1",
+                    arg=3.0 * place,
+                )
+        finally:
+            context.close()
+            server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """What `python -m http.server` runs, which sends whole files alone."""
+
+    def log_message(self, *what):
+        pass
 
 
 def test_one_sound_at_a_time_and_each_keeps_its_place(add, show):
