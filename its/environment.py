@@ -34,6 +34,11 @@ def rank() -> int:
     return _number("LOCAL_RANK", 0)  # of those that Lightning starts on one machine
 
 
+def local_rank() -> int:
+    """As `rank`, among the processes of this machine alone."""
+    return _number("SLURM_LOCALID" if slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ else "LOCAL_RANK", 0)
+
+
 def slurm_tasks() -> int:
     """How many processes srun started together with this one; 1 for those that it did not start.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from its.environment import local_rank
 from its.errors import UserError
 from its.interfaces import Download, Files, Part
 from its.output import say
@@ -37,7 +37,7 @@ def download(downloads: Sequence[Download]) -> None:
     wanted = joined(downloads)
     if not wanted:
         return
-    if _first_of_machine():
+    if local_rank() == 0:
         total = check_room(wanted)
         for one in wanted:
             say(f"its: downloading {described(one)}", error=True)
@@ -59,7 +59,7 @@ def check_room(downloads: Iterable[Download]) -> int:
     """
     wanted = joined(downloads)
     total = sum(sum(one.sizes.values()) for one in wanted)
-    if wanted and _first_of_machine():
+    if wanted and local_rank() == 0:
         folder = wanted[0].source.folder
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
@@ -100,10 +100,6 @@ def size(count: int) -> str:
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count} bytes"
-
-
-def _first_of_machine() -> bool:
-    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 def _cache() -> Path:

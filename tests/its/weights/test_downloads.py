@@ -84,6 +84,7 @@ def test_components_of_one_repository_are_announced_once_with_their_sizes(two, t
 
 @pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_LOCALID"])
 def test_one_process_of_a_machine_announces(served, monkeypatch, capsys, variable):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     monkeypatch.setenv(variable, "1")
     prepare([Reads(UNET)])
     assert "its: downloading" not in capsys.readouterr().err
