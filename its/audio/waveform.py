@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from fractions import Fraction
 
 from torch import Tensor
+
+from its.output import say
 
 LARGEST_TERM = 2_000
 """Of the ratio of two sample rates. The resampler's memory grows with the product of its terms."""
@@ -35,8 +36,9 @@ def to_mono(waveform: Tensor) -> Tensor:
         return mean
     loudest = int(power.argmax())
     if len(waveform) > 1 and power[loudest] > 0:
-        warnings.warn(
-            f"the channels of a sound are in opposite phase and cancel each other: taking channel {loudest + 1} alone",
-            stacklevel=2,
+        say(
+            "its: WARNING: the channels of a sound are in opposite phase and cancel each other: "
+            f"taking channel {loudest + 1} alone",
+            error=True,
         )
     return waveform[loudest : loudest + 1]

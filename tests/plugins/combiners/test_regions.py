@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from its_plugins.combiners.masks import Box
+from its_plugins.combiners.masks import Box, Picture
 from its_plugins.combiners.regions import Regions
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 
@@ -80,6 +80,15 @@ def test_a_file_is_averaged_down_to_the_latents(tmp_path, ending):
     m = result / (1 - result)
     torch.testing.assert_close(m[0], torch.tensor([1.0] * 5 + [0.5] + [0.0] * 10))
     torch.testing.assert_close(m[7], torch.tensor([1.0] * 4 + [0.0, 0.5] + [0.0] * 10))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("deep.png", np.uint16(32896)), ("deep.tiff", np.int32(32896)), ("f.tiff", np.float32(128 / 255))],
+)
+def test_masks_of_more_than_8_bits_keep_their_range(tmp_path, name, value):
+    Image.fromarray(np.full((8, 16), value)).save(tmp_path / name)
+    torch.testing.assert_close(Picture(file=str(tmp_path / name)).values, torch.full((8, 16), 128 / 255))
 
 
 def test_a_file_is_described_by_its_content(tmp_path):
