@@ -140,10 +140,15 @@ def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
     subprocess.run(["bash", "-n", script], check=True)
     (tmp_path / "srun").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     (tmp_path / "srun").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NUM_NODES": "2"}
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "8",
+    }
     command = ["bash", script, "--config", "configs/castle_bell.yaml"]
     said = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    expected = "--kill-on-bad-exit=1 its predict --config configs/castle_bell.yaml --model.fallback null "
+    expected = "--kill-on-bad-exit=1 --cpus-per-task=8 its predict --config configs/castle_bell.yaml --model.fallback null "
     expected += "--trainer.accelerator gpu --trainer.devices 4 --trainer.num_nodes 2"
     assert " ".join(said.split()) == expected
 
