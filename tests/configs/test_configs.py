@@ -148,8 +148,10 @@ def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
     }
     command = ["bash", script, "--config", "configs/castle_bell.yaml"]
     said = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    expected = "--kill-on-bad-exit=1 --cpus-per-task=8 its predict --config configs/castle_bell.yaml --model.fallback null "
-    expected += "--trainer.accelerator gpu --trainer.devices 4 --trainer.num_nodes 2"
+    expected = (
+        "--kill-on-bad-exit=1 --cpus-per-task=8 its predict --config configs/castle_bell.yaml --model.fallback null "
+        "--trainer.accelerator gpu --trainer.devices 4 --trainer.num_nodes 2"
+    )
     assert " ".join(said.split()) == expected
 
 
