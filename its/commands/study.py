@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         count = sum(side["run"] == name for pair in data["pairs"] for side in pair["other"][:1])
         say(f"its: {data['runs'][0]} against {name}: {count} pairs of prompts")
     if not options.catch:
-        say("its: without catch trials nobody who answers at random is noticed")
+        say("its: without catch trials, random answers can't be detected")
     say(f"its: the study is {page}: give people its folder; its study-results counts what they send back")
     return 0
 

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the tables.
 
     Returns:
-        0; 1 when nobody is left to count.
+        0; 1 when no participant is left.
 
     Raises:
         UserError: a file isn't ours, is of another study, or a participant is there twice.
@@ -31,9 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     for out in (a for a in answers if a.mistakes):
         say(f"its: excluded: {out.participant} ({out.file}) chose noise {out.mistakes} times in the catch trials")
     if not any(trial["catch"] for a in answers for trial in a.trials):
-        say("its: this study had no catch trials: whoever answered at random is counted too")
+        say("its: this study had no catch trials: random answers are counted too")
     if not counted:
-        say("its: nobody is left to count")
+        say("its: no participant is left to count")
         return 1
     for other in counted[0].runs[1:]:
         say(f"\n{counted[0].runs[0]} against {other}, {len(counted)} participants: win rate in %\n")

@@ -42,8 +42,8 @@ class BatchRunner:
     """Makes the samples of a batch, whatever fails.
 
     A batch that does not fit into the device's memory is halved, which is remembered for later runs; each sample keeps
-    its noise. A sample that is not
-    finite in half precision is made once more in float32. An exception becomes failed samples, and the others go on.
+    its noise. A sample that is not finite in half precision is made once more in float32. An exception becomes failed
+    samples, and the others go on.
     """
 
     def __init__(self, method: _Method) -> None:

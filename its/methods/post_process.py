@@ -146,16 +146,14 @@ class PostProcess(nn.Module):
         """
         with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
             log_mel = self.vocoder.format.to_log_mel(spectrogram)
-            waveform = torch.cat([self.vocoder(part) for part in torch.split(log_mel, self._at_once(log_mel))])
+            waveform = torch.cat(
+                [self.vocoder(part) for part in torch.split(log_mel, max(1, VALUES_AT_ONCE // log_mel[0].numel()))]
+            )
         expected = self.canvas[1] * self.vocoder.format.hop_length
         if waveform.shape[-1] != expected:
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
-
-    @staticmethod
-    def _at_once(log_mel: Tensor) -> int:
-        return max(1, VALUES_AT_ONCE // log_mel[0].numel())
 
     def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
         """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU."""
