@@ -95,7 +95,7 @@ class TinyLoop:
         method = ours.build(folder, canvas=canvas, steps=steps, device=CPU, dtype=torch.float32, levers=Levers())
         self.experts: dict[str, Any] = dict(method.experts.items())
         self.process = method.process
-        self.shape = method.decoding.sound.latent_shape(canvas)
+        self.shape = method.decoder.sound.latent_shape(canvas)
         self.text = {name: expert.encode_text(["castle", ""]) for name, expert in self.experts.items()}
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ _PUBLIC = {
     "Combiner": "interfaces",
     "ExpertWrapper": "interfaces",
     "IdentityCodec": "interfaces",
-    "Judged": "interfaces",
+    "ScorerInput": "interfaces",
     "LatentCodec": "interfaces",
     "NoiseExpert": "interfaces",
     "PretrainedComponent": "weights",

@@ -33,9 +33,9 @@ class Plugin:
     """
 
     arguments: Mapping[str, Any] = MappingProxyType({})
-    not_defining: ClassVar[tuple[str, ...]] = ()
+    non_identity_args: ClassVar[tuple[str, ...]] = ()
     """Arguments, besides those of the base classes, that samples do not depend on: the place of weights, which
-    `Part.provenance` identifies by content, and how they are run."""
+    `Component.provenance` identifies by content, and how they are run."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -46,9 +46,11 @@ class Plugin:
         """Class and arguments, as JSON-serialisable values. Arguments that are plugins describe themselves.
 
         Args:
-            defining: leave out `not_defining`, so that plugins of equal results have equal descriptions.
+            defining: leave out `non_identity_args`, so that plugins of equal results have equal descriptions.
         """
-        left_out = {name for cls in type(self).__mro__ for name in cls.__dict__.get("not_defining", ()) if defining}
+        left_out = {
+            name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ()) if defining
+        }
         kept = {name: _plain(value, defining) for name, value in self.arguments.items() if name not in left_out}
         return {"class": type(self).__name__, **kept}
 
@@ -114,7 +116,7 @@ class Download:
     sizes: Mapping[str, int]
 
 
-class Part(Plugin, nn.Module):
+class Component(Plugin, nn.Module):
     """Base of experts, codecs, vocoders, colorizers and scorers: weights are found first and loaded later.
 
     A constructor only keeps its arguments. `find`, `prepare` and `load` are called in this order, once in each process.
@@ -164,16 +166,16 @@ class Part(Plugin, nn.Module):
         return cls()
 
 
-def _parts_within(module: nn.Module) -> Iterator[Part]:
+def _parts_within(module: nn.Module) -> Iterator[Component]:
     """The nearest parts among a module's descendants."""
     for child in module.children():
-        if isinstance(child, Part):
+        if isinstance(child, Component):
             yield child
         else:
             yield from _parts_within(child)
 
 
-class LatentCodec(Part, ABC):
+class LatentCodec(Component, ABC):
     """Maps pictures to the latents that experts denoise, and back."""
 
     @property
@@ -219,7 +221,7 @@ class IdentityCodec(LatentCodec):
         return (latents / 2 + 0.5).clamp(0, 1)
 
 
-class NoiseExpert(Part, ABC):
+class NoiseExpert(Component, ABC):
     """A text-conditioned diffusion model that estimates the noise in latents.
 
     The core adds guidance, batching, caching of texts and precision to the plain conditional estimates of an expert.
@@ -440,7 +442,7 @@ class Scheduler(Plugin, ABC):
         return cls()
 
 
-class Vocoder(Part, ABC):
+class Vocoder(Component, ABC):
     """Plays a log-mel spectrogram. It stays in float32 whatever the precision of the run."""
 
     @property
@@ -448,7 +450,7 @@ class Vocoder(Part, ABC):
     def format(self) -> SpectrogramFormat:
         """What spectrogram it reads. Valid after `find`."""
 
-    def adopt(self, format: SpectrogramFormat) -> None:
+    def set_format(self, format: SpectrogramFormat) -> None:
         """What the experts draw, told before `find`: for vocoders that play any format. The others ignore it."""
 
     @abstractmethod
@@ -466,7 +468,7 @@ class Vocoder(Part, ABC):
         return super()._apply(move, recurse)  # type: ignore[no-untyped-call]
 
 
-class Colorizer(Part, ABC):
+class Colorizer(Component, ABC):
     """Invents the colour of a gray picture."""
 
     @abstractmethod
@@ -478,7 +480,7 @@ class Colorizer(Part, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ScorerInput:
     """What a scorer is shown of a sample: what its files hold, as they hold it.
 
     Attributes:
@@ -494,16 +496,16 @@ class Judged:
     prompt: str
 
 
-class Scorer(Part, ABC):
+class Scorer(Component, ABC):
     """Says how well a sample's picture, or its sound, fits its prompt. The higher the better."""
 
     @property
     @abstractmethod
-    def judges(self) -> Literal["visual", "audio"]:
+    def modality(self) -> Literal["visual", "audio"]:
         """Whether it looks or listens: whose prompt it is given."""
 
     @abstractmethod
-    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+    def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
         """A score in [0, 1] for each sample, which is shown in percent.
 
         None where it can't say, such as of a prompt that it doesn't know. A sample's score doesn't depend on the

@@ -18,7 +18,7 @@ from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
 from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
-from its.runs.resume import Standing, check_same_settings, is_saved, look
+from its.runs.resume import RunStatus, check_same_settings, is_saved, look
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 def make(cli: PredictCLI) -> int:
     """Make the samples of a run that was built; as `main`."""
     first = cli.trainer.is_global_zero
-    before = Standing()
+    before = RunStatus()
     tried: list[int] = []
     if first:  # it alone looks into the folder, which may hold very many samples, and tells the others
         before = look(cli.output / "samples", [spec.id for spec in cli.specs], cli.save, prunes=cli.datamodule.by_pair)
@@ -52,11 +52,11 @@ def make(cli: PredictCLI) -> int:
         tried = sorted((*before.missing, *before.failed)) if cli.options.retry_failed else list(before.missing)
         cli.datamodule.open_rows = tried
         cli.progress.expect(len(tried), earlier=len(cli.specs) - len(tried), config=cli.resolved)
-    needs_weights = bool(tried) or _has_started_peers(cli)
+    needs_weights = bool(tried) or _has_started_processes(cli)
     if needs_weights:
         cli.check_room()
     check_writable(cli.output)
-    if cli.judging is not None:
+    if cli.run_scorer is not None:
         check_csv(cli.output)
     status = 0
     if needs_weights:
@@ -67,11 +67,11 @@ def make(cli: PredictCLI) -> int:
         status = _run(cli)
     if not first:
         return status
-    if cli.judging is not None and not status:
+    if cli.run_scorer is not None and not status:
         names = [spec.id for spec in cli.specs]
-        cli.judging.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
+        cli.run_scorer.judge(cli.output, names, device=str(cli.trainer.strategy.root_device))
     # A run of very many samples is not read for nothing.
-    changed = tried or cli.judging is not None or not (cli.output / PAGE).exists()
+    changed = tried or cli.run_scorer is not None or not (cli.output / PAGE).exists()
     if cli.options.gallery and changed:
         _show(cli)
     log(cli)
@@ -86,7 +86,7 @@ def log(cli: PredictCLI) -> None:
         run.finish()
 
 
-def _has_started_peers(cli: PredictCLI) -> bool:
+def _has_started_processes(cli: PredictCLI) -> bool:
     """Whether other processes are there already, and would wait for this one in vain."""
     environment = getattr(cli.trainer.strategy, "cluster_environment", None)
     return environment is not None and cli.trainer.world_size > 1 and environment.creates_processes_externally
@@ -99,7 +99,7 @@ def _run(cli: PredictCLI) -> int:
     except SystemExit:  # what Lightning makes of Ctrl-C
         say("its: interrupted; the same command goes on where this stopped", error=True)
         return 130
-    cli.peers.wait()
+    cli.shutdown.wait()
     if cli.model.stopped is not None:
         say(f"its: stopped: {cli.model.stopped}", error=True)
         return 1

@@ -74,7 +74,7 @@ def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
         replaced.append("vocoder")
     else:
         layer["model"].pop("vocoder", None)
-    layer = stand_in(layer, model.get("experts") or {}, combiner=model.get("combiner"))
+    layer = adapt_pack(layer, model.get("experts") or {}, combiner=model.get("combiner"))
     colored = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
     own = [replace(one, values=_without(one.values, replaced)) for one in config.layers]
     files, options = [one for one in own if not one.is_option], [one for one in own if one.is_option]
@@ -91,7 +91,7 @@ def with_pack_colorizer(config: Config, pack: Pack) -> Config:
     return Config([*own, _colorizer_layer(pack)])
 
 
-def stand_in(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Values:
+def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Values:
     """Adapt a pack's overlay to a config with other experts than the pack's own.
 
     Each expert becomes the pack's expert of the same class, or else of the same name; of a wrapper, the expert inside

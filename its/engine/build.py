@@ -16,11 +16,11 @@ from its.config.allowlist import ConfigRules
 from its.config.compose import SECTIONS, Config, compose
 from its.config.merge import merge
 from its.config.options import PredictOptions
-from its.engine.distributed import Peers, with_cluster_environment
+from its.engine.distributed import GracefulShutdown, with_cluster_environment
 from its.engine.progress import Progress
 from its.engine.trainer import check_trainer, default_precision, device_type
 from its.errors import UserError
-from its.evaluation.judging import Judging, judging_of
+from its.evaluation.run_scorer import RunScorer, run_scorer_of
 from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
 from its.interfaces import Plugin
 from its.media.limited import user_path
@@ -52,8 +52,8 @@ class PredictCLI(LightningCLI):
             makes the same samples of it.
         specs: all samples to make, each once.
         save: extras to write with every sample.
-        progress, peers: callbacks that count samples, and wait for other processes.
-        judging: scorers and the use of their scores; None without.
+        progress, shutdown: callbacks that count samples, and wait for other processes.
+        run_scorer: scorers and the use of their scores; None without.
     """
 
     model: Method
@@ -63,8 +63,8 @@ class PredictCLI(LightningCLI):
     specs: list[SampleSpec]
     save: list[str]
     progress: Progress
-    peers: Peers
-    judging: Judging | None
+    shutdown: GracefulShutdown
+    run_scorer: RunScorer | None
 
     def __init__(self, config: Config, *, trusted: Sequence[str] = (), help_for: Sequence[str] = ()) -> None:
         """Build everything but the weights.
@@ -148,7 +148,7 @@ class PredictCLI(LightningCLI):
         try:
             download(self._downloads())
             self.model.prepare()
-            prepare([] if self.judging is None else self.judging.scorers)
+            prepare([] if self.run_scorer is None else self.run_scorer.scorers)
         except WeightsNotFound as missing:
             raise UserError(f"{missing}. The same command goes on where the download stopped") from None
 
@@ -232,17 +232,17 @@ class PredictCLI(LightningCLI):
         data.fix_batch_size(device_type(given), one_by_one=model.one_by_one)
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
-        self.judging = judging_of(options.scorers, options.keep, fallback=model.fallback)
-        if self.judging is not None:
-            self.judging.prune(model, batch_size=data.largest)
-            data.by_pair = self.judging.prunes
+        self.run_scorer = run_scorer_of(options.scorers, options.keep, fallback=model.fallback)
+        if self.run_scorer is not None:
+            self.run_scorer.prune(model, batch_size=data.largest)
+            data.by_pair = self.run_scorer.prunes
         self.save = self._extras()
         self.specs = data.rows = assign_ids(data.expand(model.expert_names), model.definition)
-        self.progress, self.peers = Progress(), Peers()
+        self.progress, self.shutdown = Progress(), GracefulShutdown()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
         theirs = given.get("callbacks") or []
-        callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.peers]
+        callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.shutdown]
         # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
         settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
@@ -253,14 +253,14 @@ class PredictCLI(LightningCLI):
         self.trainer = self.instantiate_trainer(**settings)
 
     def _downloads(self) -> list[Download]:
-        scorers = [] if self.judging is None else self.judging.scorers
+        scorers = [] if self.run_scorer is None else self.run_scorer.scorers
         return [*self.model.find(), *(one for scorer in scorers for one in scorer.find())]
 
     def _extras(self) -> list[str]:
         save: list[str] = list(self.options.save)
         if "latents" in save and not self.model.has_latents:
             raise UserError(f"save asks for latents, but {type(self.model).__name__} has none: leave latents out")
-        if "colorizer" in dict(self.model.parts()):
+        if "colorizer" in dict(self.model.components()):
             return [*save, "color"]
         if "color" in save:
             raise UserError("save asks for color, but model.colorizer is null: name a colorizer, or leave color out")

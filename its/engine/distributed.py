@@ -61,7 +61,7 @@ def with_cluster_environment(plugins: Any, num_nodes: int | None) -> list[Any]:
     return found
 
 
-class Peers(Callback):
+class GracefulShutdown(Callback):
     """Waits for the other processes at the end, and stops after the current batch where a signal asks for it.
 
     Lightning answers SIGTERM with a collective in the signal handler, and its predict loop goes on all the same.

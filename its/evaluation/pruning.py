@@ -17,7 +17,7 @@ from torch import Tensor
 
 from its.errors import UserError
 from its.evaluation.ranking import Keep, best_first
-from its.interfaces import Judged, Scorer, Step
+from its.interfaces import Scorer, ScorerInput, Step
 from its.methods.base import Method
 from its.methods.batch_runner import BatchRunner
 from its.methods.denoising import MultimodalDenoising
@@ -122,17 +122,17 @@ class PruningRunner(BatchRunner):
 
     def _scores(self, specs: Sequence[SampleSpec], clean: Tensor) -> list[dict[str, float | None]]:
         post, roles = self.method.post_process, self.method.roles()
-        _, spectrogram = self.method.decoding(clean)
+        _, spectrogram = self.method.decoder(clean)
         sound = post.play(spectrogram).cpu().float()
         gray = (post.cut(spectrogram).mean(1).cpu().float() * 255).round() / 255
         found: list[dict[str, float | None]] = [{} for _ in specs]
         for scorer in self.scorers:
             samples = [
-                Judged(
+                ScorerInput(
                     picture=gray[i],
                     waveform=sound[i] if sound.ndim == 2 else sound[i].mean(0),
                     sample_rate=post.vocoder.format.sample_rate,
-                    prompt=spec.prompts.get(roles.get(scorer.judges, ""), ""),
+                    prompt=spec.prompts.get(roles.get(scorer.modality, ""), ""),
                 )
                 for i, spec in enumerate(specs)
             ]

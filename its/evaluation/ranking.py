@@ -77,7 +77,7 @@ class Keep:
         Raises:
             UserError: a criterion has nobody who judges it.
         """
-        known = {type(scorer).__name__: scorer.judges for scorer in scorers}
+        known = {type(scorer).__name__: scorer.modality for scorer in scorers}
         found: list[str] = []
         for key in self.by:
             mine = [name for name, judges in known.items() if key in (name, judges)]

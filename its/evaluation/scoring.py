@@ -66,7 +66,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
         scorer.to(where).eval().requires_grad_(False)
         begin = time.perf_counter()
         for first in range(0, len(todo), TOGETHER):
-            for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.judges, **asked}):
+            for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.modality, **asked}):
                 by_folder[found.folder] = found
         rate = len(todo) / (time.perf_counter() - begin)
         say(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", error=True)
@@ -89,9 +89,9 @@ def _device(name: str) -> torch.device:
 def _score(scorer: Scorer, some: Sequence[StoredSample], entry: Mapping[str, Any]) -> list[StoredSample]:
     """Score some samples and write it down. One without a prompt is not asked about, and has no score."""
     name, numbers = type(scorer).__name__, dict.fromkeys(found.folder for found in some)
-    asked = [found for found in some if found.prompt(scorer.judges).strip()]
+    asked = [found for found in some if found.prompt(scorer.modality).strip()]
     with torch.inference_mode():
-        said = scorer.score([judged(found, scorer.judges) for found in asked])
+        said = scorer.score([judged(found, scorer.modality) for found in asked])
     for found, score in zip(asked, said, strict=True):
         if score is not None and not (math.isfinite(score) and -1e-6 <= score <= 1 + 1e-6):
             raise UserError(f"{name} scored {found.folder} {score}; expected a number in [0, 1], or nothing")

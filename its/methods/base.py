@@ -16,10 +16,10 @@ from torch import nn
 
 from its.diffusion.guidance import GuidedExpert, TextCache
 from its.errors import UserError
-from its.interfaces import NoiseExpert, Part, Step, Vocoder
+from its.interfaces import Component, NoiseExpert, Step, Vocoder
 from its.methods.batch_runner import BatchRunner
 from its.methods.sample import Sample
-from its.methods.sharing import shared
+from its.methods.sharing import deduplicate_experts
 from its.registry import extension_point
 from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
@@ -62,7 +62,7 @@ class Method(LightningModule, ABC):
         for name in experts:
             if not re.fullmatch(r"\w+", name):
                 raise UserError(f"model.experts.{name} is no name; expected letters, digits and underscores")
-        experts = shared(experts)
+        experts = deduplicate_experts(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
         self.fallback_taken: str | None = None
@@ -79,7 +79,7 @@ class Method(LightningModule, ABC):
         """Experts that need a prompt in every spec."""
         return list(self.experts)
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """All components that may have weights, each once, by their keys in the config. The default: the experts."""
         return [(f"experts.{name}", expert) for name, expert in self.named_experts()]
 
@@ -126,7 +126,7 @@ class Method(LightningModule, ABC):
         """Equal for specs that can share a batch."""
         return ""
 
-    def idle(self) -> set[str]:
+    def unused_components(self) -> set[str]:
         """Keys of components that no sample needs. They are found, but not loaded."""
         return set()
 
@@ -145,13 +145,13 @@ class Method(LightningModule, ABC):
         """
         drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
         downloads = []
-        for key, part in self.parts():
+        for key, part in self.components():
             if isinstance(part, Vocoder) and drawn is not None:
-                part.adopt(drawn)
+                part.set_format(drawn)
             with _keyed(key):
                 downloads += part.find()
         self.check()
-        records = {key: part.provenance() for key, part in self.parts()}
+        records = {key: part.provenance() for key, part in self.components()}
         self.provenance = {key: record for key, record in records.items() if record is not None}
         return downloads
 
@@ -162,14 +162,14 @@ class Method(LightningModule, ABC):
             its.weights.WeightsNotFound, its.errors.UserError: as `find`; or the disk has too little room.
         """
         download(self.find())
-        for key, part in self.parts():
+        for key, part in self.components():
             with _keyed(key):
                 part.prepare()
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
-        begin, idle = time.perf_counter(), self.idle()
-        for key, part in self.parts():
+        begin, idle = time.perf_counter(), self.unused_components()
+        for key, part in self.components():
             if key in idle:
                 continue
             try:
@@ -212,7 +212,7 @@ class Method(LightningModule, ABC):
 
     def make_in_float32(self, spec: SampleSpec) -> Sample:
         """Make one sample in float32, with the loaded weights. May raise any exception."""
-        dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self.parts()]
+        dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self.components()]
         self.release()
         try:
             for part, _ in dtypes:

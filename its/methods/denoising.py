@@ -13,10 +13,10 @@ from torch import Tensor
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.noise import generators, initial_noise
 from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
-from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
-from its.methods import fit
+from its.interfaces import Colorizer, Combiner, Component, LatentCodec, NoiseExpert, Scheduler, Step, Vocoder
+from its.methods import validation
 from its.methods.base import Method
-from its.methods.decoding import Decoding
+from its.methods.decoder import Decoder
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
 from its.methods.speed import Auto, choose_runner, release
@@ -71,14 +71,14 @@ class MultimodalDenoising(Method):
             small batches.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
-        fit.check_some(experts)
-        fit.check_canvas(canvas, trim)
-        fit.check_interval(guidance_interval)
+        validation.check_some(experts)
+        validation.check_canvas(canvas, trim)
+        validation.check_interval(guidance_interval)
         super().__init__(experts=experts, fallback=fallback)
         self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps)
         self.process.check()
-        fit.check_combiner(self.process, list(experts), canvas)
-        self.decoding = Decoding(experts, codec)
+        validation.check_combiner(self.process, list(experts), canvas)
+        self.decoder = Decoder(experts, codec)
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
@@ -90,9 +90,9 @@ class MultimodalDenoising(Method):
         self._run: Runner = sequential
         self._processes: dict[str, Process] = {}
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """Experts, codecs, vocoder and colorizer."""
-        return [*super().parts(), *self.decoding.parts(), *self.post_process.parts()]
+        return [*super().components(), *self.decoder.components(), *self.post_process.components()]
 
     def check(self) -> None:
         """Check latent spaces, noise schedules, canvas, codec and vocoder.
@@ -101,16 +101,16 @@ class MultimodalDenoising(Method):
             UserError: they do not fit each other.
         """
         vocoder, experts = self.post_process.vocoder, dict(self.named_experts())
-        fit.check_latent_spaces(experts)
-        fit.check_codecs(experts, self.decoding.codecs())
-        fit.check_schedule(experts, self.process.scheduler, dict.fromkeys(experts, self.process.steps))
-        fit.check_formats(experts=experts, vocoder=vocoder)
-        fit.check_canvas_for(self.canvas, self.decoding.sound, vocoder)
-        fit.check_parts(self.parts(), canvas=self.canvas, steps=self.process.steps)
-        fit.check_color(colorizer=self.post_process.colorizer, experts=experts)
-        self.decoding.join()
+        validation.check_latent_spaces(experts)
+        validation.check_codecs(experts, self.decoder.codecs())
+        validation.check_schedule(experts, self.process.scheduler, dict.fromkeys(experts, self.process.steps))
+        validation.check_formats(experts=experts, vocoder=vocoder)
+        validation.check_canvas_for(self.canvas, self.decoder.sound, vocoder)
+        validation.check_parts(self.components(), canvas=self.canvas, steps=self.process.steps)
+        validation.check_color(colorizer=self.post_process.colorizer, experts=experts)
+        self.decoder.join()
 
-    def idle(self) -> set[str]:
+    def unused_components(self) -> set[str]:
         """Experts that run in no step of any process: the config's own, and those of specs seen by `definition`."""
         processes = (self.process, *self._processes.values())
         used = {name for process in processes for name in process.participants()}
@@ -119,7 +119,7 @@ class MultimodalDenoising(Method):
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
         super().configure_model()
-        self.decoding.join(loaded=True)
+        self.decoder.join(loaded=True)
         self._speed_up()
 
     def release(self) -> None:
@@ -134,7 +134,7 @@ class MultimodalDenoising(Method):
             "combiner": process.combiner.describe(),
             "scheduler": process.scheduler.describe(),
             "vocoder": post.vocoder.describe(defining=True),
-            "colorizer": post.coloring(spec, spec.prompts[self.decoding.picture_expert]),
+            "colorizer": post.coloring(spec, spec.prompts[self.decoder.picture_expert]),
             "steps": process.steps,
             "canvas": list(self.canvas),
             "trim": post.trim,
@@ -161,13 +161,13 @@ class MultimodalDenoising(Method):
     ) -> list[Sample]:
         """Clean latents (b, c, h, w) -> whole samples."""
         with clock("decode"):
-            picture, spectrogram = self.decoding(latents)
+            picture, spectrogram = self.decoder(latents)
         return self.post_process(
             specs,
             latents=latents,
             picture=picture,
             spectrogram=spectrogram,
-            prompts=[spec.prompts[self.decoding.picture_expert] for spec in specs],
+            prompts=[spec.prompts[self.decoder.picture_expert] for spec in specs],
             sources=sources,
             clock=clock,
         )
@@ -175,7 +175,7 @@ class MultimodalDenoising(Method):
     def noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Each spec's own generator, and z_T drawn from it, (b, c, h, w)."""
         sources = generators([spec.seed for spec in specs])
-        shape = self.decoding.sound.latent_shape(self.canvas)
+        shape = self.decoder.sound.latent_shape(self.canvas)
         drawn = initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
         return sources, drawn.to(self.device)
 
@@ -244,7 +244,7 @@ class MultimodalDenoising(Method):
         Raises:
             UserError: `cuda_graph` or `streams` is set without a GPU.
         """
-        idle = self.idle()
+        idle = self.unused_components()
         used = {name: expert for name, expert in self.named_experts() if f"experts.{name}" not in idle}
         self._run = choose_runner(used.values(), device=self.target, cuda_graph=self.cuda_graph, streams=self.streams)
         for name, expert in used.items():
@@ -260,6 +260,6 @@ class MultimodalDenoising(Method):
         if key not in self._processes:
             changed = self.process.changed(spec.settings)
             changed.check()
-            fit.check_combiner(changed, self.expert_names, self.canvas)
+            validation.check_combiner(changed, self.expert_names, self.canvas)
             self._processes[key] = changed
         return self._processes[key]

@@ -14,10 +14,10 @@ from torch import Tensor
 from its.diffusion.noise import generators, initial_noise
 from its.diffusion.sampling import Runner, denoise, sequential
 from its.errors import UserError
-from its.interfaces import Colorizer, Combiner, LatentCodec, NoiseExpert, Part, Scheduler, Step, Vocoder
-from its.methods import fit
+from its.interfaces import Colorizer, Combiner, Component, LatentCodec, NoiseExpert, Scheduler, Step, Vocoder
+from its.methods import validation
 from its.methods.base import Method
-from its.methods.decoding import Decoding, decode
+from its.methods.decoder import Decoder, decode
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
 from its.methods.speed import choose_runner, release
@@ -114,38 +114,38 @@ class Imprint(Method):
         noise_dtype: `float16` replays seeds published by the paper's authors.
         fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
         """
-        fit.check_pair(experts)
-        fit.check_canvas(canvas, trim)
+        validation.check_pair(experts)
+        validation.check_canvas(canvas, trim)
         super().__init__(experts=experts, fallback=fallback)
         each = steps if isinstance(steps, dict) else dict.fromkeys(experts, steps)
-        fit.check_names("model.steps", each, experts)
+        validation.check_names("model.steps", each, experts)
         self.process = _Process(scheduler=scheduler, steps=each, rho=rho)
         self.process.check()
-        self.decoding = Decoding(experts, codec)
+        self.decoder = Decoder(experts, codec)
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self.canvas = canvas
         self.noise_dtype = noise_dtype
         self._run: Runner = sequential
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """Experts, codecs, vocoder and colorizer."""
-        return [*super().parts(), *self.decoding.parts(), *self.post_process.parts()]
+        return [*super().components(), *self.decoder.components(), *self.post_process.components()]
 
     def check(self) -> None:
         """The canvas suits the codecs and the vocoder, and the vocoder plays what the expert draws."""
-        fit.check_codecs(dict(self.named_experts()), self.decoding.codecs())
-        fit.check_schedule(dict(self.named_experts()), self.process.scheduler, self.process.steps)
-        fit.check_formats(experts=dict(self.named_experts()), vocoder=self.post_process.vocoder)
-        fit.check_color(colorizer=self.post_process.colorizer, experts=dict(self.named_experts()))
-        for codec in (self.decoding.picture, self.decoding.sound):
-            fit.check_canvas_for(self.canvas, codec, self.post_process.vocoder)
-        fit.check_parts(self.parts(), canvas=self.canvas, steps=max(self.process.steps.values()))
-        self.decoding.join()
+        validation.check_codecs(dict(self.named_experts()), self.decoder.codecs())
+        validation.check_schedule(dict(self.named_experts()), self.process.scheduler, self.process.steps)
+        validation.check_formats(experts=dict(self.named_experts()), vocoder=self.post_process.vocoder)
+        validation.check_color(colorizer=self.post_process.colorizer, experts=dict(self.named_experts()))
+        for codec in (self.decoder.picture, self.decoder.sound):
+            validation.check_canvas_for(self.canvas, codec, self.post_process.vocoder)
+        validation.check_parts(self.components(), canvas=self.canvas, steps=max(self.process.steps.values()))
+        self.decoder.join()
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this more than once."""
         super().configure_model()
-        self.decoding.join(loaded=True)
+        self.decoder.join(loaded=True)
         self._run = choose_runner([expert for _, expert in self.named_experts()], device=self.target)
 
     def release(self) -> None:
@@ -156,7 +156,7 @@ class Imprint(Method):
         """Everything under `model` that a sample depends on."""
         process, post = self._process_of(spec), self.post_process
         for name, file in spec.files.items():
-            if file.kind != (kind := "image" if name == self.decoding.picture_expert else "audio"):
+            if file.kind != (kind := "image" if name == self.decoder.picture_expert else "audio"):
                 raise UserError(
                     f"{spec.source}: in the place of {name} goes {{{kind}: FILE}}, got {{{file.kind}: ...}}"
                 )
@@ -165,7 +165,7 @@ class Imprint(Method):
             "rho": process.rho,
             "scheduler": process.scheduler.describe(),
             "vocoder": post.vocoder.describe(defining=True),
-            "colorizer": post.coloring(spec, spec.prompts[self.decoding.picture_expert]),
+            "colorizer": post.coloring(spec, spec.prompts[self.decoder.picture_expert]),
             "steps": dict(process.steps),
             "canvas": list(self.canvas),
             "trim": post.trim,
@@ -185,17 +185,17 @@ class Imprint(Method):
         clock = Clock(self.device)
         sources = generators([spec.seed for spec in specs])
         rho = torch.tensor([self._process_of(spec).rho for spec in specs], device=self.device)
-        seen = self.decoding.picture_expert
+        seen = self.decoder.picture_expert
         with clock("picture"):
             x_img = self._draw(seen, specs, sources)
         with clock("spectrogram"):
-            x_spec = self._draw(self.decoding.sound_expert, specs, sources)
-        x = imprint(x_spec, x_img, rho=rearrange(rho, "b -> b 1 1 1"), silence=self.decoding.format.silence)
+            x_spec = self._draw(self.decoder.sound_expert, specs, sources)
+        x = imprint(x_spec, x_img, rho=rearrange(rho, "b -> b 1 1 1"), silence=self.decoder.format.silence)
         return self.post_process(
             specs,
             latents=None,
             picture=x,
-            spectrogram=self.decoding.format.sounding(x),
+            spectrogram=self.decoder.format.sounding(x),
             prompts=[spec.prompts[seen] for spec in specs],
             sources=sources,
             clock=clock,
@@ -203,7 +203,7 @@ class Imprint(Method):
 
     def _draw(self, name: str, specs: Sequence[SampleSpec], sources: Sequence[torch.Generator]) -> Tensor:
         """(b, 3, H, W) in [0, 1]: pictures made by one expert, or read from the specs' files."""
-        codec = self.decoding.picture if name == self.decoding.picture_expert else self.decoding.sound
+        codec = self.decoder.picture if name == self.decoder.picture_expert else self.decoder.sound
         # Drawn even if a file makes it unnecessary, so that the other expert's noise depends on the seed alone.
         noise = initial_noise(sources, codec.latent_shape(self.canvas), dtype=getattr(torch, self.noise_dtype))
         if name in specs[0].files:
@@ -233,7 +233,7 @@ class Imprint(Method):
         if report is None:
             return None
         lengths = {n: s for n, s in self._process_of(specs[0]).steps.items() if n not in specs[0].files}
-        order = [self.decoding.picture_expert, self.decoding.sound_expert]
+        order = [self.decoder.picture_expert, self.decoder.sound_expert]
         before = sum(lengths.get(earlier, 0) for earlier in order[: order.index(name)])
         total = sum(lengths.values())
         return lambda step: report(replace(step, index=before + step.index, steps=total))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
-from its.interfaces import Colorizer, Part, Vocoder
+from its.interfaces import Colorizer, Component, Vocoder
 from its.methods.color_prompt import color_prompt
 from its.methods.sample import Result, Sample
 from its.specs.spec import SampleSpec
@@ -75,9 +75,9 @@ class PostProcess(nn.Module):
         self.canvas = canvas
         self.trim = trim
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """Vocoder and colorizer by their keys."""
-        parts: list[tuple[str, Part]] = [("vocoder", self.vocoder)]
+        parts: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
         return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
 
     def coloring(self, spec: SampleSpec, prompt: str) -> dict[str, Any] | None:

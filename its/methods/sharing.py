@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from its.interfaces import NoiseExpert
 
 
-def shared(experts: Mapping[str, NoiseExpert]) -> dict[str, NoiseExpert]:
+def deduplicate_experts(experts: Mapping[str, NoiseExpert]) -> dict[str, NoiseExpert]:
     """The same experts by name, where those of one class and equal arguments are one object.
 
     So are the experts that wrappers hold, in their child modules.

@@ -18,7 +18,7 @@ from its.media.limited import read_text
 from its.media.marked import check_marked, write_marked
 from its.output import say
 from its.runs.records import read_record
-from its.runs.resume import CONFIG, Standing
+from its.runs.resume import CONFIG, RunStatus
 from its.runs.writer import versions
 from its.specs.spec import SampleSpec
 
@@ -73,7 +73,7 @@ def _keep_config(output: Path) -> None:
     (output / CONFIG).rename(next(path for path in numbered if not path.exists()))
 
 
-def report(output: Path, specs: Sequence[SampleSpec], *, before: Standing, tried: Sequence[int]) -> int:
+def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, tried: Sequence[int]) -> int:
     """Say in one line what there is now; before it, name every row that failed.
 
     Args:

@@ -32,7 +32,7 @@ _EXECUTION = ("fallback", "channels_last", "attention", "compile", "cuda_graph",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RunStatus:
     """How far a run folder is with some rows, by their index.
 
     Attributes:
@@ -50,7 +50,7 @@ class Standing:
     others: int = 0
 
 
-def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> Standing:
+def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> RunStatus:
     """See which samples are there. Only folders that exist are looked into.
 
     Args:
@@ -72,10 +72,10 @@ def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, pru
     for index in range(len(names)):
         outcome = known.get(index, "missing")
         found["missing" if outcome == "stopped" and not prunes else outcome].append(index)
-    return Standing(**found, others=len(there.difference(names)))
+    return RunStatus(**found, others=len(there.difference(names)))
 
 
-def check_same_settings(output: Path, config: Mapping[str, Any], standing: Standing, *, mixed: bool) -> None:
+def check_same_settings(output: Path, config: Mapping[str, Any], standing: RunStatus, *, mixed: bool) -> None:
     """Refuse to put samples of other settings beside those that are there, unless that is wanted.
 
     More prompts, seeds or points of a sweep are no other settings, and neither is a place from which the same weights

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its.media.decode import naming, open_picture, open_sound
 from its.runs.reader import SOUND, SPECTROGRAM, StoredSample
 
 REMEDY = "make the sample again"
 
 
-def judged(sample: StoredSample, role: str) -> Judged:
+def judged(sample: StoredSample, role: str) -> ScorerInput:
     """What a scorer of a role gets of a sample.
 
     Raises:
@@ -22,7 +22,7 @@ def judged(sample: StoredSample, role: str) -> Judged:
     """
     picture = read_picture(sample.need(SPECTROGRAM))
     waveform, rate = read_sound(sample.need(SOUND))
-    return Judged(picture=picture, waveform=waveform, sample_rate=rate, prompt=sample.prompt(role))
+    return ScorerInput(picture=picture, waveform=waveform, sample_rate=rate, prompt=sample.prompt(role))
 
 
 def read_picture(path: Path) -> Tensor:

@@ -129,7 +129,7 @@ def _startup(method: Method) -> dict[str, Any]:
 
 def _format(method: Method) -> dict[str, Any] | None:
     """How the pictures are heard: the vocoder's format, for axes in Hz and for the way back from sound to picture."""
-    return next((asdict(part.format) for _, part in method.parts() if isinstance(part, Vocoder)), None)
+    return next((asdict(part.format) for _, part in method.components() if isinstance(part, Vocoder)), None)
 
 
 @cache

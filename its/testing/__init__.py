@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from its.audio.spectrogram import SpectrogramFormat
-from its.interfaces import Colorizer, Judged, LatentCodec, NoiseExpert, Scorer, Vocoder
+from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Scorer, ScorerInput, Vocoder
 from its.registry import interface_of
 from its.testing.contract import Contract, NoHostReads, check_part, close, generator, noise_of, within
 from its.testing.sampling import check_combiner, check_scheduler
@@ -223,8 +223,8 @@ def check_scorer(scorer: Scorer, *, prompts: Sequence[str] = PROMPTS) -> None:
     """Check a `Scorer`, with two prompts, the second of which is known to it if it judges sounds, else the first."""
     need = Contract(scorer, Scorer)
     check_part(scorer, need)
-    need(scorer.judges in NAMES, f"judges is one of {', '.join(NAMES)}", scorer.judges)
-    known = prompts[NAMES.index(scorer.judges)]
+    need(scorer.modality in NAMES, f"judges is one of {', '.join(NAMES)}", scorer.modality)
+    known = prompts[NAMES.index(scorer.modality)]
     samples = [_judged(seed, known) for seed in range(3)]
     with torch.inference_mode():
         scores = scorer.score(samples)
@@ -239,11 +239,11 @@ def check_scorer(scorer: Scorer, *, prompts: Sequence[str] = PROMPTS) -> None:
         need(scorer.score([]) == [], "score of no samples is empty")
 
 
-def _judged(seed: int, prompt: str) -> Judged:
+def _judged(seed: int, prompt: str) -> ScorerInput:
     """Noise of no particular length, at a rate that nobody works in."""
     picture = (torch.rand(64, 96 + 32 * seed, generator=generator(seed)) * 255).round() / 255
     waveform = noise_of(22_050 + 10_000 * seed, seed=seed).clamp(-3, 3) / 4
-    return Judged(picture=picture, waveform=waveform, sample_rate=22_050, prompt=prompt)
+    return ScorerInput(picture=picture, waveform=waveform, sample_rate=22_050, prompt=prompt)
 
 
 def _example(cls: type, *source: Path | Sequence[str]) -> Any:  # of the interface it implements

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from its.interfaces import Part
+from its.interfaces import Component
 
 HOST_READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
 """Operations that make the host wait for a device."""
@@ -54,7 +54,7 @@ class Contract:
         return AssertionError(f"{self.plugin} breaks the contract of {self.interface}: {clause}{detail}")
 
 
-def check_part(part: Part, need: Contract) -> None:
+def check_part(part: Component, need: Contract) -> None:
     """Prepare and load a part, and check what all parts promise."""
     part.prepare()
     part.prepare()

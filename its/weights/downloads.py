@@ -8,7 +8,7 @@ from pathlib import Path
 
 from its.environment import local_rank
 from its.errors import UserError
-from its.interfaces import Download, Files, Part
+from its.interfaces import Component, Download, Files
 from its.output import say
 from its.weights.source import WeightsNotFound
 
@@ -71,11 +71,11 @@ def check_room(downloads: Iterable[Download]) -> int:
     return total
 
 
-def prepare(parts: Sequence[Part]) -> None:
+def prepare(parts: Sequence[Component]) -> None:
     """Find the weights of all parts, then download together what is missing.
 
     Raises:
-        its.weights.WeightsNotFound: weights are missing, as `Part.find`.
+        its.weights.WeightsNotFound: weights are missing, as `Component.find`.
         its.errors.UserError: weights are of the wrong kind, the disk has too little room, or a download failed.
     """
     wanted = [one for part in parts for one in part.find()]

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from its.errors import UserError
-from its.interfaces import Download, Part
+from its.interfaces import Component, Download
 from its.weights.files import check_file
 from its.weights.resolve import resolve
 from its.weights.source import Source, WeightsNotFound
 
 
-class PretrainedComponent(Part, ABC):
+class PretrainedComponent(Component, ABC):
     """A component whose weights are found and checked before a byte of them is downloaded, and loaded once.
 
     A subclass writes `select`, `read` and, where shapes can be compared, `check_tensors`; finding, downloading and
@@ -26,7 +26,7 @@ class PretrainedComponent(Part, ABC):
         revision: branch, tag or commit on the hub; None for the one that is pinned (`its.weights.pin`).
     """
 
-    not_defining: ClassVar[tuple[str, ...]] = ("weights", "revision")
+    non_identity_args: ClassVar[tuple[str, ...]] = ("weights", "revision")
     reads_checkpoints = False
     """Whether one checkpoint file can be read in the place of a folder."""
 

@@ -35,7 +35,7 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         channels_last: another layout in memory, often faster; results differ by rounding.
     """
 
-    not_defining = ("variant", "channels_last")
+    non_identity_args = ("variant", "channels_last")
     reads_checkpoints = True
     vae: AutoencoderKL
 

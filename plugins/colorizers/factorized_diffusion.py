@@ -157,7 +157,7 @@ class FactorizedDiffusion(Colorizer):
         if self.upscaler is None:
             x = functional.interpolate(x, size, mode="bilinear")
         else:
-            estimate = guide(self.upscaler.told_by(x, size, generators))
+            estimate = guide(self.upscaler.condition_on(x, size, generators))
             x = self._color(whole, estimate, self.upscaler.sampler(), generators, start=0)
         chroma = (x - luminance(x))[..., :rows, :columns] / 2
         return in_gamut(gray.float(), chroma)

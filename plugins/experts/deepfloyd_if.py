@@ -42,7 +42,7 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
             else what is there.
     """
 
-    not_defining = ("variant",)
+    non_identity_args = ("variant",)
 
     unet: UNet2DConditionModel
     text_encoder: T5EncoderModel

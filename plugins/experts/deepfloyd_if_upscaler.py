@@ -35,7 +35,7 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         noise_level: timestep whose noise the small picture gets, so that its flaws aren't copied.
     """
 
-    not_defining = ("variant",)
+    non_identity_args = ("variant",)
 
     unet: UNet2DConditionModel
 
@@ -85,7 +85,7 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
         return sampler_of(self.source.json(SCHEDULES[0]))
 
-    def told_by(
+    def condition_on(
         self, small: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
     ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """What `PixelExpert.predict` is, for pictures of this size that small ones (b, 3, h, w) in [-1, 1] become.

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-Part = Literal["unet", "vae", "text_encoder"]
+Component = Literal["unet", "vae", "text_encoder"]
 
-PREFIXES: dict[Part, str] = {
+PREFIXES: dict[Component, str] = {
     "unet": "model.diffusion_model.",
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
@@ -39,7 +39,7 @@ _UNET_MIDDLE = {("resnets", 0): 0, ("attentions", 0): 1, ("resnets", 1): 2}
 _VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def original_name(name: str, part: Part, config: Mapping[str, Any]) -> str:
+def original_name(name: str, part: Component, config: Mapping[str, Any]) -> str:
     """The name that a tensor has in the original layout.
 
     Args:
@@ -55,7 +55,7 @@ def original_name(name: str, part: Part, config: Mapping[str, Any]) -> str:
     return f"{PREFIXES[part]}text_model.{name.removeprefix('text_model.')}"
 
 
-def original_layout(tensors: Mapping[str, Tensor], part: Part, config: Mapping[str, Any]) -> dict[str, Tensor]:
+def original_layout(tensors: Mapping[str, Tensor], part: Component, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Rename, and in the VAE's attention reshape, the tensors of a model as a single-file checkpoint has them.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from its.errors import UserError
 from its.weights.models import SkipInit
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
-from its_plugins.experts.original_layout import PREFIXES, Part, original_name
+from its_plugins.experts.original_layout import PREFIXES, Component, original_name
 from its_plugins.experts.stable_diffusion_configs import FAMILIES, INPUT_CHANNELS
 from its_plugins.random_weights.stable_diffusion import END, START, byte_letters
 
@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).parent / "sd_v1"
 
 MAX_TOKENS = 77
 
-_TITLES: dict[Part, str] = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
+_TITLES: dict[Component, str] = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 _CONV_IN = f"{PREFIXES['unet']}input_blocks.0.0.weight"
 _CROSS_ATTENTION = re.compile(rf"{re.escape(PREFIXES['unet'])}.*\.attn2\.to_k\.weight")
 _TOKEN_EMBEDDING = re.compile(
@@ -65,7 +65,7 @@ _OTHERS = {
 }
 
 
-def check(shapes: Mapping[str, tuple[int, ...]], *, part: Part, where: str, configs: Path = CONFIGS) -> None:
+def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str, configs: Path = CONFIGS) -> None:
     """Check that a file is a Stable Diffusion v1 checkpoint with this part whole, from names and shapes alone.
 
     Args:
@@ -125,7 +125,7 @@ def scheduler_config(names: Iterable[str]) -> dict[str, Any]:
 
 
 def read(
-    tensors: Mapping[str, Tensor], part: Part, *, configs: Path = CONFIGS, where: str = "the checkpoint"
+    tensors: Mapping[str, Tensor], part: Component, *, configs: Path = CONFIGS, where: str = "the checkpoint"
 ) -> nn.Module:
     """Convert one model of a checkpoint for inference.
 
@@ -204,12 +204,12 @@ def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
             )
 
 
-def _config(configs: Path, part: Part) -> dict[str, Any]:
+def _config(configs: Path, part: Component) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((configs / part / "config.json").read_text(encoding="utf-8"))
     return config
 
 
-def _build(part: Part, config: Mapping[str, Any]) -> Any:
+def _build(part: Component, config: Mapping[str, Any]) -> Any:
     """The model on the meta device, where its weights take no memory."""
     with torch.device("meta"), SkipInit():
         if part == "text_encoder":
@@ -226,7 +226,7 @@ def _build(part: Part, config: Mapping[str, Any]) -> Any:
 
 
 def _convert(
-    own: dict[str, Tensor], part: Part, model: Any, *, config: Mapping[str, Any], where: str
+    own: dict[str, Tensor], part: Component, model: Any, *, config: Mapping[str, Any], where: str
 ) -> dict[str, Tensor]:
     from diffusers.loaders import single_file_utils
 
@@ -248,7 +248,7 @@ def _check_complete(
     converted: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     *,
-    part: Part,
+    part: Component,
     config: Mapping[str, Any],
     where: str,
 ) -> None:
@@ -268,7 +268,7 @@ def _check_complete(
         )
 
 
-def _incomplete(where: str, part: Part, missing: Sequence[str]) -> UserError:
+def _incomplete(where: str, part: Component, missing: Sequence[str]) -> UserError:
     return UserError(
         f"{where} is incomplete as {_TITLES[part]} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
         f"{', '.join(missing[:3])}; get the file again"

@@ -52,7 +52,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
     """
 
-    not_defining = ("variant", "channels_last", "attention", "lora")
+    non_identity_args = ("variant", "channels_last", "attention", "lora")
     reads_checkpoints = True
     capturable = True
     channels = 4

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from its.audio.spectrogram import AUFFUSION
 from its.audio.waveform import resample
-from its.interfaces import Judged, Scorer
+from its.interfaces import Scorer, ScorerInput
 from its.registry import register
 from its.weights import PretrainedComponent, Source
 from its_plugins.mini.captions import Kind, classes
@@ -40,11 +40,11 @@ class _Judge(PretrainedComponent, Scorer):
             self.network = load(self.kind, self.folder)
         self.network.to(torch.get_default_device())
 
-    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+    def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
         """A prompt that names several classes is judged by all of them; one that names none has no score."""
         return [self._score(sample) for sample in samples]
 
-    def _score(self, sample: Judged) -> float | None:
+    def _score(self, sample: ScorerInput) -> float | None:
         named = classes(self.kind, sample.prompt)
         if not named:
             return None
@@ -55,7 +55,7 @@ class _Judge(PretrainedComponent, Scorer):
         return min(float(chosen.sum()), 1.0)
 
     @abstractmethod
-    def look(self, sample: Judged) -> Tensor:
+    def look(self, sample: ScorerInput) -> Tensor:
         """What the network sees of a sample, (1, 128, r)."""
 
 
@@ -66,10 +66,10 @@ class MiniPictureJudge(_Judge):
     kind: Kind = "visual"
 
     @property
-    def judges(self) -> Literal["visual", "audio"]:
+    def modality(self) -> Literal["visual", "audio"]:
         return "visual"
 
-    def look(self, sample: Judged) -> Tensor:
+    def look(self, sample: ScorerInput) -> Tensor:
         return shrink(sample.picture[None])
 
 
@@ -80,10 +80,10 @@ class MiniSoundJudge(_Judge):
     kind: Kind = "audio"
 
     @property
-    def judges(self) -> Literal["visual", "audio"]:
+    def modality(self) -> Literal["visual", "audio"]:
         return "audio"
 
-    def look(self, sample: Judged) -> Tensor:
+    def look(self, sample: ScorerInput) -> Tensor:
         """The sound's spectrogram, in the format that the pack was trained on, as loud as it can be drawn."""
         sound = resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
         gray = AUFFUSION.to_picture(AUFFUSION.log_mel(sound[None]))[:, 0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from its.audio.waveform import resample
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its.registry import register
 from its.weights import Pin, pin
 from its_plugins.scorers.dual_encoder import DualEncoder
@@ -41,7 +41,7 @@ class CLAPScorer(DualEncoder):
         super().__init__(weights=weights, revision=revision, batch_size=batch_size)
 
     @property
-    def judges(self) -> Literal["audio"]:
+    def modality(self) -> Literal["audio"]:
         """The sound."""
         return "audio"
 
@@ -56,7 +56,7 @@ class CLAPScorer(DualEncoder):
 
         return ClapModel, ClapFeatureExtractor
 
-    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+    def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
         """cos(sound, prompt), floored at 0."""
         scores: list[float | None] = []
         for first in range(0, len(samples), self.batch_size):
@@ -66,7 +66,7 @@ class CLAPScorer(DualEncoder):
             scores += [max(float(value), 0.0) for value in (sounds * texts).sum(-1)]
         return scores
 
-    def _embed(self, samples: Sequence[Judged]) -> Tensor:
+    def _embed(self, samples: Sequence[ScorerInput]) -> Tensor:
         """(b, c), normalised."""
         rate, longest = self._preprocessor.sampling_rate, self._preprocessor.nb_max_samples
         sounds = [as_heard(sample.waveform, sample.sample_rate, rate)[:longest].numpy() for sample in samples]

@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its.registry import register
 from its.weights import Pin, pin
 from its_plugins.scorers.dual_encoder import DualEncoder
@@ -45,7 +45,7 @@ class CLIPScorer(DualEncoder):
         super().__init__(weights=weights, revision=revision, batch_size=batch_size)
 
     @property
-    def judges(self) -> Literal["visual"]:
+    def modality(self) -> Literal["visual"]:
         """The picture."""
         return "visual"
 
@@ -59,7 +59,7 @@ class CLIPScorer(DualEncoder):
 
         return CLIPModel, CLIPImageProcessorPil
 
-    def score(self, samples: Sequence[Judged]) -> list[float | None]:
+    def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
         """(mean over crops of cos(crop, prompt)), floored at 0."""
         crops = [crops_of(sample.picture) for sample in samples]
         if not crops:

@@ -31,7 +31,7 @@ class DualEncoder(PretrainedComponent, Scorer):
         ValueError: `batch_size` is less than 1.
     """
 
-    not_defining = ("batch_size",)  # changes scores by rounding alone
+    non_identity_args = ("batch_size",)  # changes scores by rounding alone
 
     def __init__(self, *, weights: str, revision: str | None, batch_size: int) -> None:
         super().__init__(weights=weights, revision=revision)

@@ -58,7 +58,7 @@ class GriffinLim(Vocoder):
         """What was given to the constructor, or else adopted."""
         return self._format
 
-    def adopt(self, format: SpectrogramFormat) -> None:
+    def set_format(self, format: SpectrogramFormat) -> None:
         """Play this format, unless the constructor was given one."""
         if self._given is None:
             self._format, self.inverse_mel = format, None

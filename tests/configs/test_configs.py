@@ -305,7 +305,7 @@ COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
 def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
     config = on_pack(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
     cli = building.PredictCLI(config)
-    colorizer = dict(cli.model.parts()).get("colorizer")
+    colorizer = dict(cli.model.components()).get("colorizer")
     assert (colorizer is not None) == stands_in
     if colorizer is not None:
         assert colorizer.expert.weights == "pack:mini"

@@ -107,13 +107,13 @@ def test_a_path_to_a_registered_class_is_its_name_also_from_before_a_move():
 class Where(Derived):
     """Declares an argument that its result does not depend on."""
 
-    not_defining = ("c",)
+    non_identity_args = ("c",)
 
 
 class Where2(Where):
     """Has one more, and another component within."""
 
-    not_defining = ("a",)
+    non_identity_args = ("a",)
 
     def __init__(self, *, a, c, d):
         super().__init__(c=c)

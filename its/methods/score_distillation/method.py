@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from its.diffusion.noise import generators
 from its.errors import UserError
-from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Step, Vocoder
-from its.methods import fit
+from its.interfaces import Colorizer, Component, LatentCodec, NoiseExpert, Step, Vocoder
+from its.methods import validation
 from its.methods.base import Method
-from its.methods.decoding import first_expert
+from its.methods.decoder import first_expert
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import CHECKPOINT, Sample
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
-from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
+from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, distil, errors
 from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
@@ -31,7 +31,7 @@ from its.specs.sweep import changed
 class _Process:
     """What a sweep can change."""
 
-    guides: Mapping[str, Guide]
+    guides: Mapping[str, SDSGuidance]
     iterations: int
     learning_rate: float
 
@@ -66,7 +66,7 @@ class ScoreDistillation(Method):
         experts: dict[str, NoiseExpert],
         vocoder: Vocoder,
         colorizer: Colorizer | None = None,
-        guides: dict[str, Guide] | None = None,
+        guides: dict[str, SDSGuidance] | None = None,
         iterations: int = 40_000,
         learning_rate: float = 1e-4,
         weight_decay: float = 1e-3,
@@ -97,10 +97,10 @@ class ScoreDistillation(Method):
         """
         if not experts:
             raise UserError("model.experts is empty; name at least one")
-        fit.check_canvas(canvas, trim)
+        validation.check_canvas(canvas, trim)
         super().__init__(experts=experts, fallback=fallback)
-        guides = dict.fromkeys(experts, Guide()) | (guides or {})
-        fit.check_names("model.guides", guides, experts)
+        guides = dict.fromkeys(experts, SDSGuidance()) | (guides or {})
+        validation.check_names("model.guides", guides, experts)
         self.process = _Process(guides=guides, iterations=iterations, learning_rate=learning_rate)
         self.weight_decay = weight_decay
         self.timesteps = timesteps
@@ -112,12 +112,12 @@ class ScoreDistillation(Method):
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
         self._check_numbers()
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """Experts, their codecs, vocoder and colorizer."""
-        codecs: dict[int, tuple[str, Part]] = {}
+        codecs: dict[int, tuple[str, Component]] = {}
         for name, codec in self._named_codecs():
             codecs.setdefault(id(codec), (f"codecs.{name}", codec))
-        return [*super().parts(), *codecs.values(), *self.post_process.parts()]
+        return [*super().components(), *codecs.values(), *self.post_process.components()]
 
     def check(self) -> None:
         """Every expert's view suits its codec, and the vocoder plays what is drawn."""
@@ -128,11 +128,11 @@ class ScoreDistillation(Method):
                 codec.latent_shape(view)
             except ValueError as error:
                 raise UserError(f"model.guides.{name}: {error}") from None
-            fit.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
-        fit.check_parts(self.post_process.parts(), canvas=self.canvas, steps=iterations)
-        fit.check_formats(experts=experts, vocoder=self.post_process.vocoder)
-        fit.check_bands(self.canvas, self.post_process.vocoder)
-        fit.check_color(colorizer=self.post_process.colorizer, experts=experts)
+            validation.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
+        validation.check_parts(self.post_process.components(), canvas=self.canvas, steps=iterations)
+        validation.check_formats(experts=experts, vocoder=self.post_process.vocoder)
+        validation.check_bands(self.canvas, self.post_process.vocoder)
+        validation.check_color(colorizer=self.post_process.colorizer, experts=experts)
         known: list[tuple[dict[str, Any], LatentCodec]] = []
         for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
             record = codec.provenance()
@@ -150,7 +150,7 @@ class ScoreDistillation(Method):
         """
         for name, codec in self._named_codecs():
             view = self.process.guides[name].view(self.canvas)
-            fit.check_encoder(name, codec, view, self.device)
+            validation.check_encoder(name, codec, view, self.device)
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
         """Everything under `model` that a sample depends on."""
@@ -204,8 +204,8 @@ class ScoreDistillation(Method):
 
         An image that is no longer finite comes back as it is, and leaves no checkpoint.
         """
-        process, critics = self._process_of(spec), self._critics(spec)
-        before = self._errors(self._begun(spec), critics)
+        process, targets = self._process_of(spec), self._targets(spec)
+        before = self._errors(self._begun(spec), targets)
         state, path = self._resumed(spec)
 
         def after_each(state: Optimisation) -> None:
@@ -217,14 +217,14 @@ class ScoreDistillation(Method):
                     save_checkpoint(path, state)
 
         try:
-            distil(state, critics=list(critics.values()), iterations=process.iterations, after_each=after_each)
+            distil(state, targets=list(targets.values()), iterations=process.iterations, after_each=after_each)
         except FloatingPointError:
             if path is not None:
                 path.unlink(missing_ok=True)
-        after = self._errors(state, critics)
+        after = self._errors(state, targets)
         with torch.no_grad():
             return state.image.eval()(), {
-                "denoising_error": {name: {"before": before[name], "after": after[name]} for name in critics}
+                "denoising_error": {name: {"before": before[name], "after": after[name]} for name in targets}
             }
 
     def _begun(self, spec: SampleSpec) -> Optimisation:
@@ -248,25 +248,25 @@ class ScoreDistillation(Method):
             state = self._begun(spec)
         return state, path
 
-    def _critics(self, spec: SampleSpec) -> dict[str, Critic]:
-        codecs, critics = dict(self._named_codecs()), {}
+    def _targets(self, spec: SampleSpec) -> dict[str, SDSTarget]:
+        codecs, targets = dict(self._named_codecs()), {}
         for name, expert in self.named_experts():
             guide, alphas = self._process_of(spec).guides[name], expert.alphas()
             first, last = (int(share * len(alphas)) for share in self.timesteps)
-            critics[name] = Critic(
+            targets[name] = SDSTarget(
                 guide=guide,
                 codec=codecs[name],
                 expert=self.guided(name, expert, [spec] * guide.crops),
                 alphas=alphas,
                 timesteps=(first, min(last, len(alphas) - 1)),
             )
-        return critics
+        return targets
 
-    def _errors(self, state: Optimisation, critics: Mapping[str, Critic]) -> dict[str, float]:
+    def _errors(self, state: Optimisation, targets: Mapping[str, SDSTarget]) -> dict[str, float]:
         state.image.train(state.done == 0)  # at the beginning the norms have no running means yet
         with torch.no_grad():
             image = state.image()
-        return errors(image, critics, probes=self.probes, seed=0)
+        return errors(image, targets, probes=self.probes, seed=0)
 
     def _reporter(self, number: int, specs: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
         """A callback that reports the iterations of one of a batch's specs."""

@@ -20,7 +20,7 @@ Canvas = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guide:
+class SDSGuidance:
     """How an expert looks at the image, and how much its opinion counts. The default is the whole of it.
 
     Attributes:
@@ -51,7 +51,7 @@ class Guide:
         """Rows and columns of what the expert gets to see of a canvas."""
         return self.resize or self.crop or canvas
 
-    def look(self, image: Tensor, generator: torch.Generator) -> Tensor:
+    def random_crops(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """x (1, 1, H, W) -> views (b, 3, h, w) of it, differentiable, at places drawn from the generator."""
         height, width = self.crop or image.shape[2:]
         views = []
@@ -68,7 +68,7 @@ class Guide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Critic:
+class SDSTarget:
     """An expert with all that its opinion of an image takes. Experts may differ in latent space and noise schedule.
 
     Attributes:
@@ -79,7 +79,7 @@ class Critic:
         timesteps: the first and the last t that are drawn.
     """
 
-    guide: Guide
+    guide: SDSGuidance
     codec: LatentCodec
     expert: Estimator
     alphas: Tensor
@@ -87,9 +87,9 @@ class Critic:
 
     def encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """x (1, 1, H, W) -> clean latents z (b, c, h, w) of its views, differentiable."""
-        return self.codec.encode(self.guide.look(image, generator))
+        return self.codec.encode(self.guide.random_crops(image, generator))
 
-    def surprise(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+    def noise_residual(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
         """Clean latents z (b, c, h, w) -> eps_m(z_t, t) - eps, without gradient, and alpha_t.
 
         One t for all views, noise for each, both drawn from the generator, on the CPU.
@@ -123,7 +123,7 @@ class Optimisation:
 def distil(
     state: Optimisation,
     *,
-    critics: Sequence[Critic],
+    targets: Sequence[SDSTarget],
     iterations: int,
     after_each: Callable[[Optimisation], None] | None = None,
 ) -> None:
@@ -131,7 +131,7 @@ def distil(
 
     Args:
         state: where the optimisation is.
-        critics: at least one of whom takes part from the beginning.
+        targets: at least one of whom takes part from the beginning.
         iterations: how many there are in all.
         after_each: called after each iteration, for progress and checkpoints.
     """
@@ -139,13 +139,13 @@ def distil(
     while state.done < iterations:
         x = state.image()
         latents, gradients = [], []
-        for critic in critics:
-            if state.done >= critic.guide.begin:
-                z = critic.encode(x, state.generator)
-                surprise, alpha = critic.surprise(z, state.generator)
+        for target in targets:
+            if state.done >= target.guide.begin:
+                z = target.encode(x, state.generator)
+                residual, alpha = target.noise_residual(z, state.generator)
                 w = 1 - alpha  # w(t) = sigma_t^2, as in DreamFusion
                 latents.append(z)
-                gradients.append(critic.guide.weight * w * surprise / len(z))
+                gradients.append(target.guide.weight * w * residual / len(z))
         state.optimizer.zero_grad()
         torch.autograd.backward(latents, gradients)  # goes on with dz/dx and dx/dtheta, but not through the experts
         state.optimizer.step()
@@ -155,23 +155,23 @@ def distil(
 
 
 @torch.no_grad()
-def errors(image: Tensor, critics: Mapping[str, Critic], *, probes: int, seed: int) -> dict[str, float]:
+def errors(image: Tensor, targets: Mapping[str, SDSTarget], *, probes: int, seed: int) -> dict[str, float]:
     """Each expert's mean squared denoising error ||eps_m(z_t, t) - eps||^2 of an image, a number per latent value.
 
     Views, timesteps and noise depend on the seed alone, so that two images can be compared.
 
     Args:
         image: x, (1, 1, H, W) in [0, 1].
-        critics: by name.
+        targets: by name.
         probes: how many (t, eps) the mean is over, for each expert.
         seed: of the probes.
     """
     found = {}
-    for name, critic in critics.items():
+    for name, target in targets.items():
         generator = torch.Generator("cpu").manual_seed(seed)
         each = []
         for _ in range(probes):
-            z = critic.encode(image, generator)
-            each.append(float(critic.surprise(z, generator)[0].square().mean()))
+            z = target.encode(image, generator)
+            each.append(float(target.noise_residual(z, generator)[0].square().mean()))
         found[name] = sum(each) / probes
     return found

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from its.config.fallback import stand_in
+from its.config.fallback import adapt_pack
 from its.errors import UserError
 
 PACK = """
@@ -27,7 +27,7 @@ def of(class_path, **init_args):
 def on_pack(experts, combiner=AVERAGE):
     pack = yaml.safe_load(PACK)
     before = yaml.safe_load(PACK)
-    result = stand_in(pack, experts, combiner=combiner)
+    result = adapt_pack(pack, experts, combiner=combiner)
     assert pack == before
     return result
 

@@ -131,9 +131,9 @@ def test_equal_codecs_are_loaded_and_run_once(tiny):
         "visual": StableDiffusion(weights=str(tiny / "sd")),
         "audio": Auffusion(weights=str(tiny / "sd")),
     })  # fmt: skip
-    assert shared.decoding.sound is shared.decoding.picture
+    assert shared.decoder.sound is shared.decoder.picture
     apart = method(tiny)
-    assert apart.decoding.sound is not apart.decoding.picture
+    assert apart.decoder.sound is not apart.decoder.picture
 
 
 def test_loading_twice_changes_nothing(tiny):

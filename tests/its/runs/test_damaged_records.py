@@ -30,7 +30,7 @@ class Loud(Scorer):
     """Scores every sample one half."""
 
     @property
-    def judges(self):
+    def modality(self):
         return "audio"
 
     def score(self, samples):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from its.errors import UserError
-from its.runs.resume import CONFIG, Standing, check_same_settings, differences, look
+from its.runs.resume import CONFIG, RunStatus, check_same_settings, differences, look
 from its.specs.prompts import PromptGrid
 from its.specs.spec import assign_ids
 
@@ -28,9 +28,9 @@ def test_looking_tells_whole_failed_missing_and_others(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "sample.json").write_text('{"status": "o')
     names = ["a", "b", "c", "d", "e", "f"]
-    assert look(tmp_path, names) == Standing(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
+    assert look(tmp_path, names) == RunStatus(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
     assert look(tmp_path, names, ["latents"]).done == [4]
-    assert look(tmp_path / "nowhere", names) == Standing(
+    assert look(tmp_path / "nowhere", names) == RunStatus(
         done=[], failed=[], stopped=[], missing=[0, 1, 2, 3, 4, 5], others=0
     )
 
@@ -72,11 +72,11 @@ def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
 
 def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
     (tmp_path / CONFIG).write_text("model: {steps: 6}\n")
-    config, strangers = {"model": {"steps": 5}}, Standing(missing=[0], others=3)
+    config, strangers = {"model": {"steps": 5}}, RunStatus(missing=[0], others=3)
     with pytest.raises(UserError, match=r"holds 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
         check_same_settings(tmp_path, config, strangers, mixed=False)
     check_same_settings(tmp_path, config, strangers, mixed=True)
-    check_same_settings(tmp_path, config, Standing(done=[0], others=3), mixed=False)  # this config was here too
+    check_same_settings(tmp_path, config, RunStatus(done=[0], others=3), mixed=False)  # this config was here too
     check_same_settings(tmp_path, {"model": {"steps": 6}}, strangers, mixed=False)
     (tmp_path / CONFIG).write_text("{")
     check_same_settings(tmp_path, config, strangers, mixed=False)
@@ -85,5 +85,5 @@ def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
     (tmp_path / CONFIG).write_text(f"model: {weights['model']}\n")
     check_same_settings(tmp_path, {"model": {"weights": "~/w"}}, strangers, mixed=False)
     capsys.readouterr()
-    check_same_settings(tmp_path, config, Standing(missing=[0]), mixed=False)
+    check_same_settings(tmp_path, config, RunStatus(missing=[0]), mixed=False)
     assert capsys.readouterr().err == ""

@@ -101,7 +101,7 @@ def test_stage_two_without_a_gray_equals_diffusers_pipeline(folders, expert, ups
     ).images  # fmt: skip
     sources = [source(0), source(1)]
     x = torch.stack([torch.randn(3, 32, 64, generator=generator) for generator in sources])
-    estimate = guided(upscaler.told_by(small, (32, 64), sources), text, null, 4.0)
+    estimate = guided(upscaler.condition_on(small, (32, 64), sources), text, null, 4.0)
     ours = sampled(x, estimate, upscaler.sampler(), 8, sources)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 

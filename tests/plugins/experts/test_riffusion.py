@@ -99,7 +99,7 @@ def test_stereo_from_prompts_to_files(tiny, tmp_path):
     # Each side alone, by the mono format, from the color that is its own.
     latents = sample.result.latents[None]
     with torch.inference_mode():
-        heard = model.decoding.sound.decode(latents)
+        heard = model.decoder.sound.decode(latents)
         mono = GriffinLim(format=RIFFUSION, iterations=1)
         mono.load()
         left, right = (mono(RIFFUSION.to_log_mel(heard[:, [color]]))[0, : 20 * 441] for color in (1, 2))

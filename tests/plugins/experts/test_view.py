@@ -112,7 +112,7 @@ def test_what_is_compiled_is_the_wrapped_experts_network():
 
 def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
     class Placed(Ramp):
-        not_defining = ("slope",)
+        non_identity_args = ("slope",)
 
     view = View(expert=Placed(slope=2), flips=["time"])
     expected = {"class": "View", "flips": ["time"], "blocks": (1, 1), "order": None}

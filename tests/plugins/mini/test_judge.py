@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its_plugins.mini.captions import AUDIO, VISUAL, classes
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
 from its_plugins.mini.judge_network import CLASSES, Classifier, loud, shrink
@@ -36,7 +36,7 @@ def listens():
 
 def judged(prompt, *, picture=None, waveform=None, rate=16_000):
     nothing = torch.zeros(256, 992), torch.zeros(158_720)
-    return Judged(
+    return ScorerInput(
         picture=nothing[0] if picture is None else picture,
         waveform=nothing[1] if waveform is None else waveform,
         sample_rate=rate,

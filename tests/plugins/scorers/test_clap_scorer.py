@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from weight_files import Code, save_pickle, save_tensors
 
 from its.errors import UserError
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its.weights.hub import pinned
 from its_plugins.random_weights import dual_encoders as random_towers
 from its_plugins.scorers.clap_scorer import CLAPScorer, as_heard
@@ -32,7 +32,7 @@ def judged(seed=0, seconds=0.9, rate=16_000, prompt="bell ringing"):
     time = np.arange(int(seconds * rate)) / rate
     sound = 0.1 * np.sin(2 * np.pi * 200 * (seed + 1) * time) + 0.02 * rng.standard_normal(len(time))
     waveform = torch.from_numpy(sound.astype(np.float32))
-    return Judged(picture=torch.zeros(8, 8), waveform=waveform, sample_rate=rate, prompt=prompt)
+    return ScorerInput(picture=torch.zeros(8, 8), waveform=waveform, sample_rate=rate, prompt=prompt)
 
 
 def written_out(folder, sample):
@@ -68,9 +68,9 @@ def test_the_floor(scorer, monkeypatch):
 
 def test_loudness_does_not_matter_and_silence_is_no_error(scorer):
     loud = judged()
-    quiet = Judged(picture=loud.picture, waveform=loud.waveform / 50, sample_rate=16_000, prompt=loud.prompt)
+    quiet = ScorerInput(picture=loud.picture, waveform=loud.waveform / 50, sample_rate=16_000, prompt=loud.prompt)
     assert scorer.score([quiet])[0] == pytest.approx(scorer.score([loud])[0], abs=1e-4)
-    silent = Judged(picture=loud.picture, waveform=torch.zeros(1000), sample_rate=16_000, prompt=loud.prompt)
+    silent = ScorerInput(picture=loud.picture, waveform=torch.zeros(1000), sample_rate=16_000, prompt=loud.prompt)
     assert scorer.score([silent])[0] is not None
 
 
@@ -85,7 +85,7 @@ def test_of_a_sound_too_long_the_beginning_is_heard_every_time(scorer):
     scores = {scorer.score([long])[0] for _ in range(3)}
     assert len(scores) == 1
     heard = scorer._preprocessor.nb_max_samples
-    begin = Judged(
+    begin = ScorerInput(
         picture=long.picture,
         waveform=as_heard(long.waveform, 16_000, 48_000)[:heard],
         sample_rate=48_000,

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from weight_files import Code, save_pickle, save_tensors
 
 from its.errors import UserError
-from its.interfaces import Judged
+from its.interfaces import ScorerInput
 from its.weights import WeightsNotFound
 from its.weights.hub import pinned
 from its_plugins.random_weights import dual_encoders as random_towers
@@ -33,7 +33,7 @@ def scorer(folder):
 def judged(seed=0, size=(64, 96), prompt=PROMPT):
     rng = np.random.default_rng(seed)
     picture = torch.from_numpy(rng.integers(0, 256, size).astype(np.float32)) / 255
-    return Judged(picture=picture, waveform=torch.zeros(1), sample_rate=16_000, prompt=prompt)
+    return ScorerInput(picture=picture, waveform=torch.zeros(1), sample_rate=16_000, prompt=prompt)
 
 
 def written_out(folder, sample):

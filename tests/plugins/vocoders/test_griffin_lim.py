@@ -235,12 +235,12 @@ def test_from_yaml():
 def test_it_plays_what_the_experts_draw_unless_it_was_told():
     vocoder = GriffinLim(iterations=1)
     vocoder.load()
-    vocoder.adopt(RIFFUSION)
+    vocoder.set_format(RIFFUSION)
     assert vocoder.format == RIFFUSION
     vocoder.load()
     assert vocoder(torch.zeros(1, 512, 3)).shape == (1, 3 * 441)
     told = GriffinLim(format=AUFFUSION)
-    told.adopt(RIFFUSION)
+    told.set_format(RIFFUSION)
     assert told.format == AUFFUSION
 
 

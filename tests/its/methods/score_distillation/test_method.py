@@ -17,7 +17,7 @@ from its.interfaces import Colorizer
 from its.methods.sample import CHECKPOINT
 from its.methods.score_distillation.implicit_image import Network
 from its.methods.score_distillation.method import ScoreDistillation
-from its.methods.score_distillation.optimisation import Guide
+from its.methods.score_distillation.optimisation import SDSGuidance
 from its.specs.spec import SampleSpec
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.deepfloyd_if import DeepFloydIF
@@ -81,7 +81,11 @@ def test_a_row_is_the_same_alone_and_in_a_batch_and_under_inference_mode(tiny):
 
 def test_the_sample_depends_on_prompts_scales_and_guides(tiny):
     first = make(method(tiny), row())[0].result.spectrogram
-    for changes in ({"guides": {"visual": Guide(weight=0.1)}}, {"learning_rate": 1e-2}, {"timesteps": (0.5, 0.6)}):
+    for changes in (
+        {"guides": {"visual": SDSGuidance(weight=0.1)}},
+        {"learning_rate": 1e-2},
+        {"timesteps": (0.5, 0.6)},
+    ):
         other = method(tiny, **changes)
         assert not torch.equal(make(other, row())[0].result.spectrogram, first)
         assert other.definition(row()) != method(tiny).definition(row())
@@ -89,7 +93,7 @@ def test_the_sample_depends_on_prompts_scales_and_guides(tiny):
 
 def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     swept = row(settings={"guides.visual.weight": 0.25, "learning_rate": 1e-2})
-    model = method(tiny, guides={"visual": Guide(weight=0.25)}, learning_rate=1e-2)
+    model = method(tiny, guides={"visual": SDSGuidance(weight=0.25)}, learning_rate=1e-2)
     assert method(tiny).definition(swept) == model.definition(row())
     assert torch.equal(make(method(tiny), swept)[0].result.spectrogram, make(model, row())[0].result.spectrogram)
     assert method(tiny).batch_key(row(settings={"iterations": 3})) != method(tiny).batch_key(row())
@@ -114,8 +118,8 @@ def test_a_colorizer_gets_the_image(tiny):
 
 def test_equal_codecs_are_loaded_once(tiny):
     experts = {"visual": StableDiffusion(weights=str(tiny / "sd")), "audio": Auffusion(weights=str(tiny / "sd"))}
-    assert [key for key, _ in method(tiny, experts=experts).parts()][2:] == ["codecs.visual", "vocoder"]
-    assert [key for key, _ in method(tiny).parts()][2:] == ["codecs.visual", "codecs.audio", "vocoder"]
+    assert [key for key, _ in method(tiny, experts=experts).components()][2:] == ["codecs.visual", "vocoder"]
+    assert [key for key, _ in method(tiny).components()][2:] == ["codecs.visual", "codecs.audio", "vocoder"]
 
 
 def test_what_is_not_finite_leaves_no_checkpoint(tiny, tmp_path):
@@ -135,9 +139,9 @@ def test_what_is_not_finite_leaves_no_checkpoint(tiny, tmp_path):
     ("changes", "message"),
     [
         ({"experts": {}}, "model.experts is empty"),
-        ({"guides": {"visuel": Guide()}}, "model.guides names visuel.*Did you mean visual"),
-        ({"guides": {"visual": Guide(crop=(99, 9))}}, r"model.guides.visual: crop is \[99, 9\]"),
-        ({"guides": {"visual": Guide(begin=1), "audio": Guide(begin=2)}}, "nobody begins at iteration 0"),
+        ({"guides": {"visuel": SDSGuidance()}}, "model.guides names visuel.*Did you mean visual"),
+        ({"guides": {"visual": SDSGuidance(crop=(99, 9))}}, r"model.guides.visual: crop is \[99, 9\]"),
+        ({"guides": {"visual": SDSGuidance(begin=1), "audio": SDSGuidance(begin=2)}}, "nobody begins at iteration 0"),
         ({"iterations": 0}, "model.iterations is 0"),
         ({"checkpoint_every": 0}, "model.checkpoint_every is 0"),
         ({"timesteps": (0.9, 0.1)}, r"model.timesteps is \[0.9, 0.1\]"),
@@ -151,7 +155,7 @@ def test_arguments_that_make_no_sense(tiny, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"guides": {"visual": Guide(crop=(60, 60))}}, "model.guides.visual: .*multiples of 8"),
+        ({"guides": {"visual": SDSGuidance(crop=(60, 60))}}, "model.guides.visual: .*multiples of 8"),
         ({"canvas": (128, 64)}, "model.canvas has 128 rows, but the vocoder HiFiGAN plays 64"),
     ],
 )

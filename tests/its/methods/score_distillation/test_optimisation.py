@@ -7,7 +7,7 @@ from torch.nn import functional
 from its.interfaces import IdentityCodec, LatentCodec
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import ImplicitImage, Network
-from its.methods.score_distillation.optimisation import Critic, Guide, Optimisation, distil, errors
+from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, distil, errors
 
 NETWORK = Network(features=8, width=16, layers=2)
 CANVAS = (8, 16)
@@ -49,9 +49,9 @@ def knows(target, alphas):
     return estimate
 
 
-def critic(target, *, guide=None, codec=None, alphas=STABLE, timesteps=(20, 400)):
-    return Critic(
-        guide=guide or Guide(),
+def sds_target(target, *, guide=None, codec=None, alphas=STABLE, timesteps=(20, 400)):
+    return SDSTarget(
+        guide=guide or SDSGuidance(),
         codec=codec or IdentityCodec(),
         expert=knows(target, alphas),
         alphas=alphas,
@@ -63,7 +63,7 @@ def test_one_sure_expert_gets_its_picture():
     target = torch.zeros(1, 3, *CANVAS)
     target[:, :, :, :8] = 0.9  # in [-1, 1]: bright on the left, middle gray on the right
     state = optimisation()
-    distil(state, critics=[critic(target)], iterations=150)
+    distil(state, targets=[sds_target(target)], iterations=150)
     x = state.image.eval()().detach()
     assert x[..., :8].mean() == pytest.approx(0.95, abs=0.05)
     assert x[..., 8:].mean() == pytest.approx(0.5, abs=0.08)
@@ -72,13 +72,13 @@ def test_one_sure_expert_gets_its_picture():
 def test_the_gradient_is_that_of_the_authors_losses_over_other_spaces_and_schedules():
     """Eq. 7, written as the loss 0.5 ||z - (z - w (eps_hat - eps))||^2 / b whose target is held fixed."""
     seen, heard = torch.rand(1, 3, 4, 6), torch.rand(1, 1, 4, 8)
-    guide = Guide(weight=0.4, crops=3, crop=(6, 8), resize=(4, 6))
-    critics = [
-        critic(seen, guide=guide, alphas=COSINE, timesteps=(10, 490)),
-        critic(heard, codec=Halving(), timesteps=(20, 980)),
+    guide = SDSGuidance(weight=0.4, crops=3, crop=(6, 8), resize=(4, 6))
+    sds_targets = [
+        sds_target(seen, guide=guide, alphas=COSINE, timesteps=(10, 490)),
+        sds_target(heard, codec=Halving(), timesteps=(20, 980)),
     ]
     state, other = optimisation(5), optimisation(5)
-    distil(state, critics=critics, iterations=1)
+    distil(state, targets=sds_targets, iterations=1)
 
     x = other.image.train()()
     rng = other.generator
@@ -89,7 +89,7 @@ def test_the_gradient_is_that_of_the_authors_losses_over_other_spaces_and_schedu
     views = functional.interpolate(torch.stack(views)[:, None], (4, 6), mode="bilinear", antialias=True)
     latents = {"seen": views.repeat(1, 3, 1, 1) * 2 - 1, "heard": functional.avg_pool2d(x, 2) * 3}
     loss = 0
-    for (name, z), one, weight in zip(latents.items(), critics, (0.4, 1.0), strict=True):
+    for (name, z), one, weight in zip(latents.items(), sds_targets, (0.4, 1.0), strict=True):
         if name == "heard":  # a view of the whole, for which places are drawn all the same
             torch.randint(1, (2,), generator=rng)
         t = torch.randint(one.timesteps[0], one.timesteps[1] + 1, (), generator=rng)
@@ -112,24 +112,24 @@ def test_an_expert_that_begins_later_is_not_asked_before():
         return torch.zeros_like(z)
 
     state = optimisation()
-    later = Critic(guide=Guide(begin=3), codec=IdentityCodec(), expert=late, alphas=STABLE, timesteps=(1, 2))
-    distil(state, critics=[critic(torch.zeros(1, 3, *CANVAS)), later], iterations=5)
+    later = SDSTarget(guide=SDSGuidance(begin=3), codec=IdentityCodec(), expert=late, alphas=STABLE, timesteps=(1, 2))
+    distil(state, targets=[sds_target(torch.zeros(1, 3, *CANVAS)), later], iterations=5)
     assert asked == [3, 4]
 
 
 def test_views_lie_everywhere_and_nowhere_else():
     image = torch.arange(8.0 * 16).reshape(1, 1, 8, 16)
-    views = Guide(crops=400, crop=(7, 14)).look(image, source())
+    views = SDSGuidance(crops=400, crop=(7, 14)).random_crops(image, source())
     corners = {int(v) for v in views[:, 0, 0, 0]}
     assert corners == {row * 16 + column for row in range(2) for column in range(3)}
     assert torch.equal(views[:, 0], views[:, 2])
-    whole = Guide().look(image, source())
+    whole = SDSGuidance().random_crops(image, source())
     assert torch.equal(whole, image.expand(1, 3, 8, 16))
 
 
 def test_the_error_of_a_sure_expert_is_its_distance():
     target = torch.zeros(1, 3, *CANVAS)
-    one = critic(target, timesteps=(500, 500))
+    one = sds_target(target, timesteps=(500, 500))
     image = torch.full((1, 1, *CANVAS), 0.75)  # 0.5 in [-1, 1]
     found = errors(image, {"visual": one}, probes=3, seed=0)
     # eps_hat - eps = sqrt(alpha / (1 - alpha)) (z - target)
@@ -138,10 +138,10 @@ def test_the_error_of_a_sure_expert_is_its_distance():
 
 
 def test_the_error_falls():
-    one = critic(torch.zeros(1, 3, *CANVAS) + 0.8)
+    one = sds_target(torch.zeros(1, 3, *CANVAS) + 0.8)
     state = optimisation()
     before = errors(state.image().detach(), {"visual": one}, probes=4, seed=0)
-    distil(state, critics=[one], iterations=60)
+    distil(state, targets=[one], iterations=60)
     after = errors(state.image.eval()().detach(), {"visual": one}, probes=4, seed=0)
     assert after["visual"] < 0.2 * before["visual"]
 
@@ -149,19 +149,19 @@ def test_the_error_falls():
 @pytest.mark.parametrize(
     ("guide", "message"),
     [
-        (Guide(crops=0), "crops is 0 and begin 0; expected"),
-        (Guide(crop=(9, 4)), r"crop is \[9, 4\], which does not fit into the canvas \[8, 16\]"),
-        (Guide(resize=(0, 4)), r"resize is \[0, 4\]"),
+        (SDSGuidance(crops=0), "crops is 0 and begin 0; expected"),
+        (SDSGuidance(crop=(9, 4)), r"crop is \[9, 4\], which does not fit into the canvas \[8, 16\]"),
+        (SDSGuidance(resize=(0, 4)), r"resize is \[0, 4\]"),
     ],
 )
 def test_guides_that_make_no_sense(guide, message):
     assert re.search(message, guide.misfit(CANVAS))
-    assert Guide(crop=(8, 16)).misfit(CANVAS) is None
+    assert SDSGuidance(crop=(8, 16)).misfit(CANVAS) is None
 
 
 def run(state, iterations):
     target = torch.linspace(-1, 1, 16).expand(1, 3, *CANVAS)
-    distil(state, critics=[critic(target, guide=Guide(crops=2))], iterations=iterations)
+    distil(state, targets=[sds_target(target, guide=SDSGuidance(crops=2))], iterations=iterations)
     return state
 
 

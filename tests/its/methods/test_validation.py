@@ -9,7 +9,7 @@ import torch
 from its import registry
 from its.errors import UserError
 from its.interfaces import IdentityCodec
-from its.methods import fit
+from its.methods import validation
 from its.methods.denoising import MultimodalDenoising
 from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
@@ -43,7 +43,7 @@ def stable(tiny):
 
 
 def check(expert, scheduler, steps=50):
-    fit.check_schedule({"visual": expert}, scheduler, {"visual": steps})
+    validation.check_schedule({"visual": expert}, scheduler, {"visual": steps})
 
 
 def test_another_schedule_than_an_experts_is_refused_with_its_key_and_what_to_set(floyd, stable):
@@ -122,7 +122,7 @@ def test_fewer_training_timesteps_than_the_scheduler_has_are_refused(stable):
 
 def test_each_expert_is_checked(floyd, stable):
     with pytest.raises(UserError, match="model.experts.second"):
-        fit.check_schedule({"first": stable, "second": floyd}, DDIM(), {"first": 20, "second": 20})
+        validation.check_schedule({"first": stable, "second": floyd}, DDIM(), {"first": 20, "second": 20})
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_an_autoencoder_of_its_own_can_be_the_codec(tiny, tmp_path):
     model.prepare()
     model.configure_model()
     assert model.provenance["codec"]["name"] == str(alone)
-    assert {key for key, _ in model.parts() if "codec" in key} == {"codec"}
+    assert {key for key, _ in model.components() if "codec" in key} == {"codec"}
 
 
 def test_a_codec_of_another_latent_space_is_refused(tiny, rescaled):

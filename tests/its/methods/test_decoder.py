@@ -3,7 +3,7 @@
 import torch
 
 from its.interfaces import IdentityCodec
-from its.methods import decoding
+from its.methods import decoder
 
 
 class Counting(IdentityCodec):
@@ -17,10 +17,10 @@ class Counting(IdentityCodec):
 
 
 def test_a_batch_is_decoded_in_slices_that_give_the_same(monkeypatch):
-    monkeypatch.setattr(decoding, "LATENTS_AT_ONCE", 2 * 4 * 8)
+    monkeypatch.setattr(decoder, "LATENTS_AT_ONCE", 2 * 4 * 8)
     codec, latents = Counting(), torch.randn(5, 3, 4, 8)
-    assert torch.equal(decoding.decode(codec, latents), IdentityCodec().decode(latents))
+    assert torch.equal(decoder.decode(codec, latents), IdentityCodec().decode(latents))
     assert codec.sizes == [2, 2, 1]
     codec.sizes.clear()
-    assert decoding.decode(codec, torch.randn(2, 3, 40, 80)).shape == (2, 3, 40, 80)
+    assert decoder.decode(codec, torch.randn(2, 3, 40, 80)).shape == (2, 3, 40, 80)
     assert codec.sizes == [1, 1]

@@ -19,7 +19,7 @@ from its.runs.records import read_record
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
+class RunScorer:
     """Scorers, and the use of their scores.
 
     Attributes:
@@ -71,7 +71,7 @@ class Judging:
             )
 
 
-def judging_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | None) -> Judging | None:
+def run_scorer_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | None) -> RunScorer | None:
     """What the keys ask for, with the scorers' weights found; None if they ask for nothing.
 
     Args:
@@ -87,4 +87,4 @@ def judging_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | Non
     asked = found(chosen(scorers or DEFAULT), fallback=fallback)
     if keep is not None:
         keep.check(asked)
-    return Judging(scorers=asked, keep=keep)
+    return RunScorer(scorers=asked, keep=keep)

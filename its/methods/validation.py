@@ -13,7 +13,7 @@ import torch
 from its import registry
 from its.audio.spectrogram import SpectrogramFormat
 from its.errors import UserError, nearest
-from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Part, Scheduler, Vocoder
+from its.interfaces import Colorizer, Component, LatentCodec, NoiseExpert, Scheduler, Vocoder
 from its.specs.sweep import Process
 
 SCHEDULE_TOLERANCE = 0.01
@@ -128,7 +128,7 @@ def check_combiner(process: Process, experts: Sequence[str], canvas: tuple[int, 
         raise UserError(f"model.combiner: {kind}: {error}") from None
 
 
-def check_parts(parts: Sequence[tuple[str, Part]], *, canvas: tuple[int, int], steps: int) -> None:
+def check_parts(parts: Sequence[tuple[str, Component]], *, canvas: tuple[int, int], steps: int) -> None:
     """No part has objections to the canvas or the steps. They are prepared."""
     for key, part in parts:
         try:
@@ -183,10 +183,10 @@ def _alike(one: SpectrogramFormat, other: SpectrogramFormat) -> bool:
 
 def _remedy(vocoder: Vocoder) -> str:
     kind = type(vocoder)
-    if kind.adopt is not Vocoder.adopt:
+    if kind.set_format is not Vocoder.set_format:
         return f"leave model.vocoder.init_args.format out, and {kind.__name__} plays what the experts draw"
     found = registry.classes("Vocoder").items()
-    any_format = [name for name, cls in found if issubclass(cls, Vocoder) and cls.adopt is not Vocoder.adopt]
+    any_format = [name for name, cls in found if issubclass(cls, Vocoder) and cls.set_format is not Vocoder.set_format]
     return f"set model.vocoder to {' or '.join(any_format) or 'one for that'}, which plays any format"
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from its.audio.spectrogram import AUFFUSION
-from its.interfaces import LatentCodec, NoiseExpert, Part
+from its.interfaces import Component, LatentCodec, NoiseExpert
 
 LATENTS_AT_ONCE = 2 * 32 * 128
 """Positions of latents that are decoded together: two of the paper's canvases, which take 1.2 GiB in Stable Diffusion's
 autoencoder in float16. A batch of 16 would take 10 GiB, and a sixth less time."""
 
 
-class Decoding(nn.Module):
+class Decoder(nn.Module):
     """The codecs of the picture and of the sound, which are one where they are the same weights.
 
     Attributes:
@@ -41,9 +41,9 @@ class Decoding(nn.Module):
         alone = codec is not None or self.sound_expert == self.picture_expert
         self.sound = self.picture if alone else experts[self.sound_expert].codec()
 
-    def parts(self) -> list[tuple[str, Part]]:
+    def components(self) -> list[tuple[str, Component]]:
         """The codecs by their keys, each once."""
-        both: list[tuple[str, Part]] = [("codec", self.picture), ("sound_codec", self.sound)]
+        both: list[tuple[str, Component]] = [("codec", self.picture), ("sound_codec", self.sound)]
         return both[:1] if self.sound is self.picture else both
 
     def codecs(self) -> dict[str, LatentCodec]:
