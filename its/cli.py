@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -15,8 +16,10 @@ from types import ModuleType
 from its import __version__
 from its.environment import complete_environment, rank
 from its.errors import UserError, nearest
-from its.output import say
+from its.output import configure_logging, say
 from its.privacy import scrub
+
+logger = logging.getLogger(__name__)
 
 COMMANDS = {
     "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
@@ -40,6 +43,9 @@ COMMANDS = {
 }
 """Name -> (module whose `main` runs it, what it does)."""
 
+LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
+"""Options of all commands, wherever they are given, with the level of what is logged."""
+
 DEBUG = "ITS_DEBUG"
 """Environment variable that lets unexpected errors end in their traceback."""
 
@@ -52,25 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line or config.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not [argument for argument in arguments if argument not in LEVELS] or arguments[0] in ("-h", "--help", "help"):
         say(_help())
         return 0
     if arguments[0] in ("-V", "--version"):
         say(f"its {__version__}")
         return 0
-    name = arguments[0]
+    level = next((LEVELS[argument] for argument in reversed(arguments) if argument in LEVELS), logging.INFO)
+    name, *arguments = (argument for argument in arguments if argument not in LEVELS)
     _survive_encodings()
+    configure_logging(level)
     complete_environment()
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
-        return int(_import(COMMANDS[name][0]).main(arguments[1:]))
+        return int(_import(COMMANDS[name][0]).main(arguments))
     except UserError as error:
         if name != "predict" or rank() == 0:  # once: of all commands, it alone runs in several processes
-            say(f"its: {error}", error=True)
+            logger.error(error)
         return 2
     except KeyboardInterrupt:
-        say("its: interrupted; whole samples are kept", error=True)
+        logger.error("interrupted; whole samples are kept")
         return 130
     except BrokenPipeError:  # such as of `its table RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's end prints a traceback
@@ -79,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             raise
         said = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
-        say(f"its: unexpected error: {said}{_logged(name, error)}", error=True)
+        logger.error(f"unexpected error: {said}{_logged(name, error)}")
         return 1
 
 
@@ -102,7 +110,7 @@ def _logged(command: str, error: Exception) -> str:
         with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except OSError:
-        say(text, error=True)
+        logger.error(text)
         return ""
     return f". The traceback is in {path} ({DEBUG}=1 prints it): please report it"
 

@@ -1,9 +1,10 @@
-"""Print to terminals, and format CSV, Markdown and LaTeX, so that texts from files stay plain text there."""
+"""Print and log to terminals, and format CSV, Markdown and LaTeX, so that text from files stays plain text."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,14 +21,32 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
-def say(text: object, *, error: bool = False) -> None:
-    """Print a message, with control characters made visible.
+def say(text: object) -> None:
+    """Print a result to standard output, with control characters escaped. Everything else is logged."""
+    print(visible(str(text)), flush=True)
 
-    Args:
-        text: the message; it may have several lines.
-        error: print to standard error: progress, warnings and failures, which are no result.
+
+def configure_logging(level: int) -> None:
+    """Print the package's log messages of a level and above to standard error, as commands do.
+
+    In Python, applications configure logging themselves; without that, only warnings and errors are printed.
     """
-    print(visible(str(text)), file=sys.stderr if error else sys.stdout, flush=True)
+    for name in ("its", "its_plugins"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [_TerminalHandler()], False
+        logger.setLevel(level)
+
+
+class _TerminalHandler(logging.Handler):
+    """Prints messages to the current `sys.stderr`, with control characters escaped."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message; warnings are marked."""
+        mark = "WARNING: " if record.levelno == logging.WARNING else ""
+        try:
+            print(visible(f"its: {mark}{record.getMessage()}"), file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001 - as logging's own handlers
+            self.handleError(record)
 
 
 def visible(text: str) -> str:

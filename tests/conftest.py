@@ -1,6 +1,7 @@
 """Tiny weights in the real layouts, made once for all tests."""
 
 import gc
+import logging
 import os
 
 # One thread for each process: tiny models gain nothing from more, and several processes would fight over the cores.
@@ -16,10 +17,12 @@ import yaml
 from forked_commands import forks  # noqa: F401 - a fixture
 
 from its import registry
+from its.output import configure_logging
 from its_plugins.random_weights.stable_diffusion import stable_diffusion
 from its_plugins.vocoders.hifi_gan import write_random_checkpoint
 
 registry.load_plugins()
+configure_logging(logging.INFO)  # as commands do, so that tests read messages from standard error
 
 
 def pytest_collection_finish() -> None:

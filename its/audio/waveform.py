@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 
 from torch import Tensor
 
-from its.output import say
+logger = logging.getLogger(__name__)
+
 
 LARGEST_TERM = 2_000
 """Of the ratio of two sample rates. The resampler's memory grows with the product of its terms."""
@@ -36,9 +38,7 @@ def to_mono(waveform: Tensor) -> Tensor:
         return mean
     loudest = int(power.argmax())
     if len(waveform) > 1 and power[loudest] > 0:
-        say(
-            "its: WARNING: the channels of a sound are in opposite phase and cancel each other: "
-            f"taking channel {loudest + 1} alone",
-            error=True,
+        logger.warning(
+            f"the channels of a sound are in opposite phase and cancel each other: taking channel {loudest + 1} alone",
         )
     return waveform[loudest : loudest + 1]

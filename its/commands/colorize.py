@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,8 @@ from its.weights import WeightsNotFound, prepare
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+logger = logging.getLogger(__name__)
 
 TAKEN = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
 """Keys of configs that are used; the others are ignored, so that any config of a run can be an overlay."""
@@ -126,7 +129,7 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
     prepare([colorizer])
     settings = "Its settings are the pack's own."
     line = fallback.warning(missing, pack, instead="demo colorizer", settings=settings)
-    say(line, error=True)
+    logger.warning(line)
     return colorizer
 
 
@@ -162,11 +165,11 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
                 left[id(colors)] -= 1
                 if left[id(colors)] == 0:
                     colors.finish(coloring, weights)
-                    say(f"its: {colors.folder.name}: {colors.prompt}", error=True)
+                    logger.info(f"{colors.folder.name}: {colors.prompt}")
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
             failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
     for folder in sorted(failed):
-        say(f"its: failed: {folder.name}: {failed[folder]}", error=True)
+        logger.error(f"failed: {folder.name}: {failed[folder]}")
     return set(failed)
 
 
@@ -196,7 +199,7 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
                 if is_own_file(picture) and not is_own_file(color_video(picture)):
                     write_color_video_of(sample, picture, metadata=metadata)
         except (OSError, UserError, RuntimeError, KeyError) as error:
-            say(f"its: failed: {colors.folder.name}: {type(error).__name__}: {error}", error=True)
+            logger.error(f"failed: {colors.folder.name}: {type(error).__name__}: {error}")
             return False
         return True
 

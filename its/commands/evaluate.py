@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from its import registry
@@ -14,6 +15,8 @@ from its.evaluation.tables import FORMATS, tabulate
 from its.output import say
 from its.runs.reader import whole_samples
 from its.weights import prepare
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     for run in options.runs:
         mine = [found for found in samples if found.run == run]
         write_csv(run)
-        say(f"its: scores of {len(mine)} samples are in {run / CSV}", error=True)
+        logger.info(f"scores of {len(mine)} samples are in {run / CSV}")
         if keep is not None:
             rank_run(mine, run, keep, scorers)
     say(FORMATS[options.table](tabulate(samples, options.by)))

@@ -20,6 +20,8 @@ from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
 from its.runs.resume import RunStatus, check_same_settings, is_saved, look
 
+logger = logging.getLogger(__name__)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command.
@@ -97,11 +99,11 @@ def _run(cli: PredictCLI) -> int:
     try:
         cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
     except SystemExit:  # what Lightning makes of Ctrl-C
-        say("its: interrupted; the same command goes on where this stopped", error=True)
+        logger.error("interrupted; the same command goes on where this stopped")
         return 130
     cli.shutdown.wait()
     if cli.model.stopped is not None:
-        say(f"its: stopped: {cli.model.stopped}", error=True)
+        logger.error(f"stopped: {cli.model.stopped}")
         return 1
     return 0
 
@@ -112,14 +114,14 @@ def _show(cli: PredictCLI) -> None:
         page, _ = write_gallery([cli.output], cli.output, own=is_saved(cli.output, cli.resolved))
         say(f"its: look and listen: {page}")
     except UserError as error:
-        say(f"its: no page that shows the run: {error}", error=True)
+        logger.warning(f"no page that shows the run: {error}")
 
 
 def quiet() -> None:
     """Warnings as one line each; none of Lightning's hints about things that are meant here."""
     plain = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (
-        f"its: {visible(str(message))}\n" if category is UserWarning else plain(message, category, *where)
+        f"its: WARNING: {visible(str(message))}\n" if category is UserWarning else plain(message, category, *where)
     )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from its.evaluation.tables import FORMATS, Table, flat, labelled
 from its.output import say
 from its.runs.reader import StoredSample, whole_samples
 from its.weights import prepare
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]
 """Of a checkout; an installed package has neither configs nor benchmarks there."""
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     prepare(scorers)  # before hours of sampling
     status = 0
     for command in commands.values():
-        say(f"its: {shlex.join(command)}", error=True)
+        logger.info(f"{shlex.join(command)}")
         status |= _sample(command[2:])
     samples = evaluate(scorers, whole_samples(runs), device=options.device)
     for run in runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,13 @@ from its.config.compose import split_arguments
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.media.metadata import read_metadata
-from its.output import say
+from its.output import say, visible
 from its.privacy import scrub
 from its.runs.replay import differences
 from its.weights.hub import local_only
 from its.weights.source import content_of
+
+logger = logging.getLogger(__name__)
 
 OUTPUT = "runs/rerun"
 
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     if changes and "--anyway" not in arguments:
         raise UserError(f"{file}: this would be another sample, so nothing was made. {changes} (--anyway makes it)")
     if changes:
-        say(f"its: another sample than that of {file}: {changes}", error=True)
+        logger.warning(f"another sample than that of {file}: {changes}")
     return make(cli)
 
 
@@ -85,7 +88,7 @@ def _agrees(question: str) -> bool:
     """Ask on the terminal; no answer means no, as does input that is no terminal."""
     if not (sys.stdin and sys.stdin.isatty()):
         return False
-    say(question, error=True)
+    sys.stderr.write(f"{visible(question)}\n")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from its.media.decode import naming, open_sound
 from its.media.encode import write_png
 from its.output import say
 from its.runs.sample_files import eight_bit
+
+logger = logging.getLogger(__name__)
 
 ENOUGH = 60.0
 """Seconds that are drawn unless more are asked for."""
@@ -63,7 +66,7 @@ def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) 
         if not 0 <= start < length:
             raise UserError(f"--start is {start:g} s; {path} lasts {length:.2f} s")
         if seconds is None and length - start > ENOUGH:
-            say(f"its: {path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)", error=True)
+            logger.info(f"{path} lasts {length:.0f} s: drawing {ENOUGH:g} (--duration draws more)")
         file.seek(round(start * rate))
         read = file.read(round((seconds or ENOUGH) * rate), dtype="float32", always_2d=True)
     sound = rearrange(torch.from_numpy(read), "n c -> c n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from its.media.contained import is_own_file
 from its.output import say
 from its.runs.reader import StoredSample, read_runs
 from its.runs.stored_video import VIDEO, color_pictures, color_video, write_color_video_of, write_video_of
+
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -63,6 +66,6 @@ def _made(sample: StoredSample, jobs: Sequence[Callable[[], None]]) -> bool:
         for job in jobs:
             job()
     except (OSError, UserError, RuntimeError, KeyError) as error:
-        say(f"its: failed: {sample.folder.name}: {type(error).__name__}: {error}", error=True)
+        logger.error(f"failed: {sample.folder.name}: {type(error).__name__}: {error}")
         return False
     return True

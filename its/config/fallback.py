@@ -44,7 +44,7 @@ def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str
         settings: other differences from the config.
     """
     return (
-        f"its: WARNING: using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
+        f"using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
         f"{missing.reason}. {settings} What helps: {missing.remedy}; or --model.fallback null, to make this an error."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
 from its.weights import Download, WeightsNotFound, download, prepare
 from its.weights.downloads import check_room
+
+logger = logging.getLogger(__name__)
 
 TRAINER_DEFAULTS = {
     "logger": False,
@@ -206,7 +209,7 @@ class PredictCLI(LightningCLI):
             warning = self._fall_back(missing)
         self._finish()
         if warning is not None and self.trainer.is_global_zero:
-            say(warning, error=True)
+            logger.warning(warning)
 
     def _fall_back(self, missing: WeightsNotFound) -> str:
         """Build all objects on the pack that the config allows; return the warning to print."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from its.interfaces import Step
 from its.methods.base import method_of
-from its.output import say
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds a sample beyond which a run on a CPU is announced as slow, with the alternative."""
@@ -72,8 +74,8 @@ class Progress(Callback):
                 total=self.total, initial=self.earlier, unit="sample", desc="images that sound", dynamic_ncols=True
             )
         self._loggers = trainer.loggers
-        for logger in self._loggers:
-            logger.log_hyperparams(dict(self._config))
+        for metrics in self._loggers:
+            metrics.log_hyperparams(dict(self._config))
         method_of(pl_module).on_step = self._on_step
         self._device = pl_module.device
 
@@ -129,9 +131,9 @@ class Progress(Callback):
             if not made and self.seconds_a_sample is not None:
                 speed = [f"about {_duration((self.total - self.done - part) * self.seconds_a_sample)} left"]
             words = [f"{self.done}/{self.total} samples", step, *speed, _memory(self._device)]
-            say(f"its: {', '.join(filter(None, words))}", error=True)
-        for logger in self._loggers:
-            logger.log_metrics({"samples": self.done, "samples_per_second": rate}, step=self.done)
+            logger.info(", ".join(filter(None, words)))
+        for metrics in self._loggers:
+            metrics.log_metrics({"samples": self.done, "samples_per_second": rate}, step=self.done)
 
     def _estimate(self, step: Step, batch: int) -> None:
         """Estimate the time of a sample from the second step of a batch; the first one warms up."""
@@ -150,10 +152,9 @@ class Progress(Callback):
         self.seconds_a_sample = whole / batch / self._ranks
         if self._device.type == "cpu" and whole / batch > PATIENCE:
             left = (self.total - self.done) * self.seconds_a_sample
-            say(
-                f"its: on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}. To "
+            logger.warning(
+                f"on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}. To "
                 "look at the embedded pack instead: --config configs/models/mini.yaml",
-                error=True,
             )
 
     def _close(self) -> None:

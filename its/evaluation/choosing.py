@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from its.errors import UserError, nearest
 from its.instantiate import instantiate, plugin_class, spec_of
 from its.instantiate.yaml_values import read_value
 from its.interfaces import Scorer
-from its.output import say
 from its.weights import WeightsNotFound
+
+logger = logging.getLogger(__name__)
 
 DEFAULT = ("CLIPScorer", "CLAPScorer")
 """The paper's."""
@@ -84,11 +86,10 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
     for scorer in instead:
         scorer.find()
     names = ", ".join(type(scorer).__name__ for scorer in instead)
-    say(
-        f"its: WARNING: scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
+    logger.warning(
+        f"scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
         f"{missing.reason}. Their scores can't be compared with CLIP's and CLAP's, and have columns of their own. "
         f"What helps: {missing.remedy}.",
-        error=True,
     )
     return instead
 

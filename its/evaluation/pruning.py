@@ -6,6 +6,7 @@ like those of a finished sample.
 
 from __future__ import annotations
 
+import logging
 import math
 import traceback
 from collections.abc import Sequence
@@ -23,8 +24,9 @@ from its.methods.batch_runner import BatchRunner
 from its.methods.denoising import MultimodalDenoising
 from its.methods.post_process import Clock
 from its.methods.sample import Sample
-from its.output import say
 from its.specs.spec import SampleSpec
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -77,7 +79,7 @@ class PruningRunner(BatchRunner):
             return self._prune(batch)
         except Exception as error:  # noqa: BLE001 - as in BatchRunner: no sample may be lost
             traceback.print_exc()
-            say(f"its: pruning failed ({type(error).__name__}: {error}); making all {len(batch)}", error=True)
+            logger.warning(f"pruning failed ({type(error).__name__}: {error}); making all {len(batch)}")
             make = super().__call__
             return [sample for some in _batches(batch, self.batch_size) for sample in make(some)]
 

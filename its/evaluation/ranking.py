@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,11 @@ from its.evaluation.scoring import score_of
 from its.evaluation.tables import prompts_of
 from its.interfaces import Scorer
 from its.media.marked import write_marked
-from its.output import comma_separated, say
+from its.output import comma_separated
 from its.runs.reader import StoredSample
 from its.runs.records import update_record
+
+logger = logging.getLogger(__name__)
 
 CSV = "ranking.csv"
 MARK = "prompts,rank,kept,id,seed"
@@ -162,10 +165,9 @@ def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Se
         update_record(one.found.folder, {"rank": one.rank, "kept": one.kept, "ranked_by": criteria})
     _write(placed, criteria, run)
     kept = sum(one.kept for one in placed)
-    say(
-        f"its: kept the best {kept} of {len(placed)} samples of {len(pairs)} prompt pairs by {', '.join(criteria)}: "
+    logger.info(
+        f"kept the best {kept} of {len(placed)} samples of {len(pairs)} prompt pairs by {', '.join(criteria)}: "
         f"{run / CSV}; nothing was deleted",
-        error=True,
     )
     return placed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
 from its.interfaces import Scorer
 from its.methods.base import Method
-from its.output import say
 from its.runs.reader import stored_samples
 from its.runs.records import read_record
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +66,9 @@ class RunScorer:
         made, whole = (sum(count.get(key, 0) for count in counts) for key in ("made", "whole"))
         if made and whole:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
-            say(
-                f"its: {stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
+            logger.info(
+                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
                 f"were made, {1 - made / whole:.0%} were spared",
-                error=True,
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,12 @@ import torch
 from its.errors import UserError
 from its.interfaces import Scorer
 from its.media.marked import check_marked, write_marked
-from its.output import comma_separated, say
+from its.output import comma_separated
 from its.runs.reader import StoredSample, read_run
 from its.runs.records import update_record
 from its.runs.sample_media import judged
+
+logger = logging.getLogger(__name__)
 
 TOGETHER = 16
 """Samples that are read and scored before their records are written."""
@@ -69,7 +72,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
             for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.modality, **asked}):
                 by_folder[found.folder] = found
         rate = len(todo) / (time.perf_counter() - begin)
-        say(f"its: {name} scored {len(todo)} samples on {where}, {rate:.3g} a second", error=True)
+        logger.info(f"{name} scored {len(todo)} samples on {where}, {rate:.3g} a second")
         scorer.to("cpu")
     return list(by_folder.values())
 

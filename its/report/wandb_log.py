@@ -6,6 +6,7 @@ are uploaded from the files that are there. Keys are wandb's business: none is r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -15,9 +16,10 @@ from lightning.pytorch import Trainer
 
 from its.errors import UserError
 from its.media.headers import check_kind
-from its.output import say
 from its.runs.reader import StoredSample
 from its.runs.records import numbers, seconds_of
+
+logger = logging.getLogger(__name__)
 
 TABLE = "table"
 
@@ -99,7 +101,7 @@ def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
                 check_kind(path)
                 yield column, path
             except (OSError, ValueError) as error:
-                say(f"its: {path} is not uploaded: {error}", error=True)
+                logger.warning(f"{path} is not uploaded: {error}")
 
 
 def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:

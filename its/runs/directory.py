@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from its.runs.records import read_record
 from its.runs.resume import CONFIG, RunStatus
 from its.runs.writer import versions
 from its.specs.spec import SampleSpec
+
+logger = logging.getLogger(__name__)
 
 MARK = "# its "
 """In the header of every config that is written into a run directory."""
@@ -96,11 +99,11 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, trie
             stopped += 1
         elif record.get("status") != "ok":
             lost += 1
-            say(f"its: failed: {_described(specs[index])}: {record.get('error')}", error=True)
+            logger.error(f"failed: {_described(specs[index])}: {record.get('error')}")
     for index in unwritten[:NAMED]:
-        say(f"its: failed: {_described(specs[index])}: it was not written", error=True)
+        logger.error(f"failed: {_described(specs[index])}: it was not written")
     if len(unwritten) > NAMED:
-        say(f"its: and {len(unwritten) - NAMED} more were not written", error=True)
+        logger.error(f"and {len(unwritten) - NAMED} more were not written")
     whole = len(specs) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
     earlier += f"; {stopped} were stopped early" if stopped else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,8 +16,9 @@ from its.errors import UserError
 from its.interfaces import NoiseExpert
 from its.media.contained import contained, is_own_file
 from its.media.headers import png_size, wav_seconds
-from its.output import say
 from its.runs.records import RECORD, load_record
+
+logger = logging.getLogger(__name__)
 
 SPECTROGRAM, SOUND = "spectrogram.png", "audio.wav"
 
@@ -238,9 +240,9 @@ def _sample(run: Path, name: str) -> StoredSample:
 
 def _report(run: Run) -> None:
     for name, reason in [*run.unfinished.items()][:NAMED]:
-        say(f"its: {run.folder / 'samples' / name} is left out: {reason}", error=True)
+        logger.warning(f"{run.folder / 'samples' / name} is left out: {reason}")
     if len(run.unfinished) > NAMED:
-        say(f"its: {run.name}: {len(run.unfinished) - NAMED} more samples are left out", error=True)
+        logger.warning(f"{run.name}: {len(run.unfinished) - NAMED} more samples are left out")
 
 
 def _names(folders: Sequence[Path]) -> Iterator[str]:

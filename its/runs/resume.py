@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,11 @@ from its.errors import UserError
 from its.instantiate.yaml_values import read_yaml
 from its.media.contained import contained
 from its.media.limited import read_text
-from its.output import say
 from its.privacy import scrub
 from its.runs.records import check_values, read_record
 from its.runs.sample_files import is_done
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "its_config.yaml"
 
@@ -99,7 +101,7 @@ def check_same_settings(output: Path, config: Mapping[str, Any], standing: RunSt
             f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
             "Choose another --output, or have both in this folder with --mixed true"
         )
-    say(f"its: {standing.others} samples of other rows or settings in {output} stay as they are", error=True)
+    logger.info(f"{standing.others} samples of other rows or settings in {output} stay as they are")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from its.environment import local_rank
 from its.errors import UserError
 from its.interfaces import Component, Download, Files
-from its.output import say
 from its.weights.source import WeightsNotFound
+
+logger = logging.getLogger(__name__)
 
 MARGIN = 64 * 2**20
 """Bytes that stay free beside a download."""
@@ -40,8 +42,8 @@ def download(downloads: Sequence[Download]) -> None:
     if local_rank() == 0:
         total = check_room(wanted)
         for one in wanted:
-            say(f"its: downloading {described(one)}", error=True)
-        say(f"its: {size(total)} in all, to {_cache()}", error=True)
+            logger.info(f"downloading {described(one)}")
+        logger.info(f"{size(total)} in all, to {_cache()}")
     for one in wanted:
         one.source.fetch(list(one.sizes))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from functools import cache
 
 from its.errors import UserError
-from its.output import say
 from its.weights.source import Source, WeightsNotFound
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, 
 @cache
 def say_variant(name: str, variant: str) -> None:
     """Tell the user, once, that a variant is read because it is the only one."""
-    say(f"its: {name}: full precision is not there; reading its {variant} weights", error=True)
+    logger.info(f"{name}: full precision is not there; reading its {variant} weights")
 
 
 def _model_files(

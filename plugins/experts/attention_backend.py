@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from its.errors import UserError
-from its.output import say
 from its.user_cache import remember
+
+logger = logging.getLogger(__name__)
 
 Attention = Literal["default", "auto", "flash", "cudnn", "efficient", "math"]
 """`default` leaves the choice to torch; `auto` measures and takes the fastest."""
@@ -77,7 +79,7 @@ def choose(run: Callable[[], object], *, device: torch.device, dtype: torch.dtyp
     def measure() -> str:
         milliseconds = fastest(found, device=device, dtype=dtype)
         listed = ", ".join(f"{name} {t:.2f} ms" for name, t in milliseconds.items())
-        say(f"its: attention: {next(iter(milliseconds))} ({listed} a forward pass)", error=True)
+        logger.info(f"attention: {next(iter(milliseconds))} ({listed} a forward pass)")
         return next(iter(milliseconds))
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

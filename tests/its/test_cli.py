@@ -119,13 +119,35 @@ def test_an_unexpected_error_without_room_for_a_log_file(probe, monkeypatch, tmp
     assert printed.splitlines()[-1] == "its: unexpected error: KeyError: 'x'"
 
 
+@pytest.mark.parametrize(
+    ("options", "printed"),
+    [
+        ([], "its: info\n"),
+        (["--quiet"], ""),
+        (["--verbose"], "its: debug\nits: info\n"),
+        (["--quiet", "--verbose"], "its: debug\nits: info\n"),
+    ],
+)
+def test_how_much_is_logged(options, printed, probe, capsys):
+    probe("import logging; logger = logging.getLogger('its.x'); logger.debug('debug'); logger.info('info')")
+    assert main([*options, "probe", *options]) == 0
+    assert capsys.readouterr() == ("", printed)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_output_for_a_terminal_without_unicode(encoding, probe, tmp_path):
-    probe("from its.output import say; say('castle \\U0001f3f0'); say('castle \\U0001f3f0', error=True)")
+    probe(
+        "import logging; from its.output import say; say('castle \\U0001f3f0'); "
+        "logging.getLogger('its').error('castle \\U0001f3f0')"
+    )
     code = "import sys, its.cli; its.cli.COMMANDS['probe'] = ('probing_command', ''); sys.exit(its.cli.main(['probe']))"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=tmp_path, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (0, *[b"castle \\U0001f3f0\n"] * 2)
+    assert (run.returncode, run.stdout, run.stderr) == (
+        0,
+        b"castle \\U0001f3f0\n",
+        b"its: castle \\U0001f3f0\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_traceback(probe, tmp_path):

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import logging
 
 import pytest
 
-from its.output import comma_separated, markdown_item, markdown_table, say, tex, tex_comment, visible
+from its.output import comma_separated, configure_logging, markdown_item, markdown_table, say, tex, tex_comment, visible
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,20 @@ from its.output import comma_separated, markdown_item, markdown_table, say, tex,
 )
 def test_control_characters_are_shown(text, shown, capsys):
     assert visible(text) == shown
-    say(text, error=True)
-    assert capsys.readouterr() == ("", f"{shown}\n")
+    say(text)
+    logging.getLogger("its.anything").error(text)
+    assert capsys.readouterr() == (f"{shown}\n", f"its: {shown}\n")
+
+
+def test_warnings_are_marked_and_levels_are_kept(capsys):
+    logger = logging.getLogger("its.anything")
+    for level, expected in ((logging.WARNING, ""), (logging.INFO, "its: done\n")):
+        configure_logging(level)
+        logger.info("done")
+        logger.debug("details")
+        assert capsys.readouterr() == ("", expected)
+    logger.warning("no room for %d samples", 3)
+    assert capsys.readouterr().err == "its: WARNING: no room for 3 samples\n"
 
 
 def test_texts_are_no_formulas():
