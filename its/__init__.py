@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+DISTRIBUTION = "images-that-sound"
+"""Name in package indices; `its` is another project there."""
 STARTED = time.perf_counter()
 """When this package was first imported: about when the process of a command began."""
 

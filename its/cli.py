@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 COMMANDS = {
     "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
+    "configs": ("its.commands.configs", "list the configs that come with its, or copy one"),
     "colorize": ("its.commands.colorize", "give the samples of a run their colours, or others"),
     "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
     "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),
@@ -139,5 +140,5 @@ def _help() -> str:
         "usage: its COMMAND [options]\n\n"
         "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"
         f"{commands}\n\n"
-        "its COMMAND --help tells more. To begin: its predict --config configs/castle_bell.yaml"
+        "its COMMAND --help tells more. To begin: its predict --config castle_bell"
     )

@@ -27,14 +27,13 @@ def say(text: object) -> None:
 
 
 def configure_logging(level: int) -> None:
-    """Print the package's log messages of a level and above to standard error, as commands do.
+    """Print log messages of a level and above to standard error, as commands do: those of loggers below `its`.
 
     In Python, applications configure logging themselves; without that, only warnings and errors are printed.
     """
-    for name in ("its", "its_plugins"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [_TerminalHandler()], False
-        logger.setLevel(level)
+    logger = logging.getLogger("its")
+    logger.handlers, logger.propagate = [_TerminalHandler()], False
+    logger.setLevel(level)
 
 
 class _TerminalHandler(logging.Handler):

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
+from its import DISTRIBUTION
+
 if TYPE_CHECKING:
     from its.weights import Download, PretrainedComponent
 
@@ -41,7 +43,7 @@ def versions() -> Iterator[Finding]:
     """Python and the packages, against what this one declares; and torch's against torchaudio's."""
     from packaging.requirements import Requirement
 
-    declared = [Requirement(line) for line in requires("its") or []]
+    declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
     wanted = [need for need in declared if need.marker is None or need.marker.evaluate({"extra": ""})]
     misfits = 0
     for need in wanted:
@@ -53,7 +55,7 @@ def versions() -> Iterator[Finding]:
     yield from _pair()
     if not misfits:
         python = platform.python_version()
-        yield Finding("ok", f"Python {python}, its {version('its')}, and {len(wanted)} packages of versions that fit")
+        yield Finding("ok", f"Python {python}, its {version(DISTRIBUTION)}, and {len(wanted)} packages of versions that fit")
 
 
 def _pair() -> Iterator[Finding]:

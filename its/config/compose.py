@@ -19,6 +19,7 @@ from its.instantiate import Text
 from its.instantiate.yaml_values import read_value
 from its.media.limited import user_path
 from its.media.metadata import KINDS
+from its.media.packaged import find_config, find_file
 from its.methods import classes as methods
 from its.runs.replay import read_config
 
@@ -106,11 +107,12 @@ def compose(files: Sequence[Path], arguments: Sequence[str] = ()) -> Config:
 
 
 def read_layer(path: Path) -> Layer:
-    """Read a YAML file, or the config inside a file that `its` wrote; files that it names are put in their places.
+    """Read a YAML file, a packaged config, or the config inside a file that `its` wrote, with the files that it names.
 
     Raises:
         UserError: the file can't be read, or is no mapping of keys.
     """
+    path = find_config(path)
     values = read_config(path) if path.suffix.lower() in KINDS else FileReader().read(path)
     for key in values:
         if key == "config" or key.endswith("+"):
@@ -205,7 +207,7 @@ def _full_key(option: str) -> str:
 def _value_of(text: str, key: str) -> Any:
     """Value of a command-line argument, as far as merging needs to know it."""
     if names_file(text, key):
-        return FileReader().read_for(key, user_path(text), named_by=COMMAND_LINE)
+        return FileReader().read_for(key, find_file(text), named_by=COMMAND_LINE)
     if text.strip() in ("null", "~"):
         return None
     parsed = read_value(text)

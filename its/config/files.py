@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from its.config.merge import Values, merge, spell_out
-from its.errors import UserError, nearest
+from its.errors import UserError
 from its.instantiate.yaml_values import read_yaml
 from its.media.limited import read_text, user_path
+from its.media.packaged import find_config, find_packaged
 
 LARGEST = 2**20
 """Bytes of a config. YAML of this size takes some seconds to read."""
@@ -44,7 +45,7 @@ class FileReader:
         self._bytes_left = LARGEST_TOGETHER
 
     def read(self, path: Path) -> Values:
-        """Content of a file, with the content of other files in the place of their names.
+        """Content of a file or packaged config, with the content of other files in the place of their names.
 
         Raises:
             UserError: a file can't be read, is no mapping of keys, or names too many others.
@@ -69,7 +70,7 @@ class FileReader:
         return self._insert_files(content, path, key)
 
     def _insert_files(self, value: Any, path: Path, key: str) -> Any:
-        """Replace names of YAML files by their content; they are relative to the file that names them."""
+        """Replace names of YAML files by their content: files relative to the one that names them, or packaged ones."""
         if isinstance(value, dict):
             return {str(k): self._insert_files(v, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
         if key == "model" and isinstance(value, list):
@@ -83,12 +84,16 @@ class FileReader:
         if key == "data.prompts":
             beside = path.parent / user_path(value)
             return str(beside) if os.path.exists(beside) else value
-        return self.read_for(key, path.parent / user_path(value), named_by=path) if names_file(value, key) else value
+        if not names_file(value, key):
+            return value
+        beside = path.parent / user_path(value)
+        return self.read_for(key, beside if beside.exists() else find_packaged(value) or beside, named_by=path)
 
     def _content(self, path: Path) -> Values:
         if self._left == 0:
             raise UserError(f"{path}: more than {MOST_FILES} files are named in a config; does one contain itself?")
         self._left -= 1
+        path = find_config(path)
         try:
             text = read_text(path, LARGEST)
             self._bytes_left -= len(text)
@@ -98,9 +103,6 @@ class FileReader:
                     "prompts into a file of their own, and name each file once"
                 )
             content = read_yaml(text)
-        except FileNotFoundError:
-            near = nearest(path.name, [p.name for p in path.parent.glob("*.y*ml")]) if path.parent.is_dir() else ""
-            raise UserError(f"there is no config {path}.{near}") from None
         except OSError as error:
             raise UserError(f"{path}: the config can't be read ({error.strerror})") from None
         except UnicodeDecodeError as error:

@@ -287,5 +287,5 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
     help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
     config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
     if "model" not in config.values and not help_for:
-        raise UserError("no config is given: its predict --config configs/castle_bell.yaml")
+        raise UserError("no config is given: its predict --config castle_bell (`its configs` lists the others)")
     return PredictCLI(config, trusted=trusted, help_for=help_for)

@@ -154,7 +154,7 @@ class Progress(Callback):
             left = (self.total - self.done) * self.seconds_a_sample
             logger.warning(
                 f"on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}. To "
-                "look at the embedded pack instead: --config configs/models/mini.yaml",
+                "look at the embedded pack instead: --config models/mini",
             )
 
     def _close(self) -> None:

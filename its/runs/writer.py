@@ -15,6 +15,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from its import __version__
 from its.errors import UserError
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
@@ -135,8 +136,8 @@ def _format(method: Method) -> dict[str, Any] | None:
 @cache
 def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("its", "torch", "torchaudio", "lightning", "diffusers", "transformers"):
+    found = {"python": platform.python_version(), "its": __version__}
+    for package in ("torch", "torchaudio", "lightning", "diffusers", "transformers"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

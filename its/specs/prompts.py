@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
-from its.media.limited import user_path
+from its.media.packaged import find_file
 from its.specs.media import own_file
 from its.specs.prompt_files import read_prompts
 from its.specs.spec import SampleSpec, assign_ids
@@ -184,7 +184,7 @@ class PromptGrid(LightningDataModule):
         negative = {**self.negative_prompts, **own["negative_prompts"]}
         scale = {**self.guidance_scale, **own["guidance_scale"]}
         _check_names(entry, experts, source)
-        beside = user_path(self.prompts).parent if isinstance(self.prompts, str) else Path()
+        beside = find_file(self.prompts).parent if isinstance(self.prompts, str) else Path()
         files = {
             name: own_file(value, beside=beside, source=f"{source}: {name}")
             for name, value in entry.items()
@@ -241,7 +241,7 @@ def _entries(
     """(where it is written, row of prompts), one after the other."""
     origin, content = "data.prompts", prompts
     if isinstance(content, str):
-        origin, content = content, read_prompts(user_path(content))
+        origin, content = content, read_prompts(find_file(content))
     if isinstance(content, Mapping):
         lists = {name: value if isinstance(value, list) else [value] for name, value in content.items()}
         _check_count(math.prod(map(len, lists.values())), f"all combinations of the prompts in {origin}")

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from its.errors import UserError
 from its.user_cache import remember
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("its.attention")
 
 Attention = Literal["default", "auto", "flash", "cudnn", "efficient", "math"]
 """`default` leaves the choice to torch; `auto` measures and takes the fastest."""

@@ -132,9 +132,9 @@ def test_the_wheel_holds_every_package_but_the_training_of_the_pack():
         for path in folder.rglob("__init__.py")
     }
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert set(tool["packages"]) == packages - {"its_plugins.mini.training"}
+    assert set(tool["packages"]) == packages - {"its_plugins.mini.training"} | {"its.configs"}
     for package, patterns in tool["package-data"].items():
-        folder = ROOT / package.replace("its_plugins", "plugins").replace(".", "/")
+        folder = ROOT / package.replace("its_plugins", "plugins").replace("its.configs", "configs").replace(".", "/")
         assert all(list(folder.glob(pattern)) for pattern in patterns), package
 
 

@@ -1,0 +1,88 @@
+"""Find the configs and prompt files that come with the package by name, from any directory."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from its.errors import UserError, nearest
+from its.media.atomic import write_bytes
+from its.media.limited import user_path
+
+_PACKAGE = Path(__file__).parents[1]
+
+_NOT_CONFIGS = ("prompts/", "sweeps/", "slurm/")
+"""Folders of packaged files that `--config` does not take."""
+
+
+@cache
+def packaged_files() -> dict[str, Path]:
+    """All packaged files by their path below the folder `configs`, files at the top first."""
+    installed = _PACKAGE / "configs"  # in a checkout the folder is beside the package
+    folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
+    files = [path for path in folder.rglob("*") if path.suffix in (".yaml", ".jsonl", ".sh")]
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return dict(sorted(names.items(), key=lambda item: (item[0].count("/"), item[0])))
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Packaged configs by name: `castle_bell`, `models/mini`."""
+    return {name.removesuffix(".yaml"): path for name, path in packaged_files().items() if is_config(name)}
+
+
+def is_config(name: str) -> bool:
+    """Whether a packaged file is a config for `--config`."""
+    return name.endswith(".yaml") and not name.startswith(_NOT_CONFIGS)
+
+
+def find_packaged(name: str) -> Path | None:
+    """The packaged file that a name means: its ending `.yaml` may be left out, a leading `configs/` may be given."""
+    key = name.removeprefix("configs/")
+    return packaged_files().get(key) or packaged_files().get(f"{key}.yaml")
+
+
+def find_file(name: str | Path) -> Path:
+    """The file at a path, or else the packaged file of this name, or else the path.
+
+    In a text `~` and environment variables are expanded.
+    """
+    path = name if isinstance(name, Path) else user_path(name)
+    return path if path.is_file() else find_packaged(path.as_posix()) or path
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that a value of `--config` means: a file, or the name of a packaged config.
+
+    Raises:
+        UserError: no such file exists, and no packaged config has this name.
+    """
+    path = find_file(name)
+    if path.exists():  # which may be a pipe
+        return path
+    folder = path.parent
+    beside = [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else []
+    near = nearest(path.name, beside) or nearest(path.with_suffix("").as_posix(), packaged_configs())
+    raise UserError(f"there is no config {name}; expected a file, or a name that `its configs` lists.{near}")
+
+
+def copy_packaged(name: str, target: Path) -> None:
+    """Copy a packaged file to a new file.
+
+    Raises:
+        UserError: no packaged file has this name, or the target exists.
+        NotWritten: the target can't be written.
+    """
+    source = find_packaged(name)
+    if source is None:
+        near = nearest(name, packaged_files())
+        raise UserError(f"there is no packaged config {name}; `its configs` lists them.{near}")
+    if target.exists() or target.is_symlink():
+        raise UserError(f"{target} exists: choose another file")
+    write_bytes(target, source.read_bytes())
+
+
+def summary(path: Path) -> str:
+    """The comment in a file's first line, which says what it makes; empty if it has none."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
