@@ -41,6 +41,12 @@ _PUBLIC = {
     "Method": "methods.base",
     "PostProcess": "methods.post_process",
     "Result": "methods.sample",
+    "MultimodalDenoising": "methods.denoising",
+    "Imprint": "methods.imprint",
+    "ScoreDistillation": "methods.score_distillation.method",
+    "ImageThatSounds": "pipeline",
+    "Pipeline": "pipeline",
+    "SampleFailed": "pipeline",
     "Sample": "methods.sample",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -25,22 +25,27 @@ if TYPE_CHECKING:
     from its.audio.spectrogram import SpectrogramFormat
 
 
-class Plugin:
-    """Base class of all interfaces: keeps the arguments of the constructor.
+class KeepsArguments:
+    """Base class of objects that keep the arguments of their constructors.
 
     Attributes:
-        arguments: by name, with defaults. Records and sample ids describe settings by them.
+        arguments: by name, with defaults.
     """
 
     arguments: Mapping[str, Any] = MappingProxyType({})
-    non_identity_args: ClassVar[tuple[str, ...]] = ()
-    """Arguments, besides those of the base classes, that samples do not depend on: the place of weights, which
-    `Component.provenance` identifies by content, and how they are run."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
             setattr(cls, "__init__", _remembering(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
+
+
+class Plugin(KeepsArguments):
+    """Base class of all interfaces. Records and sample ids describe settings by the constructor's arguments."""
+
+    non_identity_args: ClassVar[tuple[str, ...]] = ()
+    """Arguments, besides those of the base classes, that samples do not depend on: the place of weights, which
+    `Component.provenance` identifies by content, and how they are run."""
 
     def describe(self, *, defining: bool = False) -> dict[str, Any]:
         """Class and arguments, as JSON-serialisable values. Arguments that are plugins describe themselves.
@@ -74,7 +79,7 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(init)
 
     @functools.wraps(init)
-    def remember(self: Plugin, *args: Any, **kwargs: Any) -> None:
+    def remember(self: KeepsArguments, *args: Any, **kwargs: Any) -> None:
         if "arguments" not in self.__dict__:  # a subclass's constructor comes first, and its arguments count
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()

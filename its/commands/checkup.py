@@ -55,7 +55,8 @@ def versions() -> Iterator[Finding]:
     yield from _pair()
     if not misfits:
         python = platform.python_version()
-        yield Finding("ok", f"Python {python}, its {version(DISTRIBUTION)}, and {len(wanted)} packages of versions that fit")
+        what = f"Python {python}, its {version(DISTRIBUTION)}, and {len(wanted)} packages of versions that fit"
+        yield Finding("ok", what)
 
 
 def _pair() -> Iterator[Finding]:

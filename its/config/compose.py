@@ -145,14 +145,20 @@ def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
         if option.endswith("+"):
             items = read_value(value) if isinstance(value, Text) else value
             value = Appended(items if isinstance(items, list) else [items])
-        for part in reversed(key.split(".", maxsplit=_depth(key))):
-            value = {part: value}
-        nested = spell_out(value, "")
+        nested = _nested(key, value)
         if names_file(text, key):
             layers.append(Layer(text, nested, is_option=True))
         else:
             values = merge(values, nested)
     return [*layers, Layer(COMMAND_LINE, values, is_option=True)]
+
+
+def option_layer(options: Mapping[str, Any], source: str) -> Layer:
+    """A layer of values by dotted key, as options of the command line set them: `{"model.steps": 50}`."""
+    values: Values = {}
+    for option, value in options.items():
+        values = merge(values, _nested(_full_key(option), value))
+    return Layer(source, values, is_option=True)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
@@ -187,6 +193,14 @@ def _taken_by(method: str, model: Values | None, source: str) -> Values:
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
     return {key: value for key, value in (model or {}).items() if key in takes}
+
+
+def _nested(key: str, value: Any) -> Values:
+    """The mapping that sets one dotted key."""
+    for part in reversed(key.split(".", maxsplit=_depth(key))):
+        value = {part: value}
+    nested: Values = spell_out(value, "")
+    return nested
 
 
 def _depth(key: str) -> int:

@@ -12,23 +12,21 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from its.config import fallback
 from its.config.allowlist import ConfigRules
-from its.config.compose import SECTIONS, Config, compose
-from its.config.merge import merge
+from its.config.compose import Config, compose
 from its.config.options import PredictOptions
+from its.engine.assembly import TRAINER_DEFAULTS, Assembly
 from its.engine.distributed import GracefulShutdown, with_cluster_environment
 from its.engine.progress import Progress
-from its.engine.trainer import check_trainer, default_precision, device_type
+from its.engine.trainer import default_precision
 from its.errors import UserError
 from its.evaluation.run_scorer import RunScorer, run_scorer_of
-from its.instantiate import Fault, Instantiator, plugin_class, raise_faults, unknown_names
+from its.instantiate import plugin_class
 from its.interfaces import Plugin
 from its.media.limited import user_path
 from its.methods.base import Method
 from its.methods.classes import method_class
 from its.output import say
-from its.privacy import scrub
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
@@ -37,12 +35,6 @@ from its.weights.downloads import check_room
 
 logger = logging.getLogger(__name__)
 
-TRAINER_DEFAULTS = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,  # ours counts samples and steps
-    "enable_model_summary": False,
-}
 HELP = ("-h", "--help", "--print_config")
 
 
@@ -115,11 +107,16 @@ class PredictCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build all objects, find the weights, and create the Trainer."""
-        self.build_objects(self.composed)
+        assembly = Assembly(self.composed, trusted=self.trusted)
         if any(argument.startswith("--print_config") for argument in self.help_for):
-            say(yaml.safe_dump(self.resolved, sort_keys=False, allow_unicode=True).rstrip("\n"))
+            say(yaml.safe_dump(assembly.resolved, sort_keys=False, allow_unicode=True).rstrip("\n"))
             raise SystemExit(0)
-        self.find_weights()
+        warning = assembly.find_weights()
+        self.model, self.datamodule, self.options = assembly.method, assembly.data, assembly.options
+        self.resolved, self.config_init = assembly.resolved, {"trainer": assembly.trainer}
+        self._finish()
+        if warning is not None and self.trainer.is_global_zero:
+            logger.warning(warning)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Create the Trainer, which may start processes.
@@ -167,72 +164,10 @@ class PredictCLI(LightningCLI):
         except UserError:
             ConfigRules(trusted=self.trusted).find(name, object, "")
 
-    def build_objects(self, config: Config) -> None:
-        """Build method, data and the arguments of the Trainer, and report all faults together."""
-        build = Instantiator(ConfigRules(trusted=self.trusted, source_of=config.source_of))
-        values = config.values
-        own = {key: value for key, value in values.items() if key not in SECTIONS}
-        known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
-        build.faults += unknown_names(own, known, "", f"there is no such key; there are: {', '.join(known)}.")
-        options, resolved = build.arguments(PredictOptions, {k: v for k, v in own.items() if k in known}, "")
-        sections = {name: {} if values.get(name) is None else values[name] for name in SECTIONS}
-        model, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
-        data, resolved["data"] = build.construct(PromptGrid, sections["data"], "data")
-        given = merge(TRAINER_DEFAULTS, sections["trainer"])
-        trainer, resolved["trainer"] = build.arguments(Trainer, given, "trainer")
-        seed = options.get("seed_everything", False)
-        if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
-            build.faults.append(Fault("seed_everything", f"got {seed}; expected 0 to {2**32 - 1}"))
-        if not str(options.get("output", PredictOptions.output)).strip():
-            build.faults.append(Fault("output", "it is empty; expected a folder"))
-        raise_faults(build.faults, config.source_of)
-        self.model, self.datamodule, self.options = model, data, PredictOptions(**options)
-        for key in ("mixed", "retry_failed"):  # of this command, not of what it makes
-            resolved.pop(key, None)
-        self.resolved = scrub({"method": config.method, **resolved})
-        self.config_init = {"trainer": trainer}
-
-    def find_weights(self) -> None:
-        """Find the weights; where they are missing, build all objects again on the pack that the config allows.
-
-        Raises:
-            UserError: this machine can't run it, weights are missing without a fallback, or parts don't fit together.
-        """
-        try:
-            check_trainer(self.config_init["trainer"])
-        except UserError as error:
-            raise_faults([Fault("trainer", str(error))], self.composed.source_of)
-        warning = None
-        try:
-            self.model.find()
-        except WeightsNotFound as missing:
-            warning = self._fall_back(missing)
-        self._finish()
-        if warning is not None and self.trainer.is_global_zero:
-            logger.warning(warning)
-
-    def _fall_back(self, missing: WeightsNotFound) -> str:
-        """Build all objects on the pack that the config allows; return the warning to print."""
-        pack = fallback.pack_for(missing, self.model.fallback)
-        for keep_vocoder in (True, False):
-            self.build_objects(fallback.on_pack(self.composed, pack, keep_vocoder=keep_vocoder))
-            try:
-                self.model.find()
-                break
-            except WeightsNotFound as also:
-                if not (keep_vocoder and also.reason.startswith("model.vocoder")):
-                    raise UserError(f"the pack {pack.name} can't be used: {also}") from None
-        self.model.fallback_taken = missing.reason
-        specs = self.datamodule.expand(self.model.expert_names)
-        scales = ", ".join(f"{name} {scale:g}" for name, scale in specs[0].guidance_scale.items())
-        settings = f"Settings are the pack's own: {self.model.length(specs[0])}, guidance {scales}."
-        return fallback.warning(missing, pack, instead="demo weights", settings=settings)
-
     def _finish(self) -> None:
         """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
         given = self.config_init["trainer"]
-        data.fix_batch_size(device_type(given), one_by_one=model.one_by_one)
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.run_scorer = run_scorer_of(options.scorers, options.keep, fallback=model.fallback)

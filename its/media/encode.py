@@ -16,12 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
-    """Write (h, w) or (h, w, 3) of 0 to 255, with a text unless it is None.
-
-    Raises:
-        NotWritten: it can't be written.
-    """
+def png_bytes(pixels: np.ndarray[Any, Any], text: str | None = None) -> bytes:
+    """Encode (h, w) or (h, w, 3) of 0 to 255 as PNG, with a text unless it is None."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -30,27 +26,40 @@ def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None)
         info.add_text(KEY, text)
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, format="PNG", compress_level=1, pnginfo=info)
-    write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
-def write_wav(path: Path, waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> None:
-    """Write 16-bit PCM.
-
-    Args:
-        path: where to.
-        waveform: (n,) or (n, channels), 16-bit.
-        sample_rate: in Hz.
-        comment: in ASCII, of any length: libsndfile's own are read back up to 2 KB only.
+def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
+    """Write a picture, as `png_bytes`.
 
     Raises:
         NotWritten: it can't be written.
+    """
+    write_bytes(path, png_bytes(pixels, text))
+
+
+def wav_bytes(waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> bytes:
+    """Encode sound as WAV of 16-bit PCM.
+
+    Args:
+        waveform: (n,) or (n, channels), 16-bit.
+        sample_rate: in Hz.
+        comment: in ASCII, of any length: libsndfile's own are read back up to 2 KB only.
     """
     import soundfile
 
     content = io.BytesIO()
     soundfile.write(content, waveform, sample_rate, subtype="PCM_16", format="WAV")
-    sound = content.getvalue()
-    write_bytes(path, sound if comment is None else _with_comment(sound, comment))
+    return content.getvalue() if comment is None else _with_comment(content.getvalue(), comment)
+
+
+def write_wav(path: Path, waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> None:
+    """Write sound, as `wav_bytes`.
+
+    Raises:
+        NotWritten: it can't be written.
+    """
+    write_bytes(path, wav_bytes(waveform, sample_rate, comment))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

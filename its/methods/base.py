@@ -16,7 +16,7 @@ from torch import nn
 
 from its.diffusion.guidance import GuidedExpert, TextCache
 from its.errors import UserError
-from its.interfaces import Component, NoiseExpert, Step, Vocoder
+from its.interfaces import Component, KeepsArguments, NoiseExpert, Step, Vocoder
 from its.methods.batch_runner import BatchRunner
 from its.methods.sample import Sample
 from its.methods.sharing import deduplicate_experts
@@ -27,7 +27,7 @@ from its.weights.source import content_of
 
 
 @extension_point
-class Method(LightningModule, ABC):
+class Method(KeepsArguments, LightningModule, ABC):
     """Makes samples of sample specs. The constructor's arguments are the keys under `model` in a config.
 
     Subclasses write the constructor, `settings`, `length` and `make`, and extend `parts` and `check`.
@@ -48,6 +48,7 @@ class Method(LightningModule, ABC):
         takes_files: whether specs may have pictures and sounds in the place of prompts.
         startup: seconds of what precedes the first batch, by stage, for the records of its samples.
         samples: folder of the samples' folders, for checkpoints; None for none.
+        precision: of the run, as Lightning names it.
     """
 
     fixed_shapes = False
@@ -69,6 +70,7 @@ class Method(LightningModule, ABC):
         self.provenance: dict[str, Any] = {}
         self.stopped: str | None = None
         self.samples: Path | None = None
+        self.precision = "32-true"
         self.on_step: Callable[[Step, int], None] | None = None
         self._texts = {name: TextCache(expert) for name, expert in experts.items()}
         self.startup: dict[str, float] = {}
@@ -202,6 +204,10 @@ class Method(LightningModule, ABC):
             )
         return {"settings": settings, "weights": weights}
 
+    def setup(self, stage: str) -> None:
+        """Take the precision from the Trainer."""
+        self.precision = str(self.trainer.precision)
+
     def on_predict_start(self) -> None:
         """Load the batch runner's own weights, so that an error comes before the first sample."""
         self.run_batch.load()
@@ -230,13 +236,12 @@ class Method(LightningModule, ABC):
     @property
     def half_precision(self) -> bool:
         """Whether the run's precision is less than float32."""
-        return self._trainer is not None and str(self.trainer.precision) not in ("32-true", "64-true")
+        return self.precision not in ("32-true", "64-true")
 
     @property
     def memory_key(self) -> str:
         """Equal for methods whose batches need the same memory: by weights, canvas and precision."""
-        precision = None if self._trainer is None else self.trainer.precision
-        return repr((type(self).__name__, getattr(self, "canvas", None), precision, self.provenance))
+        return repr((type(self).__name__, getattr(self, "canvas", None), self.precision, self.provenance))
 
     @property
     def target(self) -> torch.device:

@@ -64,7 +64,7 @@ class SampleWriter(BasePredictionWriter):
         method = method_of(pl_module)
         if self._thread is None:
             return
-        records = [self._record(sample, method, precision=str(trainer.precision)) for sample in prediction]
+        records = [make_record(sample, method, self.config) for sample in prediction]
         method.startup = {}  # said once
         self._waiting.append(self._thread.submit(self._write, prediction, records))
         self._wait(method, leave=WAITING)
@@ -85,31 +85,6 @@ class SampleWriter(BasePredictionWriter):
         for sample, record in zip(samples, records, strict=True):
             write_sample(self.samples / record["id"], sample, record, self.save, metadata=self.metadata)
 
-    def _record(self, sample: Sample, method: Method, *, precision: str) -> dict[str, Any]:
-        spec = sample.spec
-        precision = sample.precision or precision
-        return {
-            "id": spec.id,
-            "prompts": dict(spec.prompts),
-            "negative_prompts": dict(spec.negative_prompts),
-            "seed": spec.seed,
-            "roles": method.roles(),
-            "settings": {
-                "guidance_scale": dict(spec.guidance_scale),
-                **spec.definition["settings"],
-                "precision": precision,
-                "device": method.device.type,
-            },
-            "config": config_of(spec, self.config, precision=precision),
-            "format": _format(method),
-            "weights": method.provenance,
-            "fallback": method.fallback_taken,
-            "scores": dict(sample.scores),
-            "timings": {**sample.timings, **_startup(method)},
-            **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
-            "versions": versions(),
-        }
-
     def _stop(self) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
@@ -122,6 +97,38 @@ class SampleWriter(BasePredictionWriter):
             except (OSError, UserError) as error:
                 # No exception in the midst of a run: other ranks would wait for this one.
                 method.stopped = method.stopped or str(error)
+
+
+def make_record(sample: Sample, method: Method, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a sample, complete but for its status.
+
+    Args:
+        sample: made by the method.
+        method: of the run.
+        config: of the run, resolved; the record keeps those keys that make the sample again.
+    """
+    spec, precision = sample.spec, sample.precision or method.precision
+    return {
+        "id": spec.id,
+        "prompts": dict(spec.prompts),
+        "negative_prompts": dict(spec.negative_prompts),
+        "seed": spec.seed,
+        "roles": method.roles(),
+        "settings": {
+            "guidance_scale": dict(spec.guidance_scale),
+            **spec.definition["settings"],
+            "precision": precision,
+            "device": method.device.type,
+        },
+        "config": config_of(spec, config, precision=precision),
+        "format": _format(method),
+        "weights": method.provenance,
+        "fallback": method.fallback_taken,
+        "scores": dict(sample.scores),
+        "timings": {**sample.timings, **_startup(method)},
+        **({} if sample.evaluations is None else {"evaluations": dict(sample.evaluations)}),
+        "versions": versions(),
+    }
 
 
 def _startup(method: Method) -> dict[str, Any]:

@@ -31,6 +31,7 @@ LAYERS = (
     "report",
     "config",
     "engine",
+    "pipeline",
     "commands",
     "cli",
     "__main__",

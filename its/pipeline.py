@@ -1,0 +1,426 @@
+"""Make images that sound from Python: `its.Pipeline`, which builds its components exactly as `its predict` does."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from tqdm.auto import tqdm
+
+from its import registry
+from its.config.compose import Config, Layer, option_layer, read_layer
+from its.engine.assembly import Assembly
+from its.engine.trainer import default_precision
+from its.errors import UserError
+from its.instantiate import plain
+from its.interfaces import Step
+from its.media.encode import png_bytes, wav_bytes
+from its.methods.base import Method
+from its.methods.sample import Result, Sample
+from its.report.notebook import sample_html
+from its.runs.sample_files import EXTRAS, eight_bit, sixteen_bit, write_sample
+from its.runs.writer import make_record
+from its.specs.prompts import PromptGrid, SeedRange
+from its.specs.spec import SampleSpec, assign_ids
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+Prompts = str | Path | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[str]]
+
+
+class SampleFailed(RuntimeError):
+    """A sample could not be made; the message is the reason."""
+
+
+class Audio(NamedTuple):
+    """A sound.
+
+    Attributes:
+        samples: (n,) or in stereo (2, n), float32 in [-1, 1].
+        rate: samples per second.
+    """
+
+    samples: np.ndarray[Any, np.dtype[np.float32]]
+    rate: int
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ImageThatSounds:
+    """A sample: one array that is seen as a picture and heard as a sound. A notebook shows it with a player.
+
+    Attributes:
+        sample: as the method made it.
+        record: the content of its `sample.json`, but for the status.
+    """
+
+    sample: Sample
+    record: Mapping[str, Any]
+
+    @property
+    def result(self) -> Result:
+        """The sample's tensors.
+
+        Raises:
+            SampleFailed: it could not be made.
+        """
+        if self.sample.result is None:
+            raise SampleFailed(f"{self.id}: {self.sample.error}")
+        return self.sample.result
+
+    @property
+    def id(self) -> str:
+        """Slug of the prompts, seed, and a digest of everything that defines the sample."""
+        return self.sample.spec.id
+
+    @property
+    def error(self) -> str | None:
+        """Why the sample could not be made; None for a whole one. The properties below raise `SampleFailed` then."""
+        return self.sample.error
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """Prompts by expert."""
+        return self.sample.spec.prompts
+
+    @property
+    def seed(self) -> int:
+        """Seed of the sample's noise."""
+        return self.sample.spec.seed
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything that the sample depends on besides prompts, seed and weights."""
+        settings: Mapping[str, Any] = self.record["settings"]
+        return settings
+
+    @property
+    def weights(self) -> Mapping[str, Any]:
+        """Which weights made the sample, by component; `embedded` is true for those of the embedded pack."""
+        weights: Mapping[str, Any] = self.record["weights"]
+        return weights
+
+    @cached_property
+    def image(self) -> Image:
+        """The picture: the spectrogram in 8 bits, highest frequencies at the top, as in `spectrogram.png`."""
+        from PIL.Image import fromarray
+
+        return fromarray(eight_bit(self.result.spectrogram))
+
+    @cached_property
+    def color(self) -> Image | None:
+        """The picture in colour; None without a colorizer."""
+        from PIL.Image import fromarray
+
+        return None if self.result.color is None else fromarray(eight_bit(self.result.color))
+
+    @property
+    def spectrogram(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The array that is seen and heard: (h, w) float32 in [0, 1], row 0 the highest band; in stereo (3, h, w)."""
+        return self.result.spectrogram.numpy()
+
+    @property
+    def audio(self) -> Audio:
+        """The sound, as (samples, rate)."""
+        return Audio(self.result.waveform.numpy(), self.result.sample_rate)
+
+    @property
+    def latents(self) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+        """Clean latents (c, h, w), untrimmed; None if the method has none."""
+        return None if self.result.latents is None else self.result.latents.numpy()
+
+    def save(self, folder: str | Path, extras: Sequence[str] = ()) -> Path:
+        """Write the files that `its predict` writes for a sample, `sample.json` last; existing ones are replaced.
+
+        Args:
+            folder: made if it is missing.
+            extras: more files: image, latents, color, colormap, cycle, video.
+
+        Returns:
+            The folder.
+
+        Raises:
+            SampleFailed: the sample could not be made.
+            ValueError: an extra is unknown, or the sample lacks what it shows.
+            its.errors.UserError: the folder can't be written to.
+        """
+        result = self.result
+        for extra in extras:
+            if extra not in EXTRAS:
+                raise ValueError(f"extras has {extra!r}; expected some of {', '.join(EXTRAS)}")
+            if (
+                getattr(result, {"color": "color", "latents": "latents", "cycle": "format"}.get(extra, "picture"))
+                is None
+            ):
+                raise ValueError(f"extras has {extra!r}, but this sample has none")
+        path = Path(folder).expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path = path.parent.resolve() / path.name  # the writer follows no links, but the user may
+        write_sample(path, self.sample, self.record, list(extras), metadata=True)
+        return path
+
+    def __repr__(self) -> str:
+        prompts = ", ".join(f"{name}={prompt!r}" for name, prompt in self.prompts.items())
+        return f"ImageThatSounds({prompts}, seed={self.seed}{'' if self.error is None else f', error={self.error!r}'})"
+
+    def _repr_html_(self) -> str | None:
+        """A picture with a playhead and its sound, for notebooks."""
+        if self.error is not None:
+            return None
+        samples, rate = self.audio
+        embedded = any(weights and weights.get("embedded") for weights in self.weights.values())
+        names = sorted({str(weights["name"]) for weights in self.weights.values() if weights})
+        return sample_html(
+            png=png_bytes(eight_bit(self.result.spectrogram)),
+            size=self.image.size,
+            wav=wav_bytes(sixteen_bit(self.result.waveform), rate),
+            seconds=samples.shape[-1] / rate,
+            title=" · ".join(self.prompts.values()),
+            facts=f"seed {self.seed} · {'embedded demo weights: ' if embedded else ''}{', '.join(names)}",
+        )
+
+
+class Pipeline:
+    """Makes images that sound, one after the other, with weights that stay loaded on one device.
+
+    `its predict` builds its components in the same way, and runs the same batches in Lightning's loop on any number of
+    devices, so that equal prompts, seeds and settings give equal samples.
+
+    Example:
+        >>> pipe = its.Pipeline.from_config("castle_bell")
+        >>> sample = pipe("a painting of castle towers, grayscale", "bell ringing", seed=1234)
+        >>> sample.save("castle")
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        *,
+        accelerator: str = "auto",
+        precision: str | None = None,
+        defaults: PromptGrid | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Find, download and load the weights of a method, such as `its.MultimodalDenoising(experts=..., ...)`.
+
+        Args:
+            method: made of components.
+            accelerator: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
+            precision: as Lightning names it; by default float16 on CUDA devices and float32 elsewhere.
+            defaults: prompts, guidance scales and negative prompts of calls that give none.
+            config: resolved, which records keep so that `its rerun` can make a sample again.
+
+        Raises:
+            its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
+            its.errors.UserError: components don't fit each other, or weights or device can't be used.
+        """
+        self.method = method
+        self.defaults = defaults or PromptGrid(prompts=[])
+        self.config = config or _described(method)
+        given = {"accelerator": accelerator, "precision": precision}
+        self.precision = precision or default_precision(given, method.cuda_precision) or "32-true"
+        try:
+            self._fabric = Fabric(accelerator=accelerator, devices=1, precision=self.precision)  # type: ignore[arg-type]
+        except (ValueError, RuntimeError, MisconfigurationException) as error:
+            raise UserError(f"accelerator {accelerator}, precision {self.precision}: {error}") from None
+        self._load()
+
+    @classmethod
+    def from_config(
+        cls,
+        *configs: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        accelerator: str | None = None,
+        precision: str | None = None,
+        trust: Sequence[str] = (),
+    ) -> Pipeline:
+        """Build a pipeline from configs of `its predict`, and load its weights.
+
+        Args:
+            configs: names of packaged configs, paths of YAML files, or files that `its` wrote; each overlays the one
+                before.
+            overrides: values by dotted key, such as `{"model.steps": 50}`; they overlay all configs.
+            accelerator: in place of the configs' `trainer.accelerator`.
+            precision: in place of the configs' `trainer.precision`.
+            trust: plugin modules to import, whose classes the configs may name.
+
+        Raises:
+            its.errors.UserError: a config is wrong, or weights can't be found and the config allows no fallback.
+        """
+        registry.load_plugins()
+        registry.load_modules(trust)
+        no_prompts = Layer("its.Pipeline", {"data": {"prompts": []}})  # prompts may come with each call
+        layers = [read_layer(Path(config)) for config in configs]
+        assembly = Assembly(Config([no_prompts, *layers, option_layer(overrides or {}, "overrides")]), trusted=trust)
+        warning = assembly.find_weights()
+        if warning is not None:
+            logger.warning(warning)
+        trainer = assembly.trainer
+        return cls(
+            assembly.method,
+            accelerator=accelerator or trainer.get("accelerator") or "auto",
+            precision=precision or trainer.get("precision"),
+            defaults=assembly.data,
+            config=assembly.resolved,
+        )
+
+    @property
+    def experts(self) -> list[str]:
+        """Names of the experts that need a prompt, in the order of positional prompts."""
+        return self.method.expert_names
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self._fabric.device
+
+    def __call__(
+        self,
+        *prompts: str,
+        seed: int | None = None,
+        negative_prompts: Mapping[str, str] | None = None,
+        guidance_scale: Mapping[str, float] | None = None,
+        progress: bool = True,
+        on_step: Callable[[Step], None] | None = None,
+        **named: str,
+    ) -> ImageThatSounds:
+        """Make one sample.
+
+        Args:
+            prompts: one for each expert, in their order; or none, for the first ones of the config.
+            seed: of the noise; by default the config's first one.
+            negative_prompts, guidance_scale: by expert, in place of the config's.
+            progress: whether to show a progress bar.
+            on_step: called after each step; `step.predict_clean()` gives the current estimate of the clean latents.
+            named: prompts by the names of the experts.
+
+        Raises:
+            SampleFailed: the sample could not be made.
+            its.errors.UserError: prompts or settings are wrong.
+        """
+        if len(prompts) > len(self.experts):
+            raise UserError(f"got {len(prompts)} prompts; expected one for each of {', '.join(self.experts)}")
+        row = {**dict(zip(self.experts, prompts, strict=False)), **named}
+        grid = self._grid(
+            [row] if row else None, [seed] if seed is not None else None, negative_prompts, guidance_scale
+        )
+        specs = grid.expand(self.experts)[:1]
+        (sample,) = self._make(assign_ids(specs, self.method.definition), grid, progress=progress, on_step=on_step)
+        if sample.error is not None:
+            raise SampleFailed(f"{sample.id}: {sample.error}")
+        return sample
+
+    def generate(
+        self,
+        prompts: Prompts | None = None,
+        *,
+        seeds: Sequence[int] | int | None = None,
+        negative_prompts: Mapping[str, str] | None = None,
+        guidance_scale: Mapping[str, float] | None = None,
+        batch_size: int | Literal["auto"] | None = None,
+        progress: bool = True,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Iterator[ImageThatSounds]:
+        """Make a sample of every prompt with every seed, and yield each as soon as its batch is finished.
+
+        Args:
+            prompts: rows of prompts by expert; a list of prompts for each expert, of which every combination is made;
+                or a file of prompts. By default the config's own.
+            seeds: by default the config's own.
+            negative_prompts, guidance_scale: by expert, in place of the config's.
+            batch_size: samples that are made at once; by default the config's.
+            progress: whether to show a progress bar.
+            on_step: called after each step of each batch.
+
+        Yields:
+            Samples, equal ones once. One that failed has an `error`; it doesn't stop the others.
+
+        Raises:
+            its.errors.UserError: prompts or settings are wrong; nothing was made.
+        """
+        grid = self._grid(prompts, [seeds] if isinstance(seeds, int) else seeds, negative_prompts, guidance_scale)
+        if batch_size is not None:
+            grid.batch_size = batch_size
+        specs = assign_ids(grid.expand(self.experts), self.method.definition)
+        return self._make(specs, grid, progress=progress, on_step=on_step)
+
+    def _load(self) -> None:
+        self.method.prepare()
+        self.method.precision = self.precision
+        self.method.to(self.device)  # without weights yet: components choose how to run by the device
+        with self._fabric.init_module():
+            self.method.configure_model()
+        self._fabric.setup_module(self.method)  # moves it, and casts it to the precision
+        self.method.eval().requires_grad_(False)
+        self.method.run_batch.load()
+
+    def _grid(
+        self,
+        prompts: Prompts | None,
+        seeds: Sequence[int] | None,
+        negative_prompts: Mapping[str, str] | None,
+        guidance_scale: Mapping[str, float] | None,
+    ) -> PromptGrid:
+        own = self.defaults
+        given: Any = own.prompts if prompts is None else str(prompts) if isinstance(prompts, Path) else prompts
+        if not given:
+            raise UserError(f"no prompts were given, and the config has none: give one for {', '.join(self.experts)}")
+        grid = PromptGrid(
+            prompts=given,
+            seeds=own.seeds if seeds is None else _seed_list(seeds),
+            negative_prompts={**own.negative_prompts, **(negative_prompts or {})},
+            guidance_scale={**own.guidance_scale, **(guidance_scale or {})},
+            batch_size=own.batch_size,
+        )
+        grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
+        return grid
+
+    def _make(
+        self, specs: list[SampleSpec], grid: PromptGrid, *, progress: bool, on_step: Callable[[Step], None] | None
+    ) -> Iterator[ImageThatSounds]:
+        grid.rows = specs
+        with tqdm(total=len(specs), unit="sample", disable=not progress, file=sys.stderr, leave=False) as bar:
+            for batch in grid.predict_dataloader():
+                yield from [self._finished(sample) for sample in self._run(batch, bar, on_step)]
+
+    def _run(self, batch: list[SampleSpec], bar: tqdm[Any], on_step: Callable[[Step], None] | None) -> list[Sample]:
+        begin = bar.n
+
+        def report(step: Step, size: int) -> None:
+            bar.n = begin + round(size * (step.index + 1) / step.steps, 2)
+            bar.refresh()
+            if on_step is not None:
+                on_step(step)
+
+        self.method.on_step = report
+        mode = torch.no_grad() if self.method.needs_gradients else torch.inference_mode()
+        with mode, self._fabric.autocast():
+            samples = self.method.run_batch(batch)
+        bar.n = begin + len(batch)
+        bar.refresh()
+        return samples
+
+    def _finished(self, sample: Sample) -> ImageThatSounds:
+        return ImageThatSounds(sample=sample, record=make_record(sample, self.method, self.config))
+
+
+def _described(method: Method) -> dict[str, Any]:
+    """The config of a method that was made of components, as far as it can be read from its constructor's arguments."""
+    return {"method": type(method).__name__, "model": plain(method.arguments), "save": []}
+
+
+def _seed_list(seeds: Sequence[int]) -> list[int] | SeedRange:
+    if isinstance(seeds, range) and seeds.step == 1:
+        return SeedRange(start=seeds.start, count=len(seeds))
+    return [int(seed) for seed in seeds]
