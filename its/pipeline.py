@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -261,8 +261,8 @@ class Pipeline:
         registry.load_plugins()
         registry.load_modules(trust)
         no_prompts = Layer("its.Pipeline", {"data": {"prompts": []}})  # prompts may come with each call
-        layers = [read_layer(Path(config)) for config in configs]
-        assembly = Assembly(Config([no_prompts, *layers, option_layer(overrides or {}, "overrides")]), trusted=trust)
+        layers = [*map(read_layer, map(Path, configs)), option_layer(overrides or {}, "overrides")]
+        assembly = Assembly(Config([no_prompts, *map(_used, layers)]), trusted=trust)
         warning = assembly.find_weights()
         if warning is not None:
             logger.warning(warning)
@@ -277,8 +277,9 @@ class Pipeline:
 
     @property
     def experts(self) -> list[str]:
-        """Names of the experts that need a prompt, in the order of positional prompts."""
-        return self.method.expert_names
+        """Names of the experts that need a prompt, in the order of positional prompts: those of pictures first."""
+        draws_sound = {name: expert.format is not None for name, expert in self.method.named_experts()}
+        return sorted(self.method.expert_names, key=lambda name: draws_sound.get(name, False))
 
     @property
     def device(self) -> torch.device:
@@ -298,7 +299,7 @@ class Pipeline:
         """Make one sample.
 
         Args:
-            prompts: one for each expert, in their order; or none, for the first ones of the config.
+            prompts: one for each expert, in the order of `experts`; or none, for the first ones of the config.
             seed: of the noise; by default the config's first one.
             negative_prompts, guidance_scale: by expert, in place of the config's.
             progress: whether to show a progress bar.
@@ -315,7 +316,7 @@ class Pipeline:
         grid = self._grid(
             [row] if row else None, [seed] if seed is not None else None, negative_prompts, guidance_scale
         )
-        specs = grid.expand(self.experts)[:1]
+        specs = grid.expand(self.method.expert_names)[:1]
         (sample,) = self._make(assign_ids(specs, self.method.definition), grid, progress=progress, on_step=on_step)
         if sample.error is not None:
             raise SampleFailed(f"{sample.id}: {sample.error}")
@@ -349,10 +350,10 @@ class Pipeline:
         Raises:
             its.errors.UserError: prompts or settings are wrong; nothing was made.
         """
-        grid = self._grid(prompts, [seeds] if isinstance(seeds, int) else seeds, negative_prompts, guidance_scale)
-        if batch_size is not None:
-            grid.batch_size = batch_size
-        specs = assign_ids(grid.expand(self.experts), self.method.definition)
+        grid = self._grid(
+            prompts, [seeds] if isinstance(seeds, int) else seeds, negative_prompts, guidance_scale, batch_size
+        )
+        specs = assign_ids(grid.expand(self.method.expert_names), self.method.definition)
         return self._make(specs, grid, progress=progress, on_step=on_step)
 
     def _load(self) -> None:
@@ -371,6 +372,7 @@ class Pipeline:
         seeds: Sequence[int] | None,
         negative_prompts: Mapping[str, str] | None,
         guidance_scale: Mapping[str, float] | None,
+        batch_size: int | Literal["auto"] | None = None,
     ) -> PromptGrid:
         own = self.defaults
         given: Any = own.prompts if prompts is None else str(prompts) if isinstance(prompts, Path) else prompts
@@ -381,7 +383,7 @@ class Pipeline:
             seeds=own.seeds if seeds is None else _seed_list(seeds),
             negative_prompts={**own.negative_prompts, **(negative_prompts or {})},
             guidance_scale={**own.guidance_scale, **(guidance_scale or {})},
-            batch_size=own.batch_size,
+            batch_size=own.batch_size if batch_size is None else batch_size,
         )
         grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
         return grid
@@ -413,6 +415,14 @@ class Pipeline:
 
     def _finished(self, sample: Sample) -> ImageThatSounds:
         return ImageThatSounds(sample=sample, record=make_record(sample, self.method, self.config))
+
+
+def _used(layer: Layer) -> Layer:
+    """A layer without the keys that matter only to the run directory and the Trainer of `its predict`."""
+    values = {key: value for key, value in layer.values.items() if key != "output"}
+    if isinstance(trainer := values.get("trainer"), Mapping):
+        values["trainer"] = {key: value for key, value in trainer.items() if key in ("accelerator", "precision")}
+    return replace(layer, values=values)
 
 
 def _described(method: Method) -> dict[str, Any]:

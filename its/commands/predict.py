@@ -112,7 +112,7 @@ def _show(cli: PredictCLI) -> None:
     """Write the page that shows the run. Whatever is wrong with it, the samples are whole."""
     try:
         page, _ = write_gallery([cli.output], cli.output, own=is_saved(cli.output, cli.resolved))
-        say(f"its: look and listen: {page}")
+        say(f"look and listen: {page}")
     except UserError as error:
         logger.warning(f"no page that shows the run: {error}")
 

@@ -30,8 +30,8 @@ def sample_html(*, png: bytes, size: tuple[int, int], wav: bytes, seconds: float
         title=title,
         facts=facts,
     )
-    height = size[1] + 100
-    style = f"border: 0; width: min(100%, {size[0] + 6}px); height: {height}px"
+    height = size[1] + 110
+    style = f"border: 0; width: min(100%, {size[0] + 24}px); height: {height}px"
     return f'<iframe style="{style}" title="{escape(title)}" srcdoc="{escape(page)}"></iframe>'
 
 

@@ -107,7 +107,7 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, trie
     whole = len(specs) - lost - stopped - len(unwritten)
     earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
     earlier += f"; {stopped} were stopped early" if stopped else ""
-    say(f"its: {whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
+    say(f"{whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
     sys.stdout.flush()
     return 0 if whole + stopped == len(specs) else 1
 

@@ -32,7 +32,7 @@ def latents(config):
 def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert predict(config, "--save", "[image]") == 0
     run = samples(config)[0].parent.parent
-    assert f"its: look and listen: {run / 'index.html'}" in capsys.readouterr().out
+    assert f"look and listen: {run / 'index.html'}" in capsys.readouterr().out
     text = (run / "index.html").read_text()
     shown = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
     assert [sample["id"] for sample in shown["samples"]] == [folder.name for folder in samples(config)]
@@ -70,7 +70,7 @@ def test_a_damaged_record_is_made_again(config, capsys):
 def test_a_run_folder_holds_what_the_contract_says(config, capsys):
     assert predict(config, "--save", "[image, latents]") == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert last.startswith("its: 2 of 2 images that sound are in ")
+    assert last.startswith("2 of 2 images that sound are in ")
     folders = samples(config)
     assert [f.name.rsplit("-", 1)[0] for f in folders] == [
         "castle-towers-bell-ringing-1",
