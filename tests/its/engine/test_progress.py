@@ -1,4 +1,5 @@
 import time
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from its.interfaces import Step
 class Module:
     device = torch.device("cpu")
     on_step = None
+    provenance: ClassVar = {}
 
 
 class Logger:
@@ -51,8 +53,8 @@ def test_a_slow_cpu_is_announced_with_the_time_of_a_sample_and_of_the_run(shown,
         now[0] += seconds  # one expert of two runs: each step will take 18 s, a batch of 2 in 100 steps 900 s a sample
         module.on_step(step(index), 2)
     err = capsys.readouterr().err
-    assert err.count("on this CPU a sample takes about 15 min 0 s, and this run 1 h 15 min.") == 1  # 10, by two ranks
-    assert "--config configs/models/mini.yaml" in err
+    assert err.count("on this CPU a sample takes about 15 min 0 s, and this run 1 h 15 min;") == 1  # 10, by two ranks
+    assert "--config models/mini" in err
 
 
 def test_the_time_left_is_estimated_before_the_first_sample_is_finished(monkeypatch, clock, capsys):

@@ -36,10 +36,12 @@ class Upside(MultimodalDenoising):
 
 @pytest.fixture
 def short_of_weights(monkeypatch):
+    from its.engine.assembly import Assembly
     from its.engine.build import PredictCLI
 
     registry.load_plugins()
-    monkeypatch.setattr(PredictCLI, "find_weights", lambda cli: None)
+    monkeypatch.setattr(Assembly, "find_weights", lambda assembly: None)
+    monkeypatch.setattr(PredictCLI, "prepare_run", lambda cli: None)
 
 
 def test_the_default_is_the_papers_main_method():
