@@ -53,7 +53,8 @@ def test_the_guide_has_the_files_that_it_speaks_of(guide):
     assert {path.name for path in guide.iterdir()} == {
         "stripes.py",
         "stripes.yaml",
-        "test_stripes.py",
+        "test_experts.py",
+        "conv.py",
         "palindrome.py",
         "pyproject.toml",
     }
@@ -87,7 +88,7 @@ def test_the_guides_command_draws_what_it_is_said_to_draw(guide, forks):
 
 
 def test_the_guides_test_passes(guide):
-    run("python -m pytest -q test_stripes.py -p no:cacheprovider", guide, PYTHONPATH=".")
+    run("python -m pytest -q test_experts.py -p no:cacheprovider", guide, PYTHONPATH=".")
 
 
 def test_the_guides_package_is_found_by_its_entry_point(guide, tmp_path):
