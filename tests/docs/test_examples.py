@@ -53,8 +53,9 @@ def test_the_guide_has_the_files_that_it_speaks_of(guide):
     assert {path.name for path in guide.iterdir()} == {
         "stripes.py",
         "stripes.yaml",
-        "test_experts.py",
+        "test_stripes.py",
         "conv.py",
+        "test_conv.py",
         "palindrome.py",
         "pyproject.toml",
     }
@@ -87,8 +88,8 @@ def test_the_guides_command_draws_what_it_is_said_to_draw(guide, forks):
         assert np.sum(np.diff(lines.astype(int), prepend=0) == 1) == spots
 
 
-def test_the_guides_test_passes(guide):
-    run("python -m pytest -q test_experts.py -p no:cacheprovider", guide, PYTHONPATH=".")
+def test_the_guides_tests_pass(guide):
+    run("python -m pytest -q -p no:cacheprovider", guide, PYTHONPATH=".")
 
 
 def test_the_guides_package_is_found_by_its_entry_point(guide, tmp_path):
