@@ -54,6 +54,8 @@ def test_the_guide_has_the_files_that_it_speaks_of(guide):
         "stripes.py",
         "stripes.yaml",
         "test_stripes.py",
+        "conv.py",
+        "test_conv.py",
         "palindrome.py",
         "pyproject.toml",
     }
@@ -86,8 +88,8 @@ def test_the_guides_command_draws_what_it_is_said_to_draw(guide, forks):
         assert np.sum(np.diff(lines.astype(int), prepend=0) == 1) == spots
 
 
-def test_the_guides_test_passes(guide):
-    run("python -m pytest -q test_stripes.py -p no:cacheprovider", guide, PYTHONPATH=".")
+def test_the_guides_tests_pass(guide):
+    run("python -m pytest -q -p no:cacheprovider", guide, PYTHONPATH=".")
 
 
 def test_the_guides_package_is_found_by_its_entry_point(guide, tmp_path):
@@ -131,7 +133,26 @@ def test_the_readmes_snippet_runs(tiny_pack, tmp_path, monkeypatch):
     assert (len(sound), rate) == (64 * 160, 16_000)
 
 
-@pytest.mark.parametrize("document", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name)
-def test_links_between_files_lead_somewhere(document):
-    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
-    assert [target for target in targets if not (document.parent / target).exists()] == []
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+
+
+def anchors_of(document):
+    """The anchors that GitHub gives the headings of a document."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_to_files_and_headings(document):
+    links = re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text(encoding="utf-8"))
+    for name, anchor in links:
+        target = document.parent / name if name else document
+        assert target.exists(), name
+        assert not anchor or anchor in anchors_of(target), f"{name}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_source_files_that_are_named_exist(document):
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).is_file() and not (ROOT / "its" / name).is_file()] == []

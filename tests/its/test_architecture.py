@@ -1,6 +1,7 @@
 """Who imports whom, as docs/architecture.md says."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -113,6 +114,12 @@ layer = LAYERS.index
 
 def test_every_package_has_a_layer():
     assert {name.split(".")[1] for name in ITS if name != "its"} == set(LAYERS)
+
+
+def test_the_document_lists_the_layers_from_top_to_bottom():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## Packages")[2].partition("## Interfaces")[0]
+    assert re.findall(r"^\|[^|]*\| `(\w+)/?` \|", table, re.MULTILINE) == list(reversed(LAYERS[:-1]))
 
 
 def test_no_source_is_ignored_by_git():

@@ -291,9 +291,7 @@ def test_the_pack_s_colorizer_takes_its_place_where_one_is_asked_for(run, capsys
 def test_the_document_s_commands_are_understood(run, overlay, capsys):
     """Those of docs/colorization.md, on this run and with tiny weights."""
     text = (Path(__file__).parents[3] / "docs" / "colorization.md").read_text(encoding="utf-8")
-    commands = re.findall(
-        r"^its colorize runs/castle_bell --config configs/colorize.yaml *(.*?) *(?:#.*)?$", text, re.M
-    )
+    commands = re.findall(r"^its colorize runs/castle_bell --config colorize *(.*?) *(?:#.*)?$", text, re.M)
     assert len(commands) == 2
     for command in commands:
         assert main(["colorize", str(run), "--config", str(overlay), *shlex.split(command)]) == 0
