@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def copy_packaged(name: str, target: Path) -> None:
 
 
 def summary(path: Path) -> str:
-    """The comment in a file's first line, which says what it makes; empty if it has none."""
+    """The first comment line of a file, which says what it makes; empty if it has none."""
     with path.open(encoding="utf-8") as file:
-        first = file.readline()
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+        lines = [line.strip() for line in itertools.islice(file, 2)]
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), "")

@@ -7,7 +7,8 @@ are uploaded from the files that are there. Keys are wandb's business: none is r
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -105,13 +106,38 @@ def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
 
 
 def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
-    """Counts, mean seconds for a sample, and the mean of each score over the samples that have it."""
+    """Summary metrics of a run, which W&B sweeps can optimise.
+
+    Counts, mean seconds for a sample, the mean of each score over the samples that have it, and `scores/joint`, the
+    mean of `joint_score`.
+    """
     whole = [sample.record for sample in samples if sample.whole]
     summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
     columns: dict[str, list[float]] = {}
     for record in whole:
-        for name, value in numbers(record.get("scores", {})):
-            columns.setdefault(f"scores/{name}", []).append(value)
-        if (seconds := seconds_of(record)) is not None:
-            columns.setdefault("seconds_per_sample", []).append(seconds)
+        scores = record.get("scores", {})
+        metrics = {f"scores/{name}": value for name, value in numbers(scores)}
+        for name, value in {
+            **metrics,
+            "scores/joint": joint_score(scores),
+            "seconds_per_sample": seconds_of(record),
+        }.items():
+            if value is not None:
+                columns.setdefault(name, []).append(value)
     return summary | {name: fmean(values) for name, values in columns.items()}
+
+
+def joint_score(scores: Mapping[str, Any]) -> float | None:
+    """Geometric mean of a sample's mean picture score and mean sound score, in [0, 1]; None unless it has both.
+
+    It is comparable between runs, unlike ranks, which depend on the other samples; and it is high only if both the
+    picture and the sound fit their prompts.
+    """
+    means = []
+    for modality in ("visual", "audio"):
+        entries = [entry for entry in scores.values() if isinstance(entry, Mapping) and entry.get("judges") == modality]
+        values = [value for entry in entries for _, value in numbers({"score": entry.get("score")})]
+        if not values:
+            return None
+        means.append(fmean(values))
+    return math.sqrt(max(means[0], 0) * max(means[1], 0))

@@ -3,6 +3,7 @@
 The whole way is gone but for the weights: files are overlaid, parsed, turned into parts and rows. Nothing is loaded.
 """
 
+import itertools
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from its.config.compose import compose, split_arguments
 from its.config.fallback import on_pack
 from its.engine import build as building
 from its.errors import UserError
+from its.media.packaged import find_file
 from its.specs.prompts import PromptGrid
 
 ROOT = Path(__file__).parents[2]
@@ -100,15 +102,17 @@ def overlaid(*files):
 
 
 def command_of(file):
-    first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
-    assert first.startswith("# its predict "), f"{file} must open with the command that runs it, got: {first}"
-    return first.removeprefix("# ")
+    """The command in the comment at a config's beginning."""
+    header = itertools.takewhile(lambda line: line.startswith("#"), Path(file).read_text(encoding="utf-8").splitlines())
+    commands = [line.removeprefix("# ") for line in header if line.startswith("# its predict ")]
+    assert commands, f"{file} must show the command that runs it"
+    return commands[0]
 
 
 @pytest.mark.parametrize("file", CONFIGS)
 def test_config_opens_with_a_command_that_names_it_and_parses(build, file):
     command = command_of(file)
-    assert file in shlex.split(command)
+    assert Path(file).resolve() in [find_file(word).resolve() for word in shlex.split(command)]
     assert build(command).rows
 
 
@@ -122,14 +126,15 @@ def test_the_resolved_config_builds_the_same(build, file, tmp_path):
 @pytest.mark.parametrize("file", SWEEPS)
 def test_every_value_of_a_sweep_parses(build, file):
     text = Path(file).read_text(encoding="utf-8")
-    assert text.startswith(f"# wandb sweep {file}\n")
+    assert f"# wandb sweep {file}\n" in text
     sweep = yaml.safe_load(text)
     assert sweep["command"][:3] == ["${env}", "${program}", "predict"]
     assert sweep["command"][-1] == "${args}"
     fixed = [str(word) for word in sweep["command"][3:-1]]
     assert "--model.fallback null" in " ".join(fixed)
-    for place in range(max(len(parameter["values"]) for parameter in sweep["parameters"].values())):
-        point = {key: (parameter["values"] * 9)[place] for key, parameter in sweep["parameters"].items()}
+    values = {key: p.get("values") or [p["min"], p["max"]] for key, p in sweep["parameters"].items()}
+    for place in range(max(map(len, values.values()))):
+        point = {key: (choices * 9)[place] for key, choices in values.items()}
         command = ["its", "predict", *fixed, *(f"--{key}={value}" for key, value in point.items())]
         cli = build(shlex.join(command))
         assert cli.rows

@@ -1,10 +1,17 @@
 """Weights & Biases, offline: what an agent would run, and what it leaves on the disk."""
 
 import itertools
+import math
 import shlex
 from pathlib import Path
 
-SWEEP = Path(__file__).parents[3] / "configs" / "sweeps" / "guidance.yaml"
+import pytest
+
+from its.report.wandb_log import joint_score, summary_of
+from its.runs.reader import stored_samples
+
+SWEEPS = Path(__file__).parents[3] / "configs" / "sweeps"
+SWEEP = SWEEPS / "guidance.yaml"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -31,7 +38,7 @@ def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, tmp_path,
     for point in points:
         command = agent_command(sweep, point)
         assert command[:3] == ["/usr/bin/env", "its", "predict"], shlex.join(command)
-        words = [config if word == "configs/castle_bell.yaml" else word for word in command[2:]]
+        words = [config if word == "castle_bell" else word for word in command[2:]]
         forks.run([str(word) for word in (*words, *where)], ENVIRONMENT)
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 2  # both points, in one folder
     runs = list(tmp_path.rglob("run-*.wandb"))
@@ -41,3 +48,53 @@ def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, tmp_path,
         assert b"guidance_scale" in run.read_bytes()
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_bayes_sweep_gets_its_metric(config, tmp_path, forks):
+    from wandb.sdk.launch.sweeps.utils import load_sweep_config
+
+    sweep = load_sweep_config(str(SWEEPS / "bayes.yaml"))
+    assert (sweep["method"], sweep["metric"]) == ("bayes", {"name": "scores/joint", "goal": "maximize"})
+    point = {key: parameter["min"] for key, parameter in sweep["parameters"].items()}
+    replaced = {"castle_bell": config, "[CLIPScorer, CLAPScorer]": "[mini]"}
+    words = [replaced.get(word, word) for word in agent_command(sweep, point)[2:]]
+    where = [
+        "--trainer.logger.save_dir",
+        tmp_path,
+        "--output",
+        tmp_path / "run",
+        "--model.steps=1",
+        "--data.seeds=[1, 2]",
+    ]
+    forks.run([str(word) for word in (*words, *where)], ENVIRONMENT)
+    (run,) = tmp_path.rglob("run-*.wandb")
+    assert sweep["metric"]["name"].encode() in run.read_bytes()
+
+
+def scored(visual=None, audio=None):
+    scores = {"Eye": {"score": visual, "judges": "visual"}, "Ear": {"score": audio, "judges": "audio"}}
+    return {name: entry for name, entry in scores.items() if entry["score"] is not None}
+
+
+@pytest.mark.parametrize(
+    ("scores", "joint"),
+    [
+        (scored(0.9, 0.4), 0.6),
+        (scored(0.5, 0.0), 0.0),
+        (scored(0.5), None),
+        (scored(audio=0.5), None),
+        ({}, None),
+        ({**scored(0.9, 0.4), "denoising_error": {"visual": 3.0}}, 0.6),
+        ({**scored(0.8, 0.4), "Other": {"score": 1.0, "judges": "visual"}}, math.sqrt(0.9 * 0.4)),
+    ],
+)
+def test_the_joint_score_is_high_if_both_are(scores, joint):
+    assert joint_score(scores) == (None if joint is None else pytest.approx(joint))
+
+
+def test_a_summary_has_means_over_whole_samples(add):
+    folders = [add(seed=seed, scores=scores) for seed, scores in enumerate((scored(0.9, 0.4), scored(0.9, 0.9), {}))]
+    summary = summary_of(stored_samples(folders[0].parents[1], [folder.name for folder in folders]))
+    assert (summary["samples"], summary["failed"]) == (3, 0)
+    assert summary["scores/joint"] == pytest.approx((0.6 + 0.9) / 2)
+    assert summary["scores/Eye.score"] == pytest.approx(0.9)
