@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from its import registry
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "writing-a-plugin.md").read_text(encoding="utf-8")
+PYTHON = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -114,26 +116,83 @@ def tiny_pack(tmp_path, monkeypatch):
 
     registry.load_plugins()
     folder = random_weights.stable_diffusion(tmp_path / "pack", unets=("unet", "unet_audio"))
-    pack = registry.Pack(name="mini", folder=folder, config=tmp_path / "none.yaml", summary="random")
+    pack = replace(registry.packs()["mini"], folder=folder, summary="random")
     monkeypatch.setitem(registry._packs, "mini", pack)
 
 
-def test_the_readmes_snippet_runs(tiny_pack, tmp_path, monkeypatch):
-    import soundfile
-    from PIL import Image
+SMALL = {"model.steps": 2, "model.canvas": [256, 256]}
+
+
+def small_pipelines(its, monkeypatch):
+    """Let pipelines that code makes of configs have two steps and a small canvas."""
+    real = its.Pipeline.from_config
+
+    def from_config(*configs, overrides=None, **arguments):
+        return real(*configs, overrides={**(overrides or {}), **SMALL}, **arguments)
+
+    monkeypatch.setattr(its.Pipeline, "from_config", from_config)
+
+
+def test_the_readmes_three_lines_make_a_castle(tiny_pack, tmp_path, monkeypatch):
+    import its
 
     (snippet,) = blocks_of(README, "python")
-    for written, small in (("(256, 1024)", "(256, 64)"), ("steps=50", "steps=2")):
-        assert written in snippet
-        snippet = snippet.replace(written, small)
+    assert len([line for line in snippet.splitlines() if line and not line.startswith("import")]) == 3
     monkeypatch.chdir(tmp_path)
+    small_pipelines(its, monkeypatch)
     exec(compile(snippet, "README.md", "exec"), {})
-    assert Image.open("castle_bell.png").size == (64, 256)
-    sound, rate = soundfile.read("castle_bell.wav")
-    assert (len(sound), rate) == (64 * 160, 16_000)
+    assert {"spectrogram.png", "audio.wav", "sample.json"} == {path.name for path in (tmp_path / "castle").iterdir()}
 
 
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+def test_the_snippets_of_the_python_page_run(tiny_pack, tmp_path, monkeypatch):
+    import its
+
+    first, ways, components, several, look, *others = blocks_of(PYTHON, "python")
+    assert others == []
+    monkeypatch.chdir(tmp_path)
+    small_pipelines(its, monkeypatch)
+    compile(ways, "python.md", "exec")
+    shown = first.replace("sample.image.show()\n", "")
+    assert shown != first
+    names = {}
+    for snippet in (shown, several.replace("range(8)", "range(2)"), look):
+        exec(compile(snippet, "python.md", "exec"), names)
+    assert (tmp_path / "tigers" / "1" / "audio.wav").is_file()
+    small = components.replace("steps=30", "steps=2, canvas=(256, 64), trim=0")
+    assert small != components
+    exec(compile(small, "python.md", "exec"), names)
+    assert names["pipe"]("castle", "bell", progress=False).image.size == (64, 256)
+
+
+def test_the_notebook_runs(tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    first = notebook.cells[1]
+    small = first.source.replace('"model.steps": 30', '"model.steps": 2, "model.canvas": [256, 256]')
+    assert small != first.source
+    first.source = small
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
+    assert sum("<iframe" in output["data"].get("text/html", "") for output in shown) == 3
+    assert sum("image/png" in output["data"] for output in shown) == 1  # of two steps, the first
+    assert (tmp_path / "castle" / "audio.wav").is_file()
+
+
+def test_the_table_of_the_examples_runs(tiny_pack, tmp_path, monkeypatch, capsys):
+    import its
+
+    monkeypatch.chdir(tmp_path)
+    small_pipelines(its, monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["table.py", "1"])
+    script = ROOT / "docs" / "examples" / "table.py"
+    exec(compile(script.read_text(encoding="utf-8"), str(script), "exec"), {})
+    printed = capsys.readouterr()
+    assert all(f"| {t} |" in printed.out for t in ("0.6", "0.8", "1.0")), printed
+
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def anchors_of(document):
