@@ -6,11 +6,13 @@ import gc
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from its import __version__
@@ -22,27 +24,24 @@ from its.privacy import scrub
 logger = logging.getLogger(__name__)
 
 COMMANDS = {
-    "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
-    "configs": ("its.commands.configs", "list the configs that come with its, or copy one"),
-    "colorize": ("its.commands.colorize", "give the samples of a run their colours, or others"),
-    "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
-    "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),
-    "study-results": ("its.commands.study_results", "win rates of what people answered there"),
-    "evaluate": ("its.commands.evaluate", "score the samples of runs: CLIP and CLAP, or the embedded judge"),
-    "table": ("its.commands.table", "a table of the scores that samples have"),
-    "reproduce": ("its.commands.reproduce", "run the paper's experiments, and print our scores beside the paper's"),
-    "plugins": (
-        "its.commands.plugins",
-        "list the experts, combiners, schedulers, vocoders... that configs can name",
-    ),
-    "video": ("its.commands.video", "videos of the samples of a run: a line moves in time with the sound"),
-    "rerun": ("its.commands.rerun", "make a sample again from its picture, sound, video or sample.json"),
-    "sonify": ("its.commands.sonify", "play any picture as a spectrogram"),
-    "spectrogram": ("its.commands.spectrogram", "draw the spectrogram of any sound"),
-    "log": ("its.commands.log", "upload a run to Weights & Biases"),
-    "doctor": ("its.commands.doctor", "check this installation and say what to do"),
+    "predict": "its.commands.predict",
+    "configs": "its.commands.configs",
+    "colorize": "its.commands.colorize",
+    "gallery": "its.commands.gallery",
+    "study": "its.commands.study",
+    "study-results": "its.commands.study_results",
+    "evaluate": "its.commands.evaluate",
+    "table": "its.commands.table",
+    "reproduce": "its.commands.reproduce",
+    "plugins": "its.commands.plugins",
+    "video": "its.commands.video",
+    "rerun": "its.commands.rerun",
+    "sonify": "its.commands.sonify",
+    "spectrogram": "its.commands.spectrogram",
+    "log": "its.commands.log",
+    "doctor": "its.commands.doctor",
 }
-"""Name -> (module whose `main` runs it, what it does)."""
+"""Name -> module, whose function of the same name is the command. `its predict` parses its own command line."""
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 """Options of all commands, wherever they are given, with the level of what is logged."""
@@ -73,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
-        return int(_import(COMMANDS[name][0]).main(arguments))
+        module = _import(COMMANDS[name])
+        if name == "predict":
+            return int(module.main(arguments))
+        return int(_import("its.commands.parser").run(getattr(module, module.__name__.rpartition(".")[2]), arguments))
     except UserError as error:
         if name != "predict" or rank() == 0:  # once: of all commands, it alone runs in several processes
             logger.error(error)
@@ -135,10 +137,21 @@ def _import(name: str) -> ModuleType:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  its {name:13} {what}" for name, (_, what) in COMMANDS.items())
+    commands = "\n".join(f"  its {name:13}  {_summary(module)}" for name, module in COMMANDS.items())
     return (
         "usage: its COMMAND [options]\n\n"
         "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"
         f"{commands}\n\n"
-        "its COMMAND --help tells more. To begin: its predict --config castle_bell"
+        "its COMMAND --help describes its options. All commands also take --quiet (log only warnings and errors) and\n"
+        "--verbose (log more). To begin: its predict --config castle_bell"
     )
+
+
+def _summary(module: str) -> str:
+    """First line of the docstring of a command, read without importing its module."""
+    name = module.rpartition(".")[2]
+    source = Path(__file__).with_name("commands") / f"{name}.py"
+    match = re.search(
+        rf'^def (?:{name}|main)\(.*?"""(.+?)\.?$', source.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return match[1] if match else ""

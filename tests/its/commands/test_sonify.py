@@ -7,7 +7,7 @@ from PIL import Image
 
 from its.audio.spectrogram import AUFFUSION
 from its.cli import main
-from its.commands.spectrogram import draw
+from its.engine.sonify import draw
 from its.errors import UserError
 from its.media.pictures import read_picture
 

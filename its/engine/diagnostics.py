@@ -1,4 +1,4 @@
-"""What `its doctor` looks at, a function each. None of them raises; heavy packages are imported last."""
+"""Checks of the installation for `its doctor`. Heavy packages are imported where they are used."""
 
 from __future__ import annotations
 
@@ -37,6 +37,26 @@ class Finding:
     level: Literal["ok", "note", "wrong"]
     what: str
     remedy: str = ""
+
+
+def diagnose(configs: Sequence[Path], output: Path) -> Iterator[Finding]:
+    """Run all checks, the quick ones first.
+
+    Args:
+        configs: files, each over the one before, whose weights are looked for; without any, those of all components.
+        output: folder for runs.
+
+    Raises:
+        UserError: a config can't be read.
+    """
+    yield from versions()
+    yield from disk(output)
+    yield from wandb_login()
+    yield from video()
+    yield from network()
+    yield from weights(configs)
+    yield from devices()
+    yield from plugins()
 
 
 def versions() -> Iterator[Finding]:
@@ -144,7 +164,7 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
 
     Of a download, the configurations (some kB) are fetched to the cache now.
     """
-    from its.commands.components import components
+    from its.engine.components import components
     from its.errors import UserError
     from its.weights.downloads import check_room, size
     from its.weights.hub import trouble
