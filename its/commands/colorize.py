@@ -21,8 +21,9 @@ def colorize(
 ) -> int:
     """Make colour pictures for the samples of a run.
 
-    They are color.png, color_2.png and so on in each sample's folder. A config names the colorizer, as for its predict; by default the run's own is used. Other options are keys of
-    configs, such as --model.colorizer.init_args.KEY VALUE. The exit status is 1 if some pictures can't be made.
+    They are color.png, color_2.png and so on in each sample's folder. A config names the colorizer, as for its predict;
+    by default the run's own is used. Other options are keys of configs, such as --model.colorizer.init_args.KEY VALUE.
+    The exit status is 1 if some pictures can't be made.
 
     Args:
         run: folder that its predict wrote.
@@ -46,7 +47,7 @@ def colorize(
     _, _, keys = split_arguments(options)
     done, total, videos = colorize_run(
         run,
-        [user_path(path) for path in config],
+        list(map(user_path, config)),
         keys,
         prompt=prompt,
         count=count,

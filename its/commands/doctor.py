@@ -20,9 +20,10 @@ def doctor(*, config: Sequence[str] = (), output: Path = Path("runs")) -> int:
         output: folder for runs.
     """
     from its.engine.diagnostics import diagnose
+    from its.media.limited import user_path
 
     wrong = 0
-    for finding in diagnose([Path(path) for path in config], output):
+    for finding in diagnose(list(map(user_path, config)), output):
         say(f"{SIGNS[finding.level]} {finding.what}{f': {finding.remedy}' if finding.remedy else ''}")
         wrong += finding.level == "wrong"
     say(f"{wrong} things are wrong" if wrong else "all is well")

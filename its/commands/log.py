@@ -19,7 +19,8 @@ def log(
 ) -> int:
     """Log runs to Weights & Biases.
 
-    It logs the config, a summary, and a table with prompts, picture, sound, video and scores of each sample. Offline, `wandb sync` uploads the log later.
+    It logs the config, a summary, and a table with prompts, picture, sound, video and scores of each sample. Offline,
+    `wandb sync` uploads the log later.
 
     Args:
         runs: folders that its predict wrote.

@@ -1,9 +1,9 @@
 """Build the command-line parser of a command from its typed function.
 
-Positional parameters are positional arguments, keyword-only parameters are options, and `*options: str` receives the
-options that the function has no parameter for. Lists take one or more values, and literals are choices. A boolean is a
-flag, such as `--video`; if it defaults to true, `--metadata false` or `--no_metadata` unsets it. A hyphen in the name
-of an option is read as an underscore. The docstring is the help.
+Positional parameters are positional arguments, which may be left out if they have a default. Keyword-only parameters
+are options, and `*options: str` receives options that the function has no parameter for. Lists take one or more values,
+and literals are choices. A boolean is a flag, such as `--video`; if it defaults to true, `--metadata false` or
+`--no_metadata` unsets it. A hyphen in the name of an option is read as an underscore. The docstring is the help.
 
 Values are plain text: none is read as YAML, as the name of a file with values, or as the name of a class.
 """
@@ -63,7 +63,7 @@ def run(command: Callable[..., int], arguments: Sequence[str]) -> int:
     except ArgumentError as error:
         raise UserError(f"{parser.prog}: {_message(str(error), parameters)}") from None
     values = {key: value for key, value in values.items() if value is not None}
-    return command(*(values.pop(key) for key in positional), *others, **values)
+    return command(*(values.pop(key, each.default) for key, each in positional.items()), *others, **values)
 
 
 def _split(arguments: Sequence[str], options: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
@@ -118,12 +118,9 @@ def _parser(command: Callable[..., int], parameters: Mapping[str, Parameter]) ->
             settings["action"] = "store_true"
         else:
             settings["metavar"] = _placeholder(parameter).removesuffix("...")
-            if is_list:
-                settings["nargs"] = "+"
-            if is_list and is_option:  # of texts
-                settings["action"] = "extend"
-            else:
-                settings["type"] = item
+            settings |= {"action": "extend"} if is_list and is_option else {"type": item}
+            if is_list or (not is_option and default is not Parameter.empty):
+                settings["nargs"] = "+" if is_list else "?"
         parser.add_argument(f"--{key}" if is_option else key, **settings)
     return parser
 

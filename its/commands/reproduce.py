@@ -31,8 +31,8 @@ def reproduce(
 ) -> int:
     """Run an experiment of the paper and print our scores beside the paper's.
 
-    It makes the samples and scores them. Stopped, the same command goes on. Other options are passed on to its predict, such as --trainer.devices=4. The exit
-    status is 1 if some samples can't be made.
+    It makes the samples and scores them. Stopped, the same command goes on. Other options are passed on to its predict,
+    such as --trainer.devices=4. The exit status is 1 if some samples can't be made.
 
     Args:
         experiment: the experiment.
@@ -41,7 +41,7 @@ def reproduce(
         rows: only these runs, by their folders, such as imprint.
         config: configs over the experiment's, below a method's.
         output: folder of runs.
-        configs: folder of the configs (default: configs in the current folder, or of the checkout).
+        configs: folder of the configs (default: configs in the current folder, or the packaged ones).
         scorers: registered scorers, or a pack's: mini is the embedded judge, which is neither CLIP nor CLAP.
         set: arguments of scorers as NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER.
         fallback: pack whose scorers are used if weights of the others are missing, such as mini.

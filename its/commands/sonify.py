@@ -24,7 +24,8 @@ def sonify(
 ) -> int:
     """Play any picture as a spectrogram.
 
-    Griffin-Lim plays it, without a model. Columns are moments, rows are frequencies, and light is loud (in Riffusion's format, dark is).
+    Griffin-Lim plays it, without a model. Columns are moments, rows are frequencies, and light is loud (in Riffusion's
+    format, dark is).
 
     Args:
         image: any picture.

@@ -20,8 +20,7 @@ def study(
     """Write a page that asks people which of two runs' samples are better.
 
     It is a study of two-alternative forced choice: samples of the first run against those of each other run, for the
-    same prompts. The page
-    needs no network and no server, and saves the answers as a file.
+    same prompts. The page needs no network and no server, and saves the answers as a file.
 
     Args:
         runs: folders that its predict wrote, the one to compare with the others first.

@@ -10,7 +10,8 @@ from its.output import say
 def study_results(files: list[Path]) -> int:
     """Print win rates from the answers to a study.
 
-    They are in percent with 95 % intervals, as in the paper's Table 2. Participants who chose noise in a catch trial are left out. The exit status is 1 if no participant is left.
+    They are in percent with 95 % intervals, as in the paper's Table 2. Participants who chose noise in a catch trial
+    are left out. The exit status is 1 if no participant is left.
 
     Args:
         files: answers that participants of its study saved.

@@ -14,6 +14,7 @@ TableFormat = Literal["md", "csv", "latex"]
 def table(runs: list[Path], *, table: TableFormat = "md", by: Sequence[str] = ("run", "method")) -> int:
     """Print a table of the scores that the samples of runs have.
 
+
     Args:
         runs: folders that its predict wrote.
         table: format of the table.

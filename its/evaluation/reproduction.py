@@ -12,10 +12,11 @@ from typing import Any
 from its.errors import UserError
 from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
 from its.evaluation.tables import Table, flat, labelled
+from its.media.packaged import find_file
 from its.runs.reader import StoredSample
 
 ROOT = Path(__file__).parents[2]
-"""Of a checkout; an installed package has neither configs nor benchmarks there."""
+"""Of a checkout; an installed package has no benchmarks there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def plan(
         experiment: a key of `EXPERIMENTS`.
         rows: folders of the runs to make; all if empty.
         overlays: configs over the experiment's, below a method's.
-        folder: of the configs; by default `configs` in the current folder, or else of the checkout.
+        folder: of the configs; by default `configs` in the current folder, or else the packaged configs.
         output: folder of the runs.
         options: more arguments of `its predict`.
 
@@ -62,10 +63,9 @@ def plan(
     """
     selected = _rows(experiment, rows)
     makings = list(dict.fromkeys(row.making for row in selected))
-    configs = _configs(folder, makings)
     commands = {}
     for making in makings:
-        base, *methods = [str(configs / name) for name in making.configs]
+        base, *methods = [_config(folder, name) for name in making.configs]
         files = [base, *overlays, *methods]  # overlays bring weights with a combiner, which a method's own replaces
         commands[making] = [
             *(argument for file in files for argument in ("--config", file)),
@@ -97,7 +97,7 @@ def describe(reproduction: Reproduction, scorers: Sequence[str]) -> Iterator[str
 
 
 def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], output: Path) -> Table:
-    """Our scores of each row's samples, with the paper's figures beside those of CLIP and CLAP, and of no others.
+    """Tabulate our scores of each row's samples, with the paper's figures beside the columns of CLIP and CLAP.
 
     Raises:
         UserError: a row has no sample, or nothing is scored.
@@ -105,24 +105,23 @@ def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], 
     groups: dict[tuple[str, ...], list[StoredSample]] = {}
     for row in rows:
         run = (output / row.making.folder).resolve()
-        mine = [found for found in samples if found.run.resolve() == run and _matches(found, row.where)]
-        if not mine:
+        of_row = [sample for sample in samples if sample.run.resolve() == run and _matches(sample, row.where)]
+        if not of_row:
             wanted = ", ".join(f"{key} {value:g}" for key, value in row.where.items())
             raise UserError(f"{run} has no sample for the row {row.label}" + (f" ({wanted})" if wanted else ""))
-        groups[(row.label,)] = mine
+        groups[(row.label,)] = of_row
     table = labelled(groups, keys=["method"])
-    theirs = {"CLIPScorer": "clip", "CLAPScorer": "clap"}
+    keys = {"CLIPScorer": "clip", "CLAPScorer": "clap"}
     reference = {
         (number, position): figure
         for number, row in enumerate(rows)
         for position, column in enumerate(table.columns)
-        if column in theirs and (figure := getattr(row, theirs[column])) is not None
+        if column in keys and (figure := getattr(row, keys[column])) is not None
     }
-    embedded = sum("embedded" in str(found.record.get("weights")) for found in samples)
-    notes = (
-        [f"{embedded} of {len(samples)} samples are of embedded weights, not of the paper's models"] if embedded else []
-    )
-    return replace(table, reference=reference, notes=[*table.notes, *notes])
+    notes = [*table.notes]
+    if embedded := sum("embedded" in str(sample.record.get("weights")) for sample in samples):
+        notes.append(f"{embedded} of {len(samples)} samples are of embedded weights, not of the paper's models")
+    return replace(table, reference=reference, notes=notes)
 
 
 def _rows(experiment: str, wanted: Sequence[str]) -> list[Reported]:
@@ -133,22 +132,18 @@ def _rows(experiment: str, wanted: Sequence[str]) -> list[Reported]:
     return [row for row in rows if not wanted or row.making.folder in wanted]
 
 
-def _configs(given: Path | None, makings: Sequence[Making]) -> Path:
-    """The folder of configs, with all that are needed."""
-    places = [given] if given is not None else [Path("configs"), ROOT / "configs"]
-    needed = [name for making in makings for name in making.configs]
-    for place in places:
-        if not [name for name in needed if not (place / name).is_file()]:
-            return place
-    missing = next(name for name in needed if not (places[0] / name).is_file())
-    raise UserError(
-        f"there is no {places[0] / missing}: its reproduce needs the configs of a checkout, which an installed package "
-        "doesn't bring. Run it there, or name the folder with --configs"
-    )
+def _config(folder: Path | None, name: str) -> str:
+    if folder is None:
+        return str(find_file(f"configs/{name}"))
+    if not (folder / name).is_file():
+        raise UserError(
+            f"there is no {folder / name}: --configs names a folder of configs; without it, its own are used"
+        )
+    return str(folder / name)
 
 
 def _benchmark() -> tuple[float, str] | None:
-    """Seconds a sample of the main method on a GPU, and whose figure that is; None where nobody measured any."""
+    """Seconds for a sample of the main method on a GPU, and the source of the figure; None without a benchmark."""
     path = ROOT / "benchmarks" / "results" / "gpu.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -174,6 +169,6 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.0f} days"
 
 
-def _matches(found: StoredSample, where: Mapping[str, float]) -> bool:
-    settings = flat(found.record)
+def _matches(sample: StoredSample, where: Mapping[str, float]) -> bool:
+    settings = flat(sample.record)
     return all(settings.get(key) == value for key, value in where.items())

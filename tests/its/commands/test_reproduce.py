@@ -70,7 +70,7 @@ def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["--rows", "imprnt"], "table1 has the runs visual_only, audio_only"),
-        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: .*the configs of a checkout"),
+        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: --configs names a folder"),
         ([*OURS, "--scorers", "ClipScorer"], "Did you mean CLIPScorer"),
         ([*OURS, "--set", "CLIPScorer.weights=./nowhere"], r"CLIPScorer: weights: \./nowhere"),
     ],

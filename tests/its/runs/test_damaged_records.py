@@ -166,7 +166,7 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr()
     assert f"its: {bad} is left out: sample.json can't be read: " in printed.err
-    assert "its: 1 samples of 1 run are shown" in printed.out
+    assert "1 samples of 1 run are shown" in printed.out
     assert look(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
 
