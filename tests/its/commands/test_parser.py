@@ -1,6 +1,8 @@
 """Command lines from typed functions."""
 
+import functools
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from its.errors import UserError
 from its.evaluation.choosing import DEFAULT
 from its.evaluation.paper import EXPERIMENTS
 from its.evaluation.tables import FORMATS
+
+ROOT = Path(__file__).parents[3]
 
 calls = []
 
@@ -216,6 +220,19 @@ def test_help_and_wrong_options_import_nothing_heavy(name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+TEXTS = "".join(path.read_text("utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXTS, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+LINES = re.findall(r"^its (?!predict|--|COMMAND).+", BLOCKS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(LINES))
+def test_commands_of_all_documents_parse(line):
+    name, *arguments = shlex.split(line.removeprefix("its "), comments=True)
+    module = import_module(cli.COMMANDS[name])
+    command = getattr(module, module.__name__.rpartition(".")[2])
+    assert run(functools.wraps(command)(lambda *positional, **options: 3), arguments) == 3
 
 
 def test_choices_and_defaults_are_those_of_the_packages():
