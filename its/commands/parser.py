@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args, get_origin
 from docstring_parser import DocstringStyle, parse
 from jsonargparse import ArgumentParser, set_loader
 
-from its.errors import UserError, nearest
+from its.errors import UserError, by_nearness, nearest
 from its.output import say
 
 _TYPES = {
@@ -54,10 +54,12 @@ def run(command: Callable[..., int], arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(own):
         say(parser.format_help().rstrip())
         return 0
-    if others and len(parameters) == len(positional | options):
-        option = others[0].partition("=")[0]
-        known = [f"--{key}" for key in options]
-        raise UserError(f"there is no option {option}; {parser.prog} --help lists all.{nearest(option, known)}")
+    passes_on = len(parameters) > len(positional | options)
+    for option in (each.partition("=")[0] for each in others if each.startswith("--")):
+        near = by_nearness(option[2:].replace("-", "_"), options, cutoff=0.75 if passes_on else 0.5)
+        if near or not passes_on:
+            suggestion = f" Did you mean --{near[0]}?" if near else ""
+            raise UserError(f"there is no option {option}; {parser.prog} --help lists all.{suggestion}")
     try:
         values = vars(parser.parse_args(own, env=False))
     except ArgumentError as error:

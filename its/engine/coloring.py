@@ -88,7 +88,9 @@ def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
     for section, values in (item for layer in options for item in layer.values.items()):
         for key in values if isinstance(values, dict) else [""]:
             if key not in KEYS.get(section, ()):
-                raise UserError(f"there is no option --{section}.{key}; its colorize --help names them")
+                option = f"--{section}.{key}".removesuffix(".")
+                known = ", ".join(f"{name}.{each}" for name, keys in KEYS.items() for each in keys)
+                raise UserError(f"there is no option {option}; expected {known}, or an option in its colorize --help")
     return Config([replace(layer, values=_used(layer.values)) for layer in (*layers, *options)])
 
 
@@ -100,10 +102,10 @@ def _used(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
-    """The colorizer that the config names; where its weights are missing, the fallback's, with a warning.
+    """Build the config's colorizer and prepare its weights; if they are missing, use the fallback's, with a warning.
 
     Raises:
-        UserError: there is none, or its weights are missing.
+        UserError: the config names no colorizer, or its weights are missing.
     """
     colorizer = _colorizer(config, trusted)
     try:
@@ -125,7 +127,7 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
 def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
     given = (config.values.get("model") or {}).get("colorizer")
     if given is None:
-        raise UserError("this run has no colorizer: name one, such as --config configs/colorize.yaml")
+        raise UserError("this run has no colorizer: name one, such as --config colorize")
     instantiator = Instantiator(ConfigRules(trusted=trusted, source_of=config.source_of))
     colorizer, _ = instantiator.build(Colorizer, given, "model.colorizer")
     raise_faults(instantiator.faults, config.source_of)
@@ -134,7 +136,7 @@ def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
 
 
 def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
-    """Make the pictures that are missing. Report the samples that fail, and return their folders."""
+    """Make missing pictures. Report samples that fail, and return their folders."""
     coloring, weights = colorizer.describe(defining=True), colorizer.provenance()
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
@@ -155,7 +157,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
                 if left[id(colors)] == 0:
                     colors.finish(coloring, weights)
                     logger.info(f"{colors.folder.name}: {colors.prompt}")
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other samples go on
             failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
     for folder in sorted(failed):
         logger.error(f"failed: {folder.name}: {failed[folder]}")
@@ -163,7 +165,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
 
 
 def _fabric(trainer: Mapping[str, Any]) -> Fabric:
-    """One device, with the accelerator and the precision of the config; by default as `its predict`."""
+    """Create a Fabric of one device, with the config's accelerator and precision, or else the defaults of its predict."""
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -178,7 +180,7 @@ def _fabric(trainer: Mapping[str, Any]) -> Fabric:
 
 
 def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
-    """Make the videos that the pictures lack. Report the samples that fail, and return their folders."""
+    """Make missing videos of the pictures. Report samples that fail, and return their folders."""
     jobs = []
     for colors in wanted:
         record = read_record(colors.folder) or colors.record
@@ -193,13 +195,13 @@ def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: to
     sources = [colors.source(number) for colors, number in batch]
     rgb: torch.Tensor = colorizer(gray, [colors.prompt for colors, _ in batch], sources).float().cpu()
     if not rgb.isfinite().all():
-        raise ValueError("not finite: the colours")
+        raise ValueError("the colours are not finite")
     return rgb
 
 
 def _batches(jobs: Iterable[tuple[Colors, int]], size: int) -> Iterator[list[tuple[Colors, int]]]:
-    """Jobs whose pictures are of one size, some at once."""
-    for _, alike in groupby(jobs, key=lambda job: job[0].size):
-        same = list(alike)
+    """Split jobs into batches of pictures of one size."""
+    for _, group in groupby(jobs, key=lambda job: job[0].size):
+        same = list(group)
         for first in range(0, len(same), size):
             yield same[first : first + size]

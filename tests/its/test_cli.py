@@ -18,6 +18,11 @@ def test_help_names_every_command(capsys):
     assert "its plugins" in out
 
 
+def test_help_and_version_after_an_option_of_all_commands(capsys):
+    assert main(["--quiet", "--help"]) == main(["--verbose"]) == main(["--quiet", "--version"]) == 0
+    assert "there is no command" not in capsys.readouterr().err
+
+
 def test_help_imports_nothing_heavy():
     code = "import sys, its.cli; its.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0

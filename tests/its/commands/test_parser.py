@@ -170,6 +170,11 @@ def test_other_options_are_passed_on():
     assert parsed(passing_on, *arguments) == (Path("f"), options, True)
 
 
+def test_a_misspelt_option_is_not_passed_on():
+    with pytest.raises(UserError, match="there is no option --any-way; .*Did you mean --anyway?"):
+        run(passing_on, ["f", "--model.steps=3", "--any-way"])
+
+
 def test_positional_arguments_may_be_optional():
     assert parsed(optional) == (None, None)
     assert parsed(optional, "cp", "x") == ("cp", "x")
