@@ -165,7 +165,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
 
 
 def _fabric(trainer: Mapping[str, Any]) -> Fabric:
-    """Create a Fabric of one device, with the config's accelerator and precision, or else the defaults of its predict."""
+    """Create a Fabric of one device, with the accelerator and precision of the config or else of `its predict`."""
     from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
