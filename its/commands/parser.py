@@ -153,7 +153,7 @@ def _message(error: str, parameters: Mapping[str, Parameter]) -> str:
         return f"expected {' '.join(names)} first, then options"
     wrong = re.match(r'Parser key "(\w+)".*Got value: (.*)', error, re.DOTALL)
     if not wrong:
-        return error.removeprefix("argument ").replace("argument", "value")
+        return error.removeprefix("argument ").replace("argument", "value", 1)
     key, value = wrong.groups()
     item, _ = _type(parameters[key])
     label = f"--{key}" if parameters[key].kind is Parameter.KEYWORD_ONLY else key.upper()
