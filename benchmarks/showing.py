@@ -17,8 +17,8 @@ from pathlib import Path
 
 from main_job import PREDICT, ROOT, measure
 
-from its.commands.video import write_video_of
 from its.runs.reader import read_runs
+from its.runs.stored_video import write_video_of
 
 SAMPLES = 4
 

@@ -1,4 +1,4 @@
-"""The command `its`. Nothing heavy is imported before a command is known."""
+"""Command-line entry point `its`: runs a command, whose module is imported only then."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import gc
 import io
 import logging
 import os
+import re
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from its import __version__
@@ -22,88 +22,92 @@ from its.privacy import scrub
 logger = logging.getLogger(__name__)
 
 COMMANDS = {
-    "predict": ("its.commands.predict", "make images that sound, as a YAML file describes them"),
-    "configs": ("its.commands.configs", "list the configs that come with its, or copy one"),
-    "colorize": ("its.commands.colorize", "give the samples of a run their colours, or others"),
-    "gallery": ("its.commands.gallery", "a page that shows and plays the samples of runs"),
-    "study": ("its.commands.study", "a page that asks people which of two runs' samples they find better"),
-    "study-results": ("its.commands.study_results", "win rates of what people answered there"),
-    "evaluate": ("its.commands.evaluate", "score the samples of runs: CLIP and CLAP, or the embedded judge"),
-    "table": ("its.commands.table", "a table of the scores that samples have"),
-    "reproduce": ("its.commands.reproduce", "run the paper's experiments, and print our scores beside the paper's"),
-    "plugins": (
-        "its.commands.plugins",
-        "list the experts, combiners, schedulers, vocoders... that configs can name",
-    ),
-    "video": ("its.commands.video", "videos of the samples of a run: a line moves in time with the sound"),
-    "rerun": ("its.commands.rerun", "make a sample again from its picture, sound, video or sample.json"),
-    "sonify": ("its.commands.sonify", "play any picture as a spectrogram"),
-    "spectrogram": ("its.commands.spectrogram", "draw the spectrogram of any sound"),
-    "log": ("its.commands.log", "upload a run to Weights & Biases"),
-    "doctor": ("its.commands.doctor", "check this installation and say what to do"),
+    "predict": "its.commands.predict",
+    "configs": "its.commands.configs",
+    "colorize": "its.commands.colorize",
+    "gallery": "its.commands.gallery",
+    "study": "its.commands.study",
+    "study-results": "its.commands.study_results",
+    "evaluate": "its.commands.evaluate",
+    "table": "its.commands.table",
+    "reproduce": "its.commands.reproduce",
+    "plugins": "its.commands.plugins",
+    "video": "its.commands.video",
+    "rerun": "its.commands.rerun",
+    "sonify": "its.commands.sonify",
+    "spectrogram": "its.commands.spectrogram",
+    "log": "its.commands.log",
+    "doctor": "its.commands.doctor",
 }
-"""Name -> (module whose `main` runs it, what it does)."""
+"""Name -> module, whose function of the same name is the command. `its predict` parses its own command line."""
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
-"""Options of all commands, wherever they are given, with the level of what is logged."""
+"""Options of all commands, anywhere on the command line -> lowest level of logged messages."""
 
 DEBUG = "ITS_DEBUG"
-"""Environment variable that lets unexpected errors end in their traceback."""
+"""Environment variable that makes unexpected errors end in a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        Exit status: 0 when all is well, 1 when some samples failed or after an unexpected error, 2 for a wrong command
-        line or config.
+        Exit status: 0 for success, 1 if some samples failed or after an unexpected error, 2 for a wrong command line,
+        config or input, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not [argument for argument in arguments if argument not in LEVELS] or arguments[0] in ("-h", "--help", "help"):
+    level = next((LEVELS[argument] for argument in reversed(arguments) if argument in LEVELS), logging.INFO)
+    arguments = [argument for argument in arguments if argument not in LEVELS]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         say(_help())
         return 0
-    if arguments[0] in ("-V", "--version"):
+    name, *arguments = arguments
+    if name in ("-V", "--version"):
         say(f"its {__version__}")
         return 0
-    level = next((LEVELS[argument] for argument in reversed(arguments) if argument in LEVELS), logging.INFO)
-    name, *arguments = (argument for argument in arguments if argument not in LEVELS)
     _survive_encodings()
     configure_logging(level)
     complete_environment()
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
-        return int(_import(COMMANDS[name][0]).main(arguments))
+        module = _import(COMMANDS[name])
+        if name == "predict":
+            return int(module.main(arguments))
+        return int(_import("its.commands.parser").run(getattr(module, module.__name__.rpartition(".")[2]), arguments))
     except UserError as error:
-        if name != "predict" or rank() == 0:  # once: of all commands, it alone runs in several processes
+        if name != "predict" or rank() == 0:  # only its predict runs in several processes
             logger.error(error)
         return 2
     except KeyboardInterrupt:
         logger.error("interrupted; whole samples are kept")
         return 130
-    except BrokenPipeError:  # such as of `its table RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's end prints a traceback
+    except BrokenPipeError:  # as by `its table RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints a traceback at exit
         return 1
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        said = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
-        logger.error(f"unexpected error: {said}{_logged(name, error)}")
+        message = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
+        logger.error(f"unexpected error: {message}{_write_traceback(name, error)}")
         return 1
 
 
 def _survive_encodings() -> None:
-    """Let characters that a terminal or pipe has no code for be printed as escapes."""
+    """Print characters that the encoding of a terminal or pipe lacks as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _logged(command: str, error: Exception) -> str:
-    """Write the traceback into a file that only its user may read, and return where it is.
+def _write_traceback(command: str, error: Exception) -> str:
+    """Write a traceback to a file that only the user can read, and return a sentence with its path.
 
-    It says neither the command line nor the environment. Secrets and the name of the home folder are left out.
+    The file has neither the command line nor the environment, no secrets, and not the name of the home folder.
     """
+    import tempfile
+    import traceback
+
     text = f"its {__version__}, {sys.version}, {sys.platform}: its {command}\n\n"
     text = scrub(text + "".join(traceback.format_exception(error)))
     try:
@@ -117,9 +121,9 @@ def _logged(command: str, error: Exception) -> str:
 
 
 def _import(name: str) -> ModuleType:
-    """Import a module without garbage collection, which takes a second while torch and Lightning are imported.
+    """Import a module without garbage collection, which takes half a second for torch and Lightning.
 
-    What it imports lives until the process ends, so later collections leave it out.
+    Imported objects live until the process ends, so later collections skip them.
     """
     if name in sys.modules:
         return sys.modules[name]
@@ -135,10 +139,21 @@ def _import(name: str) -> ModuleType:
 
 
 def _help() -> str:
-    commands = "\n".join(f"  its {name:13} {what}" for name, (_, what) in COMMANDS.items())
+    commands = "\n".join(f"  its {name:13}  {_summary(module)}" for name, module in COMMANDS.items())
     return (
         "usage: its COMMAND [options]\n\n"
         "Images that sound: pictures that, played as spectrograms, sound like what they show.\n\n"
         f"{commands}\n\n"
-        "its COMMAND --help tells more. To begin: its predict --config castle_bell"
+        "its COMMAND --help describes its options. All commands also take --quiet (log only warnings and errors) and\n"
+        "--verbose (log more). To begin: its predict --config castle_bell"
     )
+
+
+def _summary(module: str) -> str:
+    """First line of the docstring of a command, read without importing its module."""
+    name = module.rpartition(".")[2]
+    source = Path(__file__).with_name("commands") / f"{name}.py"
+    match = re.search(
+        rf'^def (?:{name}|main)\(.*?"""(.+?)\.?$', source.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return match[1] if match else ""

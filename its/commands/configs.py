@@ -1,38 +1,37 @@
-"""`its configs`: list the packaged configs, or copy one."""
+"""The command `its configs`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from its.errors import UserError
-from its.media.packaged import copy_packaged, packaged_files, summary
 from its.output import say
 
-USAGE = "its configs, or: its configs cp NAME FILE"
 
+def configs(action: Literal["cp"] | None = None, name: str | None = None, file: Path | None = None) -> int:
+    """List the configs that come with its, or copy one.
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; 0.
+    `--config` takes them by name. To change one, copy it: its configs cp NAME FILE.
+
+    Args:
+        action: copy a config; without it, all are listed.
+        name: name of the config to copy.
+        file: path of the copy.
 
     Raises:
-        UserError: the command line is wrong, or the file can't be copied.
+        UserError: the command line is incomplete, or the file can't be copied.
     """
-    if {"-h", "--help"} & set(arguments):
-        say(f"usage: {USAGE}\n\nList the configs that --config takes by name, or copy one to change it.")
+    from its.media.packaged import copy_packaged, packaged_files, summary
+
+    if action is None:
+        names = {path: key.removesuffix(".yaml") for key, path in packaged_files().items()}
+        width = max(map(len, names.values()))
+        for path, key in names.items():
+            say(f"{key:{width}}  {summary(path)}")
         return 0
-    if not arguments:
-        _list()
-        return 0
-    if len(arguments) != 3 or arguments[0] != "cp":
-        raise UserError(f"got: its configs {' '.join(arguments)}; expected: {USAGE}")
-    copy_packaged(arguments[1], Path(arguments[2]))
-    say(arguments[2])
+    if name is None or file is None:
+        raise UserError("its configs cp expects two values: its configs cp NAME FILE")
+    copy_packaged(name, file)
+    say(file)
     return 0
-
-
-def _list() -> None:
-    names = {name: name.removesuffix(".yaml") for name in packaged_files()}
-    width = max(map(len, names.values()))
-    for name, path in packaged_files().items():
-        say(f"{names[name]:{width}}  {summary(path)}")

@@ -1,54 +1,44 @@
-"""`its log RUN...`: uploads runs to Weights & Biases, or writes what can be uploaded later."""
+"""The command `its log`."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from its.errors import UserError
 from its.output import say
-from its.report.wandb_log import log_samples, plain
-from its.runs.reader import read_runs
-from its.runs.resume import load_config
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run the command; 0.
+def log(
+    runs: list[Path],
+    *,
+    project: str = "its",
+    entity: str | None = None,
+    name: str | None = None,
+    mode: Literal["online", "offline", "disabled"] | None = None,
+    dir: Path = Path(),
+) -> int:
+    """Log runs to Weights & Biases.
+
+    It logs the config, a summary, and a table with prompts, picture, sound, video and scores of each sample. Offline,
+    `wandb sync` uploads the log later.
+
+    Args:
+        runs: folders that its predict wrote.
+        project: W&B project.
+        entity: W&B user or team.
+        name: name of the W&B run (default: the folder's).
+        mode: how W&B runs (default: as WANDB_MODE says).
+        dir: folder for the files of W&B.
 
     Raises:
         UserError: a folder is no run, or W&B can't begin.
     """
-    parser = argparse.ArgumentParser(
-        prog="its log",
-        description="Log runs to Weights & Biases: config, a table of the samples with picture, sound and video, "
-        "scores, summary. Offline, `wandb sync` uploads what is written here.",
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder that its predict wrote")
-    parser.add_argument("--project", default="its", help="(its)")
-    parser.add_argument("--entity", help="user or team")
-    parser.add_argument("--name", help="of the W&B run; by default the folder's")
-    parser.add_argument("--mode", choices=("online", "offline", "disabled"), help="by default what WANDB_MODE says")
-    parser.add_argument("--dir", type=Path, default=Path(), help="where wandb keeps its files (here)")
-    options = parser.parse_args(arguments)
-    found = {run.folder: (run.samples, load_config(run.folder)) for run in read_runs(options.runs)}
-    import wandb
-    from wandb.errors import Error
+    from its.report.wandb_log import log_run
+    from its.runs.reader import read_runs
+    from its.runs.resume import load_config
 
-    for run, (samples, config) in found.items():
-        try:
-            logged = wandb.init(
-                project=options.project,
-                entity=options.entity,
-                name=options.name or run.resolve().name,
-                mode=options.mode,
-                dir=str(options.dir),
-                config=config,
-                job_type="log",
-            )
-        except Error as error:
-            raise UserError(plain(error)) from None
-        with logged:
-            log_samples(logged, samples)
-        say(f"its: logged {len(samples)} samples of {run}")
+    read = [(run, load_config(run.folder)) for run in read_runs(runs)]
+    for run, config in read:
+        log_run(run, config, project=project, entity=entity, name=name, mode=mode, dir=str(dir))
+        say(f"logged {len(run.samples)} samples of {run.folder}")
     return 0

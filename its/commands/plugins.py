@@ -1,23 +1,29 @@
-"""`its plugins`: list registered classes, methods and packs, and plugins that failed to import."""
+"""The command `its plugins`."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from its import registry
-from its.interfaces import INTERFACES
-from its.methods.classes import FIRST_PARTY
 from its.output import say
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the list; 0."""
-    parser = argparse.ArgumentParser(prog="its plugins", description="List what configs can name.")
-    parser.add_argument("--trust", action="append", default=[], metavar="MODULE", help="import this module too")
-    options = parser.parse_args(arguments)
+def plugins(*, trust: Sequence[str] = ()) -> int:
+    """List what configs can name: experts, combiners, schedulers, vocoders and other classes.
+
+    Packs of weights and plugins that failed to import are listed last.
+
+    Args:
+        trust: modules to import too.
+
+    Raises:
+        UserError: a module can't be imported.
+    """
+    from its import registry
+    from its.interfaces import INTERFACES
+    from its.methods.classes import FIRST_PARTY
+
     registry.load_plugins()
-    registry.load_modules(options.trust)
+    registry.load_modules(trust)
     listed = {
         interface: {name: (cls.__module__, registry.summary(cls)) for name, cls in registry.classes(interface).items()}
         for interface in (*INTERFACES, "Method")

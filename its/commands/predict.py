@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command.
+    """Make images that sound, as YAML files describe them.
 
     Returns:
         0 when every sample was made, 1 when some failed, 130 when it was interrupted.

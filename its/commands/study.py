@@ -1,58 +1,50 @@
-"""`its study`: a page that asks people which of two runs' samples they find better."""
+"""The command `its study`."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from its.errors import UserError
 from its.output import say
-from its.report.study import write_study
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write the page; 0.
+def study(
+    runs: list[Path],
+    *,
+    output: Path = Path("study"),
+    prompts: Sequence[str] = ("visual", "audio"),
+    samples: int = 2,
+    catch: int = 2,
+) -> int:
+    """Write a page that asks people which of two runs' samples are better.
+
+    It is a study of two-alternative forced choice: samples of the first run against those of each other run, for the
+    same prompts. The page needs no network and no server, and saves the answers as a file.
+
+    Args:
+        runs: folders that its predict wrote, the one to compare with the others first.
+        output: folder for the page and its files.
+        prompts: names of the prompts of the picture and of the sound.
+        samples: samples of each run and prompt pair, the best ranked first.
+        catch: trials with noise on one side.
 
     Raises:
-        UserError: a folder is no run, the runs share no prompts, or the page can't be written; nothing was changed.
+        UserError: an option or a folder is wrong, the runs share no prompts, or the page can't be written.
     """
-    options = _parser().parse_args(arguments)
-    if len(options.runs) < 2:
-        raise UserError(f"its study got one run, {options.runs[0]}; expected two or more, to compare the first with")
-    if options.samples < 1 or options.catch < 0:
-        raise UserError(f"--samples is {options.samples} and --catch {options.catch}; expected 1 or more and 0 or more")
-    page, data = write_study(
-        options.runs, options.output, roles=tuple(options.prompts), samples=options.samples, catch=options.catch
-    )
+    from its.report.study import write_study
+
+    if len(runs) < 2:
+        raise UserError(f"its study got one run, {runs[0]}; expected two or more, to compare the first with")
+    if len(prompts) != 2:
+        raise UserError(f"--prompts is {' '.join(prompts)}; expected two names, of the picture's and of the sound's")
+    if samples < 1 or catch < 0:
+        raise UserError(f"--samples is {samples} and --catch {catch}; expected 1 or more and 0 or more")
+    page, data = write_study(runs, output, roles=(prompts[0], prompts[1]), samples=samples, catch=catch)
     for name in data["runs"][1:]:
         count = sum(side["run"] == name for pair in data["pairs"] for side in pair["other"][:1])
-        say(f"its: {data['runs'][0]} against {name}: {count} pairs of prompts")
-    if not options.catch:
-        say("its: without catch trials, random answers can't be detected")
-    say(f"its: the study is {page}: give people its folder; its study-results counts what they send back")
+        say(f"{data['runs'][0]} against {name}: {count} pairs of prompts")
+    if not catch:
+        say("without catch trials, random answers can't be detected")
+    say(f"the study is {page}: give people its folder; its study-results counts what they send back")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="its study",
-        description="Write a page for a study of two-alternative forced choice: samples of the first run against "
-        "those of each other one, for the same prompts. It needs no network and no server, and saves the answers "
-        "as a file.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders that its predict wrote, ours first")
-    parser.add_argument("--output", type=Path, default=Path("study"), metavar="FOLDER", help="default: study")
-    parser.add_argument(
-        "--prompts",
-        nargs=2,
-        default=["visual", "audio"],
-        metavar=("PICTURE", "SOUND"),
-        help="names of the prompts of the picture and of the sound (default: visual audio)",
-    )
-    parser.add_argument(
-        "--samples", type=int, default=2, help="of each run and pair of prompts, the best ranked first (default: 2)"
-    )
-    parser.add_argument("--catch", type=int, default=2, help="trials with noise on one side (default: 2)")
-    return parser

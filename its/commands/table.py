@@ -1,42 +1,32 @@
-"""`its table`: the scores that samples have, in a table. Nothing is loaded or changed."""
+"""The command `its table`."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from its import registry
-from its.evaluation.tables import FORMATS, tabulate
 from its.output import say
-from its.runs.reader import whole_samples
+
+TableFormat = Literal["md", "csv", "latex"]
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the table; 0.
+def table(runs: list[Path], *, table: TableFormat = "md", by: Sequence[str] = ("run", "method")) -> int:
+    """Print a table of the scores that the samples of runs have.
+
+
+    Args:
+        runs: folders that its predict wrote.
+        table: format of the table.
+        by: a row for each run, method, prompt, prompt.NAME, seed, or setting such as guidance_scale.visual.
 
     Raises:
-        UserError: a folder is no run, there are no scores, or nothing can be told apart by a key.
+        UserError: a folder is no run, no sample has a score, or no sample has such a key.
     """
-    parser = argparse.ArgumentParser(
-        prog="its table", description="A table of the scores that the samples of runs have.", allow_abbrev=False
-    )
-    add_table(parser)
-    options = parser.parse_args(arguments)
+    from its import registry
+    from its.evaluation.tables import FORMATS, tabulate
+    from its.runs.reader import whole_samples
+
     registry.load_plugins()
-    say(FORMATS[options.table](tabulate(whole_samples(options.runs), options.by)))
+    say(FORMATS[table](tabulate(whole_samples(runs), by)))
     return 0
-
-
-def add_table(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what is shown, and how."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a folder that its predict wrote")
-    parser.add_argument("--table", choices=FORMATS, default="md", help="how the table is written (default: md)")
-    parser.add_argument(
-        "--by",
-        nargs="+",
-        default=["run", "method"],
-        metavar="KEY",
-        help="a row for each run, method, prompt, prompt.NAME, seed, or setting such as guidance_scale.visual "
-        "(default: run method)",
-    )

@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 
 from its.errors import UserError
 from its.media.headers import check_kind
-from its.runs.reader import StoredSample
+from its.runs.reader import Run, StoredSample
 from its.runs.records import numbers, seconds_of
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,29 @@ def runs_of(trainer: Trainer) -> list[Any]:
         raise UserError(f"trainer.logger: {plain(error)}") from None
     except TypeError as error:  # an argument that wandb.init does not take
         raise UserError(f"trainer.logger: {error}") from None
+
+
+def log_run(run: Run, config: Mapping[str, Any], *, name: str | None, **settings: Any) -> None:
+    """Log a run directory as a new W&B run.
+
+    Args:
+        run: made and failed samples.
+        config: of the run.
+        name: of the W&B run; by default the folder's.
+        settings: other arguments of `wandb.init`.
+
+    Raises:
+        UserError: W&B can't begin.
+    """
+    import wandb
+    from wandb.errors import Error
+
+    try:
+        logged = wandb.init(name=name or run.folder.resolve().name, config=dict(config), job_type="log", **settings)
+    except Error as error:
+        raise UserError(plain(error)) from None
+    with logged:
+        log_samples(logged, run.samples)
 
 
 def plain(error: Exception) -> str:

@@ -51,7 +51,7 @@ def test_scorers_of_a_run_are_downloaded_with_its_models(cached):
 
 
 def test_the_plan_of_a_reproduction_asks_nothing(fresh):
-    outcome = fresh.its("reproduce", "table1", "--dry-run", f"--output={fresh.run}", f"--configs={ROOT}/configs")
+    outcome = fresh.its("reproduce", "table1", "--dry_run", f"--output={fresh.run}", f"--configs={ROOT}/configs")
     assert outcome.status == 0
     assert "multimodal_denoising" in outcome.out
     assert outcome.out.count("its predict ") == 5

@@ -18,6 +18,11 @@ def test_help_names_every_command(capsys):
     assert "its plugins" in out
 
 
+def test_help_and_version_after_an_option_of_all_commands(capsys):
+    assert main(["--quiet", "--help"]) == main(["--verbose"]) == main(["--quiet", "--version"]) == 0
+    assert "there is no command" not in capsys.readouterr().err
+
+
 def test_help_imports_nothing_heavy():
     code = "import sys, its.cli; its.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
@@ -25,9 +30,10 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_a_command_is_imported_without_garbage_collection(enabled, monkeypatch, tmp_path):
-    (tmp_path / "probing_command.py").write_text("import gc\nwas = gc.isenabled()\ndef main(arguments): return was")
+    code = "import gc\nwas = gc.isenabled()\ndef probing_command() -> int: return was"
+    (tmp_path / "probing_command.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(COMMANDS, "probe", ("probing_command", ""))
+    monkeypatch.setitem(COMMANDS, "probe", "probing_command")
     try:
         if not enabled:
             gc.disable()
@@ -60,10 +66,10 @@ def test_plugins_lists_interfaces_names_origins_and_summaries(capsys):
 def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     import its.commands.plugins
 
-    def interrupted(arguments):
+    def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(its.commands.plugins, "main", interrupted)
+    monkeypatch.setattr(its.commands.plugins, "plugins", interrupted)
     assert main(["plugins"]) == 130
     assert "interrupted" in capsys.readouterr().err
 
@@ -79,9 +85,11 @@ def probe(monkeypatch, tmp_path):
     """`probe(code)` registers a command `probe`, whose body is this code."""
 
     def probe(code):
-        (tmp_path / "probing_command.py").write_text(f"def main(arguments):\n    {code}\n    return 0\n")
+        (tmp_path / "probing_command.py").write_text(
+            f"def probing_command(*options: str):\n    {code}\n    return 0\n\nmain = probing_command\n"
+        )
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setitem(COMMANDS, "probe", ("probing_command", ""))
+        monkeypatch.setitem(COMMANDS, "probe", "probing_command")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     yield probe
@@ -140,7 +148,7 @@ def test_output_for_a_terminal_without_unicode(encoding, probe, tmp_path):
         "import logging; from its.output import say; say('castle \\U0001f3f0'); "
         "logging.getLogger('its').error('castle \\U0001f3f0')"
     )
-    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = ('probing_command', ''); sys.exit(its.cli.main(['probe']))"
+    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = 'probing_command'; sys.exit(its.cli.main(['probe']))"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=tmp_path, check=False)
     assert (run.returncode, run.stdout, run.stderr) == (
@@ -152,7 +160,7 @@ def test_output_for_a_terminal_without_unicode(encoding, probe, tmp_path):
 
 def test_a_reader_that_goes_away_is_no_traceback(probe, tmp_path):
     probe("from its.output import say; [say('x' * 100_000) for _ in range(100)]")
-    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = ('probing_command', ''); sys.exit(its.cli.main(['probe']))"
+    code = "import sys, its.cli; its.cli.COMMANDS['probe'] = 'probing_command'; sys.exit(its.cli.main(['probe']))"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     ) as run:

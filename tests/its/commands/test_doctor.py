@@ -12,9 +12,9 @@ from loopback_hub import Hub
 
 from its import registry
 from its.cli import main
-from its.commands import checkup
-from its.commands.checkup import GIB
-from its.commands.components import components
+from its.engine import diagnostics
+from its.engine.components import components
+from its.engine.diagnostics import GIB
 from its.weights import hub as hub_of_its
 from its_plugins.scorers.clip_scorer import CLIPScorer
 
@@ -27,8 +27,8 @@ def found(check):
 def installed(monkeypatch):
     """Versions that only this test sees."""
     other = {}
-    real = checkup.version
-    monkeypatch.setattr(checkup, "version", lambda name: other.get(name) or real(name))
+    real = diagnostics.version
+    monkeypatch.setattr(diagnostics, "version", lambda name: other.get(name) or real(name))
     return other
 
 
@@ -40,7 +40,7 @@ def test_this_installation(monkeypatch, tmp_path, capsys):
     assert "note  no downloads: HF_HUB_OFFLINE is set: only weights on this machine can be used" in out
     assert re.search(r"^note  weights stable-diffusion-v1-5/stable-diffusion-v1-5 \(StableDiffusion", out, re.M)
     assert "CPU cores" in out
-    assert out.endswith("its: all is well\n")
+    assert out.endswith("all is well\n")
 
 
 def test_status_1_when_something_is_wrong(installed, monkeypatch, tmp_path, capsys):
@@ -49,7 +49,7 @@ def test_status_1_when_something_is_wrong(installed, monkeypatch, tmp_path, caps
     assert main(["doctor", "--output", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert 'WRONG jsonargparse is 5.0.0, expected <5,>=4.53: pip install "jsonargparse<5,>=4.53"' in out
-    assert out.endswith("its: 1 things are wrong\n")
+    assert out.endswith("1 things are wrong\n")
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def test_status_1_when_something_is_wrong(installed, monkeypatch, tmp_path, caps
 )
 def test_versions_that_do_not_fit(installed, package, number, message):
     installed[package] = number
-    wrong = [text for level, text in found(checkup.versions()) if level == "wrong"]
+    wrong = [text for level, text in found(diagnostics.versions()) if level == "wrong"]
     assert any(message in text for text in wrong)
 
 
 def test_builds_of_one_release_for_other_machines(installed):
     installed.update(torch="2.11.0+cpu", torchaudio="2.11.0+cu130")
-    assert [level for level, _ in found(checkup._pair())] == ["wrong"]
+    assert [level for level, _ in found(diagnostics._pair())] == ["wrong"]
 
 
 def test_a_full_disk(monkeypatch, tmp_path):
     class Usage:
         free = 0.1 * GIB
 
-    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda path: Usage)
-    assert [level for level, _ in found(checkup.disk(tmp_path / "not/yet"))] == ["wrong", "wrong"]
+    monkeypatch.setattr(diagnostics.shutil, "disk_usage", lambda path: Usage)
+    assert [level for level, _ in found(diagnostics.disk(tmp_path / "not/yet"))] == ["wrong", "wrong"]
 
 
 def test_a_login_is_found_and_never_shown(monkeypatch, tmp_path):
@@ -85,16 +85,16 @@ def test_a_login_is_found_and_never_shown(monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert "no login for api.wandb.ai" in found(checkup.wandb_login())[0][1]
+    assert "no login for api.wandb.ai" in found(diagnostics.wandb_login())[0][1]
     (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {key}\n")
     (tmp_path / "netrc").chmod(0o600)
-    ((level, text),) = found(checkup.wandb_login())
+    ((level, text),) = found(diagnostics.wandb_login())
     assert (level, "netrc" in text, key in text) == ("ok", True, False)
     monkeypatch.setenv("WANDB_API_KEY", key)
-    ((level, text),) = found(checkup.wandb_login())
+    ((level, text),) = found(diagnostics.wandb_login())
     assert (level, "WANDB_API_KEY" in text, key in text) == ("ok", True, False)
     (tmp_path / "netrc").write_text("machine\n  api")
-    assert len(found(checkup.wandb_login())) == 1
+    assert len(found(diagnostics.wandb_login())) == 1
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
         str(tmp_path / "empty"),
         str(damaged),
     )
-    by_level = found(checkup.weights([config]))
+    by_level = found(diagnostics.weights([config]))
     assert [level for level, _ in by_level] == ["ok", "note", "ok", "wrong", "note", "wrong"]
     assert f"weights {tiny / 'sd'} (StableDiffusion, AutoencoderKLCodec): on this machine" in by_level[0][1]
     assert "nobody/no-such-weights is not on this machine" in by_level[1][1]
@@ -142,7 +142,7 @@ def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_p
         hub.add("someone/model", tiny / "sd")
         hub.add("someone/gated", tiny / "sd", gated=True)
         config = config_of("someone/model", "someone/gated", "nobody/nothing")
-        by_level = found(checkup.weights([config]))
+        by_level = found(diagnostics.weights([config]))
         assert not [name for _, name in hub.served if name.endswith(".safetensors")]
     hub_of_its._listing.cache_clear()
     assert [level for level, _ in by_level] == ["note", "note", "note", "ok"]
@@ -150,11 +150,11 @@ def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_p
     assert re.search(r"someone/gated is gated: Accept its licence .*HF_TOKEN", by_level[1][1])
     assert re.search(r"shows no such repository: Check the name", by_level[2][1])
     assert re.search(r"1\.\d+ MB to download in all", by_level[3][1])
-    monkeypatch.setattr(checkup.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    monkeypatch.setattr(diagnostics.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")
         hub.add("someone/model", tiny / "sd")
-        level, text = found(checkup.weights([config_of("someone/model")]))[-1]
+        level, text = found(diagnostics.weights([config_of("someone/model")]))[-1]
     hub_of_its._listing.cache_clear()
     assert level == "wrong"
     assert "make room" in text
@@ -173,7 +173,7 @@ def test_all_components_with_weights_are_looked_at_without_a_config():
 
 def test_a_plugin_that_failed(monkeypatch):
     monkeypatch.setattr(registry, "failures", lambda: {"x (x.y)": "ImportError: no z"})
-    assert found(checkup.plugins()) == [
+    assert found(diagnostics.plugins()) == [
         ("wrong", "plugin x (x.y) failed: ImportError: no z: mend or uninstall it; `its plugins` lists the others")
     ]
 
@@ -188,6 +188,6 @@ def test_a_cache_that_cannot_be_written_to_names_the_variable(monkeypatch, tmp_p
     monkeypatch.setattr(os, "access", lambda path, mode: "cache" not in str(path))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
-    (_, (level, text)) = found(checkup.disk(tmp_path / "runs"))
+    (_, (level, text)) = found(diagnostics.disk(tmp_path / "runs"))
     assert level == "wrong"
     assert "set HF_HOME to a folder that can be written to" in text

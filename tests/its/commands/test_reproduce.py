@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from its.cli import main
-from its.commands import reproduce
+from its.evaluation import reproduction
 from its.evaluation.paper import EXPERIMENTS
 from its_plugins.random_weights import dual_encoders as random_towers
 
@@ -41,8 +41,8 @@ def test_the_papers_figures():
 
 
 def test_a_dry_run_says_commands_samples_and_time_and_makes_nothing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(reproduce, "_benchmark", lambda: None)
-    assert main(["reproduce", "table1", "--dry-run", *OURS, "--output", str(tmp_path), "--trainer.devices", "4"]) == 0
+    monkeypatch.setattr(reproduction, "_benchmark", lambda: None)
+    assert main(["reproduce", "table1", "--dry_run", *OURS, "--output", str(tmp_path), "--trainer.devices", "4"]) == 0
     told = capsys.readouterr().out
     assert re.findall(r"^its predict .*?--output=\S+/(\w+) --model.fallback=null --trainer.devices 4$", told, re.M) == [
         "visual_only", "audio_only", "multimodal_denoising",
@@ -59,8 +59,8 @@ def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch
     results = tmp_path / "benchmarks" / "results"
     results.mkdir(parents=True)
     (results / "gpu.json").write_text(json.dumps(content), encoding="utf-8")
-    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
-    assert main(["reproduce", "vocoders", "--dry-run"]) == 0
+    monkeypatch.setattr(reproduction, "ROOT", tmp_path)
+    assert main(["reproduce", "vocoders", "--dry_run"]) == 0
     told = capsys.readouterr().out
     assert "1000 samples, about 8 minutes at 0.5 s each" in told
     assert "gpu.json, a fast one" in told
@@ -70,7 +70,7 @@ def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["--rows", "imprnt"], "table1 has the runs visual_only, audio_only"),
-        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: .*the configs of a checkout"),
+        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: --configs names a folder"),
         ([*OURS, "--scorers", "ClipScorer"], "Did you mean CLIPScorer"),
         ([*OURS, "--set", "CLIPScorer.weights=./nowhere"], r"CLIPScorer: weights: \./nowhere"),
     ],

@@ -7,7 +7,7 @@ from PIL import Image
 
 from its.audio.spectrogram import AUFFUSION
 from its.cli import main
-from its.commands.spectrogram import draw
+from its.engine.sonify import draw
 from its.errors import UserError
 from its.media.pictures import read_picture
 
@@ -154,7 +154,7 @@ def test_a_truncated_picture(capsys, tmp_path):
     [
         (["sonify", "none.png"], "there is no file none.png"),
         (["sonify", "x.png", "--duration", "0"], "--duration is 0 s; expected more than 0 and at most 600"),
-        (["sonify", "x.png", "--duration", "nan"], "--duration is nan s"),
+        (["sonify", "x.png", "--duration", "nan"], "--duration is nan; expected a number"),
         (["sonify", "x.png", "--contrast", "0"], "--contrast is 0; expected more than 0"),
         (["sonify", "x.png", "--f_max", "9000"], "at most half of Auffusion's sample rate, 8000 Hz"),
         (["sonify", "x.png", "--f_min", "500", "--f_max", "100"], "the frequencies are 500 to 100 Hz"),

@@ -35,7 +35,7 @@ def run(tmp_path):
 
 def test_every_sample_gets_its_video_once(run, capsys):
     assert main(["video", str(run)]) == 0
-    assert capsys.readouterr().out == "its: 2 of 2 samples have their video.mp4\n"
+    assert capsys.readouterr().out == "2 of 2 samples have their video.mp4\n"
     a, b = (run / "samples" / name / "video.mp4" for name in "ab")
     made = a.stat().st_mtime_ns
     b.unlink()

@@ -79,7 +79,7 @@ def test_who_chose_noise_is_left_out_and_this_is_said(save, capsys):
     ]
     assert main(["study-results", *map(str, files)]) == 0
     printed = capsys.readouterr().out
-    assert f"its: excluded: random ({files[1]}) chose noise 3 times in the catch trials" in printed
+    assert f"excluded: random ({files[1]}) chose noise 3 times in the catch trials" in printed
     assert "ours against imprint, 1 participants" in printed
     assert "100.0 (20.7 to 100.0) | 100.0 |" in printed  # Wilson's 1 of 1; one participant has no interval
     assert main(["study-results", str(files[1])]) == 1

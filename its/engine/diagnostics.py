@@ -1,4 +1,4 @@
-"""What `its doctor` looks at, a function each. None of them raises; heavy packages are imported last."""
+"""Checks of the installation for `its doctor`. Heavy packages are imported where they are used."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 WANDB_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
-"""W&B's own, by its older and its newer name."""
+"""W&B's own servers, by the older and the newer name."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of a check.
 
     Attributes:
-        level: `note` is worth knowing, `wrong` keeps `its predict` from running.
-        what: what was found.
-        remedy: what to do, where there is something.
+        level: `wrong` keeps `its predict` from running, `note` does not.
+        what: the state.
+        remedy: an action that mends it; empty if none is needed.
     """
 
     level: Literal["ok", "note", "wrong"]
@@ -39,8 +39,28 @@ class Finding:
     remedy: str = ""
 
 
+def diagnose(configs: Sequence[Path], output: Path) -> Iterator[Finding]:
+    """Run all checks, the quick ones first.
+
+    Args:
+        configs: files, each over the one before, whose weights are looked for; without any, those of all components.
+        output: folder for runs.
+
+    Raises:
+        UserError: a config can't be read.
+    """
+    yield from versions()
+    yield from disk(output)
+    yield from wandb_login()
+    yield from video()
+    yield from network()
+    yield from weights(configs)
+    yield from devices()
+    yield from plugins()
+
+
 def versions() -> Iterator[Finding]:
-    """Python and the packages, against what this one declares; and torch's against torchaudio's."""
+    """Compare the versions of packages with the declared dependencies, and torch's with torchaudio's."""
     from packaging.requirements import Requirement
 
     declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
@@ -60,7 +80,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _pair() -> Iterator[Finding]:
-    """Torchaudio is built for one release of torch and one CUDA, and doesn't say so itself."""
+    """Check that torch and torchaudio are of one release and CUDA version, which torchaudio does not declare."""
     torch, torchaudio = _version("torch"), _version("torchaudio")
     if torch is None or torchaudio is None:
         return
@@ -74,7 +94,7 @@ def _pair() -> Iterator[Finding]:
 
 
 def disk(output: Path) -> Iterator[Finding]:
-    """Room for runs, and whether downloads can be written; `weights` compares their size with the room."""
+    """Check the space for runs and downloads, and that both can be written; `weights` checks the size of downloads."""
     places = (
         ("runs", output, "choose another folder with --output"),
         ("the Hugging Face cache", _cache(), "set HF_HOME to a folder that can be written to"),
@@ -92,7 +112,7 @@ def disk(output: Path) -> Iterator[Finding]:
 
 
 def wandb_login() -> Iterator[Finding]:
-    """Where a W&B key is, if there is one; the key itself is not shown."""
+    """Find the place of a W&B key; the key itself is not shown."""
     mode = os.environ.get("WANDB_MODE", "online")
     own = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
     hosts = (own,) if own else WANDB_HOSTS
@@ -114,7 +134,7 @@ def wandb_login() -> Iterator[Finding]:
 
 
 def video() -> Iterator[Finding]:
-    """Whether PyAV has the encoders."""
+    """Check that PyAV has the encoders of videos."""
     try:
         import av
     except ImportError as error:
@@ -128,7 +148,7 @@ def video() -> Iterator[Finding]:
 
 
 def network() -> Iterator[Finding]:
-    """Whether the hub answers."""
+    """Check that the Hugging Face hub answers."""
     from its.weights.hub import trouble
 
     reason = trouble()
@@ -140,11 +160,11 @@ def network() -> Iterator[Finding]:
 
 
 def weights(configs: Sequence[Path]) -> Iterator[Finding]:
-    """The weights of configs, or else the defaults of all components: on this machine, or how large a download.
+    """Find the weights of configs, or else the default weights of all components; sum up downloads.
 
-    Of a download, the configurations (some kB) are fetched to the cache now.
+    Configuration files of missing weights (some kB) are downloaded to the cache.
     """
-    from its.commands.components import components
+    from its.engine.components import components
     from its.errors import UserError
     from its.weights.downloads import check_room, size
     from its.weights.hub import trouble
@@ -164,7 +184,7 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool, downloads: list[Download]) -> Finding:
-    """Have each component find its weights: on this machine, then on the hub; append what has to be downloaded."""
+    """Find the weights of components on this machine, then on the hub; append downloads to the list."""
     from its.errors import UserError
     from its.weights import WeightsNotFound
     from its.weights.downloads import joined, size
@@ -192,7 +212,7 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
 
 
 def devices() -> Iterator[Finding]:
-    """What can compute, and its memory; whether torch and torchaudio can be imported."""
+    """List devices with their memory; check that torch and torchaudio can be imported."""
     try:
         import torch
         import torchaudio.functional  # noqa: F401 - fails where it was built for another torch
@@ -221,7 +241,7 @@ def _gpu(torch: Any, number: int) -> Finding:
 
 
 def plugins() -> Iterator[Finding]:
-    """Plugins that failed to import."""
+    """Check that all plugins were imported."""
     from its import registry
 
     registry.load_plugins()
@@ -238,7 +258,7 @@ def _cache() -> Path:
 
 
 def _memory() -> int:
-    """Bytes of the machine; 0 where the system doesn't say."""
+    """Memory of the machine in bytes; 0 if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

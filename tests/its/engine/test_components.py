@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from its import registry
-from its.commands.components import components
+from its.engine.components import components
 from its.errors import UserError
 from its.weights import PretrainedComponent
 

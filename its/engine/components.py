@@ -1,4 +1,4 @@
-"""The components with weights that configs name, without the run around them."""
+"""Construct the components with weights that configs name, without the run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from its.weights import PretrainedComponent
 
 
 def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
-    """Components by the name of their weights.
+    """Construct components and group them by the name of their weights.
 
     Args:
-        configs: YAML files, each over the one before; without any, every class with its default weights.
+        configs: YAML files, each over the one before; without any, all classes with their default weights.
 
     Raises:
         UserError: a config can't be read.
     """
     registry.load_plugins()
-    found: dict[str, list[PretrainedComponent]] = {}
-    for part in _in_configs(configs) if configs else _defaults():
-        found.setdefault(part.weights, []).append(part)
-        if isinstance(part, NoiseExpert) and isinstance(codec := part.codec(), PretrainedComponent):
-            found.setdefault(codec.weights, []).append(codec)
-    return found
+    groups: dict[str, list[PretrainedComponent]] = {}
+    for component in _in_configs(configs) if configs else _defaults():
+        groups.setdefault(component.weights, []).append(component)
+        if isinstance(component, NoiseExpert) and isinstance(codec := component.codec(), PretrainedComponent):
+            groups.setdefault(codec.weights, []).append(codec)
+    return groups
 
 
 def _defaults() -> Iterator[PretrainedComponent]:
@@ -46,13 +46,13 @@ def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
     from its.evaluation.choosing import chosen
 
     keys = compose(configs).values
-    if scorers := keys.pop("scorers", None):  # names are enough there
+    if scorers := keys.pop("scorers", None):  # may be names only
         yield from (scorer for scorer in chosen(scorers) if isinstance(scorer, PretrainedComponent))
     yield from _within(keys, _classes())
 
 
 def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Iterator[PretrainedComponent]:
-    """Components that a config names, at any depth; those without weights of their own are passed over."""
+    """Construct the components with weights in a value of a config, at any depth."""
     if isinstance(value, list):
         for inner in value:
             yield from _within(inner, classes)
@@ -67,10 +67,10 @@ def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Ite
 
 
 def _classes(base: type[PretrainedComponent] = PretrainedComponent) -> dict[str, type[PretrainedComponent]]:
-    """All finished subclasses, by name."""
-    found: dict[str, type[PretrainedComponent]] = {}
+    """All concrete subclasses, by name."""
+    classes: dict[str, type[PretrainedComponent]] = {}
     for cls in base.__subclasses__():
         if not inspect.isabstract(cls):
-            found[cls.__name__] = cls
-        found |= _classes(cls)
-    return found
+            classes[cls.__name__] = cls
+        classes |= _classes(cls)
+    return classes

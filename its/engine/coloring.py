@@ -1,0 +1,207 @@
+"""Colour pictures for the samples of a run, without making the samples again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from its import registry
+from its.config import fallback
+from its.config.allowlist import ConfigRules
+from its.config.compose import Config, Layer, command_line_layers, read_layer
+from its.engine.trainer import default_precision
+from its.errors import UserError
+from its.instantiate import Instantiator, raise_faults
+from its.interfaces import Colorizer
+from its.media.contained import contained
+from its.methods.base import Method
+from its.runs.colors import Colors, colors_of
+from its.runs.reader import StoredSample
+from its.runs.records import read_record
+from its.runs.resume import CONFIG
+from its.runs.videos import color_video_jobs, run_jobs
+from its.weights import WeightsNotFound, prepare
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+logger = logging.getLogger(__name__)
+
+KEYS = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
+"""Keys of configs that are used; the others are ignored, so that any config of a run can be an overlay."""
+
+
+def colorize_run(
+    run: Path,
+    files: Sequence[Path],
+    keys: Sequence[str],
+    *,
+    prompt: str | None,
+    count: int,
+    batch_size: int,
+    video: bool,
+    trusted: Sequence[str],
+) -> tuple[int, int, bool]:
+    """Make the colour pictures that the samples of a run lack, and their videos.
+
+    Args:
+        run: the run directory.
+        files: configs over the run's own.
+        keys: of configs, as `--key=value`.
+        prompt: for all samples; by default made of each sample's own.
+        count: pictures for each sample.
+        batch_size: pictures that are made at once.
+        video: make videos too; always done if the run saves videos.
+        trusted: modules to import too, whose classes configs may name.
+
+    Returns:
+        How many samples have all of their files, how many samples there are, and whether videos were made.
+
+    Raises:
+        UserError: a config, a key or the run is wrong; nothing was made.
+    """
+    registry.load_plugins()
+    registry.load_modules(trusted)
+    wanted = colors_of(run, prompt=prompt, count=count)
+    for colors in wanted:
+        colors.gray()  # check all before any is made
+    path = contained(run, run / CONFIG)
+    saved = read_layer(path) if path.is_file() else Layer(str(path), {})
+    config = _compose([saved, *map(read_layer, files)], keys)
+    colorizer = _prepared(config, trusted)
+    failed = _make(colorizer, wanted, config.values.get("trainer") or {}, batch_size)
+    video = video or "video" in (saved.values.get("save") or ())
+    if video:
+        failed |= _make_videos(wanted, metadata=saved.values.get("metadata", True))
+    return len(wanted) - len(failed), len(wanted), video
+
+
+def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
+    """Merge the run's own config, the overlays and the command line, reduced to the keys in `KEYS`."""
+    options = command_line_layers(arguments)
+    for section, values in (item for layer in options for item in layer.values.items()):
+        for key in values if isinstance(values, dict) else [""]:
+            if key not in KEYS.get(section, ()):
+                option = f"--{section}.{key}".removesuffix(".")
+                known = ", ".join(f"{name}.{each}" for name, keys in KEYS.items() for each in keys)
+                raise UserError(f"there is no option {option}; expected {known}, or an option in its colorize --help")
+    return Config([replace(layer, values=_used(layer.values)) for layer in (*layers, *options)])
+
+
+def _used(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        section: {key: value for key, value in (values.get(section) or {}).items() if key in keys}
+        for section, keys in KEYS.items()
+    }
+
+
+def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
+    """Build the config's colorizer and prepare its weights; if they are missing, use the fallback's, with a warning.
+
+    Raises:
+        UserError: the config names no colorizer, or its weights are missing.
+    """
+    colorizer = _colorizer(config, trusted)
+    try:
+        prepare([colorizer])
+        return colorizer
+    except WeightsNotFound as error:
+        missing = error.prefixed("model.colorizer")
+    instantiator = Instantiator()
+    name, _ = instantiator.build(str | None, config.values["model"].get("fallback"), "model.fallback")
+    raise_faults(instantiator.faults, config.source_of)
+    pack = fallback.pack_for(missing, name)
+    colorizer = _colorizer(fallback.with_pack_colorizer(config, pack), trusted)
+    prepare([colorizer])
+    settings = "Its settings are the pack's own."
+    logger.warning(fallback.warning(missing, pack, instead="demo colorizer", settings=settings))
+    return colorizer
+
+
+def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
+    given = (config.values.get("model") or {}).get("colorizer")
+    if given is None:
+        raise UserError("this run has no colorizer: name one, such as --config colorize")
+    instantiator = Instantiator(ConfigRules(trusted=trusted, source_of=config.source_of))
+    colorizer, _ = instantiator.build(Colorizer, given, "model.colorizer")
+    raise_faults(instantiator.faults, config.source_of)
+    built: Colorizer = colorizer
+    return built
+
+
+def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
+    """Make missing pictures. Report samples that fail, and return their folders."""
+    coloring, weights = colorizer.describe(defining=True), colorizer.provenance()
+    jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
+    if not jobs:
+        return set()
+    fabric = _fabric(trainer)
+    with fabric.init_module():
+        colorizer.load()
+    colorizer.to(fabric.device).eval().requires_grad_(False)
+    left = {id(colors): sum(other is colors for other, _ in jobs) for colors, _ in jobs}
+    failed: dict[Path, str] = {}
+    for batch in _batches(jobs, batch_size):
+        try:
+            with torch.inference_mode():
+                rgb = _color(colorizer, batch, fabric.device)
+            for (colors, number), picture in zip(batch, rgb, strict=True):
+                colors.write(number, picture)
+                left[id(colors)] -= 1
+                if left[id(colors)] == 0:
+                    colors.finish(coloring, weights)
+                    logger.info(f"{colors.folder.name}: {colors.prompt}")
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other samples go on
+            failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
+    for folder in sorted(failed):
+        logger.error(f"failed: {folder.name}: {failed[folder]}")
+    return set(failed)
+
+
+def _fabric(trainer: Mapping[str, Any]) -> Fabric:
+    """Create a Fabric of one device, with the accelerator and precision of the config or else of `its predict`."""
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    instantiator = Instantiator()
+    given, _ = instantiator.arguments(Fabric, {k: v for k, v in trainer.items() if v is not None}, "trainer")
+    raise_faults(instantiator.faults)
+    precision = default_precision(given, Method.cuda_precision) or "32-true"
+    try:
+        return Fabric(**({"accelerator": "auto", "precision": precision} | given), devices=1)
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from None
+
+
+def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
+    """Make missing videos of the pictures. Report samples that fail, and return their folders."""
+    jobs = []
+    for colors in wanted:
+        record = read_record(colors.folder) or colors.record
+        sample = StoredSample(run=colors.folder.parents[1], folder=colors.folder, record=record)
+        pictures = map(colors.path, range(1, colors.count + 1))
+        jobs.append((colors.folder, color_video_jobs(sample, pictures, again=False, metadata=metadata)))
+    return run_jobs(jobs)
+
+
+def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: torch.device) -> torch.Tensor:
+    gray = torch.stack([colors.gray() for colors, _ in batch]).to(device)
+    sources = [colors.source(number) for colors, number in batch]
+    rgb: torch.Tensor = colorizer(gray, [colors.prompt for colors, _ in batch], sources).float().cpu()
+    if not rgb.isfinite().all():
+        raise ValueError("the colours are not finite")
+    return rgb
+
+
+def _batches(jobs: Iterable[tuple[Colors, int]], size: int) -> Iterator[list[tuple[Colors, int]]]:
+    """Split jobs into batches of pictures of one size."""
+    for _, group in groupby(jobs, key=lambda job: job[0].size):
+        same = list(group)
+        for first in range(0, len(same), size):
+            yield same[first : first + size]

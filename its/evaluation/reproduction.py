@@ -1,0 +1,174 @@
+"""Reproduce the paper's experiments: the commands to run, an estimate of their time, and the table of results."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from its.errors import UserError
+from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
+from its.evaluation.tables import Table, flat, labelled
+from its.media.packaged import find_file
+from its.runs.reader import StoredSample
+
+ROOT = Path(__file__).parents[2]
+"""Of a checkout; an installed package has no benchmarks there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """An experiment of the paper to run.
+
+    Attributes:
+        rows: of the paper's table.
+        commands: run -> arguments of the `its predict` that makes its samples.
+        output: folder of the runs.
+    """
+
+    rows: Sequence[Reported]
+    commands: Mapping[Making, Sequence[str]]
+    output: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run directories."""
+        return [self.output / making.folder for making in self.commands]
+
+
+def plan(
+    experiment: str,
+    *,
+    rows: Sequence[str],
+    overlays: Sequence[str],
+    folder: Path | None,
+    output: Path,
+    options: Sequence[str],
+) -> Reproduction:
+    """Plan an experiment.
+
+    Args:
+        experiment: a key of `EXPERIMENTS`.
+        rows: folders of the runs to make; all if empty.
+        overlays: configs over the experiment's, below a method's.
+        folder: of the configs; by default `configs` in the current folder, or else the packaged configs.
+        output: folder of the runs.
+        options: more arguments of `its predict`.
+
+    Raises:
+        UserError: the experiment has no such run, or a config is missing.
+    """
+    selected = _rows(experiment, rows)
+    makings = list(dict.fromkeys(row.making for row in selected))
+    commands = {}
+    for making in makings:
+        base, *methods = [_config(folder, name) for name in making.configs]
+        files = [base, *overlays, *methods]  # overlays bring weights with a combiner, which a method's own replaces
+        commands[making] = [
+            *(argument for file in files for argument in ("--config", file)),
+            *making.options,
+            f"--output={output / making.folder}",
+            "--model.fallback=null",  # the paper's weights, or none
+            *options,
+        ]
+    return Reproduction(rows=selected, commands=commands, output=output)
+
+
+def describe(reproduction: Reproduction, scorers: Sequence[str]) -> Iterator[str]:
+    """Lines with the commands, the numbers of samples, and an estimate of the time."""
+    measured = _benchmark()
+    total = 0.0
+    for making, arguments in reproduction.commands.items():
+        yield shlex.join(["its", "predict", *arguments])
+        distils = making.seconds == DISTILLATION_SECONDS
+        seconds = making.seconds if distils or measured is None else measured[0]
+        total += seconds * making.samples
+        yield f"  # {making.samples} samples, {_duration(seconds * making.samples)} at {seconds:.3g} s each"
+    yield shlex.join(["its", "evaluate", *map(str, reproduction.runs), "--scorers", *scorers])
+    source = "the paper's times, on an L40S" if measured is None else measured[1]
+    count = sum(making.samples for making in reproduction.commands)
+    yield (
+        f"# {count} samples of the paper's protocol, {_duration(total)} on one GPU by {source}. "
+        "Prompts, seeds or weights of your own change both."
+    )
+
+
+def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], output: Path) -> Table:
+    """Tabulate our scores of each row's samples, with the paper's figures beside the columns of CLIP and CLAP.
+
+    Raises:
+        UserError: a row has no sample, or nothing is scored.
+    """
+    groups: dict[tuple[str, ...], list[StoredSample]] = {}
+    for row in rows:
+        run = (output / row.making.folder).resolve()
+        of_row = [sample for sample in samples if sample.run.resolve() == run and _matches(sample, row.where)]
+        if not of_row:
+            wanted = ", ".join(f"{key} {value:g}" for key, value in row.where.items())
+            raise UserError(f"{run} has no sample for the row {row.label}" + (f" ({wanted})" if wanted else ""))
+        groups[(row.label,)] = of_row
+    table = labelled(groups, keys=["method"])
+    keys = {"CLIPScorer": "clip", "CLAPScorer": "clap"}
+    reference = {
+        (number, position): figure
+        for number, row in enumerate(rows)
+        for position, column in enumerate(table.columns)
+        if column in keys and (figure := getattr(row, keys[column])) is not None
+    }
+    notes = [*table.notes]
+    if embedded := sum("embedded" in str(sample.record.get("weights")) for sample in samples):
+        notes.append(f"{embedded} of {len(samples)} samples are of embedded weights, not of the paper's models")
+    return replace(table, reference=reference, notes=notes)
+
+
+def _rows(experiment: str, wanted: Sequence[str]) -> list[Reported]:
+    rows = list(EXPERIMENTS[experiment])
+    folders = list(dict.fromkeys(row.making.folder for row in rows))
+    if unknown := [name for name in wanted if name not in folders]:
+        raise UserError(f"--rows {unknown[0]}: {experiment} has the runs {', '.join(folders)}")
+    return [row for row in rows if not wanted or row.making.folder in wanted]
+
+
+def _config(folder: Path | None, name: str) -> str:
+    if folder is None:
+        return str(find_file(f"configs/{name}"))
+    if not (folder / name).is_file():
+        raise UserError(
+            f"there is no {folder / name}: --configs names a folder of configs; without it, its own are used"
+        )
+    return str(folder / name)
+
+
+def _benchmark() -> tuple[float, str] | None:
+    """Seconds for a sample of the main method on a GPU, and the source of the figure; None without a benchmark."""
+    path = ROOT / "benchmarks" / "results" / "gpu.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        figures = content["parts"]["compare"]["figures"]
+        speeds = [
+            figure["value"]
+            for name, figure in figures.items()
+            if name.startswith("ours, batch") and name.endswith("| samples/s") and isinstance(figure, Mapping)
+        ]
+        machine: Any = content["machine"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not speeds or max(speeds) <= 0:
+        return None
+    name = machine.get("gpu", machine) if isinstance(machine, Mapping) else machine
+    source = f"the benchmark's figure (benchmarks/results/gpu.json, {name}); score distillation the paper's"
+    return 1 / max(speeds), source
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.0f} hours" if seconds < 48 * 3600 else f"about {seconds / 86400:.0f} days"
+
+
+def _matches(sample: StoredSample, where: Mapping[str, float]) -> bool:
+    settings = flat(sample.record)
+    return all(settings.get(key) == value for key, value in where.items())
