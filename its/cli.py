@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from its import __version__
 from its.environment import complete_environment, rank
@@ -68,13 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _survive_encodings()
     configure_logging(level)
     complete_environment()
+    gc.set_threshold(50_000)  # importing torch and Lightning makes so many objects that collections take half a second
     try:
         if name not in COMMANDS:
             raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
-        module = _import(COMMANDS[name])
+        module = import_module(COMMANDS[name])
         if name == "predict":
             return int(module.main(arguments))
-        return int(_import("its.commands.parser").run(getattr(module, module.__name__.rpartition(".")[2]), arguments))
+        command = getattr(module, COMMANDS[name].rpartition(".")[2])
+        return int(import_module("its.commands.parser").run(command, arguments))
     except UserError as error:
         if name != "predict" or rank() == 0:  # only its predict runs in several processes
             logger.error(error)
@@ -118,24 +119,6 @@ def _write_traceback(command: str, error: Exception) -> str:
         logger.error(text)
         return ""
     return f". The traceback is in {path} ({DEBUG}=1 prints it): please report it"
-
-
-def _import(name: str) -> ModuleType:
-    """Import a module without garbage collection, which takes half a second for torch and Lightning.
-
-    Imported objects live until the process ends, so later collections skip them.
-    """
-    if name in sys.modules:
-        return sys.modules[name]
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        module = import_module(name)
-    finally:
-        if enabled:
-            gc.enable()
-    gc.freeze()
-    return module
 
 
 def _help() -> str:

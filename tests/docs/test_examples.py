@@ -180,7 +180,7 @@ def test_the_notebook_runs(tmp_path):
     assert (tmp_path / "castle" / "audio.wav").is_file()
 
 
-def test_the_table_of_the_examples_runs(tiny_pack, tmp_path, monkeypatch, capsys):
+def test_the_table_of_the_examples_runs(tmp_path, monkeypatch, capsys):
     import its
 
     monkeypatch.chdir(tmp_path)

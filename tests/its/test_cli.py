@@ -1,4 +1,3 @@
-import gc
 import os
 import re
 import subprocess
@@ -26,22 +25,6 @@ def test_help_and_version_after_an_option_of_all_commands(capsys):
 def test_help_imports_nothing_heavy():
     code = "import sys, its.cli; its.cli.main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_a_command_is_imported_without_garbage_collection(enabled, monkeypatch, tmp_path):
-    code = "import gc\nwas = gc.isenabled()\ndef probing_command() -> int: return was"
-    (tmp_path / "probing_command.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(COMMANDS, "probe", "probing_command")
-    try:
-        if not enabled:
-            gc.disable()
-        assert main(["probe"]) == 0
-        assert gc.isenabled() == enabled
-    finally:
-        gc.enable()
-        sys.modules.pop("probing_command", None)
 
 
 def test_version(capsys):
