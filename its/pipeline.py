@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tqdm.auto import tqdm
 
 from its import registry
 from its.config.compose import Config, Layer, option_layer, read_layer
 from its.engine.assembly import Assembly
-from its.engine.trainer import default_precision
+from its.engine.trainer import single_device
 from its.errors import UserError
 from its.instantiate import plain
 from its.interfaces import Step
@@ -228,12 +226,7 @@ class Pipeline:
         self.method = method
         self.defaults = defaults or PromptGrid(prompts=[])
         self.config = config or _described(method)
-        given = {"accelerator": accelerator, "precision": precision}
-        self.precision = precision or default_precision(given, method.cuda_precision) or "32-true"
-        try:
-            self._fabric = Fabric(accelerator=accelerator, devices=1, precision=self.precision)  # type: ignore[arg-type]
-        except (ValueError, RuntimeError, MisconfigurationException) as error:
-            raise UserError(f"accelerator {accelerator}, precision {self.precision}: {error}") from None
+        self._fabric, method.precision = single_device(accelerator, precision, method.cuda_precision)
         self._load()
 
     @classmethod
@@ -358,7 +351,6 @@ class Pipeline:
 
     def _load(self) -> None:
         self.method.prepare()
-        self.method.precision = self.precision
         self.method.to(self.device)  # without weights yet: components choose how to run by the device
         with self._fabric.init_module():
             self.method.configure_model()

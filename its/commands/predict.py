@@ -22,6 +22,9 @@ from its.runs.resume import RunStatus, check_same_settings, is_saved, look
 
 logger = logging.getLogger(__name__)
 
+NO_METADATA = ("--no-metadata", "--no_metadata")
+"""Spellings of `--metadata false` that other commands take too."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Make images that sound, as YAML files describe them.
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     imported = time.perf_counter()
     quiet()
     files, modules, rest = split_arguments(arguments)
-    rest = ["--metadata=false" if argument == "--no-metadata" else argument for argument in rest]
+    rest = ["--metadata=false" if argument in NO_METADATA else argument for argument in rest]
     registry.load_plugins()
     registry.load_modules(modules)
     cli = build(files, rest, modules)

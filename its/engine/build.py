@@ -36,6 +36,10 @@ from its.weights.downloads import check_room
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTION = (
+    "Make images that sound, as YAML files describe them. `its configs` lists packaged ones. "
+    "All commands take --quiet (log only warnings and errors) and --verbose (log more)."
+)
 HELP = ("-h", "--help", "--print_config")
 
 
@@ -83,7 +87,7 @@ class PredictCLI(LightningCLI):
             save_config_callback=None,  # ours leaves secrets out and allows a second run
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # noise comes from each sample's own generator
-            parser_kwargs={"prog": "its predict", "description": "Make images that sound."},
+            parser_kwargs={"prog": "its predict", "description": DESCRIPTION},
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -15,7 +15,7 @@ from its import registry
 from its.config import fallback
 from its.config.allowlist import ConfigRules
 from its.config.compose import Config, Layer, command_line_layers, read_layer
-from its.engine.trainer import default_precision
+from its.engine.trainer import single_device
 from its.errors import UserError
 from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
@@ -29,7 +29,7 @@ from its.runs.videos import color_video_jobs, run_jobs
 from its.weights import WeightsNotFound, prepare
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,10 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
         return set()
-    fabric = _fabric(trainer)
+    settings = {key: trainer.get(key) for key in ("accelerator", "precision")}
+    if wrong := [key for key, value in settings.items() if not isinstance(value, str | None)]:
+        raise UserError(f"trainer.{wrong[0]} is {settings[wrong[0]]!r:.80}; expected a name")
+    fabric, _ = single_device(**settings, on_cuda=Method.cuda_precision)
     with fabric.init_module():
         colorizer.load()
     colorizer.to(fabric.device).eval().requires_grad_(False)
@@ -162,21 +165,6 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
     for folder in sorted(failed):
         logger.error(f"failed: {folder.name}: {failed[folder]}")
     return set(failed)
-
-
-def _fabric(trainer: Mapping[str, Any]) -> Fabric:
-    """Create a Fabric of one device, with the accelerator and precision of the config or else of `its predict`."""
-    from lightning.fabric import Fabric
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    instantiator = Instantiator()
-    given, _ = instantiator.arguments(Fabric, {k: v for k, v in trainer.items() if v is not None}, "trainer")
-    raise_faults(instantiator.faults)
-    precision = default_precision(given, Method.cuda_precision) or "32-true"
-    try:
-        return Fabric(**({"accelerator": "auto", "precision": precision} | given), devices=1)
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
 
 def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:

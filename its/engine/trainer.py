@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from its.errors import UserError, nearest
@@ -67,6 +69,26 @@ def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
     if settings.get("precision") is not None or settings.get("plugins"):
         return None
     return on_cuda if device_type(settings) == "cuda" else None
+
+
+def single_device(accelerator: str | None, precision: str | None, on_cuda: str) -> tuple[Fabric, str]:
+    """A Fabric of one device, and its precision.
+
+    Args:
+        accelerator: as Lightning names it; by default a GPU if there is one.
+        precision: as Lightning names it; by default `on_cuda` on CUDA devices and float32 elsewhere.
+        on_cuda: default precision on CUDA devices.
+
+    Raises:
+        UserError: Lightning knows no such accelerator or precision, or the machine lacks it.
+    """
+    given = {"accelerator": accelerator, "precision": precision}
+    precision = precision or default_precision(given, on_cuda) or "32-true"
+    try:
+        return Fabric(accelerator=accelerator or "auto", precision=precision, devices=1), precision  # type: ignore[arg-type]
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"trainer: accelerator {accelerator}, precision {precision}: {reason}") from None
 
 
 def _check_cpu(given: Any, devices: int, precision: Any) -> None:
