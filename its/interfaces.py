@@ -186,7 +186,7 @@ class LatentCodec(Component, ABC):
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
-        """Encode pictures (b, 3, H, W) in [0, 1] to the posterior mean (b, c, h, w), of the same dtype. Differentiable."""
+        """Encode pictures (b, 3, H, W) in [0, 1] to latents (b, c, h, w): the posterior mean, differentiable."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:

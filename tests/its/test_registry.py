@@ -50,9 +50,9 @@ class DDIM(Combiner):
     ("cls", "message"),
     [
         (Unfinished, "Unfinished can't be registered: it does not define format, forward"),
-        (_Private, "configs can only name public classes"),
+        (_Private, "expected a public class"),
         (Undocumented, "Undocumented needs a docstring"),
-        (DDIM, "its_plugins.schedulers.ddim has a plugin of this name already"),
+        (DDIM, "its_plugins.schedulers.ddim already has a plugin of this name"),
     ],
 )
 def test_a_bad_plugin_fails_where_it_is_written(cls, message):
