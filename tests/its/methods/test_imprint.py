@@ -321,4 +321,4 @@ def test_wrong_input_is_one_message_and_status_2(config, arguments, message, cap
 def test_other_methods_take_no_files(config, own, capsys):
     prompts = f"--data.prompts=[{{visual: {{image: {own / 'half.png'}}}, audio: bell}}]"
     assert main(["predict", "--config", str(config), prompts]) == 2
-    assert "row 1: visual is a file, but MultimodalDenoising makes everything from prompts" in capsys.readouterr().err
+    assert "row 1: visual is a file, but MultimodalDenoising supports only prompts" in capsys.readouterr().err
