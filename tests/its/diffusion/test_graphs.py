@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from its.diffusion import graphs
-from its.diffusion.graphs import CudaGraph, MultiStream, CaptureError
+from its.diffusion.graphs import CaptureError, CudaGraph, MultiStream
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import denoise, sequential
 from its.interfaces import NoiseExpert
