@@ -81,19 +81,17 @@ def _record_arguments(init: Callable[..., None]) -> Callable[..., None]:
 
 
 class Files(Protocol):
-    """Weights files of one source, local or downloadable. Implemented by `its.weights.Source`."""
+    """Weights files of one source, local or downloadable. Implemented by `its.weights.Source`.
 
-    @property
-    def name(self) -> str:
-        """The source as written in the config."""
+    Attributes:
+        name: the source as written in the config.
+        folder: folder of the files, before and after a download.
+        revision: commit of the hub repository; None for other sources.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Folder of the files, before and after a download."""
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the hub repository; None for other sources."""
+    name: str
+    folder: Path
+    revision: str | None
 
     def fetch(self, names: Sequence[str]) -> None:
         """Download files."""
@@ -121,10 +119,9 @@ class Component(Plugin, nn.Module):
     """
 
     def find(self) -> list[Download]:
-        """Locate the weights and check their kind. Downloads small files only, such as configurations.
+        """Locate the weights, check their kind, and return the downloads that `prepare` will make.
 
-        Returns:
-            The downloads that `prepare` will make.
+        Only small files are downloaded, such as configurations.
 
         Raises:
             its.weights.WeightsNotFound: the weights are neither on this machine nor downloadable.
@@ -147,10 +144,7 @@ class Component(Plugin, nn.Module):
             component.load()
 
     def provenance(self) -> dict[str, Any] | None:
-        """Return name and revision or sha256 of the weights, for `sample.json`; None without weights.
-
-        Valid after `find`.
-        """
+        """Return name and revision or sha256 of the weights, for `sample.json`; None without. Valid after `find`."""
         return None
 
     @classmethod
@@ -217,8 +211,8 @@ class IdentityCodec(LatentCodec):
 class NoiseExpert(Component, ABC):
     """Text-conditioned diffusion model that estimates the noise in latents.
 
-    An expert computes conditional estimates only. Classifier-free guidance, batching, caching of text embeddings and
-    precision are handled by the core.
+    An expert computes conditional estimates only. The core handles classifier-free guidance, batching, caching of text
+    embeddings and precision.
     """
 
     format: SpectrogramFormat | None = None
@@ -235,10 +229,7 @@ class NoiseExpert(Component, ABC):
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Encode b prompts to text embeddings (b, ...), on any device.
-
-        Classifier-free guidance uses the embedding of the empty prompt.
-        """
+        """Encode b prompts to embeddings (b, ...), on any device. Guidance also encodes the empty prompt."""
 
     @abstractmethod
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
@@ -254,10 +245,9 @@ class NoiseExpert(Component, ABC):
         """
 
     def compile_network(self) -> bool:
-        """Compile the loaded network with torch.compile, for a fixed batch size. Called if `model.compile` is set.
+        """Compile the loaded network with torch.compile, for a fixed batch size. The default compiles nothing.
 
-        Returns:
-            Whether a network was compiled. The default compiles nothing.
+        Called if `model.compile` is set. Returns whether a network was compiled.
         """
         return False
 
@@ -268,11 +258,8 @@ class NoiseExpert(Component, ABC):
     def alphas(self) -> Tensor:
         """Return the training noise schedule: alpha_t of z_t = sqrt(alpha_t) z_0 + sqrt(1 - alpha_t) eps.
 
-        The default is the schedule of Stable Diffusion v1 and its fine-tunes. A scheduler with another schedule is
-        rejected. Valid after `find`.
-
-        Returns:
-            (T,) strictly decreasing values in [0, 1], float32 on the CPU.
+        (T,) strictly decreasing values in [0, 1], float32 on the CPU. The default is that of Stable Diffusion v1 and
+        its fine-tunes. A scheduler with another schedule is rejected. Valid after `find`.
         """
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32, device="cpu") ** 2
         return (1 - betas).cumprod(0)
@@ -369,13 +356,10 @@ class Combiner(Plugin, ABC):
 
     @abstractmethod
     def weights(self, progress: float) -> Mapping[str, float]:
-        """Return the weight of each expert, by name. Experts with weight 0 are not evaluated.
+        """Return the weight of each expert by name, at a fraction of the reverse process in [0, 1).
 
-        Args:
-            progress: fraction of the reverse process, in [0, 1).
-
-        Returns:
-            A finite weight for each expert of the run, and for no other name.
+        There must be a finite weight for each expert of the run, and for no other name. Experts with weight 0 are not
+        evaluated.
         """
 
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
@@ -457,20 +441,13 @@ class Vocoder(Component, ABC):
         """Spectrogram format of the input. Valid after `find`."""
 
     def set_format(self, format: SpectrogramFormat) -> None:
-        """Set the spectrogram format of the experts. Called before `find`.
-
-        Override it in vocoders that support any format. The default ignores it.
-        """
+        """Set the experts' spectrogram format, before `find`. Override it in vocoders that support any format."""
 
     @abstractmethod
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Synthesise sound.
+        """Synthesise sound (b, t * hop_length) in [-1, 1] from natural logs of mel magnitudes (b, f, t), in float32.
 
-        Args:
-            log_mel: natural log of mel magnitudes, (b, f, t) float32; (b, 2, f, t) in stereo formats.
-
-        Returns:
-            Sound in [-1, 1], (b, t * hop_length) float32; (b, 2, t * hop_length) in stereo formats.
+        In stereo formats (b, 2, t * hop_length) from (b, 2, f, t).
         """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -525,11 +502,9 @@ class Scorer(Component, ABC):
 
     @abstractmethod
     def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
-        """Score samples, with loaded weights and without gradients.
+        """Return a score in [0, 1] for each sample, displayed in percent; None if its prompt is not supported.
 
-        Returns:
-            A score in [0, 1] for each sample, displayed in percent; None if the prompt is not supported. A score must
-            not depend on the other samples.
+        Called with loaded weights and without gradients. A score must not depend on the other samples.
         """
 
 

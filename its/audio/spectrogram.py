@@ -7,6 +7,7 @@ picture (row 0 = highest band).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -73,13 +74,9 @@ class SpectrogramFormat:
         return picture.mean(1, keepdim=True) if self.channels == 1 else picture
 
     def to_log_mel(self, picture: Tensor) -> Tensor:
-        """Convert pictures to natural logs of mel magnitudes, in float32: half precision has errors of up to 0.013.
+        """Convert pictures (b, 1, h, w) in [0, 1] to natural logs of mel magnitudes (b, f, t), float32.
 
-        Args:
-            picture: (b, 1, h, w) gray in [0, 1]; (b, 3, h, w) in stereo.
-
-        Returns:
-            (b, f, t); (b, 2, f, t) in stereo.
+        In stereo (b, 3, h, w) to (b, 2, f, t). Half precision would cause errors of up to 0.013.
 
         Raises:
             ValueError: the picture has another number of channels.
@@ -94,13 +91,9 @@ class SpectrogramFormat:
         return rearrange(log_mel, "b 1 f t -> b f t") if self.channels == 1 else log_mel
 
     def to_picture(self, log_mel: Tensor) -> Tensor:
-        """Convert natural logs of mel magnitudes to pictures. Inverse of `to_log_mel`; not clamped.
+        """Convert natural logs of mel magnitudes (b, f, t) to pictures (b, 1, h, w): the inverse of `to_log_mel`.
 
-        Args:
-            log_mel: (b, f, t); (b, 2, f, t) in stereo.
-
-        Returns:
-            (b, 1, h, w) gray; (b, 3, h, w) in stereo, whose red channel is the mean of the others.
+        In stereo (b, 2, f, t) to (b, 3, h, w), whose red channel is the mean of the others. Values are not clamped.
         """
         low, high = self._range
         value = log_mel.float() if self.power == 0 else (self.power * log_mel.float()).exp()
@@ -110,15 +103,10 @@ class SpectrogramFormat:
         return torch.cat([gray.mean(1, keepdim=True), gray], 1)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
-        """Compute natural logs of mel magnitudes of sound in [-1, 1], as in Auffusion's training data.
+        """Compute natural logs of mel magnitudes (b, f, n // hop_length) of sound (b, n) in [-1, 1].
 
-        Column j is centred on (j + 1/2) hops: the sound is padded by (n_fft - hop_length) / 2, by reflection.
-
-        Args:
-            waveform: (b, n); (b, 2, n) in stereo.
-
-        Returns:
-            (b, f, n // hop_length); (b, 2, f, n // hop_length) in stereo.
+        In stereo (b, 2, f, n // hop_length) of (b, 2, n). As in Auffusion's training data, the sound is padded by
+        reflection, by (n_fft - hop_length) / 2, so that column j is centred on (j + 1/2) hops.
         """
         flat, batch = pack([waveform.float()], "* n")
         left = (self.n_fft - self.hop_length) // 2
@@ -181,31 +169,17 @@ def _filterbank(form: SpectrogramFormat) -> Tensor:
         return triangles.float()
 
 
-# Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz = 15 mel, then 27 mel for each factor of 6.4.
-_MEL_PER_HERTZ = 3 / 200
-_KNEE_HERTZ, _KNEE_MEL = 1000.0, 15.0
 _LOG_STEP = math.log(6.4) / 27
 
-
-def _to_slaney(hertz: Tensor) -> Tensor:
-    above = _KNEE_MEL + (hertz / _KNEE_HERTZ).log() / _LOG_STEP
-    return torch.where(hertz < _KNEE_HERTZ, hertz * _MEL_PER_HERTZ, above)
-
-
-def _from_slaney(mel: Tensor) -> Tensor:
-    above = _KNEE_HERTZ * torch.exp(_LOG_STEP * (mel - _KNEE_MEL))
-    return torch.where(mel < _KNEE_MEL, mel / _MEL_PER_HERTZ, above)
-
-
-def _to_htk(hertz: Tensor) -> Tensor:
-    return 2595 * (1 + hertz / 700).log10()
-
-
-def _from_htk(mel: Tensor) -> Tensor:
-    return 700 * (10 ** (mel / 2595) - 1)
-
-
-_SCALES = {"slaney": (_to_slaney, _from_slaney), "htk": (_to_htk, _from_htk)}
+_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    # Slaney's scale (Auditory Toolbox, 1998): linear up to 1 kHz = 15 mel, then 27 mel for each factor of 6.4.
+    "slaney": (
+        lambda hertz: torch.where(hertz < 1000, hertz * (15 / 1000), 15 + (hertz / 1000).log() / _LOG_STEP),
+        lambda mel: torch.where(mel < 15, mel / (15 / 1000), 1000 * (_LOG_STEP * (mel - 15)).exp()),
+    ),
+    "htk": (lambda hertz: 2595 * (1 + hertz / 700).log10(), lambda mel: 700 * (10 ** (mel / 2595) - 1)),
+}
+"""Functions from Hz to mel and from mel to Hz."""
 
 AUFFUSION = SpectrogramFormat()
 """Auffusion's format (arXiv 2401.01044): 16 kHz, 256 bands up to 8 kHz, 100 columns per second."""

@@ -144,10 +144,8 @@ class _CudaCapture:
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 estimates = function()
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            if "out of memory" in str(error):
+            if "out of memory" in str(error):  # not always an OutOfMemoryError
                 raise torch.OutOfMemoryError(str(error)) from error
             raise CaptureError(" ".join(str(error).split())[:300]) from error
         return estimates, graph.replay

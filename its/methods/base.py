@@ -134,10 +134,7 @@ class Method(LightningModule, ABC):
         """Free device memory that only serves speed, such as CUDA graphs."""
 
     def find(self) -> list[Download]:
-        """Locate all weights and check that the components are compatible. Downloads small files only.
-
-        Returns:
-            The downloads that `prepare` will make.
+        """Locate all weights, check the components, and return the downloads that `prepare` will make.
 
         Raises:
             its.weights.WeightsNotFound: weights can't be found; the message begins with the component's key.

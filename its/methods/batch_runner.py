@@ -26,21 +26,16 @@ CACHE_KIND = "batch_size"
 class BatchRunner:
     """Makes the samples of a batch, isolating errors.
 
-    - If the device runs out of memory, the batch is halved. The working size is cached for later runs.
-    - If an exception is raised, samples are made one at a time, and those that fail are returned as failed samples.
+    - If the device runs out of memory, the batch is halved, with the same noise. The size is cached for later runs.
+    - If an exception is raised, samples are made one at a time. Those that raise are returned as failed samples.
     - If a sample is not finite in half precision, it is made again in float32.
-
-    Samples do not depend on how batches are split, since each has its own noise.
     """
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self._max_batch = sys.maxsize
-        """Largest batch size that may fit into memory."""
-        self._padded_size = 0
-        """Size to which smaller batches are padded, if the method has fixed shapes."""
-        self._cache_key: tuple[Any, ...] | None = None
-        """Device, its free memory and the method's `memory_key`; None on other devices than CUDA."""
+        self._max_batch = sys.maxsize  # largest batch size that may fit into memory
+        self._padded_size = 0  # size to which smaller batches are padded, if the method has fixed shapes
+        self._cache_key: tuple[Any, ...] | None = None  # of the largest batch size, on CUDA devices
 
     def load(self) -> None:
         """Load components other than the method's. Called once, after the method's weights are loaded.

@@ -121,7 +121,10 @@ class PostProcess(nn.Module):
             waveform = self.play(spectrogram).cpu()
         spectrogram = self.cut(spectrogram)
         with clock("color"):
-            color = self._color(spectrogram.mean(1, keepdim=True), prompts, sources)
+            color = None
+            if self.colorizer is not None:
+                gray = spectrogram.mean(1, keepdim=True)
+                color = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources).float().cpu()
         batch = {
             "latents": None if latents is None else latents.float().cpu(),
             "spectrogram": spectrogram.squeeze(1).float().cpu(),
@@ -160,12 +163,6 @@ class PostProcess(nn.Module):
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} returned {waveform.shape[-1]} samples of sound; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
-
-    def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
-        if self.colorizer is None:
-            return None
-        color: Tensor = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources)
-        return color.float().cpu()
 
     def cut(self, picture: Tensor) -> Tensor:
         """Cut `trim` columns from the end of pictures (..., H, W)."""

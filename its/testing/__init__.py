@@ -23,18 +23,8 @@ from its.audio.spectrogram import SpectrogramFormat
 from its.interfaces import Colorizer, LatentCodec, NoiseExpert, Scorer, ScorerInput, Vocoder
 from its.registry import interface_of
 from its.testing.contract import Contract, NoHostReads, check_component, close, generator, noise_of, within
-from its.testing.sampling import check_combiner, check_scheduler
-
-__all__ = [
-    "check_codec",
-    "check_colorizer",
-    "check_combiner",
-    "check_expert",
-    "check_plugin",
-    "check_scheduler",
-    "check_scorer",
-    "check_vocoder",
-]
+from its.testing.sampling import check_combiner as check_combiner
+from its.testing.sampling import check_scheduler as check_scheduler
 
 PROMPTS = ("a painting of castle towers, grayscale", "bell ringing")
 NAMES = ("visual", "audio")

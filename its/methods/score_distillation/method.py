@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -177,8 +177,8 @@ class ScoreDistillation(Method):
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         clock, scores, images = Clock(self.device), [], []
         with clock("optimise"), torch.inference_mode(False), torch.enable_grad():
-            for number, spec in enumerate(specs):
-                image, errors = self._optimise(spec, self._iteration_callback(number, specs))
+            for number in range(len(specs)):
+                image, errors = self._optimise(number, specs)
                 images.append(image)
                 scores.append({"denoising_error": errors})
         x = torch.cat(images).expand(-1, 3, -1, -1)
@@ -192,19 +192,29 @@ class ScoreDistillation(Method):
         )
         return [replace(sample, scores=each) for sample, each in zip(samples, scores, strict=True)]
 
-    def _optimise(
-        self, spec: SampleSpec, report: Callable[[Optimisation], None]
-    ) -> tuple[Tensor, dict[str, dict[str, float]]]:
-        """Return the image (1, 1, H, W) of a spec, and each expert's denoising error before and after.
+    def _optimise(self, number: int, specs: Sequence[SampleSpec]) -> tuple[Tensor, dict[str, dict[str, float]]]:
+        """Return the image (1, 1, H, W) of one spec, and each expert's denoising error before and after.
 
         If the image becomes non-finite, it is returned as it is, and its checkpoint is deleted.
         """
+        spec, report = specs[number], self.report(len(specs))
         process, targets = self._process_of(spec), self._targets(spec)
-        before = self._errors(self._initial_state(spec), targets)
-        state, path = self._resume(spec)
+        path = None if self.samples is None else self.samples / spec.id / CHECKPOINT
+        before = self._errors(self._state(spec), targets)
+        state = self._state(spec, path)
 
         def on_iteration(state: Optimisation) -> None:
-            report(state)
+            if report is not None:
+                index = state.done - 1
+                ran = [name for name, guide in process.guides.items() if guide.weight != 0 and index >= guide.begin]
+                step = Step(
+                    index=process.iterations * number + index,
+                    steps=process.iterations * len(specs),
+                    timestep=0,  # t is random
+                    experts=list(process.guides),
+                    ran=ran,
+                )
+                report(step)
             if state.done % self.checkpoint_every == 0 or state.done == process.iterations:
                 if not all(bool(x.isfinite().all()) for x in state.image.parameters()):
                     raise FloatingPointError
@@ -220,26 +230,20 @@ class ScoreDistillation(Method):
         with torch.no_grad():
             return state.image.eval()(), {name: {"before": before[name], "after": after[name]} for name in targets}
 
-    def _initial_state(self, spec: SampleSpec) -> Optimisation:
-        """Create the optimisation at iteration 0, which depends on the spec's seed alone."""
+    def _state(self, spec: SampleSpec, checkpoint: Path | None = None) -> Optimisation:
+        """Create an optimisation from the spec's seed, and load its checkpoint if there is one."""
         (generator,) = generators([spec.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
         rate = self._process_of(spec).learning_rate
         optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=self.weight_decay)
-        return Optimisation(image=image, optimizer=optimizer, generator=generator)
-
-    def _resume(self, spec: SampleSpec) -> tuple[Optimisation, Path | None]:
-        """Return the optimisation at its last checkpoint, or at iteration 0, and the path of checkpoints."""
-        state = self._initial_state(spec)
-        if self.samples is None:
-            return state, None
-        path = self.samples / spec.id / CHECKPOINT
+        state = Optimisation(image=image, optimizer=optimizer, generator=generator)
         try:
-            load_checkpoint(path, state)
+            if checkpoint is not None:
+                load_checkpoint(checkpoint, state)
         except ValueError as error:
-            warnings.warn(f"{error}: restarting the sample at iteration 0", stacklevel=1)
-            state = self._initial_state(spec)
-        return state, path
+            warnings.warn(f"{error}: restarting the sample", stacklevel=1)
+            return self._state(spec)
+        return state
 
     def _targets(self, spec: SampleSpec) -> dict[str, SDSTarget]:
         codecs, targets = dict(self._named_codecs()), {}
@@ -260,20 +264,6 @@ class ScoreDistillation(Method):
         with torch.no_grad():
             image = state.image()
         return denoising_errors(image, targets, probes=self.probes, seed=0)
-
-    def _iteration_callback(self, number: int, specs: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
-        """Return a callback that reports the iterations of one of a batch's specs."""
-        process, report = self._process_of(specs[number]), self.report(len(specs))
-        iterations = process.iterations
-
-        def on_iteration(state: Optimisation) -> None:
-            if report is not None:
-                index = state.done - 1
-                ran = [name for name, guide in process.guides.items() if guide.weight != 0 and index >= guide.begin]
-                steps, done = iterations * len(specs), iterations * number + index
-                report(Step(index=done, steps=steps, timestep=0, experts=list(process.guides), ran=ran))  # t is random
-
-        return on_iteration
 
     def _named_codecs(self) -> list[tuple[str, LatentCodec]]:
         return [(name, cast(LatentCodec, codec)) for name, codec in self.codecs.items()]
