@@ -117,10 +117,7 @@ def load_modules(modules: Sequence[str]) -> None:
 
 
 def classes(interface: str | None = None) -> dict[str, type]:
-    """Return the registered classes of one interface, or of all component interfaces, by name.
-
-    They are sorted by interface, then by name.
-    """
+    """Return the registered classes of one or all component interfaces by name, sorted by interface and name."""
     order = list(INTERFACES) if interface is None else [interface]
     selected = [(order.index(kind), c.__name__, c) for c in _classes.values() if (kind := interface_of(c)) in order]
     return {name: cls for _, name, cls in sorted(selected, key=lambda entry: entry[:2])}

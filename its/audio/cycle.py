@@ -55,9 +55,9 @@ class Cycle:
 def go_round(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> Cycle:
     """Compute the spectrogram of a sound and compare it with the one that was vocoded.
 
-    Synthesis and `SpectrogramFormat.log_mel` may centre windows differently, which shifts the sound by up to a hop but
-    is no error of the vocoder. Example: torch's `center=True` is half a hop early in Auffusion's format. So shifts of
-    multiples of a quarter hop are compared, and the one with the lowest `shape_db` is used.
+    Synthesis may centre windows differently from `SpectrogramFormat.log_mel`, which shifts the sound by up to a hop and
+    is no error of the vocoder (torch's `center=True` is half a hop early). So shifts of up to a hop are tried, in steps
+    of a quarter hop, and the one with the lowest `shape_db` is used.
 
     Args:
         spectrogram: vocoded spectrogram, (H, W) gray in [0, 1], row 0 the highest band; (3, H, W) in stereo.

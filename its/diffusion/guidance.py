@@ -28,7 +28,6 @@ class GuidedExpert:
         guided = [row for row, scale in enumerate(scales) if scale != 1]
         self.expert = expert
         self.guided = tuple(guided)
-        self.all_guided = len(guided) == len(scales)
         self.rows = torch.tensor(guided, dtype=torch.int64, device=text.device)
         self.text = torch.cat([null_text[self.rows], text]) if guided else text
         gamma = torch.tensor([scales[row] for row in guided], dtype=torch.float32, device=text.device)
@@ -36,11 +35,12 @@ class GuidedExpert:
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Return eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t)) for latents (b, c, h, w), timestep (b,)."""
-        z, t = (latents, timestep) if self.all_guided else (latents[self.rows], timestep[self.rows])
+        all_guided = len(self.guided) == len(latents)
+        z, t = (latents, timestep) if all_guided else (latents[self.rows], timestep[self.rows])
         noise = self.expert.predict_noise(torch.cat([z, latents]), torch.cat([t, timestep]), self.text)
         eps_null, eps_text = noise[: len(z)], noise[len(z) :]
         scale = self.scale.to(noise.dtype)
-        if self.all_guided:
+        if all_guided:
             return eps_null + scale * (eps_text - eps_null)
         return eps_text.index_copy(0, self.rows, eps_null + scale * (eps_text[self.rows] - eps_null))
 

@@ -79,35 +79,21 @@ def denoise(
     plan = scheduler.plan(steps)
     if part is not None and not plan.stateless:
         raise ValueError(f"{type(scheduler).__name__} keeps state from step to step, so `part` must be None")
-    active = [_active(experts, combiner.weights(index / steps), index / steps) for index in range(steps)]
+    active = []
+    for progress in (index / steps for index in range(steps)):
+        weights = combiner.weights(progress)
+        used = {name: expert for name, expert in experts.items() if weights[name] != 0}
+        active.append({n: e.at(progress) if isinstance(e, Interval) else e for n, e in used.items()})
     z, t_device = latents, plan.timesteps.to(latents.device)  # once: the loop must not synchronise with the device
     for index in range(steps) if part is None else part:
         z_t = z
         eps = combiner.combine(run(active[index], z_t, t_device[index].expand(len(z_t))), z_t, index / steps)
         z = plan.step(eps, index, z_t)
         if on_step is not None:
-            on_step(
-                Step(
-                    index=index,
-                    steps=steps,
-                    timestep=int(plan.timesteps[index]),
-                    experts=tuple(experts),
-                    ran=tuple(active[index]),
-                    clean=functools.partial(plan.predict_clean, eps, index, z_t),
-                )
-            )
+            t, ran = int(plan.timesteps[index]), tuple(active[index])
+            clean = functools.partial(plan.predict_clean, eps, index, z_t)
+            on_step(Step(index=index, steps=steps, timestep=t, experts=tuple(experts), ran=ran, clean=clean))
     return z
-
-
-def _active(
-    experts: Mapping[str, Estimator | Interval], weights: Mapping[str, float], progress: float
-) -> dict[str, Estimator]:
-    """Return the estimators with non-zero weight in a step."""
-    return {
-        name: expert.at(progress) if isinstance(expert, Interval) else expert
-        for name, expert in experts.items()
-        if weights[name] != 0
-    }
 
 
 class PerSample(Combiner):

@@ -182,8 +182,7 @@ class Method(LightningModule, ABC):
     def definition(self, spec: SampleSpec) -> dict[str, Any]:
         """Return everything that affects a sample, other than prompts, guidance scales and seed. Valid after `find`.
 
-        Returns:
-            JSON-serialisable `settings`, which are recorded in `sample.json`, and `weights`, identified by content.
+        `settings` are recorded in `sample.json`. `weights` are identified by content. Both are JSON-serialisable.
 
         Raises:
             its.errors.UserError: a setting of the spec is invalid, or the method does not support its files.

@@ -66,8 +66,7 @@ class MultimodalDenoising(Method):
         noise_dtype: dtype of the initial noise; `float16` reproduces seeds published by the paper's authors.
         guidance_interval: [begin, end) of classifier-free guidance, as fractions of the reverse process; null to guide
             all steps. An unguided step costs half; results differ.
-        compile: compile the experts' networks with torch.compile, which takes about a minute; results differ by
-            rounding.
+        compile: compile the experts with torch.compile, which takes about a minute; results differ by rounding.
         cuda_graph: replay a step's experts as one CUDA graph, with equal results; `auto` does on CUDA devices if all
             experts support it.
         streams: run a step's experts on parallel CUDA streams, with equal results; `auto` does in CUDA graphs of small
@@ -83,12 +82,8 @@ class MultimodalDenoising(Method):
         validation.check_combiner(self.process, list(experts), canvas)
         self.decoder = Decoder(experts, codec)
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
-        self.canvas = canvas
-        self.noise_dtype = noise_dtype
-        self.guidance_interval = guidance_interval
-        self.compile_networks = compile
-        self.cuda_graph = cuda_graph
-        self.streams = streams
+        self.canvas, self.noise_dtype, self.guidance_interval = canvas, noise_dtype, guidance_interval
+        self.compile_networks, self.cuda_graph, self.streams = compile, cuda_graph, streams
         self.fixed_shapes = compile  # each batch size is compiled separately
         self._run: Runner = sequential
         self._processes: dict[str, Process] = {}

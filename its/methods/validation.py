@@ -5,7 +5,7 @@ All functions raise UserError with the config key, its value and the expected on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,12 +37,7 @@ def check_latent_spaces(experts: Mapping[str, NoiseExpert]) -> None:
 
 
 def check_codecs(experts: Mapping[str, NoiseExpert], codecs: Mapping[str, LatentCodec]) -> None:
-    """Require that codecs have the latent space of their experts. Valid after `find`.
-
-    Args:
-        experts: experts by name.
-        codecs: codecs by the name of their expert.
-    """
+    """Require that codecs, given by the names of their experts, have the experts' latent spaces. Valid after `find`."""
     for name, codec in codecs.items():
         space, expected = codec.latent_space, experts[name].latent_space
         if space is not None and space != expected:
@@ -81,11 +76,12 @@ def check_pair(experts: Mapping[str, NoiseExpert]) -> None:
         raise UserError(f"model.experts: expected one for pictures and one for spectrograms, got {listed}")
 
 
-def check_names(key: str, values: Mapping[str, object], experts: Mapping[str, NoiseExpert]) -> None:
+def check_names(key: str, values: Collection[str], experts: Collection[str], *, remedy: str = "") -> None:
     """Require a value for every expert and for no other name."""
     for name in values:
         if name not in experts:
-            raise UserError(f"{key} names {name}, but the experts are {', '.join(experts)}.{nearest(name, experts)}")
+            listed = ", ".join(experts)
+            raise UserError(f"{key} names {name}, but the experts are {listed}{remedy}.{nearest(name, experts)}")
     if missing := [name for name in experts if name not in values]:
         raise UserError(f"{key} has no value for {', '.join(missing)}")
 
@@ -110,16 +106,8 @@ def check_interval(interval: tuple[float, float] | None) -> None:
 
 def check_combiner(process: Process, experts: Sequence[str], canvas: tuple[int, int]) -> None:
     """Require a weight for every expert and for no other name, and support of steps and canvas."""
-    combiner = process.combiner
-    weighted, names = set(combiner.weights(0.0)), set(experts)
-    kind = type(combiner).__name__
-    for name in sorted(names - weighted):
-        raise UserError(f"model.combiner: {kind} has no weight for expert {name}.{nearest(name, weighted)}")
-    for name in sorted(weighted - names):
-        raise UserError(
-            f"model.combiner: {kind} names {name}, but the experts are {', '.join(experts)}: set {name} to null there."
-            f"{nearest(name, names)}"
-        )
+    combiner, kind = process.combiner, type(process.combiner).__name__
+    check_names(f"model.combiner: {kind}", combiner.weights(0.0), experts, remedy=": set it to null there")
     check_components([(f"combiner: {kind}", combiner)], canvas=canvas, steps=process.steps)
 
 

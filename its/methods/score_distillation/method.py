@@ -23,13 +23,7 @@ from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import CHECKPOINT, Sample
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
-from its.methods.score_distillation.optimisation import (
-    Optimisation,
-    SDSGuidance,
-    SDSTarget,
-    denoising_errors,
-    distil,
-)
+from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, denoising_errors, distil
 from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
@@ -205,16 +199,10 @@ class ScoreDistillation(Method):
 
         def on_iteration(state: Optimisation) -> None:
             if report is not None:
-                index = state.done - 1
-                ran = [name for name, guide in process.guides.items() if guide.weight != 0 and index >= guide.begin]
-                step = Step(
-                    index=process.iterations * number + index,
-                    steps=process.iterations * len(specs),
-                    timestep=0,  # t is random
-                    experts=list(process.guides),
-                    ran=ran,
-                )
-                report(step)
+                guides, index = process.guides, state.done - 1
+                ran = [name for name, guide in guides.items() if guide.weight != 0 and index >= guide.begin]
+                index, steps = process.iterations * number + index, process.iterations * len(specs)
+                report(Step(index=index, steps=steps, timestep=0, experts=list(guides), ran=ran))  # t is random
             if state.done % self.checkpoint_every == 0 or state.done == process.iterations:
                 if not all(bool(x.isfinite().all()) for x in state.image.parameters()):
                     raise FloatingPointError

@@ -39,11 +39,7 @@ class SDSGuidance:
     resize: Size | None = None
 
     def check(self, key: str, canvas: Size) -> None:
-        """Check the values for a canvas.
-
-        Raises:
-            UserError: a value is out of range; the message begins with the key.
-        """
+        """Raises UserError: a value is out of range for this canvas; the message begins with the key."""
         if self.crops < 1 or self.begin < 0:
             values = f"crops is {self.crops} and begin {self.begin}"
             raise UserError(f"{key}: {values}; expected crops of at least 1 and begin of at least 0")

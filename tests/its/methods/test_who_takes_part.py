@@ -123,7 +123,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
         method(tiny, Regions({"visual": str(tmp_path / "square.png"), "audio": 1.0}))
     with pytest.raises(UserError, match="model.combiner: Alternation: turns .*at most 5"):
         method(tiny, Alternation(["visual", "audio"], turns=6))
-    with pytest.raises(UserError, match="model.combiner: Regions has no weight for expert audio"):
+    with pytest.raises(UserError, match="model.combiner: Regions has no value for audio"):
         method(tiny, Regions({"visual": 1.0}))
     view = View(expert=Auffusion(weights=str(tiny / "auffusion")), blocks=(3, 1), order=[2, 1, 0])
     model = method(tiny, WarmStartAverage({"audio": 1.0}), audio=view)
