@@ -269,7 +269,6 @@ class Method(LightningModule, ABC):
 
 @contextmanager
 def _prefix_errors(key: str) -> Iterator[None]:
-    """Prefix error messages with a component's config key."""
     try:
         yield
     except WeightsNotFound as missing:

@@ -54,7 +54,6 @@ class _Process:
 
     @property
     def batch_key(self) -> str:
-        """Key that is equal for processes whose samples can share a batch."""
         return json.dumps([self.scheduler.describe(), dict(self.steps)], sort_keys=True, default=str)
 
     def check(self) -> None:
@@ -209,7 +208,6 @@ class Imprint(Method):
         return decode(codec, latents)
 
     def _read(self, name: str, spec: SampleSpec) -> Tensor:
-        """Read a picture (3, H, W) in [0, 1] from a file."""
         file = spec.files[name]
         if file.kind == "image":
             return read_picture(file, self.canvas)
@@ -226,7 +224,6 @@ class Imprint(Method):
         return lambda step: report(replace(step, index=offset + step.index, steps=total))
 
     def _process_of(self, spec: SampleSpec) -> _Process:
-        """Return the process with the spec's settings."""
         if not spec.settings:
             return self.process
         settings = changed({name: getattr(self.process, name) for name in ("scheduler", "steps", "rho")}, spec.settings)

@@ -136,11 +136,10 @@ class PostProcess(nn.Module):
         form, samples = self.vocoder.format, []
         for i, spec in enumerate(specs):
             tensors: dict[str, Any] = {name: None if x is None else x[i] for name, x in batch.items()}
-            if broken := [name for name, x in tensors.items() if x is not None and not x.isfinite().all()]:
-                samples.append(Sample(spec=spec, error=f"not finite: the {broken[0]}", timings=timings))
-                continue
-            result = Result(**tensors, sample_rate=form.sample_rate, format=form)
-            samples.append(Sample(spec=spec, result=result, timings=timings))
+            broken = next((name for name, x in tensors.items() if x is not None and not x.isfinite().all()), None)
+            error = None if broken is None else f"not finite: the {broken}"
+            result = Result(**tensors, sample_rate=form.sample_rate, format=form) if broken is None else None
+            samples.append(Sample(spec=spec, result=result, error=error, timings=timings))
         return samples
 
     def play(self, spectrogram: Tensor) -> Tensor:
