@@ -162,7 +162,7 @@ def _compatible(one: SpectrogramFormat, other: SpectrogramFormat) -> bool:
 
 def _remedy(vocoder: Vocoder) -> str:
     if type(vocoder).set_format is not Vocoder.set_format:
-        return f"leave model.vocoder.init_args.format out, and {type(vocoder).__name__} plays what the experts draw"
+        return "remove model.vocoder.init_args.format to use the experts' format"
     vocoders = registry.classes("Vocoder").items()
     flexible = [n for n, cls in vocoders if issubclass(cls, Vocoder) and cls.set_format is not Vocoder.set_format]
     return f"set model.vocoder to {' or '.join(flexible) or 'one for that'}, which plays any format"
@@ -188,7 +188,7 @@ def check_colorizer(colorizer: Colorizer | None, experts: Mapping[str, NoiseExpe
     """Require an image prompt if there is a colorizer."""
     if colorizer is not None and all(expert.format is not None for expert in experts.values()):
         raise UserError(
-            f"model.colorizer {type(colorizer).__name__} has no prompt to go by, since no expert draws pictures "
-            f"({', '.join(experts)} make sound): set model.colorizer to null, or colour the run afterwards with "
-            "its colorize RUN --prompt TEXT"
+            f"model.colorizer {type(colorizer).__name__} needs an image prompt, but all experts are for sound "
+            f"({', '.join(experts)}): set model.colorizer to null, or colorize the run afterwards with "
+            "`its colorize RUN --prompt TEXT`"
         )
