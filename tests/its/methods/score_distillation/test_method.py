@@ -282,9 +282,7 @@ def test_a_damaged_checkpoint_is_said_and_begun_anew(tiny, tmp_path):
     (first,) = make(model, row())
     (checkpoint,) = tmp_path.rglob(CHECKPOINT)
     checkpoint.write_bytes(b"nothing")
-    with pytest.warns(
-        UserWarning, match=r"checkpoint.safetensors can't be read .*: restarting the sample at iteration 0"
-    ):
+    with pytest.warns(UserWarning, match=r"checkpoint.safetensors can't be read .*: restarting the sample"):
         (again,) = make(model, row())
     assert torch.equal(first.result.spectrogram, again.result.spectrogram)
 
