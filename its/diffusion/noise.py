@@ -16,15 +16,9 @@ def generators(seeds: Sequence[int]) -> list[torch.Generator]:
 def initial_noise(
     sources: Sequence[torch.Generator], shape: tuple[int, int, int], *, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Draw z_T ~ N(0, I) of shape (c, h, w) from each sample's generator.
+    """Draw z_T ~ N(0, I) of shape (c, h, w) from each sample's generator. Returns (b, c, h, w), float32 on the CPU.
 
-    Args:
-        sources: a generator for each sample.
-        shape: shape of a sample's latents.
-        dtype: dtype of the draw. Use float16 to reproduce seeds published by the paper's authors: for the same seed,
-            float16 and float32 draws are unrelated.
-
-    Returns:
-        (b, c, h, w), float32 on the CPU.
+    The authors' program draws in float16, which is unrelated to float32 for the same seed. Use `dtype=torch.float16` to
+    reproduce seeds that they published.
     """
     return torch.stack([torch.randn(shape, generator=g, dtype=dtype, device="cpu").float() for g in sources])

@@ -247,11 +247,10 @@ class ScoreDistillation(Method):
             )
         return targets
 
+    @torch.no_grad()
     def _errors(self, state: Optimisation, targets: Mapping[str, SDSTarget]) -> dict[str, float]:
         state.image.train(state.done == 0)  # at iteration 0 the norms have no running means
-        with torch.no_grad():
-            image = state.image()
-        return denoising_errors(image, targets, probes=self.probes, seed=0)
+        return denoising_errors(state.image(), targets, probes=self.probes, seed=0)
 
     def _named_codecs(self) -> list[tuple[str, LatentCodec]]:
         return [(name, cast(LatentCodec, codec)) for name, codec in self.codecs.items()]

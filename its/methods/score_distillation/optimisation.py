@@ -86,10 +86,6 @@ class SDSTarget:
     alphas: Tensor
     timesteps: tuple[int, int]
 
-    def encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Encode random crops of an image (1, 1, H, W) to clean latents z (b, c, h, w). Differentiable."""
-        return self.codec.encode(self.guide.random_crops(image, generator))
-
     def noise_residual(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
         """Noise clean latents z (b, c, h, w) and return eps_m(z_t, t) - eps, without gradient, and alpha_t.
 
@@ -142,7 +138,7 @@ def distil(
         latents, gradients = [], []
         for target in targets:
             if state.done >= target.guide.begin:
-                z = target.encode(x, state.generator)
+                z = target.codec.encode(target.guide.random_crops(x, state.generator))
                 residual, alpha = target.noise_residual(z, state.generator)
                 w = 1 - alpha  # w(t) = sigma_t^2, as in DreamFusion
                 latents.append(z)
@@ -172,7 +168,7 @@ def denoising_errors(image: Tensor, targets: Mapping[str, SDSTarget], *, probes:
         generator = torch.Generator("cpu").manual_seed(seed)
         squares = []
         for _ in range(probes):
-            z = target.encode(image, generator)
+            z = target.codec.encode(target.guide.random_crops(image, generator))
             squares.append(float(target.noise_residual(z, generator)[0].square().mean()))
         errors[name] = sum(squares) / probes
     return errors
