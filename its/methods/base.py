@@ -61,7 +61,7 @@ class Method(LightningModule, ABC):
         super().__init__()
         for name in experts:
             if not re.fullmatch(r"\w+", name):
-                raise UserError(f"model.experts.{name} is no name; expected letters, digits and underscores")
+                raise UserError(f"model.experts.{name}: expected a name of letters, digits and underscores")
         experts = deduplicate_experts(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
@@ -106,12 +106,9 @@ class Method(LightningModule, ABC):
 
     @abstractmethod
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
-        """Make one sample for each spec, in the same order. `run_batch` handles exceptions.
+        """Make one sample for each spec, in the same order. The specs have equal `batch_key`s.
 
-        A sample must not depend on the other samples of the batch.
-
-        Args:
-            specs: specs with equal `batch_key`.
+        A sample must not depend on the other samples of the batch. `run_batch` handles exceptions.
         """
 
     def roles(self) -> dict[str, str]:
@@ -278,11 +275,7 @@ def _prefix_errors(key: str) -> Iterator[None]:
 
 
 def method_of(module: LightningModule) -> Method:
-    """Narrow the LightningModule passed to Lightning's hooks to a Method.
-
-    Raises:
-        TypeError: the module is not a Method.
-    """
+    """Narrow the LightningModule passed to Lightning's hooks to a Method. Raises TypeError for other modules."""
     if not isinstance(module, Method):
         raise TypeError(f"expected a Method, got {type(module).__name__}")
     return module
