@@ -61,7 +61,7 @@ class Method(LightningModule, ABC):
         super().__init__()
         for name in experts:
             if not re.fullmatch(r"\w+", name):
-                raise UserError(f"model.experts.{name}: expected a name of letters, digits and underscores")
+                raise UserError(f"model.experts.{name} is not a valid name; expected letters, digits and underscores")
         experts = deduplicate_experts(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
