@@ -1,6 +1,6 @@
 """Faster runners for `its.diffusion.sampling.denoise` on GPUs: CUDA streams and CUDA graphs.
 
-A step of two UNets launches about a thousand kernels. At small batch sizes the launches take longer than the kernels.
+A step of two UNets launches about 2,000 kernels. At small batch sizes the launches take longer than the kernels.
 Combiner and scheduler are not captured: they launch few kernels, and sampling plans may keep state.
 """
 

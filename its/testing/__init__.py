@@ -152,10 +152,8 @@ def check_vocoder(vocoder: Vocoder) -> None:
     level = torch.rand(2, 3, form.n_mels, 24, generator=generator()) ** 2  # 0 is silence
     log_mel = form.to_log_mel(form.sounding((level - form.silence).abs()))
     sound = vocoder(log_mel)
-    if form.channels == 1:
-        need(sound.shape == (2, 24 * form.hop_length), "sound is (b, t * hop_length)", sound.shape)
-    else:
-        need(sound.shape == (2, 2, 24 * form.hop_length), "stereo sound is (b, 2, t * hop_length)", sound.shape)
+    shape = (2, 24 * form.hop_length) if form.channels == 1 else (2, 2, 24 * form.hop_length)
+    need(sound.shape == shape, "sound is (b, t * hop_length), in stereo (b, 2, t * hop_length)", sound.shape)
     need(sound.dtype == torch.float32, "sound is float32", sound.dtype)
     need(within(sound, -1, 1), "sound is in [-1, 1]")
     singles = torch.cat([vocoder(one[None]) for one in log_mel])

@@ -44,7 +44,7 @@ class SDSGuidance:
             values = f"crops is {self.crops} and begin {self.begin}"
             raise UserError(f"{key}: {values}; expected crops of at least 1 and begin of at least 0")
         if self.crop is not None and not all(1 <= n <= whole for n, whole in zip(self.crop, canvas, strict=True)):
-            raise UserError(f"{key}: crop is {list(self.crop)}; expected at most the canvas, {list(canvas)}")
+            raise UserError(f"{key}: crop is {list(self.crop)}; expected [1, 1] to the canvas, {list(canvas)}")
         if self.resize is not None and min(self.resize) < 1:
             raise UserError(f"{key}: resize is {list(self.resize)}; expected rows and columns of at least 1")
 
