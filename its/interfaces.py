@@ -1,10 +1,11 @@
 """Interfaces of the components.
 
-Shapes used here: b batch, c channels, h w rows and columns of a picture or of latents,
-f mel bins (0 = lowest), t frames, n samples of sound.
+A plugin subclasses one of these and carries `@its.register`; YAML refers to it by its class name.
 
-Plugins subclass one of these and carry `@its.register`; YAML names them by their class name.
-This module imports no other of the package at run time.
+Shapes used here: b batch, c channels, H W rows and columns of a picture, h w rows and columns of latents, f mel bins
+(0 = lowest), t frames, n audio samples.
+
+This module imports no other module of `its` at run time.
 """
 
 from __future__ import annotations
@@ -26,83 +27,76 @@ if TYPE_CHECKING:
 
 
 class KeepsArguments:
-    """Base class of objects that keep the arguments of their constructors.
-
-    Attributes:
-        arguments: by name, with defaults.
-    """
+    """Base class of objects that record the arguments of their constructors."""
 
     arguments: Mapping[str, Any] = MappingProxyType({})
+    """The constructor's arguments by name, defaults included."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "__init__" in cls.__dict__:
-            setattr(cls, "__init__", _remembering(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
+            setattr(cls, "__init__", _record_arguments(cls.__dict__["__init__"]))  # noqa: B010 - mypy forbids the other way
 
 
 class Plugin(KeepsArguments):
     """Base class of all interfaces. Records and sample ids describe settings by the constructor's arguments."""
 
     non_identity_args: ClassVar[tuple[str, ...]] = ()
-    """Arguments, besides those of the base classes, that samples do not depend on: the place of weights, which
-    `Component.provenance` identifies by content, and how they are run."""
+    """Arguments that do not affect results, in addition to those of the base classes. Examples are performance options
+    and the location of weights, which `Component.provenance` identifies by content."""
 
     def describe(self, *, defining: bool = False) -> dict[str, Any]:
-        """Class and arguments, as JSON-serialisable values. Arguments that are plugins describe themselves.
+        """Return class name and arguments as JSON-serialisable values. Nested plugins are described likewise.
 
         Args:
-            defining: leave out `non_identity_args`, so that plugins of equal results have equal descriptions.
+            defining: omit `non_identity_args`, so that plugins with equal results have equal descriptions.
         """
-        left_out = {
-            name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ()) if defining
-        }
-        kept = {name: _plain(value, defining) for name, value in self.arguments.items() if name not in left_out}
-        return {"class": type(self).__name__, **kept}
+        omitted = {name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ()) if defining}
+        arguments = {name: _describe(value, defining) for name, value in self.arguments.items() if name not in omitted}
+        return {"class": type(self).__name__, **arguments}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
-        """Check that this suits a process of so many steps on a canvas of (rows, columns).
+        """Validate the canvas (rows, columns) and the number of steps. The default accepts all.
 
-        Called before weights are loaded, for components with weights after `find`. The default accepts all.
+        Called before weights are loaded. For components with weights it is called after `find`.
 
         Raises:
-            ValueError: it does not; the message says why.
+            ValueError: the plugin does not support them; the message gives the reason.
         """
 
 
-def _plain(value: Any, defining: bool) -> Any:
+def _describe(value: Any, defining: bool) -> Any:
     if isinstance(value, Plugin):
         return value.describe(defining=defining)
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _remembering(init: Callable[..., None]) -> Callable[..., None]:
+def _record_arguments(init: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(init)
 
     @functools.wraps(init)
-    def remember(self: KeepsArguments, *args: Any, **kwargs: Any) -> None:
-        if "arguments" not in self.__dict__:  # a subclass's constructor comes first, and its arguments count
+    def wrapper(self: KeepsArguments, *args: Any, **kwargs: Any) -> None:
+        if "arguments" not in self.__dict__:  # the outermost constructor runs first, and its arguments count
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             self.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])
         init(self, *args, **kwargs)
 
-    return remember
+    return wrapper
 
 
 class Files(Protocol):
-    """Files behind a name of weights, some of which may have to be downloaded: see `its.weights.Source`."""
+    """Weights files of one source, local or downloadable. Implemented by `its.weights.Source`.
 
-    @property
-    def name(self) -> str:
-        """The weights as a config names them."""
+    Attributes:
+        name: the source as written in the config.
+        folder: folder of the files, before and after a download.
+        revision: commit of the hub repository; None for other sources.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Where the files are, or will be."""
-
-    @property
-    def revision(self) -> str | None:
-        """Commit of the hub's repository."""
+    name: str
+    folder: Path
+    revision: str | None
 
     def fetch(self, names: Sequence[str]) -> None:
         """Download files."""
@@ -110,11 +104,11 @@ class Files(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """Files of one source that are not on this machine.
+    """Files of one source that have to be downloaded.
 
     Attributes:
-        source: where they come from.
-        sizes: their bytes, by name.
+        source: the source.
+        sizes: file sizes in bytes, by file name.
     """
 
     source: Files
@@ -122,169 +116,165 @@ class Download:
 
 
 class Component(Plugin, nn.Module):
-    """Base of experts, codecs, vocoders, colorizers and scorers: weights are found first and loaded later.
+    """Base class of plugins that may have weights: experts, codecs, vocoders, colorizers and scorers.
 
-    A constructor only keeps its arguments. `find`, `prepare` and `load` are called in this order, once in each process.
-    Each also calls the parts within, so that a wrapper has nothing to add. `its.weights.PretrainedComponent` is the
-    base of parts that have weights of their own.
+    The constructor only stores its arguments. `find`, `prepare` and `load` are then called in this order in each
+    process. Each also calls the components inside, so a wrapper does not need to override it. Components with weights
+    of their own subclass `its.weights.PretrainedComponent` as well.
     """
 
     def find(self) -> list[Download]:
-        """Find the weights and check what they are; nothing but small files is downloaded.
+        """Locate the weights, check their kind, and return the downloads that `prepare` will make.
 
-        Returns:
-            What has to be downloaded.
+        Only small files are downloaded, such as configurations.
 
         Raises:
-            its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
-            its.errors.UserError: they are of another kind than this part reads.
+            its.weights.WeightsNotFound: the weights are neither on this machine nor downloadable.
+            its.errors.UserError: the weights are of a kind that this component does not read.
         """
-        return [download for part in _parts_within(self) for download in part.find()]
+        return [download for component in _nearest_components(self) for download in component.find()]
 
     def prepare(self) -> None:
-        """Find the weights, and download what is missing. Nothing is read.
+        """Locate the weights and download missing files. Nothing is loaded.
 
         Raises:
             its.weights.WeightsNotFound, its.errors.UserError: as `find`.
         """
-        for part in _parts_within(self):
-            part.prepare()
+        for component in _nearest_components(self):
+            component.prepare()
 
     def load(self) -> None:
-        """Read the weights. Lightning sets torch's default dtype and device around this call: follow them."""
-        for part in _parts_within(self):
-            part.load()
+        """Load the weights, with torch's current default dtype and device, which Lightning sets. Idempotent."""
+        for component in _nearest_components(self):
+            component.load()
 
     def provenance(self) -> dict[str, Any] | None:
-        """Which weights this part runs on, for `sample.json`: name, and revision or sha256. None if it has none.
-
-        Valid after `find`.
-        """
+        """Return name and revision or sha256 of the weights, for `sample.json`; None without. Valid after `find`."""
         return None
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """A small instance for the contract suite of `its.testing`, with random weights made in `folder`.
-
-        The default suits a part that needs no arguments and no weights.
-        """
+        """Create a small instance for the contract suite of `its.testing`, with random weights written to `folder`."""
         return cls()
 
 
-def _parts_within(module: nn.Module) -> Iterator[Component]:
-    """The nearest parts among a module's descendants."""
+def _nearest_components(module: nn.Module) -> Iterator[Component]:
+    """Yield the components among a module's descendants that are not inside another of them."""
     for child in module.children():
         if isinstance(child, Component):
             yield child
         else:
-            yield from _parts_within(child)
+            yield from _nearest_components(child)
 
 
 class LatentCodec(Component, ABC):
-    """Maps pictures to the latents that experts denoise, and back."""
+    """Encodes pictures to the latents that experts denoise, and decodes latents to pictures."""
 
     @property
     def latent_space(self) -> str | None:
-        """Name of the latents' space, to compare with the experts'; None is not compared. Valid after `find`."""
+        """Name of the latent space, compared with that of the experts; None to skip the check. Valid after `find`."""
         return None
 
     @abstractmethod
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
-        """(rows, columns) of a picture -> (c, h, w) of its latents. Valid after `find`.
+        """Return the latents' shape (c, h, w) for a picture of (H, W) rows and columns. Valid after `find`.
 
         Raises:
-            ValueError: the canvas is not a multiple of what one latent covers.
+            ValueError: H or W is no multiple of the downsampling factor; the message gives canvas and factor.
         """
 
     @abstractmethod
     def encode(self, picture: Tensor) -> Tensor:
-        """(b, 3, H, W) in [0, 1] -> (b, c, h, w); the mean of the posterior, differentiable."""
+        """Encode pictures (b, 3, H, W) in [0, 1] to latents (b, c, h, w): the posterior mean, differentiable."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, 3, H, W) in [0, 1]."""
+        """Decode latents (b, c, h, w) to pictures (b, 3, H, W) in [0, 1], of the same dtype."""
 
 
 class IdentityCodec(LatentCodec):
-    """The codec of pixel-space experts: their latents are the picture itself, in [-1, 1]."""
+    """Codec of pixel-space experts, whose latents are the picture in [-1, 1]."""
 
     @property
     def latent_space(self) -> str:
-        """Pixels: the picture itself."""
+        """The name `pixels`."""
         return "pixels"
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
-        """(H, W) -> (3, H, W)."""
+        """Return (3, H, W)."""
         return 3, *canvas
 
     def encode(self, picture: Tensor) -> Tensor:
-        """[0, 1] -> [-1, 1]."""
+        """Map [0, 1] to [-1, 1]."""
         return picture * 2 - 1
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[-1, 1] -> [0, 1], clamped."""
+        """Map [-1, 1] to [0, 1], clamped."""
         return (latents / 2 + 0.5).clamp(0, 1)
 
 
 class NoiseExpert(Component, ABC):
-    """A text-conditioned diffusion model that estimates the noise in latents.
+    """Text-conditioned diffusion model that estimates the noise in latents.
 
-    The core adds guidance, batching, caching of texts and precision to the plain conditional estimates of an expert.
+    An expert computes conditional estimates only. The core handles classifier-free guidance, batching, caching of text
+    embeddings and precision.
     """
 
     format: SpectrogramFormat | None = None
     """Spectrogram format of the expert's pictures; None if they are not spectrograms."""
 
     capturable: bool = False
-    """Whether `predict_noise` may be captured in a CUDA graph, which `model.cuda_graph: auto` does then: it computes
-    from its arguments and the weights alone, and never waits for the device."""
+    """Whether `predict_noise` may be captured in a CUDA graph: it depends on its arguments and the weights alone, and
+    never synchronises with the device. With `model.cuda_graph: auto` it is then captured."""
 
     @property
     @abstractmethod
     def latent_space(self) -> str:
-        """Name of the space of the latents. Experts of equal names can be combined.
-
-        Valid after `find`: for a latent diffusion model it follows from the configuration of its autoencoder.
-        """
+        """Name of the latent space. Only experts with equal names can be combined. Valid after `find`."""
 
     @abstractmethod
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, ...), on any device: the core moves it. The empty prompt is the null text of guidance."""
+        """Encode b prompts to embeddings (b, ...), on any device. Guidance also encodes the empty prompt."""
 
     @abstractmethod
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Noisy latents (b, c, h, w), training timestep (b,) int64, text (b, ...) -> noise (b, c, h, w).
+        """Estimate the noise in latents.
 
-        The noise has the dtype of the latents, whatever that of the weights.
+        Args:
+            latents: noisy latents z_t, (b, c, h, w). Must not be changed in place.
+            timestep: training timesteps, (b,) int64. They may differ within a batch.
+            text: text embeddings, (b, ...).
+
+        Returns:
+            Noise (b, c, h, w) in the dtype of the latents, whatever the dtype of the weights.
         """
 
     def compile_network(self) -> bool:
-        """Have torch compile the network, loaded, for batches of one size; `model.compile` asks for it.
+        """Compile the loaded network with torch.compile, for a fixed batch size. The default compiles nothing.
 
-        Returns:
-            Whether there was something to compile. The default compiles nothing.
+        Called if `model.compile` is set. Returns whether a network was compiled.
         """
         return False
 
     def codec(self) -> LatentCodec:
-        """The codec of this expert's latents, not yet prepared. The default is that of pixel space."""
+        """Create the codec of this expert's latents, not yet prepared. The default is `IdentityCodec`."""
         return IdentityCodec()
 
     def alphas(self) -> Tensor:
-        """The noise schedule that the expert was trained with: (T,) alpha_t, which falls, float32 on the CPU.
+        """Return the training noise schedule: alpha_t of z_t = sqrt(alpha_t) z_0 + sqrt(1 - alpha_t) eps.
 
-        z_t = sqrt(alpha_t) z_0 + sqrt(1 - alpha_t) eps. The default is that of Stable Diffusion v1 and all that was
-        tuned from it. Valid after `find`. A scheduler with another schedule is refused.
+        (T,) strictly decreasing values in [0, 1], float32 on the CPU. The default is that of Stable Diffusion v1 and
+        its fine-tunes. A scheduler with another schedule is rejected. Valid after `find`.
         """
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float32, device="cpu") ** 2
         return (1 - betas).cumprod(0)
 
 
 class ExpertWrapper(NoiseExpert):
-    """Base of experts that wrap another one: everything is forwarded to it but what a subclass overrides.
+    """Base class of experts that wrap another expert. Forwards everything that a subclass does not override.
 
     Args:
-        expert: the wrapped one.
+        expert: the wrapped expert.
     """
 
     def __init__(self, expert: NoiseExpert) -> None:
@@ -295,178 +285,178 @@ class ExpertWrapper(NoiseExpert):
 
     @property
     def latent_space(self) -> str:
-        """The wrapped expert's."""
+        """Latent space of the wrapped expert."""
         return self.expert.latent_space
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
-        """As the wrapped expert."""
+        """Forward to the wrapped expert."""
         self.expert.check(canvas=canvas, steps=steps)
 
     def provenance(self) -> dict[str, Any] | None:
-        """The wrapped expert's."""
+        """Forward to the wrapped expert."""
         return self.expert.provenance()
 
     def codec(self) -> LatentCodec:
-        """The wrapped expert's."""
+        """Forward to the wrapped expert."""
         return self.expert.codec()
 
     def alphas(self) -> Tensor:
-        """The wrapped expert's."""
+        """Forward to the wrapped expert."""
         return self.expert.alphas()
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """The wrapped expert's."""
+        """Forward to the wrapped expert."""
         return self.expert.encode_text(prompts)
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """The wrapped expert's."""
+        """Forward to the wrapped expert."""
         return self.expert.predict_noise(latents, timestep, text)
 
     def compile_network(self) -> bool:
-        """Compile the wrapped expert's network."""
+        """Forward to the wrapped expert."""
         return self.expert.compile_network()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A finished step of the reverse process, as the callback `on_step` gets it."""
+    """A completed step of the reverse process, passed to the callback `on_step`.
+
+    Attributes:
+        index: index of the step, from 0.
+        steps: number of steps of the reverse process.
+        timestep: training timestep; decreases from step to step.
+        experts: names of all experts of the process.
+        ran: names of the experts that were evaluated in this step.
+        clean: implementation of `predict_clean`; None if the process has no latents.
+    """
 
     index: int
-    """From 0."""
     steps: int
-    """Length of the reverse process."""
     timestep: int
-    """The training timestep, which falls."""
     experts: Sequence[str]
-    """Names of all experts of the process."""
     ran: Sequence[str]
-    """Names of the experts that ran in this step."""
     clean: Callable[[], Tensor] | None = None
-    """Computes what `predict_clean` returns; None where no latents are denoised."""
 
     @property
     def progress(self) -> float:
-        """Share of the reverse process before this step, in [0, 1)."""
+        """Fraction of the reverse process before this step, in [0, 1)."""
         return self.index / self.steps
 
     def predict_clean(self) -> Tensor:
-        """Clean latents z_0 that follow from the step's combined noise estimate, (b, c, h, w). Computed at each call.
+        """Compute the clean latents z_0 (b, c, h, w) implied by the step's combined noise estimate.
 
         Raises:
             RuntimeError: the process has no latents, as in score distillation.
         """
         if self.clean is None:
-            raise RuntimeError("this process has no latents, so there are no clean ones to predict")
+            raise RuntimeError("clean latents can't be predicted: this process has no latents")
         return self.clean()
 
 
 class Combiner(Plugin, ABC):
     """Combines the noise estimates of several experts into one.
 
-    Every sample has its own settings, and so may have a combiner of its own. `weights` and `combine` depend on their
-    arguments alone.
+    `weights` and `combine` must depend on their arguments alone. The samples of a batch may have different combiners.
     """
 
     @abstractmethod
     def weights(self, progress: float) -> Mapping[str, float]:
-        """Weight of each expert, by name, at a share of the reverse process in [0, 1).
+        """Return the weight of each expert by name, at a fraction of the reverse process in [0, 1).
 
-        Every expert of the run must be named, and no other. Weights are finite. An expert of weight 0 is not run.
+        There must be a finite weight for each expert of the run, and for no other name. Experts with weight 0 are not
+        evaluated.
         """
 
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
-        """Combine guided estimates. The default is the weighted sum of Eq. 5.
+        """Combine guided noise estimates. The default is the weighted sum of Eq. 5.
 
         Args:
-            estimates: eps_m of the experts whose weight is not 0, by name, (b, c, h, w) each.
+            estimates: eps_m of the experts with non-zero weight, by name, (b, c, h, w) each.
             latents: z_t, (b, c, h, w).
-            progress: share of the reverse process in [0, 1).
+            progress: fraction of the reverse process, in [0, 1).
 
         Returns:
-            (b, c, h, w), in the latents' dtype. A sample's values do not depend on the other samples.
+            Combined noise (b, c, h, w) in the latents' dtype. A sample must not depend on the rest of the batch.
         """
         weights = self.weights(progress)
-        total: Tensor | None = None
-        for name, estimate in estimates.items():
-            weighted = weights[name] * estimate
-            total = weighted if total is None else total + weighted
-        return torch.zeros_like(latents) if total is None else total
+        terms = [weights[name] * estimate for name, estimate in estimates.items()]
+        return functools.reduce(torch.add, terms) if terms else torch.zeros_like(latents)
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:
-        """An instance for the contract suite of `its.testing` that combines experts of these names."""
+        """Create an instance for experts of these names, for the contract suite of `its.testing`."""
         return cls()
 
 
 class SamplingPlan(ABC):
-    """One reverse process of a scheduler. Its tables are on the host, so no step waits for a device."""
+    """One reverse process of a scheduler. Keep its tables on the CPU, so that no step synchronises with the device."""
 
     stateless: ClassVar[bool] = False
-    """Whether each step depends on its arguments alone, so that a process can be continued by another plan."""
+    """Whether each step depends on its arguments alone, so that another plan can continue the process."""
     timesteps: Tensor
-    """(steps,) training timesteps, falling, int64 on the CPU."""
+    """(steps,) training timesteps, strictly decreasing, int64 on the CPU."""
 
     @abstractmethod
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        """Take latents one step further.
+        """Advance latents by one step.
 
         Args:
-            noise: the combined estimate, (b, c, h, w).
-            index: of the step, from 0. Steps are taken in order, each once.
-            latents: z_t at `timesteps[index]`, (b, c, h, w); not changed in place.
+            noise: combined noise estimate, (b, c, h, w).
+            index: index of the step, from 0. Steps are taken in order, each once.
+            latents: z_t at `timesteps[index]`, (b, c, h, w). Must not be changed in place.
 
         Returns:
-            The latents at the next timestep, or the clean ones after the last; same shape and dtype.
+            Latents at the next timestep, or clean latents after the last step; same shape and dtype as `latents`.
         """
 
     @abstractmethod
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
-        """z_t at `timesteps[index]`, linear in clean latents z_0 and noise, (b, c, h, w) each."""
+        """Compute z_t at `timesteps[index]`, (b, c, h, w). Linear in the clean latents z_0 and in the noise."""
 
     def predict_clean(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        """z_0 from z_t at `timesteps[index]` and the noise in it, (b, c, h, w) each: the inverse of `add_noise`."""
+        """Compute z_0 from z_t at `timesteps[index]` and its noise, (b, c, h, w) each. Inverse of `add_noise`."""
         one, zero = torch.ones_like(latents[:1, :1, :1, :1]), torch.zeros_like(latents[:1, :1, :1, :1])
         signal, sigma = self.add_noise(one, zero, index), self.add_noise(zero, one, index)
         return (latents - sigma * noise) / signal
 
 
 class Scheduler(Plugin, ABC):
-    """Chooses the timesteps of a reverse process, and takes latents from each to the next."""
+    """Selects the timesteps of the reverse process and advances latents from one to the next."""
 
     @abstractmethod
     def plan(self, steps: int) -> SamplingPlan:
-        """A new reverse process of this many steps. Plans share no state.
+        """Create a reverse process with this number of steps. Plans share no state.
 
         Raises:
-            ValueError: this scheduler has no process of so many steps.
+            ValueError: the scheduler does not support this number of steps.
         """
 
     @classmethod
     def example(cls) -> Self:
-        """An instance for the contract suite of `its.testing`."""
+        """Create an instance for the contract suite of `its.testing`."""
         return cls()
 
 
 class Vocoder(Component, ABC):
-    """Plays a log-mel spectrogram. It stays in float32 whatever the precision of the run."""
+    """Synthesises sound from a log-mel spectrogram. Stays in float32 at any precision of the run."""
 
     @property
     @abstractmethod
     def format(self) -> SpectrogramFormat:
-        """What spectrogram it reads. Valid after `find`."""
+        """Spectrogram format of the input. Valid after `find`."""
 
     def set_format(self, format: SpectrogramFormat) -> None:
-        """What the experts draw, told before `find`: for vocoders that play any format. The others ignore it."""
+        """Set the experts' spectrogram format, before `find`. Override it in vocoders that support any format."""
 
     @abstractmethod
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(b, f, t) natural log of mel magnitudes, float32 -> (b, t * hop_length) sound, float32 in [-1, 1].
+        """Synthesise sound (b, t * hop_length) in [-1, 1] from natural logs of mel magnitudes (b, f, t), in float32.
 
-        Of a format of two channels (b, 2, f, t) -> (b, 2, t * hop_length).
+        In stereo formats (b, 2, t * hop_length) from (b, 2, f, t).
         """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # Follow moves between devices, but not casts: half precision is audible in log-mel values.
+        # Apply moves between devices, but no casts: half precision is audible in log-mel values.
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(fn(tensor.new_empty(0)).device)
 
@@ -474,25 +464,31 @@ class Vocoder(Component, ABC):
 
 
 class Colorizer(Component, ABC):
-    """Invents the colour of a gray picture."""
+    """Colorizes gray pictures."""
 
     @abstractmethod
     def forward(self, gray: Tensor, prompts: Sequence[str], generators: Sequence[torch.Generator]) -> Tensor:
-        """(b, 1, h, w) in [0, 1], a colour prompt and a CPU generator for each sample -> (b, 3, h, w) in [0, 1].
+        """Colorize a batch.
 
-        The mean over the channels is the gray that was given.
+        Args:
+            gray: (b, 1, H, W) in [0, 1].
+            prompts: a colour prompt for each sample.
+            generators: a CPU generator for each sample, the only source of randomness.
+
+        Returns:
+            (b, 3, H, W) in [0, 1], whose channel mean equals `gray`.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerInput:
-    """What a scorer is shown of a sample: what its files hold, as they hold it.
+    """Picture and sound of one sample as stored in its files, and the prompt to score them against.
 
     Attributes:
-        picture: (h, w) gray in [0, 1], row 0 the highest band, float32 on the CPU; multiples of 1/255.
-        waveform: (n,) in [-1, 1], float32 on the CPU; the mean of the channels.
+        picture: (H, W) gray in [0, 1], row 0 the highest band, float32 on the CPU; multiples of 1/255.
+        waveform: (n,) in [-1, 1], float32 on the CPU; mean of the channels.
         sample_rate: in Hz.
-        prompt: what the picture should show, or what the sound should be of, as the scorer judges.
+        prompt: prompt of the picture for a visual scorer, prompt of the sound for an audio scorer.
     """
 
     picture: Tensor
@@ -502,19 +498,18 @@ class ScorerInput:
 
 
 class Scorer(Component, ABC):
-    """Says how well a sample's picture, or its sound, fits its prompt. The higher the better."""
+    """Scores how well a sample's picture or sound matches its prompt. Higher is better."""
 
     @property
     @abstractmethod
     def modality(self) -> Literal["visual", "audio"]:
-        """Whether it looks or listens: whose prompt it is given."""
+        """Modality that is scored."""
 
     @abstractmethod
     def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
-        """A score in [0, 1] for each sample, which is shown in percent.
+        """Return a score in [0, 1] for each sample, displayed in percent; None if its prompt is not supported.
 
-        None where it can't say, such as of a prompt that it doesn't know. A sample's score doesn't depend on the
-        others. The scorer is loaded, on its device, and no gradients are kept.
+        Called with loaded weights and without gradients. A score must not depend on the other samples.
         """
 
 

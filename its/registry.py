@@ -1,6 +1,6 @@
-"""Registry of plugins: classes found through the entry point group `its.plugins`, and packs of weights.
+"""Registry of plugin classes and packs of weights. All plugins, first-party ones included, use entry points.
 
-A registered class is named in YAML by its class name. First-party plugins are found in the same way as others.
+YAML refers to a registered class by its class name.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _failures: dict[str, str] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Weights that come with a plugin, for `weights: pack:NAME` and `model.fallback: NAME`.
+    """Weights bundled with a plugin, for `weights: pack:NAME` and `model.fallback: NAME`.
 
     Attributes:
-        name: as configs call it.
-        folder: a diffusers pipeline folder.
-        config: a YAML overlay for `its predict` that names these weights and the settings that suit them.
-        summary: one line that says what they are, shown when they stand in for others.
-        methods: overlays of settings for one method each, by its name, which come after `config`.
-        colorizer: a YAML overlay that names the pack's own colorizer, for configs that have one; None if it has none.
-        scorers: names of the scorers that it brings, which judge what it knows.
+        name: name in configs.
+        folder: diffusers pipeline folder.
+        config: YAML overlay for `its predict`, with these weights and suitable settings.
+        summary: one-line description, shown when the pack is used as the fallback.
+        methods: additional overlays by method name, applied after `config`.
+        colorizer: YAML overlay with the pack's colorizer, for configs with a colorizer; None if it has none.
+        scorers: names of the pack's own scorers.
     """
 
     name: str
@@ -53,16 +53,17 @@ class Pack:
 
 
 def extension_point(cls: Class) -> Class:
-    """Class decorator: let `register` accept subclasses of an interface that is defined outside `its.interfaces`."""
+    """Class decorator: add an interface, whose subclasses `register` then accepts."""
     _interfaces[cls.__name__] = cls
     return cls
 
 
 def register(cls: Class) -> Class:
-    """Class decorator: make a component or a method known under its class name.
+    """Class decorator: register a component or a method under its class name.
 
     Raises:
-        TypeError: the class is no finished plugin; the message says what to change.
+        TypeError: the class implements no interface, is abstract or not importable, lacks a docstring, or has the name
+            of another plugin.
     """
     where = f"{cls.__module__}.{cls.__qualname__}"
     if interface_of(cls) is None:
@@ -70,45 +71,44 @@ def register(cls: Class) -> Class:
     if missing := sorted(getattr(cls, "__abstractmethods__", ())):
         raise TypeError(f"{where} can't be registered: it does not define {', '.join(missing)}")
     if cls.__name__.startswith("_") or "." in cls.__qualname__:
-        raise TypeError(f"{where} can't be registered: configs can only name public classes at the top of a module")
+        raise TypeError(f"{where} can't be registered: expected a public class at the top level of a module")
     if not cls.__dict__.get("__doc__"):
-        raise TypeError(f"{where} needs a docstring: its first line is what `its plugins` shows")
-    known = _classes.get(cls.__name__)
-    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise TypeError(f"{where} can't be registered: {known.__module__} has a plugin of this name already")
+        raise TypeError(f"{where} needs a docstring: `its plugins` shows the first line")
+    other = _classes.setdefault(cls.__name__, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise TypeError(f"{where} can't be registered: {other.__module__} already has a plugin of this name")
     _classes[cls.__name__] = cls
     return cls
 
 
 def register_pack(pack: Pack) -> None:
-    """Make a pack of weights known under its name."""
+    """Register a pack of weights under its name."""
     _packs[pack.name] = pack
 
 
 def interface_of(cls: type) -> str | None:
-    """Name of the interface that a class implements; None if it implements none."""
+    """Return the name of the interface that a class implements, or None."""
     return next((name for name, interface in _interfaces.items() if issubclass(cls, interface)), None)
 
 
 @cache
 def load_plugins() -> None:
-    """Import everything under the entry point group. A plugin that fails is kept in `failures`, not raised."""
+    """Import all entry points of the group `its.plugins`. Errors are recorded in `failures`, not raised."""
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             entry.load()
-        except Exception as error:  # noqa: BLE001 - somebody else's module: whatever it raises must not take the others down
+        except Exception as error:  # noqa: BLE001 - an error in one plugin must not affect the others
             _failures[f"{entry.name} ({entry.value})"] = f"{type(error).__name__}: {error}"
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Import plugin modules that the user named; they may lie in the current folder.
+    """Import plugin modules given with `--trust`, also from the current folder.
 
     Raises:
-        UserError: there is no such module, or it fails.
+        UserError: a module can't be imported.
     """
-    here = os.getcwd()
-    if modules and here not in sys.path:
-        sys.path.append(here)
+    if modules and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for module in modules:
         try:
             importlib.import_module(module)
@@ -117,43 +117,39 @@ def load_modules(modules: Sequence[str]) -> None:
 
 
 def classes(interface: str | None = None) -> dict[str, type]:
-    """Registered classes by name, of one interface or of all components, sorted by interface and name."""
+    """Return the registered classes of one or all component interfaces by name, sorted by interface and name."""
     order = list(INTERFACES) if interface is None else [interface]
-    chosen = [(order.index(kind), c.__name__, c) for c in _classes.values() if (kind := interface_of(c)) in order]
-    return {name: cls for _, name, cls in sorted(chosen, key=lambda entry: entry[:2])}
+    selected = [(order.index(kind), c.__name__, c) for c in _classes.values() if (kind := interface_of(c)) in order]
+    return {name: cls for _, name, cls in sorted(selected, key=lambda entry: entry[:2])}
 
 
 def imported() -> list[type]:
-    """All plugin classes that are imported, registered or not: naming one of them runs no new code."""
-    found: list[type] = []
+    """Return all imported plugin classes with a dotted path, registered or not."""
     queue: list[type] = [Plugin]
-    while queue:
-        cls = queue.pop()
+    for cls in queue:
         queue += cls.__subclasses__()
-        if "<locals>" not in cls.__qualname__:  # no dotted path leads to those
-            found.append(cls)
-    return found
+    return [cls for cls in queue if "<locals>" not in cls.__qualname__]
 
 
 def packs() -> dict[str, Pack]:
-    """Registered packs by name."""
+    """Return the registered packs by name."""
     return dict(_packs)
 
 
 def failures() -> dict[str, str]:
-    """Plugins that could not be imported, and why."""
+    """Return the import errors of plugins, by entry point."""
     return dict(_failures)
 
 
 def summary(cls: type) -> str:
-    """First line of a plugin's docstring."""
+    """Return the first line of a class's docstring."""
     return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
 def short_name(path: str) -> str:
-    """Shorten the dotted path of a registered class to its name; return other paths unchanged.
+    """Shorten the dotted path of a registered class to its name. Other paths are returned unchanged.
 
-    A module that is not loaded counts as moved: a registered class of that name and top-level package is meant then.
+    If the module is not imported, the class is assumed to have moved within its top-level package.
     """
     module, _, name = path.rpartition(".")
     cls = classes().get(name)

@@ -1,1 +1,1 @@
-"""Spectrograms as pictures and as sounds."""
+"""Conversion between sounds, mel spectrograms and pictures."""

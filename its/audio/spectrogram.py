@@ -1,12 +1,13 @@
-"""How a sound becomes a picture, and a picture the magnitudes that a vocoder plays.
+"""Conversion between waveforms, log-mel spectrograms and pictures.
 
-Shapes used here: b batch, n samples of sound, f mel bins (0 = lowest), t frames, k Fourier bins,
-h w picture rows and columns (row 0 = highest band, as people read spectrograms).
+Shapes used here: b batch, n audio samples, f mel bins (0 = lowest), t frames, k Fourier bins, h w rows and columns of a
+picture (row 0 = highest band).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -19,29 +20,26 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramFormat:
-    """A mel spectrogram as a picture: one column a hop, one row a mel bin.
+    """Format of mel spectrograms as pictures, with a column for each hop and a row for each mel bin.
 
-    It has two halves: how a waveform becomes mel magnitudes, and the curve by which magnitudes become gray. What
-    passes between experts and vocoders is the natural log of the magnitudes, whatever the curve. Experts that speak
-    of sound and vocoders each have a format; they fit together when the two are equal.
-
-    The defaults are Auffusion's.
+    A format defines the mel spectrogram of a waveform and the gray value of a magnitude. Experts and vocoders exchange
+    natural logs of magnitudes. Both have a format, and the two formats must be equal. The defaults are Auffusion's.
 
     Attributes:
-        name: what messages call it.
+        name: name in messages.
         sample_rate: in Hz.
         n_fft: length of the Fourier transform, in samples.
         win_length: length of the Hann window, in samples.
-        hop_length: samples for each column.
-        epsilon: what is added to the power spectrum under the root.
-        n_mels: mel bins, which is picture rows.
+        hop_length: samples per column.
+        epsilon: added to the power spectrum before the square root.
+        n_mels: number of mel bins, and of rows.
         f_min, f_max: range of the filterbank, in Hz.
-        mel_scale: Slaney's, linear up to 1 kHz, or that of HTK, 2595 log10(1 + f / 700).
-        mel_norm: `slaney` gives each triangle of the filterbank an area of 1, None a height of 1.
-        power: gray goes with this power of the magnitude; 0 stands for its logarithm.
-        floor, ceiling: mel magnitudes at the two ends of gray.
-        silence: the gray of the floor, 0 (black) or 1 (white). The ceiling is the other.
-        channels: 1, mono, heard in the gray of the picture, or 2, stereo: left is its green, right its blue.
+        mel_scale: `slaney`, linear up to 1 kHz, or `htk`, 2595 log10(1 + f / 700).
+        mel_norm: `slaney` gives the triangles of the filterbank an area of 1, None a height of 1.
+        power: gray is linear in this power of the magnitude; 0 for its logarithm.
+        floor, ceiling: magnitudes of the darkest and the lightest gray, or vice versa.
+        silence: gray value of the floor, 0 (black) or 1 (white).
+        channels: 1 for mono, encoded in gray; 2 for stereo, with left encoded in green and right in blue.
     """
 
     name: str = "Auffusion"
@@ -62,59 +60,53 @@ class SpectrogramFormat:
     channels: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        """Raises:
-        ValueError: the values make no format.
-        """
+        """Raises ValueError: a value is out of range."""
         if not 0 < self.floor < self.ceiling:
             raise ValueError(f"floor (={self.floor}) must be above 0 and below ceiling (={self.ceiling})")
         if self.power < 0:
             raise ValueError(f"power (={self.power}) must be at least 0")
         if not self.hop_length <= self.win_length <= self.n_fft:
             sizes = f"hop_length (={self.hop_length}), win_length (={self.win_length}), n_fft (={self.n_fft})"
-            raise ValueError(f"{sizes} must not fall")
+            raise ValueError(f"{sizes} must be in ascending order")
 
     def sounding(self, picture: Tensor) -> Tensor:
-        """(b, 3, h, w) in [0, 1] -> the part of it that is heard: (b, 1, h, w), the mean over channels.
-
-        In stereo it is the whole picture, (b, 3, h, w).
-        """
+        """Return the spectrogram in a picture (b, 3, h, w): the channel mean (b, 1, h, w), or the picture in stereo."""
         return picture.mean(1, keepdim=True) if self.channels == 1 else picture
 
     def to_log_mel(self, picture: Tensor) -> Tensor:
-        """(b, 1, h, w) gray in [0, 1] -> (b, f, t) natural log of mel magnitudes, float32.
+        """Convert pictures (b, 1, h, w) in [0, 1] to natural logs of mel magnitudes (b, f, t), float32.
 
-        In stereo (b, 3, h, w) -> (b, 2, f, t). Half precision would cost up to 0.013 here, so the result is always
-        float32.
+        In stereo (b, 3, h, w) to (b, 2, f, t). Half precision would cause errors of up to 0.013.
 
         Raises:
-            ValueError: a picture of other channels.
+            ValueError: the picture has another number of channels.
         """
         if picture.shape[1] != (expected := 1 if self.channels == 1 else 3):
-            raise ValueError(f"{self.name} is heard in {expected} channels of a picture, got {picture.shape[1]}")
+            raise ValueError(f"{self.name} needs pictures with {expected} channels, got {picture.shape[1]}")
         gray = picture.float().flip(2)[:, -self.channels :]  # in stereo: green, blue
-        level = (gray - self.silence) * self._direction
-        low, high = self._ends
-        log_mel = self._straightened(low + (high - low) * level)
+        low, high = self._range
+        log_mel = low + (high - low) * (gray - self.silence) * self._sign
+        if self.power != 0:
+            log_mel = log_mel.clamp(min=low).log() / self.power
         return rearrange(log_mel, "b 1 f t -> b f t") if self.channels == 1 else log_mel
 
     def to_picture(self, log_mel: Tensor) -> Tensor:
-        """(b, f, t) natural log of mel magnitudes -> (b, 1, h, w) gray; the inverse of `to_log_mel`.
+        """Convert natural logs of mel magnitudes (b, f, t) to pictures (b, 1, h, w): the inverse of `to_log_mel`.
 
-        In stereo (b, 2, f, t) -> (b, 3, h, w), whose red, which is not heard, is the mean of green and blue. Values
-        outside the drawable range are not cut: the caller clamps where it draws.
+        In stereo (b, 2, f, t) to (b, 3, h, w), whose red channel is the mean of the others. Values are not clamped.
         """
-        low, high = self._ends
-        level = (self._curved(log_mel.float()) - low) / (high - low)
-        gray = (self.silence + self._direction * level).flip(-2)
+        low, high = self._range
+        value = log_mel.float() if self.power == 0 else (self.power * log_mel.float()).exp()
+        gray = (self.silence + self._sign * (value - low) / (high - low)).flip(-2)
         if self.channels == 1:
             return rearrange(gray, "b h w -> b 1 h w")
         return torch.cat([gray.mean(1, keepdim=True), gray], 1)
 
     def log_mel(self, waveform: Tensor) -> Tensor:
-        """(b, n) sound in [-1, 1] -> (b, f, n // hop_length), as Auffusion computed its training data.
+        """Compute natural logs of mel magnitudes (b, f, n // hop_length) of sound (b, n) in [-1, 1].
 
-        In stereo (b, 2, n) -> (b, 2, f, n // hop_length). Reflect padding of (n_fft - hop) / 2 and no centring, so
-        column j looks at the samples around (j + 1/2) hops.
+        In stereo (b, 2, f, n // hop_length) of (b, 2, n). As in Auffusion's training data, the sound is padded by
+        reflection, by (n_fft - hop_length) / 2, so that column j is centred on (j + 1/2) hops.
         """
         flat, batch = pack([waveform.float()], "* n")
         left = (self.n_fft - self.hop_length) // 2
@@ -134,42 +126,36 @@ class SpectrogramFormat:
         return log_mel
 
     def window(self, device: torch.device) -> Tensor:
-        """The Hann window, (win_length,), float32 whatever torch's default dtype is."""
+        """Return the Hann window, (win_length,) float32."""
         return torch.hann_window(self.win_length, dtype=torch.float32, device=device)
 
     def filterbank(self) -> Tensor:
-        """The mel filterbank, (k, f) with k = n_fft / 2 + 1, as librosa's and torchaudio's."""
+        """Return the mel filterbank (k, f), k = n_fft / 2 + 1, as in librosa and torchaudio. Float32 on the CPU."""
         return _filterbank(self)
 
     def height_of(self, hertz: float) -> float:
-        """Where a frequency lies in a picture: 0 at its lower edge, 1 at its upper one; beyond them outside of it.
+        """Return the height of a frequency in a picture: 0 at the lower edge, 1 at the upper edge.
 
-        Band k, from 0, peaks at step k + 1 of the n_mels + 1 between `f_min` and `f_max`, and its row is k + 1/2 high.
+        Band k of n_mels peaks at (k + 1) / (n_mels + 1) of the way from `f_min` to `f_max`, in the middle of its row.
         """
         to_mel, _ = _SCALES[self.mel_scale]
         bottom, top, here = (float(to_mel(torch.tensor(f).double())) for f in (self.f_min, self.f_max, hertz))
         return ((here - bottom) / (top - bottom) * (self.n_mels + 1) - 0.5) / self.n_mels
 
     @property
-    def _direction(self) -> int:
+    def _sign(self) -> int:
         return 1 - 2 * self.silence
 
     @property
-    def _ends(self) -> tuple[float, float]:
-        """The curve at the floor and at the ceiling."""
+    def _range(self) -> tuple[float, float]:
+        """Logarithm or power of floor and ceiling."""
         low, high = (math.log(m) if self.power == 0 else m**self.power for m in (self.floor, self.ceiling))
         return low, high
-
-    def _curved(self, log_mel: Tensor) -> Tensor:
-        return log_mel if self.power == 0 else (self.power * log_mel).exp()
-
-    def _straightened(self, value: Tensor) -> Tensor:
-        return value if self.power == 0 else value.clamp(min=self.floor**self.power).log() / self.power
 
 
 @lru_cache
 def _filterbank(form: SpectrogramFormat) -> Tensor:
-    # A plain float32 tensor on the CPU whatever mode and defaults Lightning has set: it is kept for everybody.
+    # Cached, so independent of inference mode, default dtype and default device, which Lightning may have changed.
     with torch.inference_mode(False), torch.device("cpu"):
         to_mel, to_hertz = _SCALES[form.mel_scale]
         bottom, top = (float(to_mel(torch.tensor(f, dtype=torch.float64))) for f in (form.f_min, form.f_max))
@@ -183,31 +169,17 @@ def _filterbank(form: SpectrogramFormat) -> Tensor:
         return triangles.float()
 
 
-# Slaney's mel scale (Auditory Toolbox, 1998): linear up to 1 kHz, 15 mel; then 27 mel for each factor of 6.4.
-_MEL_PER_HERTZ = 3 / 200
-_KNEE_HERTZ, _KNEE_MEL = 1000.0, 15.0
 _LOG_STEP = math.log(6.4) / 27
 
-
-def _to_slaney(hertz: Tensor) -> Tensor:
-    above = _KNEE_MEL + (hertz / _KNEE_HERTZ).log() / _LOG_STEP
-    return torch.where(hertz < _KNEE_HERTZ, hertz * _MEL_PER_HERTZ, above)
-
-
-def _from_slaney(mel: Tensor) -> Tensor:
-    above = _KNEE_HERTZ * torch.exp(_LOG_STEP * (mel - _KNEE_MEL))
-    return torch.where(mel < _KNEE_MEL, mel / _MEL_PER_HERTZ, above)
-
-
-def _to_htk(hertz: Tensor) -> Tensor:
-    return 2595 * (1 + hertz / 700).log10()
-
-
-def _from_htk(mel: Tensor) -> Tensor:
-    return 700 * (10 ** (mel / 2595) - 1)
-
-
-_SCALES = {"slaney": (_to_slaney, _from_slaney), "htk": (_to_htk, _from_htk)}
+_SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    # Slaney's scale (Auditory Toolbox, 1998): linear up to 1 kHz = 15 mel, then 27 mel for each factor of 6.4.
+    "slaney": (
+        lambda hertz: torch.where(hertz < 1000, hertz * (15 / 1000), 15 + (hertz / 1000).log() / _LOG_STEP),
+        lambda mel: torch.where(mel < 15, mel / (15 / 1000), 1000 * (_LOG_STEP * (mel - 15)).exp()),
+    ),
+    "htk": (lambda hertz: 2595 * (1 + hertz / 700).log10(), lambda mel: 700 * (10 ** (mel / 2595) - 1)),
+}
+"""Functions from Hz to mel and from mel to Hz."""
 
 AUFFUSION = SpectrogramFormat()
-"""Auffusion's format (arXiv 2401.01044): 16 kHz, 256 bands up to 8 kHz, 100 columns a second."""
+"""Auffusion's format (arXiv 2401.01044): 16 kHz, 256 bands up to 8 kHz, 100 columns per second."""

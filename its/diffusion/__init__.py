@@ -1,1 +1,1 @@
-"""The maths of joint denoising, free of Lightning and files."""
+"""Joint denoising. Independent of Lightning and of files."""

@@ -1,4 +1,4 @@
-"""Base class of all methods: loads components, and turns sample specs into samples."""
+"""Base class of all methods: loads components and turns sample specs into samples."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from its.weights.source import content_of
 
 @extension_point
 class Method(KeepsArguments, LightningModule, ABC):
-    """Makes samples of sample specs. The constructor's arguments are the keys under `model` in a config.
+    """Turns sample specs into samples. The constructor's arguments are the keys under `model` in a config.
 
-    Subclasses write the constructor, `settings`, `length` and `make`, and extend `parts` and `check`.
+    Subclasses implement the constructor, `settings`, `length` and `make`, and extend `components` and `check`.
 
     Attributes:
-        experts: by the names that prompts, guidance scales and weights refer to.
-        fallback: pack of weights to use if the named ones can't be found; None for an error.
-        fallback_taken: why the fallback is used; None if it is not.
-        provenance: the weights of each component, by its key. Filled by `find`.
-        stopped: why no more samples are to be made; None to go on.
-        on_step: called after each step with the number of samples in the batch, for progress.
-        run_batch: makes the samples of a batch, whatever fails.
-        fixed_shapes: whether all batches must have one size; smaller ones are filled up.
-        one_by_one: whether the samples of a batch are made one after the other, so that batches gain nothing.
-        needs_gradients: whether samples are made by optimisation, so that torch's inference mode has to be off.
-        cuda_precision: precision on a CUDA device where the config names none.
+        experts: experts by name. Prompts, guidance scales and weights refer to these names.
+        fallback: pack of weights to use if weights in the config can't be found; None to raise an error.
+        fallback_taken: reason for using the fallback; None if it is not used.
+        provenance: provenance of the weights, by component key. Filled by `find`.
+        stopped: reason for stopping the run before the next batch; None to continue.
+        on_step: progress callback, called after each step with the step and the batch size.
+        run_batch: runs `make` on a batch and handles errors.
+        fixed_shapes: whether smaller batches are padded to the size of the largest.
+        one_by_one: whether `make` processes samples sequentially, so that larger batches are not faster.
+        needs_gradients: whether `make` computes gradients, so that inference mode must be off.
+        cuda_precision: default precision on CUDA devices.
         has_latents: whether samples have latents that can be saved.
-        takes_files: whether specs may have pictures and sounds in the place of prompts.
-        startup: seconds of what precedes the first batch, by stage, for the records of its samples.
-        samples: folder of the samples' folders, for checkpoints; None for none.
-        precision: of the run, as Lightning names it.
+        takes_files: whether specs may have pictures and sounds instead of prompts.
+        startup: seconds before the first batch, by stage, for the records of its samples.
+        samples: parent folder of the sample folders, for checkpoints; None to write none.
+        precision: precision of the run, in Lightning's terms.
     """
 
     fixed_shapes = False
@@ -62,7 +62,7 @@ class Method(KeepsArguments, LightningModule, ABC):
         super().__init__()
         for name in experts:
             if not re.fullmatch(r"\w+", name):
-                raise UserError(f"model.experts.{name} is no name; expected letters, digits and underscores")
+                raise UserError(f"model.experts.{name} is not a valid name; expected letters, digits and underscores")
         experts = deduplicate_experts(experts)
         self.experts = nn.ModuleDict(experts)
         self.fallback = fallback
@@ -78,79 +78,73 @@ class Method(KeepsArguments, LightningModule, ABC):
 
     @property
     def expert_names(self) -> list[str]:
-        """Experts that need a prompt in every spec."""
+        """Names of the experts that require a prompt."""
         return list(self.experts)
 
     def components(self) -> list[tuple[str, Component]]:
-        """All components that may have weights, each once, by their keys in the config. The default: the experts."""
+        """Return all components that may have weights, each once, with its config key. The default is the experts."""
         return [(f"experts.{name}", expert) for name, expert in self.named_experts()]
 
     def check(self) -> None:
-        """Check that the components fit each other. Called after they are found and before large downloads.
+        """Check that the components are compatible. Called by `find`, before large downloads.
 
         Raises:
-            its.errors.UserError: they do not; the message names the key.
+            its.errors.UserError: they are not; the message names the key.
         """
 
     @abstractmethod
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
-        """Settings that a sample depends on besides experts, prompts, scales and seed; JSON-serialisable.
+        """Return all settings that affect a sample, other than experts, prompts, guidance scales and seed.
 
-        They are recorded in `sample.json` and are part of the sample's id.
+        They must be JSON-serialisable. They are recorded in `sample.json` and are part of the sample's id.
 
         Raises:
-            its.errors.UserError: the spec's own settings are invalid.
+            its.errors.UserError: a setting of the spec is invalid.
         """
 
     @abstractmethod
     def length(self, spec: SampleSpec) -> str:
-        """How much work a sample takes, for messages, such as `100 steps`."""
+        """Return the amount of work for a sample, for messages. Example: `100 steps`."""
 
     @abstractmethod
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
-        """Make a sample for each spec of a batch, in their order.
+        """Make one sample for each spec, in the same order. The specs have equal `batch_key`s.
 
-        A sample must not depend on the others of its batch. Exceptions are handled by `run_batch`.
-
-        Args:
-            specs: with equal `batch_key`s.
+        A sample must not depend on the other samples of the batch. `run_batch` handles exceptions.
         """
 
     def roles(self) -> dict[str, str]:
-        """Names of the first expert of each kind: "audio" for those with a spectrogram format, else "visual".
+        """Return the name of the first visual and of the first audio expert, by "visual" and "audio".
 
-        Its prompt says what a sample shows, or sounds like. A kind that has no expert is left out.
+        Audio experts are those with a spectrogram format. A kind without an expert is omitted.
         """
         kinds = [("visual" if expert.format is None else "audio", name) for name, expert in self.named_experts()]
         return dict(reversed(kinds))
 
     def batch_key(self, spec: SampleSpec) -> str:
-        """Equal for specs that can share a batch."""
+        """Return a key that is equal for specs that can share a batch."""
         return ""
 
     def unused_components(self) -> set[str]:
-        """Keys of components that no sample needs. They are found, but not loaded."""
+        """Return the keys of components that no sample needs. They are located, but not loaded."""
         return set()
 
     def release(self) -> None:
-        """Free device memory that is only used for speed."""
+        """Free device memory that only serves speed, such as CUDA graphs."""
 
     def find(self) -> list[Download]:
-        """Find all weights and check that the components fit each other; only small files are downloaded.
-
-        Returns:
-            What has to be downloaded.
+        """Locate all weights, check the components, and return the downloads that `prepare` will make.
 
         Raises:
-            its.weights.WeightsNotFound: with the component's key in front.
-            its.errors.UserError: components do not fit, or weights are of the wrong kind.
+            its.weights.WeightsNotFound: weights can't be found; the message begins with the component's key.
+            its.errors.UserError: components are incompatible, or weights are of the wrong kind.
         """
         drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
         downloads = []
         for key, part in self.components():
             if isinstance(part, Vocoder) and drawn is not None:
                 part.set_format(drawn)
-            with _keyed(key):
+            with _prefix_errors(key):
                 downloads += part.find()
         self.check()
         records = {key: part.provenance() for key, part in self.components()}
@@ -158,39 +152,39 @@ class Method(KeepsArguments, LightningModule, ABC):
         return downloads
 
     def prepare(self) -> None:
-        """Find all weights, then download together what is missing. Nothing is loaded.
+        """Locate all weights and download missing files. Nothing is loaded.
 
         Raises:
-            its.weights.WeightsNotFound, its.errors.UserError: as `find`; or the disk has too little room.
+            its.weights.WeightsNotFound, its.errors.UserError: as `find`, or the disk is too full.
         """
         download(self.find())
         for key, part in self.components():
-            with _keyed(key):
+            with _prefix_errors(key):
                 part.prepare()
 
     def configure_model(self) -> None:
-        """Load all weights. Lightning may call this more than once."""
-        begin, idle = time.perf_counter(), self.unused_components()
+        """Load all weights. Lightning may call this repeatedly."""
+        begin, unused = time.perf_counter(), self.unused_components()
         for key, part in self.components():
-            if key in idle:
+            if key in unused:
                 continue
             try:
                 part.load()
             except (UserError, torch.OutOfMemoryError):
                 raise
-            except (OSError, ValueError, KeyError, RuntimeError) as error:  # raised by libraries for damaged files
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # libraries raise these for damaged files
                 reason = " ".join(str(error).split())[:400]
                 raise UserError(f"model.{key}: its weights can't be read: {type(error).__name__}: {reason}") from error
         self.eval().requires_grad_(False)
         self.startup.setdefault("load", time.perf_counter() - begin)
 
     def definition(self, spec: SampleSpec) -> dict[str, Any]:
-        """Everything that a sample depends on besides prompts, scales and seed, as JSON-serialisable values.
+        """Return everything that affects a sample, other than prompts, guidance scales and seed. Valid after `find`.
 
-        `settings` are recorded in `sample.json`. `weights` are identified by content. Valid after `find`.
+        `settings` are recorded in `sample.json`. `weights` are identified by content. Both are JSON-serialisable.
 
         Raises:
-            its.errors.UserError: the spec's own settings are invalid, or it has files that the method can't use.
+            its.errors.UserError: a setting of the spec is invalid, or the method does not support its files.
         """
         weights = {key: content_of(record) for key, record in self.provenance.items()}
         settings: dict[str, Any] = {n: expert.describe(defining=True) for n, expert in self.named_experts()}
@@ -199,8 +193,8 @@ class Method(KeepsArguments, LightningModule, ABC):
             settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in spec.files.items()}
         if spec.files and not self.takes_files:
             raise UserError(
-                f"{spec.source}: {', '.join(spec.files)} is a file, but {type(self).__name__} makes everything from "
-                "prompts: give a prompt, or take method: Imprint"
+                f"{spec.source}: {', '.join(spec.files)} is a file, but {type(self).__name__} supports only prompts: "
+                "give a prompt, or set method: Imprint"
             )
         return {"settings": settings, "weights": weights}
 
@@ -209,15 +203,15 @@ class Method(KeepsArguments, LightningModule, ABC):
         self.precision = str(self.trainer.precision)
 
     def on_predict_start(self) -> None:
-        """Load the batch runner's own weights, so that an error comes before the first sample."""
+        """Load the batch runner's own weights, so that errors are raised before the first sample."""
         self.run_batch.load()
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
-        """Make a sample for each spec; none after the run was stopped."""
+        """Make a sample for each spec. Returns no samples once `stopped` is set."""
         return [] if self.stopped is not None else self.run_batch(batch)
 
     def make_in_float32(self, spec: SampleSpec) -> Sample:
-        """Make one sample in float32, with the loaded weights. May raise any exception."""
+        """Make one sample in float32 with the loaded weights. May raise any exception."""
         dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self.components()]
         self.release()
         try:
@@ -235,27 +229,27 @@ class Method(KeepsArguments, LightningModule, ABC):
 
     @property
     def half_precision(self) -> bool:
-        """Whether the run's precision is less than float32."""
+        """Whether the run's precision is below float32."""
         return self.precision not in ("32-true", "64-true")
 
     @property
     def memory_key(self) -> str:
-        """Equal for methods whose batches need the same memory: by weights, canvas and precision."""
+        """Key that is equal for runs with equal memory use per sample: same method, canvas, precision and weights."""
         return repr((type(self).__name__, getattr(self, "canvas", None), self.precision, self.provenance))
 
     @property
     def target(self) -> torch.device:
-        """Device of the run; the module itself may be moved there only when the predict loop begins."""
+        """Device of the run, to which Lightning may move the module only when the predict loop begins."""
         return self.device if self._trainer is None else self.trainer.strategy.root_device
 
     def named_experts(self) -> Iterator[tuple[str, NoiseExpert]]:
-        """Names and experts. A ModuleDict's values have the type of any module."""
+        """Yield names and experts, typed as `NoiseExpert`."""
         for name, expert in self.experts.items():
             assert isinstance(expert, NoiseExpert)
             yield name, expert
 
     def guided(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert:
-        """An expert with the specs' prompts and guidance scales, which are on the method's device."""
+        """Bind an expert to the specs' prompts and guidance scales, on the method's device."""
         text = self._texts[name]
         return GuidedExpert(
             expert,
@@ -265,19 +259,18 @@ class Method(KeepsArguments, LightningModule, ABC):
         )
 
     def forget_texts(self) -> None:
-        """Clear the text caches, since the weights' precision changed."""
+        """Clear the text caches, after a change of the weights' precision."""
         for cache in self._texts.values():
             cache.clear()
 
     def report(self, samples: int) -> Callable[[Step], None] | None:
-        """A callback that reports each step of a batch of so many samples to `on_step`; None without one."""
+        """Return a callback that passes each step to `on_step` with this batch size; None if `on_step` is None."""
         on_step = self.on_step
         return None if on_step is None else lambda step: on_step(step, samples)
 
 
 @contextmanager
-def _keyed(key: str) -> Iterator[None]:
-    """Prefix errors with a component's key."""
+def _prefix_errors(key: str) -> Iterator[None]:
     try:
         yield
     except WeightsNotFound as missing:
@@ -287,11 +280,7 @@ def _keyed(key: str) -> Iterator[None]:
 
 
 def method_of(module: LightningModule) -> Method:
-    """Narrow a LightningModule, which Lightning's hooks get, to a Method.
-
-    Raises:
-        TypeError: it is another module.
-    """
+    """Narrow the LightningModule passed to Lightning's hooks to a Method. Raises TypeError for other modules."""
     if not isinstance(module, Method):
         raise TypeError(f"expected a Method, got {type(module).__name__}")
     return module

@@ -1,4 +1,4 @@
-"""Runs batches so that no sample is lost to another one's error, to too little memory, or to half precision."""
+"""Run a method on batches, and handle errors, out-of-memory errors and overflows in half precision."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,101 +17,82 @@ from its.privacy import scrub
 from its.specs.spec import SampleSpec
 from its.user_cache import read, write
 
-KIND = "batch_size"
-"""Of what is remembered between runs."""
+if TYPE_CHECKING:
+    from its.methods.base import Method
 
-
-class _Method(Protocol):
-    """The members of `its.methods.base.Method` that are used here."""
-
-    fixed_shapes: bool
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def memory_key(self) -> str: ...
-    @property
-    def half_precision(self) -> bool: ...
-    def batch_key(self, spec: SampleSpec, /) -> str: ...
-    def make(self, specs: Sequence[SampleSpec], /) -> list[Sample]: ...
-    def make_in_float32(self, spec: SampleSpec, /) -> Sample: ...
-    def release(self) -> None: ...
+CACHE_KIND = "batch_size"
 
 
 class BatchRunner:
-    """Makes the samples of a batch, whatever fails.
+    """Makes the samples of a batch, isolating errors.
 
-    A batch that does not fit into the device's memory is halved, which is remembered for later runs; each sample keeps
-    its noise. A sample that is not finite in half precision is made once more in float32. An exception becomes failed
-    samples, and the others go on.
+    - If the device runs out of memory, the batch is halved, with the same noise. The size is cached for later runs.
+    - If an exception is raised, samples are made one at a time. Those that raise are returned as failed samples.
+    - If a sample is not finite in half precision, it is made again in float32.
     """
 
-    def __init__(self, method: _Method) -> None:
+    def __init__(self, method: Method) -> None:
         self.method = method
-        self._largest = sys.maxsize
-        """Largest batch that may fit into memory."""
-        self._usual = 0
-        """Size that smaller batches are filled up to, where shapes are fixed."""
-        self._key: tuple[Any, ...] | None = None
-        """Device, its free memory and the method's needs: what the largest batch depends on."""
+        self._max_batch = sys.maxsize  # largest batch size that may fit into memory
+        self._padded_size = 0  # size to which smaller batches are padded, if the method has fixed shapes
+        self._cache_key: tuple[Any, ...] | None = None  # of the largest batch size, on CUDA devices
 
     def load(self) -> None:
-        """Load what is needed besides the method's weights, which are loaded. Called once, before the first batch.
+        """Load components other than the method's. Called once, after the method's weights are loaded.
 
         Raises:
-            UserError: it can't be loaded.
+            UserError: a component can't be loaded.
         """
         if self.method.device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self.method.device)
             name = torch.cuda.get_device_name(self.method.device)
-            self._key = name, total, free // 2**30, self.method.memory_key
-            known = read(KIND, self._key) or ""
-            self._largest = int(known) if known.isdecimal() and int(known) > 0 else self._largest
+            self._cache_key = name, total, free // 2**30, self.method.memory_key
+            cached = read(CACHE_KIND, self._cache_key) or ""
+            self._max_batch = int(cached) if cached.isdecimal() and int(cached) > 0 else self._max_batch
 
     def __call__(self, batch: Sequence[SampleSpec]) -> list[Sample]:
-        """A sample for each spec, in their order."""
+        """Make a sample for each spec, in the same order."""
         samples: list[Sample] = []
         while rest := batch[len(samples) :]:
-            specs = self._next(rest)
-            made = self._try(specs)
-            if made is not None:
+            specs = self._next_batch(rest)
+            if (made := self._try_make(specs)) is not None:
                 samples += made
                 continue
-            self._largest = len(specs) // 2
-            if self._key is not None:
-                write(KIND, self._key, str(self._largest))
+            self._max_batch = len(specs) // 2
+            if self._cache_key is not None:
+                write(CACHE_KIND, self._cache_key, str(self._max_batch))
             self.method.release()
             torch.cuda.empty_cache()
-            warnings.warn(f"out of memory at a batch of {len(specs)}: going on with {self._largest}", stacklevel=1)
+            warnings.warn(f"out of memory at batch size {len(specs)}: continuing with {self._max_batch}", stacklevel=1)
         return samples
 
-    def _next(self, specs: Sequence[SampleSpec]) -> list[SampleSpec]:
-        """The first specs, as many as can share a batch."""
+    def _next_batch(self, specs: Sequence[SampleSpec]) -> list[SampleSpec]:
+        """Take the first specs with equal batch keys, up to the largest batch size."""
         key = self.method.batch_key(specs[0])
-        alike = itertools.takewhile(lambda spec: self.method.batch_key(spec) == key, specs)
-        return list(itertools.islice(alike, self._largest))
+        compatible = itertools.takewhile(lambda spec: self.method.batch_key(spec) == key, specs)
+        return list(itertools.islice(compatible, self._max_batch))
 
-    def _try(self, specs: list[SampleSpec]) -> list[Sample] | None:
-        """Samples, failed or not; None if the batch is too large for the device."""
+    def _try_make(self, specs: list[SampleSpec]) -> list[Sample] | None:
+        """Make samples, failed ones included; None if a batch of several does not fit into memory."""
         try:
             samples = self._make(specs)
         except torch.OutOfMemoryError as error:
             return [_failed(specs[0], error)] if len(specs) == 1 else None
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and no sample may stop the others
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything, and one sample must not stop the others
             if len(specs) == 1:
                 return [_failed(specs[0], error)]
-            return [sample for spec in specs for sample in self._try([spec]) or []]
+            return [sample for spec in specs for sample in self._try_make([spec]) or []]
         if not self.method.half_precision:
             return samples
         return [self._in_float32(sample.spec) if sample.result is None else sample for sample in samples]
 
     def _make(self, specs: list[SampleSpec]) -> list[Sample]:
-        """The method's samples; where shapes are fixed, the last spec is repeated to fill the batch up."""
+        """Call the method. If it has fixed shapes, the batch is padded with copies of the last spec."""
         if not self.method.fixed_shapes:
             return self.method.make(specs)
-        self._usual = min(max(self._usual, len(specs)), self._largest)
-        filler = [specs[-1]] * (self._usual - len(specs))
-        return self.method.make([*specs, *filler])[: len(specs)]
+        self._padded_size = min(max(self._padded_size, len(specs)), self._max_batch)
+        padding = [specs[-1]] * (self._padded_size - len(specs))
+        return self.method.make([*specs, *padding])[: len(specs)]
 
     def _in_float32(self, spec: SampleSpec) -> Sample:
         try:

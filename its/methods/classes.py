@@ -1,4 +1,4 @@
-"""Find methods by the names that configs use. Methods import Lightning, so a module is imported when it is needed."""
+"""Look up method classes by name. A method's module is imported on demand, since it imports Lightning."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
 DEFAULT = "MultimodalDenoising"
 
 FIRST_PARTY = {
-    "MultimodalDenoising": ("its.methods.denoising", "Experts of one latent space denoise one canvas jointly."),
-    "Imprint": ("its.methods.imprint", "Imprints a picture on a spectrogram that was made separately."),
+    "MultimodalDenoising": ("its.methods.denoising", "Denoises one canvas jointly with several experts."),
+    "Imprint": ("its.methods.imprint", "Imprints a picture on a spectrogram that was generated separately."),
     "ScoreDistillation": ("its.methods.score_distillation.method", "Optimises an image by score distillation."),
 }
-"""Module and summary of this package's own methods."""
+"""Module and summary of each built-in method."""
 
 
 def method_class(name: str) -> type[Method]:
-    """The method of this name: one of this package, or a registered one.
+    """Return the built-in or registered method of this name.
 
     Raises:
-        UserError: there is none; the message lists the names.
+        UserError: the name is unknown; the message lists the known names.
     """
     if name in FIRST_PARTY:
         import_module(FIRST_PARTY[name][0])
     known = registry.classes("Method")
     if name not in known:
-        names = [*FIRST_PARTY, *(other for other in known if other not in FIRST_PARTY)]
-        raise UserError(f"method is {name!r}; there are: {', '.join(by_nearness(name, names))}.{nearest(name, names)}")
+        names = [*FIRST_PARTY, *known]
+        listed = ", ".join(by_nearness(name, names))
+        raise UserError(f"method is {name!r}; expected one of {listed}.{nearest(name, names)}")
     return known[name]
 
 
 def settings_of(name: str) -> list[str]:
-    """Names of a method's arguments, which are the keys under `model` in its configs.
+    """Return the argument names of a method, which are the keys under `model` in its configs.
 
     Raises:
         UserError: as `method_class`.

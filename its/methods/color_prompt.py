@@ -1,4 +1,4 @@
-"""What a colorizer is told, made of what the picture was told."""
+"""Derive the colorizer's prompt from the image prompt."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import re
 
 from its.errors import UserError
 
-_STYLES = re.compile(
+_STYLE = re.compile(
     r"\b(in\s+)?(gr[ae]y\s?-?scale|black[\s-]and[\s-]white|monochrome|lithograph(ic)?(\s+(style|print))?|"
     r"(black|white|plain|dark)\s+background|pencil\s+(sketch|drawing)|charcoal|line\s+art)\b",
     re.IGNORECASE,
 )
-"""What asks for no colours, or for a ground that suits a spectrogram."""
+"""Style words that exclude colour."""
 
-_KIND = re.compile(
+_MEDIUM = re.compile(
     r"^(an?\s+|the\s+)?(\w+\s+)?(painting|drawing|picture|photo(graph)?|image|sketch|lithograph|print)s?\s+of\b\s*",
     re.IGNORECASE,
 )
-"""What kind of picture it is, at the beginning; one adjective may come before it."""
+"""A medium at the beginning, with at most one adjective."""
 
 
 def color_prompt(prompt: str) -> str:
-    """A picture's prompt -> "a colorful photo of ...", the paper's, without the words of style.
+    """Return "a colorful photo of ..." (the paper's colour prompt) for the subject of an image prompt.
 
-    Left out are the kind of picture at the beginning ("a painting of") and, anywhere, "grayscale", "black and white",
-    "lithograph style", "black background" and the like. "a painting of castle towers, grayscale" becomes
-    "a colorful photo of castle towers".
+    Removes a medium at the beginning ("a painting of") and style words anywhere, such as "grayscale", "lithograph
+    style" and "black background". "a painting of castle towers, grayscale" becomes "a colorful photo of castle towers".
 
     Raises:
-        UserError: nothing is left.
+        UserError: the prompt names no subject.
     """
-    parts = [" ".join(_STYLES.sub(" ", part).split()) for part in prompt.split(",")]
-    subject = _KIND.sub("", ", ".join(part for part in parts if part))
+    phrases = [" ".join(_STYLE.sub(" ", phrase).split()) for phrase in prompt.split(",")]
+    subject = _MEDIUM.sub("", ", ".join(phrase for phrase in phrases if phrase))
     if not subject:
         raise UserError(
-            f"no colour prompt can be made of {prompt!r}, which names nothing to be seen: "
-            "give the picture a prompt, or set model.colorizer to null"
+            f"no colour prompt can be made of {prompt!r}, which names no subject: "
+            "give the picture a prompt with a subject, or set model.colorizer to null"
         )
     return f"a colorful photo of {subject}"

@@ -1,4 +1,4 @@
-"""From latents to what is seen and what is heard."""
+"""Decode latents to the picture and the spectrogram."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from torch import Tensor, nn
 from its.audio.spectrogram import AUFFUSION
 from its.interfaces import Component, LatentCodec, NoiseExpert
 
-LATENTS_AT_ONCE = 2 * 32 * 128
-"""Positions of latents that are decoded together: two of the paper's canvases, which take 1.2 GiB in Stable Diffusion's
-autoencoder in float16. A batch of 16 would take 10 GiB, and a sixth less time."""
+MAX_POSITIONS = 2 * 32 * 128
+"""Latent positions (b * h * w) per decoder call: two of the paper's canvases, 1.2 GiB in Stable Diffusion's float16
+decoder. A batch of 16 in one call takes 10 GiB and a sixth less time."""
 
 
 class Decoder(nn.Module):
-    """The codecs of the picture and of the sound, which are one where they are the same weights.
+    """Codecs of the picture and of the spectrogram. They are one object if they have the same weights.
 
     Attributes:
-        picture: of the first expert without a spectrogram format.
-        sound: of the first expert with one.
-        picture_expert, sound_expert: their names; the same one where there is none of a kind.
-        format: how what the sound's expert draws is heard.
+        picture_expert: first expert without a spectrogram format, or the first expert if all have one.
+        sound_expert: first expert with a spectrogram format, or the first expert if none has one.
+        picture: codec of `picture_expert`.
+        sound: codec of `sound_expert`.
+        format: spectrogram format of `sound_expert`; Auffusion's by default.
     """
 
     picture: LatentCodec
@@ -30,57 +31,56 @@ class Decoder(nn.Module):
 
     def __init__(self, experts: Mapping[str, NoiseExpert], codec: LatentCodec | None) -> None:
         """Args:
-        experts: by name; each brings its codec.
-        codec: takes the place of them all.
+        experts: experts by name.
+        codec: codec for all latents; None to use the experts' own.
         """
         super().__init__()
-        self.picture_expert = first_expert(experts, of_sound=False)
-        self.sound_expert = first_expert(experts, of_sound=True)
+        self.picture_expert = first_expert(experts, audio=False)
+        self.sound_expert = first_expert(experts, audio=True)
         self.picture = codec or experts[self.picture_expert].codec()
         self.format = experts[self.sound_expert].format or AUFFUSION
-        alone = codec is not None or self.sound_expert == self.picture_expert
-        self.sound = self.picture if alone else experts[self.sound_expert].codec()
+        single = codec is not None or self.sound_expert == self.picture_expert
+        self.sound = self.picture if single else experts[self.sound_expert].codec()
 
     def components(self) -> list[tuple[str, Component]]:
-        """The codecs by their keys, each once."""
+        """Return the codecs with their config keys, each once."""
         both: list[tuple[str, Component]] = [("codec", self.picture), ("sound_codec", self.sound)]
         return both[:1] if self.sound is self.picture else both
 
     def codecs(self) -> dict[str, LatentCodec]:
-        """The codecs by the experts whose latents they decode."""
+        """Return the codecs by the name of their expert."""
         return {self.picture_expert: self.picture, self.sound_expert: self.sound}
 
-    def join(self, *, loaded: bool = False) -> None:
-        """Keep one codec, to load once and run once, where both are the same.
+    def deduplicate(self, *, loaded: bool = False) -> None:
+        """Replace the sound codec by the picture codec if both have the same weights.
 
         Args:
-            loaded: whether there are tensors to compare, for the same weights from two places.
+            loaded: also compare tensors, to find equal weights from different sources.
         """
-        known = self.picture.provenance()
-        same_source = known is not None and self.sound.provenance() == known
+        provenance = self.picture.provenance()
+        same_source = provenance is not None and self.sound.provenance() == provenance
         if same_source or (loaded and _same_tensors(self.sound, self.picture)):
             self.sound = self.picture
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (b, c, h, w) -> picture (b, 3, H, W) and spectrogram (b, 1, H, W), float32 in [0, 1].
+        """Decode latents (b, c, h, w) to picture (b, 3, H, W) and spectrogram (b, 1, H, W), float32 in [0, 1].
 
         In a stereo format the spectrogram is (b, 3, H, W).
         """
-        heard = decode(self.sound, latents)
-        seen = heard if self.picture is self.sound else decode(self.picture, latents)
-        return seen, self.format.sounding(heard)
+        sound = decode(self.sound, latents)
+        picture = sound if self.picture is self.sound else decode(self.picture, latents)
+        return picture, self.format.sounding(sound)
 
 
 def decode(codec: LatentCodec, latents: Tensor) -> Tensor:
-    """Latents (b, c, h, w) -> pictures (b, 3, H, W) in [0, 1], float32. A few at a time, which bounds memory."""
-    size = max(1, LATENTS_AT_ONCE // latents[0, 0].numel())
+    """Decode latents (b, c, h, w) in slices to bound memory. Returns pictures (b, 3, H, W), float32 in [0, 1]."""
+    size = max(1, MAX_POSITIONS // latents[0, 0].numel())
     return torch.cat([codec.decode(part).float() for part in torch.split(latents, size)])
 
 
-def first_expert(experts: Mapping[str, NoiseExpert], *, of_sound: bool) -> str:
-    """Name of the first expert of a kind, or of the first one if there is none of it."""
-    kinds = {name: expert.format is not None for name, expert in experts.items()}
-    return next((name for name, sounds in kinds.items() if sounds is of_sound), next(iter(experts)))
+def first_expert(experts: Mapping[str, NoiseExpert], *, audio: bool) -> str:
+    """Return the name of the first audio or visual expert, or of the first expert if there is none of this kind."""
+    return next((n for n, expert in experts.items() if (expert.format is not None) is audio), next(iter(experts)))
 
 
 def _same_tensors(one: nn.Module, other: nn.Module) -> bool:

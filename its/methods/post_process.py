@@ -1,10 +1,10 @@
-"""Turn spectrograms into samples: vocode, trim, colour, and check that all values are finite."""
+"""Turn spectrograms into samples: vocode, trim, colorize and check for finite values."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +17,18 @@ from its.methods.color_prompt import color_prompt
 from its.methods.sample import Result, Sample
 from its.specs.spec import SampleSpec
 
-VALUES_AT_ONCE = 4 * 256 * 1024
-"""Values of spectrograms that are vocoded together: four of the paper's canvases, which bounds memory."""
+MAX_VALUES = 4 * 256 * 1024
+"""Spectrogram values per vocoder call, which bounds memory: four of the paper's canvases."""
 
 
 @dataclass
 class Clock:
-    """Seconds and peak memory by stage, for `sample.json`.
+    """Measures seconds and peak memory of stages, for `sample.json`.
 
     Attributes:
-        device: a stage ends when the device has finished its work.
-        seconds: by stage.
-        peak_gib: the most memory that was allocated in each stage, in GiB; empty where the device is not a CUDA device.
+        device: device to synchronise with at the end of a stage.
+        seconds: duration by stage.
+        peak_gib: peak allocated memory by stage, in GiB; empty on other devices than CUDA.
     """
 
     device: torch.device
@@ -37,30 +37,30 @@ class Clock:
 
     @property
     def timings(self) -> dict[str, Any]:
-        """For the record."""
+        """Measurements in the form of `Sample.timings`."""
         return {**self.seconds, **({"peak_gib": self.peak_gib} if self.peak_gib else {})}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Measure a stage."""
+        """Measure a stage. Synchronises with the device, so don't use it within a loop."""
         begin, on_cuda = time.perf_counter(), self.device.type == "cuda"
         if on_cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
         yield
         if on_cuda:
-            torch.cuda.synchronize(self.device)  # a few times a batch, never within the loop
+            torch.cuda.synchronize(self.device)
             self.peak_gib[stage] = round(torch.cuda.max_memory_allocated(self.device) / 2**30, 3)
         self.seconds[stage] = round(time.perf_counter() - begin, 4)
 
 
 class PostProcess(nn.Module):
-    """Vocodes, trims and colours spectrograms.
+    """Vocodes, trims and colorizes spectrograms.
 
     Args:
-        vocoder: plays them.
+        vocoder: synthesises the sound.
         canvas: rows and columns of the picture.
-        trim: columns cut from the end, with their sound.
-        colorizer: makes colour pictures of them; None for none.
+        trim: columns to cut from the end of picture and sound.
+        colorizer: colorizes the spectrogram; None for gray only.
     """
 
     vocoder: Vocoder
@@ -76,22 +76,24 @@ class PostProcess(nn.Module):
         self.trim = trim
 
     def components(self) -> list[tuple[str, Component]]:
-        """Vocoder and colorizer by their keys."""
+        """Return vocoder and colorizer with their config keys."""
         parts: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
         return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
 
-    def coloring(self, spec: SampleSpec, prompt: str) -> dict[str, Any] | None:
-        """Colorizer and colour prompt, as recorded in `sample.json`; None without a colorizer.
+    def settings(self, spec: SampleSpec, prompt: str) -> dict[str, Any]:
+        """Return vocoder, colorizer with colour prompt, canvas and trim, for `Method.settings`.
 
         Raises:
-            UserError: no colour prompt follows from the picture's prompt.
+            UserError: no colour prompt can be derived from the image prompt.
         """
-        if self.colorizer is None:
-            return None
-        try:
-            return self.colorizer.describe(defining=True) | {"prompt": color_prompt(prompt)}
-        except UserError as error:
-            raise UserError(f"{spec.source}: {error}") from None
+        colorizer = None
+        if self.colorizer is not None:
+            try:
+                colorizer = self.colorizer.describe(defining=True) | {"prompt": color_prompt(prompt)}
+            except UserError as error:
+                raise UserError(f"{spec.source}: {error}") from None
+        vocoder = self.vocoder.describe(defining=True)
+        return {"vocoder": vocoder, "colorizer": colorizer, "canvas": list(self.canvas), "trim": self.trim}
 
     def forward(
         self,
@@ -104,69 +106,63 @@ class PostProcess(nn.Module):
         prompts: Sequence[str] = (),
         sources: Sequence[torch.Generator] = (),
     ) -> list[Sample]:
-        """Turn the spectrograms of a batch into samples; one with values that are not finite is a failed sample.
+        """Turn the spectrograms of a batch into samples. A sample with non-finite values is returned as failed.
 
         Args:
-            specs: of the samples.
+            specs: specs of the samples.
             picture: (b, 3, H, W) in [0, 1].
-            spectrogram: (b, 1, H, W) gray in [0, 1]; in stereo (b, 3, H, W).
-            clock: started by the method; its stages are recorded.
-            latents: (b, c, h, w) clean; None if the method has none.
-            prompts: of the pictures, for the colorizer.
-            sources: the samples' own generators, for the colorizer's noise.
+            spectrogram: (b, 1, H, W) gray in [0, 1]; (b, 3, H, W) in stereo.
+            clock: the method's clock; its measurements are recorded.
+            latents: clean latents (b, c, h, w); None if the method has none.
+            prompts: image prompts, for the colorizer.
+            sources: the samples' generators, for the colorizer.
         """
         with clock("vocode"):
-            sound = self.play(spectrogram).cpu()
+            waveform = self.play(spectrogram).cpu()
         spectrogram = self.cut(spectrogram)
         with clock("color"):
-            color = self._color(spectrogram.mean(1, keepdim=True), prompts, sources)
-        keep = {
+            color = None
+            if self.colorizer is not None:
+                gray = spectrogram.mean(1, keepdim=True)
+                color = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources).float().cpu()
+        batch = {
             "latents": None if latents is None else latents.float().cpu(),
             "spectrogram": spectrogram.squeeze(1).float().cpu(),
             "picture": self.cut(picture).float().cpu(),
-            "waveform": sound,
+            "waveform": waveform,
             "color": color,
         }
         timings = clock.timings | {"batch_size": len(specs)}
-        samples = []
+        form, samples = self.vocoder.format, []
         for i, spec in enumerate(specs):
-            stages: dict[str, Any] = {name: None if x is None else x[i] for name, x in keep.items()}
-            if wrong := [name for name, x in stages.items() if x is not None and not x.isfinite().all()]:
-                samples.append(Sample(spec=spec, error=f"not finite: the {wrong[0]}", timings=timings))
-                continue
-            result = Result(**stages, sample_rate=self.vocoder.format.sample_rate, format=self.vocoder.format)
-            samples.append(Sample(spec=spec, result=result, timings=timings))
+            tensors: dict[str, Any] = {name: None if x is None else x[i] for name, x in batch.items()}
+            broken = next((name for name, x in tensors.items() if x is not None and not x.isfinite().all()), None)
+            error = None if broken is None else f"not finite: the {broken}"
+            result = Result(**tensors, sample_rate=form.sample_rate, format=form) if broken is None else None
+            samples.append(Sample(spec=spec, result=result, error=error, timings=timings))
         return samples
 
     def play(self, spectrogram: Tensor) -> Tensor:
-        """Spectrogram (b, 1 or 3, h, w) -> trimmed sound (b, n) or (b, 2, n), in float32 at any precision of the run.
+        """Vocode a spectrogram (b, 1 or 3, H, W) and trim the sound, in float32 at any precision of the run.
+
+        Returns:
+            Sound (b, n); (b, 2, n) in stereo.
 
         Raises:
-            ValueError: the vocoder's sound has another length than the canvas.
+            ValueError: the vocoder returned sound of another length than the canvas.
         """
-        with _no_tf32(), torch.autocast(spectrogram.device.type, enabled=False):
+        enabled = torch.backends.cudnn.enabled  # the default of `flags` would turn cuDNN off
+        no_tf32 = torch.backends.cudnn.flags(enabled=enabled, allow_tf32=False)
+        with no_tf32, torch.autocast(spectrogram.device.type, enabled=False):
             log_mel = self.vocoder.format.to_log_mel(spectrogram)
-            waveform = torch.cat(
-                [self.vocoder(part) for part in torch.split(log_mel, max(1, VALUES_AT_ONCE // log_mel[0].numel()))]
-            )
-        expected = self.canvas[1] * self.vocoder.format.hop_length
-        if waveform.shape[-1] != expected:
+            slices = torch.split(log_mel, max(1, MAX_VALUES // log_mel[0].numel()))
+            waveform = torch.cat([self.vocoder(part) for part in slices])
+        hop = self.vocoder.format.hop_length
+        if waveform.shape[-1] != (expected := self.canvas[1] * hop):
             name = type(self.vocoder).__name__
-            raise ValueError(f"{name} gave {waveform.shape[-1]} samples of sound; expected {expected}")
-        return waveform[..., : (self.canvas[1] - self.trim) * self.vocoder.format.hop_length]
-
-    def _color(self, gray: Tensor, prompts: Sequence[str], sources: Sequence[torch.Generator]) -> Tensor | None:
-        """(b, 1, h, w) gray -> (b, 3, h, w) on the CPU."""
-        if self.colorizer is None:
-            return None
-        colored: Tensor = self.colorizer(gray, [color_prompt(prompt) for prompt in prompts], sources)
-        return colored.float().cpu()
+            raise ValueError(f"{name} returned {waveform.shape[-1]} samples of sound; expected {expected}")
+        return waveform[..., : (self.canvas[1] - self.trim) * hop]
 
     def cut(self, picture: Tensor) -> Tensor:
-        """Cut the padding's columns off."""
+        """Cut `trim` columns from the end of pictures (..., H, W)."""
         return picture[..., : self.canvas[1] - self.trim]
-
-
-def _no_tf32() -> AbstractContextManager[None]:
-    on = torch.backends.cudnn.enabled  # by default these flags would turn cuDNN off
-    return torch.backends.cudnn.flags(enabled=on, allow_tf32=False)

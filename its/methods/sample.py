@@ -1,4 +1,4 @@
-"""Samples, in memory."""
+"""Samples in memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from its.audio.spectrogram import SpectrogramFormat
 from its.specs.spec import SampleSpec
 
 CHECKPOINT = "checkpoint.safetensors"
-"""File in the sample's folder in which a slow method keeps its state until the sample is complete."""
+"""Checkpoint file in a sample's folder, deleted when the sample is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The content of a sample; all tensors float32 on the CPU.
+    """Content of a sample. All tensors are float32 on the CPU.
 
     Attributes:
-        latents: (c, h, w) clean latents, untrimmed; None if the method has none.
-        spectrogram: (h, w) gray in [0, 1], row 0 the highest band: the image that sounds. In stereo (3, h, w).
-        picture: (3, h, w) in [0, 1], the same latents decoded by the picture's own codec.
-        waveform: (n,) in [-1, 1]; in stereo (2, n).
+        latents: clean latents (c, h, w), untrimmed; None if the method has none.
+        spectrogram: the image that sounds, (H, W) gray in [0, 1], row 0 the highest band; (3, H, W) in stereo.
+        picture: the same latents decoded by the picture's codec, (3, H, W) in [0, 1].
+        waveform: (n,) in [-1, 1]; (2, n) in stereo.
         sample_rate: in Hz.
-        color: (3, h, w) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
-        format: of the spectrogram that was played, to draw the sound again; None if it isn't known.
+        color: (3, H, W) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
+        format: format of the vocoded spectrogram; None if unknown.
     """
 
     latents: Tensor | None
@@ -40,18 +40,18 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a method made of a spec: a result, or the reason for its failure.
+    """Outcome for one spec: a result, an error, or an early stop.
 
     Attributes:
-        spec: the sample's definition.
-        result: None if it failed or was stopped.
-        error: reason of the failure, in one line.
-        traceback: of the error, for debugging.
-        timings: seconds by stage, for the batch that this sample was in.
-        scores: measured by the method, JSON-serialisable.
-        precision: None for the run's own.
-        stopped: step and scores at which it was stopped early in favour of others of its prompts; None if it wasn't.
-        evaluations: how often networks were run for it, `made`, and for a complete sample, `whole`, where counted.
+        spec: definition of the sample.
+        result: None if the sample failed or was stopped.
+        error: error message in one line.
+        traceback: traceback of the error.
+        timings: seconds by stage, for the whole batch.
+        scores: scores measured by the method, JSON-serialisable.
+        precision: precision, if it differs from the run's.
+        stopped: step and scores at which pruning stopped the sample; None if it did not.
+        evaluations: number of network evaluations, `made`, and that of a complete sample, `whole`, if counted.
     """
 
     spec: SampleSpec

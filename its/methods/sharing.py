@@ -1,4 +1,4 @@
-"""Equal experts under several names are one in memory: two prompts for one model need its weights once."""
+"""Share the weights of equal experts: two prompts for one model need its weights only once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from its.interfaces import NoiseExpert
 
 
 def deduplicate_experts(experts: Mapping[str, NoiseExpert]) -> dict[str, NoiseExpert]:
-    """The same experts by name, where those of one class and equal arguments are one object.
+    """Replace experts of equal class and arguments by one object. Includes experts inside wrappers."""
+    unique: dict[str, NoiseExpert] = {}
 
-    So are the experts that wrappers hold, in their child modules.
-    """
-    known: dict[str, NoiseExpert] = {}
+    def deduplicate(expert: NoiseExpert) -> NoiseExpert:
+        for name, child in list(expert.named_children()):
+            if isinstance(child, NoiseExpert):
+                setattr(expert, name, deduplicate(child))
+        return unique.setdefault(json.dumps(expert.describe(), sort_keys=True, default=repr), expert)
 
-    def one(expert: NoiseExpert) -> NoiseExpert:
-        for name, inner in list(expert.named_children()):
-            if isinstance(inner, NoiseExpert):
-                setattr(expert, name, one(inner))
-        return known.setdefault(json.dumps(expert.describe(), sort_keys=True, default=repr), expert)
-
-    return {name: one(expert) for name, expert in experts.items()}
+    return {name: deduplicate(expert) for name, expert in experts.items()}

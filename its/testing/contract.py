@@ -1,4 +1,4 @@
-"""How the contract suite of `its.testing` reports what is broken, and what all parts are held to."""
+"""Contract violations, and the checks that all components share."""
 
 from __future__ import annotations
 
@@ -12,79 +12,79 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from its.interfaces import Component
 
 HOST_READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select")
-"""Operations that make the host wait for a device."""
+"""Operations that synchronise with the device."""
 
 
 class NoHostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context in which operations that make the host wait for a device raise RuntimeError, as in a CUDA graph."""
+    """Context in which operations that synchronise with the device raise RuntimeError, as in a CUDA graph."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call everything else."""
+        """Run an operation unless it is one of `HOST_READS`."""
         if func.name().partition(".")[0] in HOST_READS:
             raise RuntimeError(f"{func.name()} reads a value of a tensor on the host")
         return func(*args, **(kwargs or {}))
 
 
 class Contract:
-    """Raises AssertionErrors that name the plugin, its interface and the clause that is broken."""
+    """Raises AssertionErrors with the plugin, its interface and the violated clause."""
 
     def __init__(self, plugin: object, interface: type) -> None:
         self.plugin = type(plugin).__name__
         self.interface = interface.__name__
         if not isinstance(plugin, interface):
-            raise AssertionError(f"{self.plugin} is no {self.interface}")
+            raise AssertionError(f"{self.plugin} is not a {self.interface}")
 
-    def __call__(self, kept: bool, clause: str, got: object = None) -> None:
-        """Raise AssertionError unless the clause is kept."""
-        if not kept:
-            raise self.broken(clause, got)
+    def __call__(self, satisfied: bool, clause: str, value: object = None) -> None:
+        """Raise AssertionError unless a clause is satisfied."""
+        if not satisfied:
+            raise self.violation(clause, value)
 
-    def json(self, what: str, value: object) -> None:
-        """Raise AssertionError unless the value can be written as JSON."""
+    def json(self, name: str, value: object) -> None:
+        """Raise AssertionError unless a value is JSON-serialisable."""
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
-            raise self.broken(f"{what} can be written as JSON, for sample.json", error) from error
+            raise self.violation(f"{name} must be JSON-serialisable, for sample.json", error) from error
 
-    def broken(self, clause: str, got: object = None) -> AssertionError:
-        """The error that says which clause is broken, and what was got."""
-        if isinstance(got, torch.Size):
-            got = tuple(got)
-        detail = "" if got is None else f" (got: {got})"
-        return AssertionError(f"{self.plugin} breaks the contract of {self.interface}: {clause}{detail}")
+    def violation(self, clause: str, value: object = None) -> AssertionError:
+        """Return the error for a violated clause and the offending value."""
+        if isinstance(value, torch.Size):
+            value = tuple(value)
+        detail = "" if value is None else f" (got: {value})"
+        return AssertionError(f"{self.plugin} violates the contract of {self.interface}: {clause}{detail}")
 
 
-def check_part(part: Component, need: Contract) -> None:
-    """Prepare and load a part, and check what all parts promise."""
-    part.prepare()
-    part.prepare()
-    need.json("its constructor's arguments", part.describe())
-    record = part.provenance()
-    need(record is None or isinstance(record, dict), "provenance gives a dict, or None", record)
+def check_component(component: Component, need: Contract) -> None:
+    """Prepare and load a component, and check the contract of all components."""
+    component.prepare()
+    component.prepare()
+    need.json("the constructor's arguments", component.describe())
+    record = component.provenance()
+    need(record is None or isinstance(record, dict), "provenance returns a dict or None", record)
     need.json("provenance", record)
-    part.load()
-    before = dict(part.named_parameters()) | dict(part.named_buffers())
-    part.load()
-    after = dict(part.named_parameters()) | dict(part.named_buffers())
+    component.load()
+    before = dict(component.named_parameters()) | dict(component.named_buffers())
+    component.load()
+    after = dict(component.named_parameters()) | dict(component.named_buffers())
     same = before.keys() == after.keys() and all(before[name] is after[name] for name in before)
-    need(same, "prepare and load can be called again: weights that were read are kept")
+    need(same, "prepare and load are idempotent: the weights are loaded once")
 
 
 def generator(seed: int = 0) -> torch.Generator:
-    """A generator of its own, so that checks leave the global one alone."""
+    """Create a generator on the CPU."""
     return torch.Generator("cpu").manual_seed(seed)
 
 
 def noise_of(*shape: int, seed: int = 0) -> Tensor:
-    """Standard normal, the same each time, on the CPU."""
+    """Draw reproducible standard normal noise on the CPU."""
     return torch.randn(shape, generator=generator(seed), device="cpu")
 
 
 def close(one: Tensor, other: Tensor) -> bool:
-    """Equal but for the rounding of another batch size."""
+    """Whether tensors are equal up to rounding at another batch size."""
     return one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-4)
 
 
 def within(values: Tensor, low: float, high: float) -> bool:
-    """All finite and in [low, high]."""
+    """Whether all values are finite and in [low, high]."""
     return bool(values.isfinite().all()) and low <= float(values.min()) and float(values.max()) <= high

@@ -50,9 +50,9 @@ class DDIM(Combiner):
     ("cls", "message"),
     [
         (Unfinished, "Unfinished can't be registered: it does not define format, forward"),
-        (_Private, "configs can only name public classes"),
+        (_Private, "expected a public class"),
         (Undocumented, "Undocumented needs a docstring"),
-        (DDIM, "its_plugins.schedulers.ddim has a plugin of this name already"),
+        (DDIM, "its_plugins.schedulers.ddim already has a plugin of this name"),
     ],
 )
 def test_a_bad_plugin_fails_where_it_is_written(cls, message):
@@ -99,7 +99,7 @@ def test_every_plugin_remembers_its_arguments():
 def test_a_path_to_a_registered_class_is_its_name_also_from_before_a_move():
     for path in ("its_plugins.schedulers.ddim.DDIM", "its_plugins.ddim.DDIM", "DDIM"):
         assert registry.short_name(path) == "DDIM"
-    # The last one is a loaded module: a class of its own, not one that moved.
+    # The last path is in a loaded module: a different class, not one that moved.
     for path in ("other.ddim.DDIM", "its_plugins.ddim.Other", "os.system", "its_plugins.vocoders.griffin_lim.DDIM"):
         assert registry.short_name(path) == path
 

@@ -1,1 +1,1 @@
-"""Score distillation, the baseline of the paper: a picture that is optimised."""
+"""Score distillation sampling (SDS), a baseline of the paper."""

@@ -1,4 +1,4 @@
-"""An optimisation on disk, so that a killed run goes on where it was, to the same bits on the same device."""
+"""Checkpoints of an optimisation, resumed bit-exactly on the same device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from its.methods.score_distillation.optimisation import Optimisation
 
 
 def save_checkpoint(path: Path, state: Optimisation) -> None:
-    """Write everything that an optimisation goes on from, atomically: theta, norms, optimiser, generator, iteration."""
+    """Write image parameters, optimizer, generator and iteration to a safetensors file, atomically."""
     tensors: dict[str, Tensor] = {f"image.{name}": x for name, x in state.image.state_dict().items()}
     for number, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": x for name, x in moments.items()}
@@ -24,13 +24,13 @@ def save_checkpoint(path: Path, state: Optimisation) -> None:
 
 
 def load_checkpoint(path: Path, state: Optimisation) -> bool:
-    """Bring an optimisation, which was made as the saved one was, to where that one is.
+    """Load a checkpoint into a new optimisation with equal settings.
 
     Returns:
-        Whether there was a checkpoint.
+        Whether there is a checkpoint.
 
     Raises:
-        ValueError: the file is damaged, or of another optimisation. The state is no longer of use.
+        ValueError: the file is damaged or has other settings. `state` is then invalid.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -39,11 +39,11 @@ def load_checkpoint(path: Path, state: Optimisation) -> bool:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             state.done = int(file.metadata()["done"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not iterable
         moments: dict[int, dict[str, Tensor]] = {}
         for name in [name for name in tensors if name.startswith("optimizer.")]:
-            _, number, which = name.split(".")
-            moments.setdefault(int(number), {})[which] = tensors.pop(name)
+            _, number, key = name.split(".")
+            moments.setdefault(int(number), {})[key] = tensors.pop(name)
         state.generator.set_state(tensors.pop("generator"))
         state.image.load_state_dict({name.removeprefix("image."): x for name, x in tensors.items()})
         state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": moments})

@@ -1,12 +1,14 @@
-"""Multimodal score distillation (SDS), the paper's slow baseline: an image optimised under several experts."""
+"""Multimodal score distillation (SDS), a baseline of the paper: optimise an image with several experts."""
+# ruff: noqa: D102 - overriding methods are documented in `Method`
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import CHECKPOINT, Sample
 from its.methods.score_distillation.checkpoint import load_checkpoint, save_checkpoint
 from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, Network
-from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, distil, errors
+from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, denoising_errors, distil
 from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import changed
@@ -29,35 +31,36 @@ from its.specs.sweep import changed
 
 @dataclass(frozen=True, kw_only=True)
 class _Process:
-    """What a sweep can change."""
+    """Settings that a sweep can change."""
 
     guides: Mapping[str, SDSGuidance]
     iterations: int
     learning_rate: float
 
     def changed(self, settings: Mapping[str, Any]) -> _Process:
-        """With a spec's settings. Raises UserError: they are invalid."""
+        """Apply a spec's settings. Raises UserError: they are invalid."""
         weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
         numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
-        parts = changed(numbers, settings)
-        if not isinstance(parts["guides"], Mapping):
-            raise UserError(f"data.sweep: there is no setting guides to sweep over, but {', '.join(weights)} of it")
-        guides = {n: replace(guide, weight=parts["guides"][f"{n}.weight"]) for n, guide in self.guides.items()}
-        return _Process(**parts | {"guides": guides})
+        values = changed(numbers, settings)
+        if not isinstance(values["guides"], Mapping):
+            expected = ", ".join(f"guides.{key}" for key in weights)
+            raise UserError(f"data.sweep: can't sweep over guides as a whole; expected one of {expected}")
+        guides = {n: replace(guide, weight=values["guides"][f"{n}.weight"]) for n, guide in self.guides.items()}
+        return _Process(**values | {"guides": guides})
 
 
 @register
 class ScoreDistillation(Method):
     """Optimises an image by score distillation.
 
-    The image is implicit; its gradient is the sum over all experts (Eq. 7 of the paper), which need not share a latent
-    space or a noise schedule. Each has its own codec, which has to encode with gradients. An unfinished sample has a
-    checkpoint in its folder, from which the same command continues.
+    The gradient of an implicit image is the sum over all experts (Eq. 7 of the paper). Experts may differ in latent
+    space and noise schedule. Each encodes the image with its own codec, which must be differentiable. An unfinished
+    sample has a checkpoint in its folder, from which the same command continues.
     """
 
     one_by_one = True
     needs_gradients = True
-    cuda_precision = "32-true"  # gradients through an encoder leave the range of float16
+    cuda_precision = "32-true"  # gradients through the encoders exceed the range of float16
     has_latents = False
 
     def __init__(
@@ -79,24 +82,22 @@ class ScoreDistillation(Method):
         fallback: str | None = None,
     ) -> None:
         """Args:
-        experts: whose opinions count, by names that prompts, guidance scales and guides refer to.
-        vocoder: plays the image.
-        colorizer: makes a colour picture of the gray one.
-        guides: for each expert how it looks at the image, its weight and when it begins; by default at the whole of
-            it, with weight 1, from the beginning.
-        iterations: of the optimiser.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        timesteps: shares of the experts' training timesteps between which t is drawn.
-        network: sizes of the implicit image.
-        probes: (t, eps) that each expert's error is measured with, before and after, for `sample.json`.
-        checkpoint_every: iterations after which work is kept on disk.
-        canvas: rows and columns of the picture. Rows are mel bands.
-        trim: columns cut from the end, with their sound: padding of Auffusion's training data.
-        fallback: pack of weights to take as a whole where the named ones can't be had; null for an error.
+        experts: experts by name. Prompts, guidance scales and guides refer to these names.
+        vocoder: synthesises the sound from the image.
+        colorizer: colorizes the image; null for gray only.
+        guides: weight, start and crops by expert; by default weight 1 from iteration 0 on the whole image.
+        iterations: number of iterations of AdamW.
+        learning_rate: learning rate of AdamW.
+        weight_decay: weight decay of AdamW.
+        timesteps: [first, last] t to draw, as fractions of the experts' training timesteps.
+        network: hyperparameters of the implicit image.
+        probes: number of (t, eps) to measure each expert's denoising error with, before and after, for `sample.json`.
+        checkpoint_every: iterations between checkpoints.
+        canvas: rows (mel bands) and columns of the image.
+        trim: columns to cut from the end of picture and sound, which are padding in Auffusion's training data.
+        fallback: pack of weights to use if weights can't be found; null to raise an error.
         """
-        if not experts:
-            raise UserError("model.experts is empty; name at least one")
+        validation.check_not_empty(experts)
         validation.check_canvas(canvas, trim)
         super().__init__(experts=experts, fallback=fallback)
         guides = dict.fromkeys(experts, SDSGuidance()) | (guides or {})
@@ -108,54 +109,47 @@ class ScoreDistillation(Method):
         self.probes = probes
         self.checkpoint_every = checkpoint_every
         self.canvas = canvas
+        self.picture_expert = first_expert(experts, audio=False)
         self.codecs = nn.ModuleDict({name: expert.codec() for name, expert in experts.items()})
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
-        self._check_numbers()
+        for name in ("iterations", "probes", "checkpoint_every"):
+            if (count := getattr(self.process if name == "iterations" else self, name)) < 1:
+                raise UserError(f"model.{name} is {count}; expected 1 or more")
+        if not 0 <= timesteps[0] < timesteps[1] <= 1:
+            raise UserError(f"model.timesteps is {list(timesteps)}; expected [first, last] with 0 <= first < last <= 1")
+        for name, guide in guides.items():
+            guide.check(f"model.guides.{name}", canvas)
+        if all(guide.begin > 0 for guide in guides.values()):
+            raise UserError("model.guides: no expert has begin 0; expected at least one, to guide the first iterations")
 
     def components(self) -> list[tuple[str, Component]]:
-        """Experts, their codecs, vocoder and colorizer."""
         codecs: dict[int, tuple[str, Component]] = {}
         for name, codec in self._named_codecs():
             codecs.setdefault(id(codec), (f"codecs.{name}", codec))
         return [*super().components(), *codecs.values(), *self.post_process.components()]
 
     def check(self) -> None:
-        """Every expert's view suits its codec, and the vocoder plays what is drawn."""
-        experts, iterations = dict(self.named_experts()), self.process.iterations
+        experts, steps = dict(self.named_experts()), self.process.iterations
         for name, codec in self._named_codecs():
-            view = self.process.guides[name].view(self.canvas)
-            try:
-                codec.latent_shape(view)
-            except ValueError as error:
-                raise UserError(f"model.guides.{name}: {error}") from None
-            validation.check_parts([(f"experts.{name}", experts[name])], canvas=view, steps=iterations)
-        validation.check_parts(self.post_process.components(), canvas=self.canvas, steps=iterations)
-        validation.check_formats(experts=experts, vocoder=self.post_process.vocoder)
+            size = self.process.guides[name].input_size(self.canvas)
+            validation.check_latent_shape(size, codec, key=f"guides.{name}")
+            validation.check_components([(f"experts.{name}", experts[name])], canvas=size, steps=steps)
+        validation.check_components(self.post_process.components(), canvas=self.canvas, steps=steps)
+        validation.check_formats(experts, self.post_process.vocoder)
         validation.check_bands(self.canvas, self.post_process.vocoder)
-        validation.check_color(colorizer=self.post_process.colorizer, experts=experts)
-        known: list[tuple[dict[str, Any], LatentCodec]] = []
-        for name, codec in self._named_codecs():  # one is loaded where several are of the same weights
-            record = codec.provenance()
-            same = next((other for seen, other in known if seen == record), None)
-            if same is not None:
-                self.codecs[name] = same
-            elif record is not None:
-                known.append((record, codec))
+        validation.check_colorizer(self.post_process.colorizer, experts)
+        unique: dict[str, LatentCodec] = {}  # codecs with equal weights are loaded once
+        for name, codec in self._named_codecs():
+            if (provenance := codec.provenance()) is not None:
+                self.codecs[name] = unique.setdefault(json.dumps(provenance, sort_keys=True), codec)
 
     def on_predict_start(self) -> None:
-        """Try the encoders, now that they are loaded.
-
-        Raises:
-            UserError: one can't encode, or not with gradients.
-        """
         for name, codec in self._named_codecs():
-            view = self.process.guides[name].view(self.canvas)
-            validation.check_encoder(name, codec, view, self.device)
+            size = self.process.guides[name].input_size(self.canvas)
+            validation.check_encoder(name, codec, size, self.device)
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
-        """Everything under `model` that a sample depends on."""
-        process, post = self._process_of(spec), self.post_process
-        seen = first_expert(dict(self.named_experts()), of_sound=False)
+        process = self._process_of(spec)
         return {
             "method": "score distillation",
             "guides": {name: asdict(guide) for name, guide in process.guides.items()},
@@ -164,52 +158,51 @@ class ScoreDistillation(Method):
             "weight_decay": self.weight_decay,
             "timesteps": list(self.timesteps),
             "network": asdict(self.network),
-            "vocoder": post.vocoder.describe(defining=True),
-            "colorizer": post.coloring(spec, spec.prompts[seen]),
-            "canvas": list(self.canvas),
-            "trim": post.trim,
+            **self.post_process.settings(spec, spec.prompts[self.picture_expert]),
         }
 
     def length(self, spec: SampleSpec) -> str:
-        """Iterations."""
         return f"{self._process_of(spec).iterations} iterations"
 
     def batch_key(self, spec: SampleSpec) -> str:
-        """Samples are made one after the other; those of a batch take equally long."""
+        """Return the number of iterations, so that all samples of a batch take equally long."""
         return str(self._process_of(spec).iterations)
 
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
-        """One optimisation after the other, then what is done with all pictures."""
         clock, scores, images = Clock(self.device), [], []
         with clock("optimise"), torch.inference_mode(False), torch.enable_grad():
-            for number, spec in enumerate(specs):
-                image, measured = self._optimise(spec, self._reporter(number, specs))
+            for number in range(len(specs)):
+                image, errors = self._optimise(number, specs)
                 images.append(image)
-                scores.append(measured)
+                scores.append({"denoising_error": errors})
         x = torch.cat(images).expand(-1, 3, -1, -1)
-        seen = first_expert(dict(self.named_experts()), of_sound=False)
         samples = self.post_process(
             specs,
-            latents=None,
             picture=x,
             spectrogram=self.post_process.vocoder.format.sounding(x),
-            prompts=[spec.prompts[seen] for spec in specs],
+            prompts=[spec.prompts[self.picture_expert] for spec in specs],
             sources=generators([spec.seed for spec in specs]),
             clock=clock,
         )
-        return [replace(sample, scores=measured) for sample, measured in zip(samples, scores, strict=True)]
+        return [replace(sample, scores=each) for sample, each in zip(samples, scores, strict=True)]
 
-    def _optimise(self, spec: SampleSpec, report: Callable[[Optimisation], None]) -> tuple[Tensor, dict[str, Any]]:
-        """One spec -> its image (1, 1, H, W), and each expert's error before and after.
+    def _optimise(self, number: int, specs: Sequence[SampleSpec]) -> tuple[Tensor, dict[str, dict[str, float]]]:
+        """Return the image (1, 1, H, W) of one spec, and each expert's denoising error before and after.
 
-        An image that is no longer finite comes back as it is, and leaves no checkpoint.
+        If the image becomes non-finite, it is returned as it is, and its checkpoint is deleted.
         """
+        spec, report = specs[number], self.report(len(specs))
         process, targets = self._process_of(spec), self._targets(spec)
-        before = self._errors(self._begun(spec), targets)
-        state, path = self._resumed(spec)
+        path = None if self.samples is None else self.samples / spec.id / CHECKPOINT
+        before = self._errors(self._state(spec), targets)
+        state = self._state(spec, path)
 
-        def after_each(state: Optimisation) -> None:
-            report(state)
+        def on_iteration(state: Optimisation) -> None:
+            if report is not None:
+                guides, index = process.guides, state.done - 1
+                ran = [name for name, guide in guides.items() if guide.weight != 0 and index >= guide.begin]
+                index, steps = process.iterations * number + index, process.iterations * len(specs)
+                report(Step(index=index, steps=steps, timestep=0, experts=list(guides), ran=ran))  # t is random
             if state.done % self.checkpoint_every == 0 or state.done == process.iterations:
                 if not all(bool(x.isfinite().all()) for x in state.image.parameters()):
                     raise FloatingPointError
@@ -217,42 +210,34 @@ class ScoreDistillation(Method):
                     save_checkpoint(path, state)
 
         try:
-            distil(state, targets=list(targets.values()), iterations=process.iterations, after_each=after_each)
+            distil(state, targets=list(targets.values()), iterations=process.iterations, on_iteration=on_iteration)
         except FloatingPointError:
             if path is not None:
                 path.unlink(missing_ok=True)
         after = self._errors(state, targets)
         with torch.no_grad():
-            return state.image.eval()(), {
-                "denoising_error": {name: {"before": before[name], "after": after[name]} for name in targets}
-            }
+            return state.image.eval()(), {name: {"before": before[name], "after": after[name]} for name in targets}
 
-    def _begun(self, spec: SampleSpec) -> Optimisation:
-        """The beginning, which depends on the spec's seed alone."""
+    def _state(self, spec: SampleSpec, checkpoint: Path | None = None) -> Optimisation:
+        """Create an optimisation from the spec's seed, and load its checkpoint if there is one."""
         (generator,) = generators([spec.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
         rate = self._process_of(spec).learning_rate
         optimizer = torch.optim.AdamW(image.parameters(), lr=rate, weight_decay=self.weight_decay)
-        return Optimisation(image=image, optimizer=optimizer, generator=generator)
-
-    def _resumed(self, spec: SampleSpec) -> tuple[Optimisation, Path | None]:
-        """Where an earlier run was stopped, or else the beginning; and where checkpoints go."""
-        state = self._begun(spec)
-        if self.samples is None:
-            return state, None
-        path = self.samples / spec.id / CHECKPOINT
+        state = Optimisation(image=image, optimizer=optimizer, generator=generator)
         try:
-            load_checkpoint(path, state)
+            if checkpoint is not None:
+                load_checkpoint(checkpoint, state)
         except ValueError as error:
-            warnings.warn(f"{error}: the sample begins anew", stacklevel=1)
-            state = self._begun(spec)
-        return state, path
+            warnings.warn(f"{error}: restarting the sample", stacklevel=1)
+            return self._state(spec)
+        return state
 
     def _targets(self, spec: SampleSpec) -> dict[str, SDSTarget]:
         codecs, targets = dict(self._named_codecs()), {}
         for name, expert in self.named_experts():
             guide, alphas = self._process_of(spec).guides[name], expert.alphas()
-            first, last = (int(share * len(alphas)) for share in self.timesteps)
+            first, last = (int(fraction * len(alphas)) for fraction in self.timesteps)
             targets[name] = SDSTarget(
                 guide=guide,
                 codec=codecs[name],
@@ -262,46 +247,13 @@ class ScoreDistillation(Method):
             )
         return targets
 
+    @torch.no_grad()
     def _errors(self, state: Optimisation, targets: Mapping[str, SDSTarget]) -> dict[str, float]:
-        state.image.train(state.done == 0)  # at the beginning the norms have no running means yet
-        with torch.no_grad():
-            image = state.image()
-        return errors(image, targets, probes=self.probes, seed=0)
-
-    def _reporter(self, number: int, specs: Sequence[SampleSpec]) -> Callable[[Optimisation], None]:
-        """A callback that reports the iterations of one of a batch's specs."""
-        process, report = self._process_of(specs[number]), self.report(len(specs))
-        iterations = process.iterations
-
-        def after_each(state: Optimisation) -> None:
-            if report is not None:
-                index = state.done - 1
-                ran = [name for name, guide in process.guides.items() if guide.weight != 0 and index >= guide.begin]
-                steps, done = iterations * len(specs), iterations * number + index
-                report(Step(index=done, steps=steps, timestep=0, experts=list(process.guides), ran=ran))  # t is random
-
-        return after_each
+        state.image.train(state.done == 0)  # at iteration 0 the norms have no running means
+        return denoising_errors(state.image(), targets, probes=self.probes, seed=0)
 
     def _named_codecs(self) -> list[tuple[str, LatentCodec]]:
-        named = []
-        for name, codec in self.codecs.items():
-            assert isinstance(codec, LatentCodec)
-            named.append((name, codec))
-        return named
+        return [(name, cast(LatentCodec, codec)) for name, codec in self.codecs.items()]
 
     def _process_of(self, spec: SampleSpec) -> _Process:
         return self.process.changed(spec.settings) if spec.settings else self.process
-
-    def _check_numbers(self) -> None:
-        for name in ("probes", "checkpoint_every"):
-            if (count := getattr(self, name)) < 1:
-                raise UserError(f"model.{name} is {count}; expected 1 or more")
-        if self.process.iterations < 1:
-            raise UserError(f"model.iterations is {self.process.iterations}; expected 1 or more")
-        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
-            raise UserError(f"model.timesteps is {list(self.timesteps)}; expected two shares, such as [0.02, 0.98]")
-        for name, guide in self.process.guides.items():
-            if wrong := guide.misfit(self.canvas):
-                raise UserError(f"model.guides.{name}: {wrong}")
-        if all(guide.begin > 0 for guide in self.process.guides.values()):
-            raise UserError("model.guides: nobody begins at iteration 0, so there is nothing to follow until then")

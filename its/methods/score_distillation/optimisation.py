@@ -1,6 +1,6 @@
-"""Multimodal score distillation: one image optimised until several experts find it likely (Eq. 7 of the paper).
+"""Multimodal score distillation: optimise one image with the gradients of several experts (Eq. 7 of the paper).
 
-Shapes used here: b views, c channels, h w rows and columns of latents, H W of the picture.
+Shapes used here: b crops, c channels, h w rows and columns of latents, H W of the picture.
 """
 
 from __future__ import annotations
@@ -13,70 +13,71 @@ from torch import Tensor
 from torch.nn import functional
 
 from its.diffusion.sampling import Estimator
+from its.errors import UserError
 from its.interfaces import LatentCodec
 from its.methods.score_distillation.implicit_image import ImplicitImage
 
-Canvas = tuple[int, int]
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SDSGuidance:
-    """How an expert looks at the image, and how much its opinion counts. The default is the whole of it.
+    """Weight, start and random crops of one expert. By default it is given the whole image.
 
     Attributes:
         weight: lambda of Eq. 7.
-        begin: iteration from which it takes part.
-        crops: views at random places in each iteration, over which the gradient is averaged.
-        crop: rows and columns of a view; null: the canvas.
-        resize: what views are scaled to; null: as they are.
+        begin: first iteration with this expert.
+        crops: number of random crops in each iteration, over which the gradient is averaged.
+        crop: rows and columns of a crop; null for the canvas.
+        resize: rows and columns to which crops are resized; null for none.
     """
 
     weight: float = 1.0
     begin: int = 0
     crops: int = 1
-    crop: Canvas | None = None
-    resize: Canvas | None = None
+    crop: Size | None = None
+    resize: Size | None = None
 
-    def misfit(self, canvas: Canvas) -> str | None:
-        """Why this makes no sense on a canvas; None if it does."""
+    def check(self, key: str, canvas: Size) -> None:
+        """Raises UserError: a value is out of range for this canvas; the message begins with the key."""
         if self.crops < 1 or self.begin < 0:
-            return f"crops is {self.crops} and begin {self.begin}; expected at least 1 and at least 0"
+            values = f"crops is {self.crops} and begin {self.begin}"
+            raise UserError(f"{key}: {values}; expected crops of at least 1 and begin of at least 0")
         if self.crop is not None and not all(1 <= n <= whole for n, whole in zip(self.crop, canvas, strict=True)):
-            return f"crop is {list(self.crop)}, which does not fit into the canvas {list(canvas)}"
+            raise UserError(f"{key}: crop is {list(self.crop)}; expected [1, 1] to the canvas, {list(canvas)}")
         if self.resize is not None and min(self.resize) < 1:
-            return f"resize is {list(self.resize)}; expected rows and columns"
-        return None
+            raise UserError(f"{key}: resize is {list(self.resize)}; expected rows and columns of at least 1")
 
-    def view(self, canvas: Canvas) -> Canvas:
-        """Rows and columns of what the expert gets to see of a canvas."""
+    def input_size(self, canvas: Size) -> Size:
+        """Return rows and columns of the pictures that the expert is given."""
         return self.resize or self.crop or canvas
 
     def random_crops(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """x (1, 1, H, W) -> views (b, 3, h, w) of it, differentiable, at places drawn from the generator."""
-        height, width = self.crop or image.shape[2:]
-        views = []
+        """Crop an image (1, 1, H, W) at random positions to (b, 3, rows, columns). Differentiable."""
+        size = self.crop or image.shape[2:]
+        crops = []
         for _ in range(self.crops):
             top, left = (
                 int(torch.randint(whole - part + 1, (), generator=generator, device="cpu"))
-                for whole, part in zip(image.shape[2:], (height, width), strict=True)
+                for whole, part in zip(image.shape[2:], size, strict=True)
             )
-            views.append(image[:, :, top : top + height, left : left + width])
-        seen = torch.cat(views).expand(-1, 3, -1, -1)
+            crops.append(image[:, :, top : top + size[0], left : left + size[1]])
+        batch = torch.cat(crops).expand(-1, 3, -1, -1)
         if self.resize is None:
-            return seen
-        return functional.interpolate(seen, self.resize, mode="bilinear", antialias=True)
+            return batch
+        return functional.interpolate(batch, self.resize, mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SDSTarget:
-    """An expert with all that its opinion of an image takes. Experts may differ in latent space and noise schedule.
+    """An expert with everything for its gradient. Experts may differ in latent space and noise schedule.
 
     Attributes:
-        guide: how it looks, and its weight.
-        codec: encodes what it sees, differentiably.
-        expert: guided noise estimates eps_m(z_t, t), for a batch of `guide.crops`.
-        alphas: (T,) alpha_t of its noise schedule.
-        timesteps: the first and the last t that are drawn.
+        guide: weight and crops.
+        codec: encodes crops, differentiably.
+        expert: guided noise estimator eps_m(z_t, t) for a batch of `guide.crops`.
+        alphas: noise schedule alpha_t, (T,).
+        timesteps: first and last t to draw.
     """
 
     guide: SDSGuidance
@@ -85,14 +86,10 @@ class SDSTarget:
     alphas: Tensor
     timesteps: tuple[int, int]
 
-    def encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """x (1, 1, H, W) -> clean latents z (b, c, h, w) of its views, differentiable."""
-        return self.codec.encode(self.guide.random_crops(image, generator))
-
     def noise_residual(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Clean latents z (b, c, h, w) -> eps_m(z_t, t) - eps, without gradient, and alpha_t.
+        """Noise clean latents z (b, c, h, w) and return eps_m(z_t, t) - eps, without gradient, and alpha_t.
 
-        One t for all views, noise for each, both drawn from the generator, on the CPU.
+        All crops have the same t and different noise, drawn from the CPU generator.
         """
         first, last = self.timesteps
         t = torch.randint(first, last + 1, (), generator=generator, device="cpu")
@@ -105,13 +102,13 @@ class SDSTarget:
 
 @dataclass(kw_only=True)
 class Optimisation:
-    """Everything that changes while an image is optimised, and nothing else: what a checkpoint holds.
+    """State of an optimisation, as saved in checkpoints.
 
     Attributes:
         image: x = g(theta).
-        optimizer: of theta.
-        generator: of timesteps, noise and places of views, on the CPU.
-        done: iterations that were made.
+        optimizer: optimizer of theta.
+        generator: CPU generator of timesteps, noise and crop positions.
+        done: number of completed iterations.
     """
 
     image: ImplicitImage
@@ -125,15 +122,15 @@ def distil(
     *,
     targets: Sequence[SDSTarget],
     iterations: int,
-    after_each: Callable[[Optimisation], None] | None = None,
+    on_iteration: Callable[[Optimisation], None] | None = None,
 ) -> None:
-    """Optimise an image in place, from where it is to the last iteration, with the gradient of Eq. 7.
+    """Run the remaining iterations of an optimisation in place, with the gradient of Eq. 7.
 
     Args:
-        state: where the optimisation is.
-        targets: at least one of whom takes part from the beginning.
-        iterations: how many there are in all.
-        after_each: called after each iteration, for progress and checkpoints.
+        state: state of the optimisation.
+        targets: experts, at least one of which begins at iteration 0.
+        iterations: total number of iterations.
+        on_iteration: called after each iteration, for progress and checkpoints.
     """
     state.image.train()
     while state.done < iterations:
@@ -141,37 +138,37 @@ def distil(
         latents, gradients = [], []
         for target in targets:
             if state.done >= target.guide.begin:
-                z = target.encode(x, state.generator)
+                z = target.codec.encode(target.guide.random_crops(x, state.generator))
                 residual, alpha = target.noise_residual(z, state.generator)
                 w = 1 - alpha  # w(t) = sigma_t^2, as in DreamFusion
                 latents.append(z)
                 gradients.append(target.guide.weight * w * residual / len(z))
         state.optimizer.zero_grad()
-        torch.autograd.backward(latents, gradients)  # goes on with dz/dx and dx/dtheta, but not through the experts
+        torch.autograd.backward(latents, gradients)  # through dz/dx and dx/dtheta, but not through the experts
         state.optimizer.step()
         state.done += 1
-        if after_each is not None:
-            after_each(state)
+        if on_iteration is not None:
+            on_iteration(state)
 
 
 @torch.no_grad()
-def errors(image: Tensor, targets: Mapping[str, SDSTarget], *, probes: int, seed: int) -> dict[str, float]:
-    """Each expert's mean squared denoising error ||eps_m(z_t, t) - eps||^2 of an image, a number per latent value.
+def denoising_errors(image: Tensor, targets: Mapping[str, SDSTarget], *, probes: int, seed: int) -> dict[str, float]:
+    """Compute each expert's denoising error of an image: the mean of (eps_m(z_t, t) - eps)^2 over latent values.
 
-    Views, timesteps and noise depend on the seed alone, so that two images can be compared.
+    Crops, timesteps and noise depend on the seed alone, so that the errors of two images are comparable.
 
     Args:
         image: x, (1, 1, H, W) in [0, 1].
-        targets: by name.
-        probes: how many (t, eps) the mean is over, for each expert.
-        seed: of the probes.
+        targets: experts by name.
+        probes: number of (t, eps) to average over, for each expert.
+        seed: seed of the probes.
     """
-    found = {}
+    errors = {}
     for name, target in targets.items():
         generator = torch.Generator("cpu").manual_seed(seed)
-        each = []
+        squares = []
         for _ in range(probes):
-            z = target.encode(image, generator)
-            each.append(float(target.noise_residual(z, generator)[0].square().mean()))
-        found[name] = sum(each) / probes
-    return found
+            z = target.codec.encode(target.guide.random_crops(image, generator))
+            squares.append(float(target.noise_residual(z, generator)[0].square().mean()))
+        errors[name] = sum(squares) / probes
+    return errors

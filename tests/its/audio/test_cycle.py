@@ -1,4 +1,4 @@
-"""Cycle consistency against sounds whose spectrogram is known."""
+"""Cycle consistency of sounds with known spectrograms."""
 
 import json
 import math
@@ -19,7 +19,7 @@ COLUMNS = 60
 
 
 def sound(seed=0):
-    """Noise that swells and fades, with a chirp: nothing of it is at the format's floor."""
+    """Modulated noise with a chirp, above the format's floor everywhere."""
     n = COLUMNS * AUFFUSION.hop_length
     time = torch.arange(n) / AUFFUSION.sample_rate
     noise = torch.randn(n, generator=torch.Generator().manual_seed(seed))
@@ -44,7 +44,7 @@ def test_a_perfect_vocoder_comes_back_at_0_db():
 def test_a_gain_is_so_many_db_and_no_change_of_shape(gain):
     cycle = go_round(picture_of(sound()), gain * sound(), AUFFUSION)
     decibels = 20 * math.log10(gain)
-    # 0.05: the analysis adds 1e-9 under its root, which the softest bands feel.
+    # 0.05: epsilon (1e-9) affects the softest bands.
     assert cycle.error_db == pytest.approx(abs(decibels), abs=0.05)
     assert cycle.level_db == pytest.approx(decibels, abs=0.05)
     assert cycle.shape_db == pytest.approx(0, abs=0.05)
@@ -60,7 +60,7 @@ def test_a_shift_is_found_and_taken_back(delay):
 
 
 def test_centred_synthesis_is_half_a_hop_early():
-    """What torch plays with center=True, from the complex spectrum itself, against the analysis without centring."""
+    """Inverse STFT of torch with center=True, compared with analysis without centring."""
     form, length = AUFFUSION, COLUMNS * AUFFUSION.hop_length
     window = form.window(torch.device("cpu"))
     options = {"n_fft": form.n_fft, "hop_length": form.hop_length, "win_length": form.win_length, "window": window}

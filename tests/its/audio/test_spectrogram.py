@@ -1,4 +1,4 @@
-"""Pictures, log-mel spectrograms and sounds, against formulas written out and against torchaudio."""
+"""Conversions of SpectrogramFormat, compared with formulas and with torchaudio."""
 
 import math
 from dataclasses import replace
@@ -82,7 +82,7 @@ def test_half_precision_pictures_are_denormalised_in_float32(dtype):
 
 
 def band_of(hertz: float, form: SpectrogramFormat) -> int:
-    """The band whose centre is nearest on Slaney's scale: linear to 1 kHz, then 27 mel for a factor of 6.4."""
+    """Band with the nearest centre on Slaney's scale: linear to 1 kHz, then 27 mel for a factor of 6.4."""
 
     def mel(f: float) -> float:
         return f * 3 / 200 if f < 1000 else 15 + 27 * math.log(f / 1000) / math.log(6.4)
@@ -109,7 +109,7 @@ def test_higher_tones_stand_higher_in_the_picture():
 
 @FORMATS
 def test_log_mel_equals_the_formula_written_out(form):
-    """Each frame by hand: window in the middle of the transform, a plain DFT as a matrix, filterbank, log."""
+    """Each frame by hand: centred window, DFT matrix, filterbank, log."""
     frames = 13
     sound = uniform(1, frames * form.hop_length).double() - 0.5
     pad = (form.n_fft - form.hop_length) // 2
@@ -144,12 +144,12 @@ def test_filterbank_is_torchaudios(form):
         norm=form.mel_norm,
         mel_scale=form.mel_scale,
     )
-    # torchaudio's edges are float32: off by 1e-3 Hz at 10 kHz, on slopes of up to 1 for 4 Hz where areas aren't 1.
+    # torchaudio's edges are float32: off by 1e-3 Hz at 10 kHz, on slopes of up to 1 per 4 Hz without normalisation.
     torch.testing.assert_close(form.filterbank(), expected, rtol=0, atol=2e-6 if form.mel_norm else 2e-4)
 
 
 def test_one_triangle_of_the_filterbank_by_hand():
-    """Band 0 of Auffusion's: its edges are 0, 1 and 2 257ths of 45.25 mel, which is 11.7 Hz apart."""
+    """Band 0 of Auffusion: its edges are 0, 1 and 2 257ths of 45.25 mel, 11.7 Hz apart."""
     mel_8k = 15 + 27 * math.log(8) / math.log(6.4)
     edge = mel_8k / 257 * 200 / 3
     bins = [index * 16000 / 2048 for index in range(4)]  # 0, 7.8, 15.6, 23.4 Hz
@@ -183,7 +183,7 @@ def test_a_batch_equals_its_samples():
 
 
 def test_defaults_of_torch_do_not_matter():
-    """Lightning sets the default dtype to bfloat16, or the default device to another, around our code."""
+    """Lightning changes the default dtype and the default device."""
     form = replace(AUFFUSION, name="not in the cache yet")
     sound = tone(440.0)
     expected = AUFFUSION.log_mel(sound)
@@ -208,13 +208,13 @@ def test_gradients_flow_also_after_a_first_use_in_inference_mode():
 
 
 def test_riffusion_gray_is_the_formula_of_its_authors():
-    """255 - pixel, over 255, to the fourth power, times 30e6 in 16-bit samples; dark is loud."""
+    """((255 - pixel) / 255)^4 * 30e6 in 16-bit samples; dark is loud."""
     pixels = torch.arange(256, dtype=torch.float64)
     expected = ((255 - pixels) / 255) ** 4 * 30e6 / 32768
     columns = (pixels / 255).float().expand(1, 1, 512, 256)
     found = RIFFUSION.to_log_mel(columns).exp()[0, 0].double()
-    assert (found - expected).abs().max() / expected.max() < 1e-4  # the floor isn't 0
-    grays = 255 * (1 - (found * 32768 / 30e6) ** 0.25)  # as they would draw it
+    assert (found - expected).abs().max() / expected.max() < 1e-4  # the floor is above 0
+    grays = 255 * (1 - (found * 32768 / 30e6) ** 0.25)  # as the authors draw it
     assert (grays - pixels).abs().max() < 0.06
 
 
@@ -235,7 +235,7 @@ def test_no_sound_is_drawn_as_silence(form, tolerance):
 
 
 def test_riffusion_magnitudes_are_torchaudios():
-    """As its authors compute them, but for the place of the columns: theirs are centred on multiples of the hop."""
+    """As computed by its authors, whose columns are centred on multiples of the hop."""
     from torchaudio.transforms import MelScale, Spectrogram
 
     sound = 0.3 * torch.randn(1, 60 * 441, generator=torch.Generator().manual_seed(0))
@@ -244,7 +244,7 @@ def test_riffusion_magnitudes_are_torchaudios():
     expected = mel(spectrogram(sound[:, 221:]))
     found = RIFFUSION.log_mel(sound).exp()
     assert found.shape == (1, 512, 60)
-    inner = slice(8, 50)  # away from what is mirrored at other places
+    inner = slice(8, 50)  # away from the reflected edges, which differ
     torch.testing.assert_close(found[..., inner], expected[..., inner], rtol=1e-3, atol=1e-3 * float(expected.max()))
 
 
@@ -278,9 +278,9 @@ def test_what_is_heard_of_a_picture():
 
 
 def test_a_picture_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match="Auffusion is heard in 1 channels of a picture, got 3"):
+    with pytest.raises(ValueError, match="Auffusion needs pictures with 1 channels, got 3"):
         AUFFUSION.to_log_mel(torch.zeros(1, 3, 256, 4))
-    with pytest.raises(ValueError, match="Riffusion in stereo is heard in 3 channels of a picture, got 1"):
+    with pytest.raises(ValueError, match="Riffusion in stereo needs pictures with 3 channels, got 1"):
         RIFFUSION_STEREO.to_log_mel(torch.zeros(1, 1, 512, 4))
 
 
@@ -290,7 +290,7 @@ def test_a_picture_of_other_channels_is_refused():
         ({"floor": 0.0}, r"floor \(=0.0\) must be above 0"),
         ({"ceiling": 1e-6}, r"below ceiling \(=1e-06\)"),
         ({"power": -1.0}, r"power \(=-1.0\) must be at least 0"),
-        ({"n_fft": 512}, r"win_length \(=1024\), n_fft \(=512\) must not fall"),
+        ({"n_fft": 512}, r"win_length \(=1024\), n_fft \(=512\) must be in ascending order"),
     ],
 )
 def test_values_that_make_no_format(changes, message):

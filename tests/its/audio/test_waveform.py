@@ -14,20 +14,20 @@ def tone(hertz, rate, seconds):
     return torch.sin(2 * math.pi * hertz * torch.arange(round(rate * seconds)) / rate)
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(44_100, 16_000), (48_000, 44_100), (11_025, 48_000), (8_000, 44_100)])
-def test_usual_rates_are_resampled_exactly(rate, wanted):
+@pytest.mark.parametrize(("rate", "new_rate"), [(44_100, 16_000), (48_000, 44_100), (11_025, 48_000), (8_000, 44_100)])
+def test_usual_rates_are_resampled_exactly(rate, new_rate):
     sound = torch.randn(1, 2_000, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(resample(sound, rate, wanted), exact(sound, rate, wanted), rtol=0, atol=0)
+    torch.testing.assert_close(resample(sound, rate, new_rate), exact(sound, rate, new_rate), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(44_101, 44_089), (383_987, 16_001), (4_001, 47_999)])
-def test_coprime_rates_take_little_and_keep_the_pitch(rate, wanted):
+@pytest.mark.parametrize(("rate", "new_rate"), [(44_101, 44_089), (383_987, 16_001), (4_001, 47_999)])
+def test_coprime_rates_take_little_and_keep_the_pitch(rate, new_rate):
     began = time.process_time()
-    found = resample(tone(440, rate, 0.5), rate, wanted)
+    found = resample(tone(440, rate, 0.5), rate, new_rate)
     assert time.process_time() - began < 10  # exact resampling takes minutes and gigabytes
-    assert len(found) == pytest.approx(wanted / 2, rel=5e-4, abs=2)
-    middle = slice(wanted // 10, wanted // 5)
-    assert (found[middle] - tone(440, wanted, 0.5)[middle]).abs().max() < 0.3  # 0.05 % of 0.2 s are 0.1 ms
+    assert len(found) == pytest.approx(new_rate / 2, rel=5e-4, abs=2)
+    middle = slice(new_rate // 10, new_rate // 5)
+    assert (found[middle] - tone(440, new_rate, 0.5)[middle]).abs().max() < 0.3  # 0.05 % of 0.2 s are 0.1 ms
 
 
 def test_the_loudest_of_channels_that_cancel_is_taken_and_this_is_said(capsys):

@@ -271,7 +271,8 @@ def test_a_colorizer_needs_an_expert_that_draws_pictures(config, overlay, capsys
     )
     sound = ("--data.prompts", '[{"audio": "bell ringing"}]')
     message = refused(capsys, "predict", "--config", str(config), "--config", str(overlay), *only, *sound)
-    assert "has no prompt to go by, since no expert draws pictures" in message
+    assert "model.colorizer" in message
+    assert "needs an image prompt" in message
 
 
 def test_the_pack_s_colorizer_takes_its_place_where_one_is_asked_for(run, capsys, monkeypatch, tmp_path):

@@ -1,10 +1,10 @@
-"""Running the experts of a step as a graph, with a capture that needs no GPU; and on one, where there is one."""
+"""CUDA graphs with a simulated capture, and with a real one if there is a GPU."""
 
 import pytest
 import torch
 
 from its.diffusion import graphs
-from its.diffusion.graphs import CudaGraph, MultiStream, NotCaptured
+from its.diffusion.graphs import CaptureError, CudaGraph, MultiStream
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import denoise, sequential
 from its.interfaces import NoiseExpert
@@ -13,7 +13,7 @@ from its_plugins.schedulers.ddim import DDIM
 
 
 class Formula(NoiseExpert):
-    """Noise that depends on everything an expert is given."""
+    """Noise that depends on latents, timestep and text."""
 
     def __init__(self, factor):
         super().__init__()
@@ -32,7 +32,7 @@ class Formula(NoiseExpert):
 
 
 def into_the_same_memory(function):
-    """What a CUDA graph does: run again what was run, on the same inputs' memory and into the same outputs'."""
+    """Simulate a CUDA graph: replay a function on the same inputs, in the memory of the same outputs."""
     estimates = function()
 
     def replay():
@@ -72,7 +72,7 @@ def walk(run, prompts, scales=(3.0, 4.0), seed=0, device="cpu"):
 def test_one_graph_for_each_phase_and_the_same_result():
     graphed = CudaGraph(capture=into_the_same_memory)
     assert torch.equal(walk(graphed, ["a", "bb"]), walk(sequential, ["a", "bb"]))
-    assert len(captures) == 2  # sound alone, then both
+    assert len(captures) == 2  # audio only, then both
 
 
 def test_later_batches_bring_their_texts_and_scales_into_the_same_graphs():
@@ -114,7 +114,7 @@ def test_cleared_graphs_are_captured_anew():
 def test_what_cannot_be_captured_runs_without_a_graph():
     def refuse(function):
         function()
-        raise NotCaptured("operation not permitted when stream is capturing")
+        raise CaptureError("operation not permitted when stream is capturing")
 
     graphed = CudaGraph(capture=refuse)
     with pytest.warns(UserWarning, match="without CUDA graphs.*not permitted"):
@@ -124,7 +124,7 @@ def test_what_cannot_be_captured_runs_without_a_graph():
 
 
 def test_the_number_of_graphs_is_bounded(monkeypatch):
-    monkeypatch.setattr(graphs, "MOST", 2)
+    monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
     graphed = CudaGraph(capture=into_the_same_memory)
     for count in range(1, 5):
         prompts, scales = ["a"] * count, (3.0,) * count

@@ -1,4 +1,4 @@
-"""Classifier-free guidance with a scale for each sample, and text that is encoded once."""
+"""Classifier-free guidance with a scale for each sample, and the cache of text embeddings."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 class Recorder(NoiseExpert):
-    """eps = z + mean of the text * t / 1000, which is neither linear in text nor without z. Keeps what it was asked."""
+    """eps = z + mean(text^2) * t / 1000. Records batch sizes and encoded prompts."""
 
     latent_space = "dummy"
 
@@ -54,7 +54,7 @@ def test_each_sample_is_guided_at_its_own_scale(scales):
     z, t = noisy()
     eps = guided(expert, scales)(z, t)
     for row, gamma in enumerate(scales):
-        # Eq. 2, asked one question at a time
+        # Eq. 2, one sample at a time
         one, at = z[[row]], t[[row]]
         eps_null = expert.predict_noise(one, at, expert.encode_text([NEGATIVE[row]]))
         eps_text = expert.predict_noise(one, at, expert.encode_text([PROMPTS[row]]))
@@ -121,18 +121,18 @@ def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
     expert.encoded.clear()
     cache(["a", "b"], CPU)
     cache(["a"], CPU)
-    cache(["c"], CPU)  # b goes
+    cache(["c"], CPU)  # evicts b
     expert.encoded.clear()
     cache(["a", "c"], CPU)
     assert expert.encoded == []
-    assert len(cache(["b", "d", "e"], CPU)) == 3  # more at once than are kept
+    assert len(cache(["b", "d", "e"], CPU)) == 3  # more at once than fit into the cache
     assert expert.encoded == ["b", "d", "e"]
 
 
 def test_the_memory_of_forgotten_texts_is_free():
-    """What is kept of a batch must not keep the memory of the whole batch."""
+    """A cached embedding must not keep the memory of its whole batch."""
     expert = Recorder()
     cache = TextCache(expert, max_bytes=expert.encode_text(["a"]).nbytes)
     cache([str(number) for number in range(50)], CPU)
-    (kept,) = cache._known.values()
+    (kept,) = cache._cache.values()
     assert kept.untyped_storage().nbytes() == kept.nbytes

@@ -1,4 +1,4 @@
-"""Noise belongs to a sample's seed, and to nothing else."""
+"""Noise depends on a sample's seed alone."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The joint denoising loop, with experts that are formulas."""
+"""The joint denoising loop, with closed-form experts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ class Halving(Scheduler):
 
 
 class Table(Combiner):
-    """Weights from a list with one entry for each step."""
+    """Weights from a table with one row for each step."""
 
     def __init__(self, rows: Sequence[Mapping[str, float]]) -> None:
         self.rows = rows
@@ -39,7 +39,7 @@ class Table(Combiner):
 
 
 class Formula:
-    """eps = slope * z + t; keeps the timesteps of its calls."""
+    """eps = slope * z + t. Records the timesteps of its calls."""
 
     def __init__(self, slope: float) -> None:
         self.slope = slope
@@ -76,7 +76,7 @@ def test_one_expert_at_weight_one_is_plain_sampling():
 
 
 class Loudest(Table):
-    """Not linear: the estimate of the largest magnitude, times its weight."""
+    """Non-linear: the weighted estimate of the largest magnitude."""
 
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
         weights = self.weights(progress)

@@ -168,7 +168,7 @@ def test_options_of_the_command_are_checked_and_kept_out_of_the_resolved_config(
 
 
 def test_a_name_of_an_expert_that_is_no_name_is_refused():
-    with pytest.raises(UserError, match=r"command line: model\.experts\.a-b is no name"):
+    with pytest.raises(UserError, match=r"command line: model\.experts\.a-b is not a valid name"):
         build([CASTLE], ["--model.experts.a-b=Auffusion"])
 
 

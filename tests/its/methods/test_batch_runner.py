@@ -1,4 +1,4 @@
-"""What a batch runner remembers between runs."""
+"""The batch size that fits into memory is cached between runs."""
 
 from types import SimpleNamespace
 
@@ -37,7 +37,7 @@ class Method:
 
 @pytest.fixture
 def free(tmp_path, monkeypatch):
-    """Free memory of a device that is not there; sets it."""
+    """Simulate a CUDA device; returns a function that sets its free memory in GiB."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
@@ -50,7 +50,7 @@ def free(tmp_path, monkeypatch):
 
 
 def run(key="method"):
-    """Sizes that a new process tries for eight samples."""
+    """Return the batch sizes that a new runner tries for eight samples."""
     method = Method()
     method.memory_key = key
     runner = BatchRunner(method)

@@ -17,7 +17,7 @@ class Counting(IdentityCodec):
 
 
 def test_a_batch_is_decoded_in_slices_that_give_the_same(monkeypatch):
-    monkeypatch.setattr(decoder, "LATENTS_AT_ONCE", 2 * 4 * 8)
+    monkeypatch.setattr(decoder, "MAX_POSITIONS", 2 * 4 * 8)
     codec, latents = Counting(), torch.randn(5, 3, 4, 8)
     assert torch.equal(decoder.decode(codec, latents), IdentityCodec().decode(latents))
     assert codec.sizes == [2, 2, 1]

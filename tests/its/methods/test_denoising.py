@@ -1,4 +1,4 @@
-"""Multimodal denoising against the authors' program, written out here from its description on diffusers' own parts."""
+"""Multimodal denoising, compared with the authors' program, rewritten here with diffusers' components."""
 
 from dataclasses import replace
 from functools import partialmethod
@@ -60,7 +60,7 @@ def make(model, *rows):
 
 @torch.inference_mode()
 def authors_program(tiny, *, seed, steps, start, scale, dtype):
-    """One sample: text, noise, guided estimates of both experts, equal average, DDIM, decode, log-mel."""
+    """One sample: text, noise, guided estimates of both experts, average, DDIM, decode."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     pipes = {name: StableDiffusionPipeline.from_pretrained(tiny / name) for name in ("sd", "auffusion")}
@@ -96,7 +96,7 @@ def test_equals_the_authors_program(tiny, steps, start, dtype):
     torch.testing.assert_close(ours.latents, latents[0], rtol=0, atol=5e-4)
     torch.testing.assert_close(ours.picture, picture[0, :, :, :-32], rtol=0, atol=1e-4)
     torch.testing.assert_close(ours.spectrogram, gray[0, :, :-32], rtol=0, atol=1e-4)
-    # From the authors' picture to their sound: flip, denormalise, vocode, cut.
+    # Vocode the authors' picture: flip, denormalise, vocode, trim.
     log_mel = gray.flip(1) * (torch.tensor(200.0).log() - torch.tensor(1e-5).log()) + torch.tensor(1e-5).log()
     waveform = model.post_process.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
     torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
@@ -223,9 +223,9 @@ def test_a_batch_too_large_for_the_memory_is_halved_with_the_same_noise(tiny):
 
     model = method(tiny, combiner=Hungry(t={"visual": 1.0, "audio": 1.0}), steps=2)
     rows = [row(seed=seed) for seed in range(5)]
-    with pytest.warns(UserWarning, match="out of memory at a batch of 5: going on with 2") as said:
+    with pytest.warns(UserWarning, match="out of memory at batch size 5: continuing with 2") as warned:
         together = make(model, *rows)
-    assert len([w for w in said if "out of memory" in str(w.message)]) == 2  # at 5 and at 2, then never again
+    assert len([w for w in warned if "out of memory" in str(w.message)]) == 2  # at 5 and at 2, then not again
     for one, result in zip(rows, together, strict=True):
         assert torch.equal(make(model, one)[0].latents, result.latents)
 
@@ -240,7 +240,7 @@ def test_one_sample_too_large_for_the_memory_fails(tiny):
 
 
 class Named(Combiner):
-    """Names one expert, whichever are there."""
+    """Has a weight for one misspelt expert."""
 
     def weights(self, progress):
         return {"visuel": 1.0}
@@ -253,7 +253,7 @@ class Named(Combiner):
         ({"steps": 0}, "model.steps is 0"),
         ({"guidance_interval": (0.7, 0.1)}, r"model.guidance_interval is \[0.7, 0.1\]; expected \[begin, end\]"),
         ({"trim": 128}, "model.trim is 128; expected 0 to less than the canvas's 128 columns"),
-        ({"combiner": Named()}, r"Named has no weight for expert audio"),
+        ({"combiner": Named()}, r"Named names visuel, but the experts are visual, audio.*Did you mean visual"),
         ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "names x, but the experts are"),
     ],
 )
@@ -339,7 +339,7 @@ def test_guidance_in_an_interval_asks_less_and_gives_another_sample(tiny):
 
 @pytest.mark.parametrize("key", ["cuda_graph", "streams"])
 def test_what_needs_a_gpu_says_so(tiny, key):
-    with pytest.raises(UserError, match=rf"model.{key} is true, but the run is on cpu: it needs a CUDA GPU"):
+    with pytest.raises(UserError, match=rf"model.{key} is true, but the run is on cpu: set it to auto"):
         method(tiny, **{key: True})
 
 
@@ -360,7 +360,7 @@ def test_compiled_batches_are_filled_up_and_the_filler_is_dropped(tiny, monkeypa
 
 def test_an_expert_with_nothing_to_compile_is_named(tiny, monkeypatch):
     monkeypatch.setattr(StableDiffusion, "compile_network", lambda self: False)
-    with pytest.warns(UserWarning, match=r"model.compile: expert visual \(StableDiffusion\) has nothing to compile"):
+    with pytest.warns(UserWarning, match=r"model.compile: expert visual \(StableDiffusion\) has no network to compile"):
         method(tiny, compile=True)
 
 
@@ -380,5 +380,5 @@ def test_a_compiled_network_gives_the_same_but_for_rounding(tiny, monkeypatch, b
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0
     assert not counters["graph_break"]
-    make(compiled, row(seed=3))  # a smaller batch is filled up
+    make(compiled, row(seed=3))  # a smaller batch is padded
     assert counters["stats"]["unique_graphs"] == graphs

@@ -79,7 +79,7 @@ def test_where_silence_is_white_the_negative_of_all_is_the_negative():
 
 @torch.inference_mode()
 def authors_program(tiny, *, seed, steps, scale, rho, dtype):
-    """The picture by itself, then the spectrogram, from one generator; the mask; the product."""
+    """Generate picture and spectrogram from one generator, and multiply the spectrogram by the mask."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     generator = torch.manual_seed(seed)
@@ -122,7 +122,7 @@ def test_equals_the_authors_program(tiny, steps, dtype):
     log_mel = gray.flip(1) * (math.log(200.0) - math.log(1e-5)) + math.log(1e-5)
     waveform = model.post_process.vocoder.generator(log_mel).reshape(-1)[: -32 * 160]
     torch.testing.assert_close(ours.waveform, waveform, rtol=0, atol=1e-4)
-    # What is shown in colour is the imprint too, not the picture that went in.
+    # The picture in colour is the imprint as well, not its input.
     torch.testing.assert_close(ours.picture.mean(0), ours.spectrogram, rtol=0, atol=1e-6)
     assert ours.latents is None
 
@@ -155,10 +155,10 @@ def test_a_sweep_over_steps(tiny):
 
 
 def test_progress_counts_both_processes_as_one(tiny):
-    model, told = method(tiny), []
-    model.on_step = lambda step, samples: told.append((step.index, step.steps, samples))
+    model, calls = method(tiny), []
+    model.on_step = lambda step, samples: calls.append((step.index, step.steps, samples))
     make(model, row(seed=1), row(seed=2))
-    assert told == [(index, 8, 2) for index in range(8)]
+    assert calls == [(index, 8, 2) for index in range(8)]
 
 
 def test_a_colorizer_gets_the_imprint_and_the_pictures_prompt(tiny, own):
@@ -178,8 +178,8 @@ def test_a_colorizer_gets_the_imprint_and_the_pictures_prompt(tiny, own):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"experts": {"a": StableDiffusion(), "b": StableDiffusion()}}, "one that draws spectrograms, got a: pictures"),
-        ({"steps": {"visual": 3}}, "model.steps says nothing of audio"),
+        ({"experts": {"a": StableDiffusion(), "b": StableDiffusion()}}, "one for spectrograms, got a: pictures"),
+        ({"steps": {"visual": 3}}, "model.steps has no value for audio"),
         ({"steps": {"visual": 3, "audio": 0}}, "model.steps of audio is 0"),
         ({"steps": {"visual": 3, "audio": 3, "adio": 3}}, "model.steps names adio.*Did you mean audio"),
         ({"rho": -0.1}, "model.rho is -0.1"),
@@ -192,7 +192,7 @@ def test_arguments_that_make_no_sense(tiny, changes, message):
 
 @pytest.fixture
 def own(tmp_path):
-    """A picture that is white on its left half and black on its right, and a second of a tone, from 440 Hz."""
+    """A picture with a white left and a black right half, and one second of a 440 Hz tone."""
     pixels = np.zeros((64, 128, 3), np.uint8)
     pixels[:, :64] = 255
     Image.fromarray(pixels).save(tmp_path / "half.png")
@@ -248,7 +248,7 @@ def test_what_a_file_holds_defines_the_sample_and_where_it_lies_does_not(tiny, o
 def test_a_file_of_the_wrong_kind_and_one_that_changed(tiny, own):
     model = method(tiny)
     (wrong,) = rows_of({"visual": "castle", "audio": {"image": str(own / "half.png")}})
-    with pytest.raises(UserError, match=r"row 1: in the place of audio goes \{audio: FILE\}, got \{image"):
+    with pytest.raises(UserError, match=r"row 1: audio is \{image: .*expected a prompt or \{audio: FILE\}"):
         model.definition(wrong)
     (changed,) = rows_of({"visual": {"image": str(own / "half.png")}, "audio": "bell"})
     Image.new("RGB", (128, 64), "gray").save(own / "half.png")
@@ -321,4 +321,4 @@ def test_wrong_input_is_one_message_and_status_2(config, arguments, message, cap
 def test_other_methods_take_no_files(config, own, capsys):
     prompts = f"--data.prompts=[{{visual: {{image: {own / 'half.png'}}}, audio: bell}}]"
     assert main(["predict", "--config", str(config), prompts]) == 2
-    assert "row 1: visual is a file, but MultimodalDenoising makes everything from prompts" in capsys.readouterr().err
+    assert "row 1: visual is a file, but MultimodalDenoising supports only prompts" in capsys.readouterr().err

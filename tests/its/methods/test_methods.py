@@ -1,4 +1,4 @@
-"""Which method makes the samples."""
+"""Selection of the method."""
 
 import pytest
 import yaml
@@ -16,7 +16,7 @@ from its.registry import register
 
 @register
 class Upside(MultimodalDenoising):
-    """A method of a plugin, with one argument less and one more."""
+    """A plugin's method with different arguments."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ def test_the_default_is_the_papers_main_method():
 
 
 def test_an_unknown_method_names_those_that_there_are():
-    with pytest.raises(UserError, match=r"method is 'Multimodal'; there are: MultimodalDenoising"):
+    with pytest.raises(UserError, match=r"method is 'Multimodal'; expected one of MultimodalDenoising"):
         method_class("Multimodal")
 
 
@@ -61,7 +61,7 @@ def test_a_registered_method_is_found_by_its_name():
 
 def test_an_unfinished_method_is_refused():
     class Empty(its.Method):
-        """Makes nothing."""
+        """Implements nothing."""
 
     with pytest.raises(TypeError, match="does not define length, make, settings"):
         register(Empty)

@@ -1,4 +1,4 @@
-"""How the experts of a step run, by device and options."""
+"""Selection of the runner from device and options."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import torch
 from its.diffusion.graphs import CudaGraph, MultiStream
 from its.diffusion.sampling import sequential
 from its.errors import UserError
-from its.methods.speed import SIDE_BY_SIDE, choose_runner
+from its.methods.speed import MAX_STREAM_BATCH, choose_runner
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 BOTH = [SimpleNamespace(capturable=True)] * 2
@@ -22,7 +22,7 @@ def test_a_cpu_runs_one_expert_after_the_other():
 def test_a_cuda_device_replays_graphs_if_all_experts_allow_it():
     run = choose_runner(BOTH, device=CUDA)
     assert isinstance(run, CudaGraph)
-    assert run._run.largest == SIDE_BY_SIDE
+    assert run._run.max_batch == MAX_STREAM_BATCH
     assert choose_runner(ONE, device=CUDA) is sequential
     assert isinstance(choose_runner(ONE, device=CUDA, cuda_graph=True), CudaGraph)
 

@@ -1,4 +1,4 @@
-"""Components that don't fit each other are refused before anything large is downloaded."""
+"""Incompatible components are rejected before large downloads."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ SPACED = ("DDIMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepSchedul
 
 @pytest.fixture(scope="module")
 def floyd(tmp_path_factory):
-    """A cosine schedule."""
+    """An expert with a cosine schedule."""
     expert = DeepFloydIF(weights=str(random_weights_if.deepfloyd_if(tmp_path_factory.mktemp("floyd"))), variant=None)
     expert.find()
     return expert
@@ -36,7 +36,7 @@ def floyd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stable(tiny):
-    """Stable Diffusion's own schedule."""
+    """An expert with Stable Diffusion's schedule."""
     expert = StableDiffusion(weights=str(tiny / "sd"))
     expert.find()
     return expert
@@ -97,7 +97,7 @@ def test_so_do_those_whose_timesteps_are_rounded(stable, name, options):
 
 
 def test_the_check_leaves_a_scheduler_as_it_was(stable):
-    """Multistep solvers keep estimates; a process that begins afterwards must not see them."""
+    """Multistep solvers keep estimates, which must not leak into later processes."""
     z = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
     def walk(scheduler):
@@ -127,7 +127,7 @@ def test_each_expert_is_checked(floyd, stable):
 
 @pytest.fixture
 def rescaled(tiny, tmp_path):
-    """The audio expert with another scale of latents, as of Stable Diffusion XL's autoencoder."""
+    """The audio expert with the latent scale of Stable Diffusion XL."""
     folder = shutil.copytree(tiny / "auffusion", tmp_path / "rescaled")
     path = folder / "vae" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": 0.13025}))

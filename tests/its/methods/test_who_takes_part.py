@@ -1,4 +1,4 @@
-"""Experts that take no part, and several that are one model."""
+"""Unused experts, shared models and views."""
 
 import pytest
 import torch
@@ -54,7 +54,7 @@ def make(model, *rows):
 
 @torch.inference_mode()
 def plain_ddim(expert, prompt):
-    """Latents of one expert by diffusers' UNet and scheduler, guidance written out."""
+    """Latents of one expert with diffusers' UNet and scheduler."""
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(expert.weights, subfolder="unet")
@@ -123,7 +123,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
         method(tiny, Regions({"visual": str(tmp_path / "square.png"), "audio": 1.0}))
     with pytest.raises(UserError, match="model.combiner: Alternation: turns .*at most 5"):
         method(tiny, Alternation(["visual", "audio"], turns=6))
-    with pytest.raises(UserError, match="model.combiner: Regions has no weight for expert audio"):
+    with pytest.raises(UserError, match="model.combiner: Regions has no value for audio"):
         method(tiny, Regions({"visual": 1.0}))
     view = View(expert=Auffusion(weights=str(tiny / "auffusion")), blocks=(3, 1), order=[2, 1, 0])
     model = method(tiny, WarmStartAverage({"audio": 1.0}), audio=view)
@@ -132,7 +132,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
 
 
 def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_noise(tiny):
-    """The whole loop commutes with a view: the wrapped expert makes v^-1 of what the bare one makes of v(z)."""
+    """The whole loop commutes with a view v: the wrapped expert turns z into v^-1(sample of v(z))."""
     from its.diffusion.guidance import GuidedExpert
     from its.diffusion.sampling import denoise
 
@@ -164,7 +164,7 @@ def test_samples_are_told_apart_by_view_and_by_what_is_viewed(tiny):
     assert time == definition(flips=["time"])
     inner = time["settings"]["experts"]["audio"]["expert"]
     assert inner["class"] == "Auffusion"
-    assert "weights" not in inner  # they are told by content, not by place
+    assert "weights" not in inner  # weights are identified by content, not by location
     assert "sha256" in time["weights"]["experts.audio"]
 
 

@@ -53,17 +53,17 @@ class MixesBatch(OneByOne):
 @pytest.mark.parametrize(
     ("combiner", "clause"),
     [
-        (ForgetsOne, "weights names every expert and no other: visual, audio"),
+        (ForgetsOne, "weights has a value for every expert and for no other name: visual, audio"),
         (Infinite, "weights are finite numbers"),
-        (NeedsAll, "combine does without the estimates of experts whose weight is 0"),
+        (NeedsAll, "combine needs no estimates of experts with weight 0"),
         (Tensors, "weights are finite numbers"),
         (Counts, "combine depends on its arguments alone"),
-        (MixesBatch, "combine of b samples equals that of each alone"),
+        (MixesBatch, "combine of a batch equals that of each sample"),
     ],
 )
 def test_combiners(combiner, clause):
     check_combiner(OneByOne(), NAMES)
-    with pytest.raises(AssertionError, match=f"{combiner.__name__} breaks the contract of Combiner: {clause}"):
+    with pytest.raises(AssertionError, match=f"{combiner.__name__} violates the contract of Combiner: {clause}"):
         check_combiner(combiner(), NAMES)
 
 
@@ -83,7 +83,7 @@ class Plan(SamplingPlan):
 
 
 class Straight(Scheduler):
-    """sigma falls evenly from 1 to 0, and the signal's share is 1 - sigma."""
+    """sigma decreases linearly from 1 to 0; the signal coefficient is 1 - sigma."""
 
     plan_class = Plan
 
@@ -105,7 +105,7 @@ class StopsEarly(Straight):
 
 
 class Shares(Straight):
-    """The previous estimate is kept for all plans together."""
+    """All plans share the previous estimate."""
 
     class plan_class(Plan):  # noqa: N801
         previous: ClassVar[list] = [0.0]
@@ -131,14 +131,14 @@ class PredictsNoise(Straight):
 @pytest.mark.parametrize(
     ("scheduler", "clause"),
     [
-        (Rises, "timesteps fall"),
-        (StopsEarly, "perfect estimates lead back to the clean latents"),
+        (Rises, "timesteps decrease"),
+        (StopsEarly, "perfect estimates reconstruct the clean latents"),
         (Shares, "plans share no state"),
-        (Upcasts, "step keeps the dtype of the latents"),
+        (Upcasts, "step returns the dtype of the latents"),
         (PredictsNoise, "predict_clean is the inverse of add_noise"),
     ],
 )
 def test_schedulers(scheduler, clause):
     check_scheduler(Straight())
-    with pytest.raises(AssertionError, match=f"{scheduler.__name__} breaks the contract of Scheduler: {clause}"):
+    with pytest.raises(AssertionError, match=f"{scheduler.__name__} violates the contract of Scheduler: {clause}"):
         check_scheduler(scheduler())

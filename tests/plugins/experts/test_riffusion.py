@@ -124,7 +124,7 @@ def test_griffin_lim_follows_the_expert_and_the_record_says_that_nobody_chose(ti
         (
             {"vocoder": GriffinLim(format=AUFFUSION)},
             "GriffinLim plays spectrograms in the format Auffusion, but expert audio makes Riffusion's: "
-            "leave model.vocoder.init_args.format out, and GriffinLim plays what the experts draw",
+            "remove model.vocoder.init_args.format",
         ),
     ],
 )

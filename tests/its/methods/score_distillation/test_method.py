@@ -1,4 +1,4 @@
-"""Score distillation as a method: its config, experts of different spaces, gradients under Lightning, resuming."""
+"""The score distillation method: configs, mixed latent spaces, gradients under Lightning, resuming."""
 
 import json
 import signal
@@ -99,7 +99,7 @@ def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     assert method(tiny).batch_key(row(settings={"iterations": 3})) != method(tiny).batch_key(row())
     for settings, message in (
         ({"steps": 3}, "no setting steps"),
-        ({"guides": 3}, "no setting guides to sweep over, but visual.weight"),
+        ({"guides": 3}, "over guides as a whole; expected one of guides.visual.weight"),
         ({"guides.visual.wait": 3}, "guides.visual.wait: expected one of visual.weight, audio.weight"),
     ):
         with pytest.raises(UserError, match=message):
@@ -141,7 +141,10 @@ def test_what_is_not_finite_leaves_no_checkpoint(tiny, tmp_path):
         ({"experts": {}}, "model.experts is empty"),
         ({"guides": {"visuel": SDSGuidance()}}, "model.guides names visuel.*Did you mean visual"),
         ({"guides": {"visual": SDSGuidance(crop=(99, 9))}}, r"model.guides.visual: crop is \[99, 9\]"),
-        ({"guides": {"visual": SDSGuidance(begin=1), "audio": SDSGuidance(begin=2)}}, "nobody begins at iteration 0"),
+        (
+            {"guides": {"visual": SDSGuidance(begin=1), "audio": SDSGuidance(begin=2)}},
+            "no expert has begin 0",
+        ),
         ({"iterations": 0}, "model.iterations is 0"),
         ({"checkpoint_every": 0}, "model.checkpoint_every is 0"),
         ({"timesteps": (0.9, 0.1)}, r"model.timesteps is \[0.9, 0.1\]"),
@@ -170,7 +173,7 @@ def floyd(tmp_path_factory):
 
 
 def sds(config, floyd, *arguments):
-    """The paper's config on tiny weights: pixels with a cosine schedule beside latents with another."""
+    """Arguments for the paper's config on tiny weights: a pixel expert with a cosine schedule and a latent expert."""
     return [
         "predict",
         f"--config={config}",
@@ -230,12 +233,12 @@ from its_plugins.experts.auffusion import Auffusion
 
 @register
 class Mortal(Auffusion):
-    "Is killed in the midst of an iteration, where the environment says so."
-    asked = 0
+    "Kills the process at the evaluation DIES_AT."
+    calls = 0
 
     def predict_noise(self, latents, timestep, text):
-        self.asked += 1
-        if str(self.asked) == os.environ.get("DIES_AT"):
+        self.calls += 1
+        if str(self.calls) == os.environ.get("DIES_AT"):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().predict_noise(latents, timestep, text)
 """
@@ -255,7 +258,7 @@ def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, t
     try:
         assert main(sds(config, floyd, *mortal, f"--output={tmp_path / 'whole'}")) == 0
         killed = sds(config, floyd, *mortal, f"--output={tmp_path / 'killed'}")
-        # 1 probe, then 5 iterations, of which the fourth is its last: the checkpoint is from the second.
+        # After 1 probe, the process is killed in the fourth iteration; the last checkpoint is of the second.
         assert forks.wait(forks.start(killed, {"DIES_AT": "5"}, cwd=tmp_path)) == [-signal.SIGKILL]
         (folder,) = folders(tmp_path / "killed")
         assert [p.name for p in folder.iterdir()] == [CHECKPOINT]
@@ -279,7 +282,7 @@ def test_a_damaged_checkpoint_is_said_and_begun_anew(tiny, tmp_path):
     (first,) = make(model, row())
     (checkpoint,) = tmp_path.rglob(CHECKPOINT)
     checkpoint.write_bytes(b"nothing")
-    with pytest.warns(UserWarning, match=r"checkpoint.safetensors can't be read .*: the sample begins anew"):
+    with pytest.warns(UserWarning, match=r"checkpoint.safetensors can't be read .*: restarting the sample"):
         (again,) = make(model, row())
     assert torch.equal(first.result.spectrogram, again.result.spectrogram)
 
@@ -319,7 +322,7 @@ def test_an_expert_without_an_encoder_is_one_message_and_status_2(config, floyd,
         sys.modules.pop("blind_plugin", None)
         registry._classes.pop("Blind", None)
     err = capsys.readouterr().err
-    assert "model.experts.visual: score distillation goes backwards through an expert's encoder" in err
+    assert "model.experts.visual: score distillation backpropagates through the encoder" in err
     assert "Decoder can't encode with gradients" in err
     assert "Traceback" not in err
 
