@@ -16,7 +16,7 @@ from typing import Any
 from its.config.compose import COMMAND_LINE
 from its.config.options import PredictOptions
 from its.errors import UserError, nearest
-from its.instantiate import plugin_class
+from its.instantiate import Rules, plugin_class
 from its.interfaces import Plugin
 from its.media.limited import user_path
 from its.media.metadata import KINDS
@@ -66,8 +66,8 @@ _PATHS = {name.rpartition(".")[2]: name for name in (*FROM_FILES, *FROM_COMMAND_
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigRules:
-    """`its.instantiate.Rules` that restrict config files more than the command line.
+class ConfigRules(Rules):
+    """Allow the classes of this module, and restrict config files more than the command line.
 
     Attributes:
         trusted: modules whose classes, and those of their submodules, are allowed with any arguments.
@@ -78,11 +78,7 @@ class ConfigRules:
     source_of: Callable[[str], str | None] = lambda key: COMMAND_LINE
 
     def find(self, name: str, base: type, key: str) -> type:
-        """Return the class for a name.
-
-        Raises:
-            UserError: the class is not allowed, or is not a subclass of `base`.
-        """
+        """Return the class for a name: a plugin, a listed Lightning class, or a class of a trusted module."""
         module, _, short = name.rpartition(".")
         if self._trusts(module):
             return _import_trusted(name, base)
@@ -103,11 +99,7 @@ class ConfigRules:
         )
 
     def check(self, cls: type, argument: str, value: Any, key: str) -> None:
-        """Check that the source of a key may set this argument of a class.
-
-        Raises:
-            UserError: only the command line may set it.
-        """
+        """Check that the source of a key may set an argument of a class."""
         if not self._is_from_file(key):
             return
         if cls is PredictOptions and argument == "output":

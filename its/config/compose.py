@@ -222,7 +222,7 @@ def _remove_nulls(value: Any, key: str) -> Any:
 
 def _keys(top: Any, base: Any, prefix: str = "") -> Iterator[str]:
     """Keys that merging `top` over `base` sets, with list indices."""
-    items: dict[Any, Any] = top if isinstance(top, Mapping) else {}
+    items: Mapping[Any, Any] = top if isinstance(top, Mapping) else {}
     if isinstance(top, list):
         first = len(merge(base, top)) - len(top) if isinstance(top, Appended) else 0
         items = dict(enumerate(top, start=first))

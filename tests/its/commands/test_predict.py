@@ -342,7 +342,7 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--model.steps", "many"], r"command line: model.steps: got many; expected int"),
         (
             ["--model.vocoder", "HifiGan"],
-            r"command line: model.vocoder: there is no 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim",
+            r"command line: model.vocoder: unknown class 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim",
         ),
         (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
         (["--model.canvas", "[64, 100]"], r"multiples of 8"),
@@ -748,7 +748,8 @@ def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
     overlay.write_text(yaml.safe_dump(without_sound))
     assert predict(config) == 2
     message = capsys.readouterr().err
-    assert "expert smell (Auffusion)" in message and "visual (StableDiffusion)" in message
+    assert "expert smell (Auffusion)" in message
+    assert "visual (StableDiffusion)" in message
 
 
 def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, capsys):

@@ -240,7 +240,8 @@ def test_the_run_directory_of_a_file_may_have_folders():
 
 def test_a_logger_of_the_command_line_is_called_that():
     (fault,) = faults(FILE, Trainer, logger={"class_path": "CSVLogger", "init_args": {"save_dir": "x"}})
-    assert "CSVLogger" in fault and "command line" in fault
+    assert "CSVLogger" in fault
+    assert "command line" in fault
 
 
 @pytest.mark.parametrize("written", ["absolute", "with the home folder"])

@@ -78,7 +78,7 @@ def test_one_value_can_be_for_all_experts(config, tmp_path):
         ("{combiner.t.visual: [1.5]}", "data.sweep: combiner.t.visual: "),
         ("{combiner.tt: [1.5]}", "WarmStartAverage has no tt"),
         ("{scheduler.spacin: [trailing]}", "DDIM has no spacin. Did you mean spacing?"),
-        ("{scheduler: [DDIN]}", "data.sweep: scheduler: there is no 'DDIN'; registered for Scheduler: DDIM"),
+        ("{scheduler: [DDIN]}", "data.sweep: scheduler: unknown class 'DDIN'; registered for Scheduler: DDIM"),
         ("{canvas: [[64, 64]]}", "there is no setting canvas to sweep over"),
     ],
 )
