@@ -1,4 +1,4 @@
-"""Keep secrets, and the name of the user's home, out of messages and of everything that is written."""
+"""Remove secrets and the path of the home folder from messages and files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 LEFT_OUT = "(left out)"
 
 SHORTEST = 8
-"""Characters of a secret in an environment variable that is looked for in texts."""
+"""Minimum characters of an environment variable's value to count as a secret."""
 
 PROMPTS = ("prompts", "negative_prompts")
-"""Keys whose texts are not searched for secrets."""
+"""Keys whose texts keep their secrets, since a changed prompt defines another sample."""
 
 _NAMES = (
     r"(?:api[_-]?key|access[_-]?key|private[_-]?key|token(?!iz)|secret|passw(?:or)?d|credential|authorization|cookie)"
@@ -31,14 +31,14 @@ _TEXTS = tuple(
         rf"([\"'][\w-]{{0,40}}{_NAMES}[\w-]{{0,20}}[\"']\s{{0,3}}:\s{{0,3}}[\"'])[^\"']+",  # "name": "value"
     )
 )
-"""Forms of secrets in texts; the first group stays. All repetitions are bounded, so that none takes quadratic time."""
+"""Patterns of secrets; the first group is kept. Repetitions are bounded to avoid quadratic time."""
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
-    """Replace secrets in texts, and texts and numbers under keys that name secrets, such as `api_key`.
+    """Replace secrets in texts, and texts and numbers under secret keys such as `api_key`.
 
-    Secrets in texts are credentials in URLs, `Authorization` headers, `token=...` and the like, and the values of
-    environment variables whose names say that they are secret. A number under a key such as `max_tokens` is a count.
+    Secrets in texts are credentials in URLs, `Authorization` headers, `token=...` and similar, and the values of
+    environment variables with secret names. Numbers under keys with "token" are kept: `max_tokens` is a count.
 
     Args:
         value: text, number, or nested mappings and lists of them.
@@ -48,7 +48,7 @@ def without_secrets(value: Any, key: str = "") -> Any:
 
 
 def scrub(value: Any) -> Any:
-    """Make a value fit to be written: without secrets, and with `~` for the path of the user's home."""
+    """Replace secrets, and the path of the home folder by `~`."""
     return _scrub(value, "", _environment(), home=_home())
 
 
@@ -70,7 +70,7 @@ def _scrub(value: Any, key: str, known: re.Pattern[str] | None, *, home: re.Patt
 
 
 def _without_home(value: Any, home: re.Pattern[str] | None) -> Any:
-    """Prompts as they are, but for the folders of files that take their place: a changed prompt is another sample."""
+    """Replace only the home folder, in the paths of media prompts."""
     if isinstance(value, Mapping):
         return {name: _without_home(inner, home) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -87,13 +87,13 @@ def _without(text: str, known: re.Pattern[str] | None, home: re.Pattern[str] | N
 
 
 def _environment() -> re.Pattern[str] | None:
-    """The values of environment variables that hold secrets, such as `HF_TOKEN`."""
+    """Return a pattern of the values of secret environment variables, such as `HF_TOKEN`."""
     values = {value for name, value in os.environ.items() if _NAME.search(name) and len(value) >= SHORTEST}
     return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
 
 
 def _home() -> re.Pattern[str] | None:
-    """The home folder as the beginning of a path; None where it is the root or unknown."""
+    """Return a pattern of the home folder at the start of a path; None if it is the root or unknown."""
     try:
         home = Path.home()
         folders = {str(folder) for folder in (home, home.resolve()) if len(folder.parts) > 1}

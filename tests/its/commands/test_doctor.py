@@ -137,7 +137,7 @@ def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
 def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_path, monkeypatch, config_of):
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")
-        monkeypatch.setattr(hub_of_its, "_silent", {})
+        monkeypatch.setattr(hub_of_its, "_unreachable", {})
         hub_of_its._listing.cache_clear()
         hub.add("someone/model", tiny / "sd")
         hub.add("someone/gated", tiny / "sd", gated=True)

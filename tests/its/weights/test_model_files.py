@@ -1,4 +1,4 @@
-"""Which files are chosen of those that are there."""
+"""Tests of selecting the files of a model."""
 
 import json
 
@@ -18,7 +18,7 @@ def source(*names):
 
 
 def chosen(*names, component="unet", naming=DIFFUSERS, variant=None):
-    """Weights files, variant, and whether they are pickles."""
+    """Return weights files, variant, and whether they are pickles."""
     config = f"{component}/config.json" if component else "config.json"
     files = model_files(source(config, *names), component, naming, variant=variant)
     return files.weights, files.variant, files.pickled
