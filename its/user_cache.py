@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,7 @@ from its.media.atomic import make_folder, write_text
 def remember(kind: str, key: Any, compute: Callable[[], str]) -> str:
     """Return the cached text for a key, or compute and cache it.
 
-    Args:
-        kind: name of a subfolder.
-        key: everything that the text depends on, identified by its `repr`.
-        compute: called without a cached text.
+    The subfolder is `kind`. The `repr` of `key` must contain everything that the text depends on.
     """
     text = read(kind, key)
     if text is None:
@@ -36,12 +34,10 @@ def read(kind: str, key: Any) -> str | None:
 
 def write(kind: str, key: Any, text: str) -> None:
     """Cache a text for a key; do nothing if the folder is not writable."""
-    try:
+    with suppress(OSError, RuntimeError):
         path = _path(kind, key)
         make_folder(path.parent)
         write_text(path, text)
-    except (OSError, RuntimeError):
-        return
 
 
 def _path(kind: str, key: Any) -> Path:

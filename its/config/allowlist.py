@@ -144,20 +144,16 @@ def _check_output(value: str, source: Path) -> None:
     is_rooted = PureWindowsPath(value).anchor or PurePosixPath(value).anchor
     is_expanded = value.startswith("~") or os.path.expandvars(value) != value
     is_outside = is_rooted or is_expanded or ".." in parts or "://" in value
-    if value.isprintable() and (not is_outside or _is_folder_of(source, value)):
+    try:
+        is_own = value.isprintable() and user_path(value).resolve() == source.resolve().parent
+    except (OSError, RuntimeError):
+        is_own = False
+    if is_own or (value.isprintable() and not is_outside):
         return
     raise UserError(
         f"got {value!r:.200}; a config file may only set a folder inside the current one. To write elsewhere, use "
         "--output FOLDER on the command line"
     )
-
-
-def _is_folder_of(file: Path, folder: str) -> bool:
-    """Whether a file is directly in a folder, for example `its_config.yaml` in its run directory."""
-    try:
-        return user_path(folder).resolve() == file.resolve().parent
-    except (OSError, RuntimeError):
-        return False
 
 
 @cache

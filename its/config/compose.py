@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ class Layer:
     is_option: bool = False
 
 
-@dataclass(frozen=True)
 class Config:
     """Merged config.
 
@@ -60,15 +59,10 @@ class Config:
         UserError: a layer sets an unknown method.
     """
 
-    layers: Sequence[Layer]
-    values: Values = field(init=False)
-    sources: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Merge the layers."""
+    def __init__(self, layers: Sequence[Layer]) -> None:
         values: Values = {}
         sources: dict[str, str] = {}
-        for layer in self.layers:
+        for layer in layers:
             if "method" in layer.values:
                 values["model"] = _keep_common_keys(values.get("model"), str(layer.values["method"]), layer.source)
             for single in _single_values(layer.values, values):  # becomes the first item of a list
@@ -76,8 +70,7 @@ class Config:
                 sources |= {f"{single}.0{key.removeprefix(single)}": source for key, source in inner.items()}
             sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
-        object.__setattr__(self, "values", _remove_nulls(values, ""))
-        object.__setattr__(self, "sources", sources)
+        self.layers, self.values, self.sources = layers, _remove_nulls(values, ""), sources
 
     @property
     def method(self) -> str:
@@ -107,12 +100,11 @@ def read_layer(path: Path) -> Layer:
         UserError: the file can't be read or is not a mapping.
     """
     values = read_config(path) if path.suffix.lower() in KINDS else FileReader().read(path)
-    for key in values:
+    for key, value in values.items():
         if key == "config" or key.endswith("+"):
             raise UserError(f"{path}: unknown key {key}. To merge configs, repeat --config on the command line")
-    for key in SECTIONS:
-        if not isinstance(values.get(key, {}), dict):
-            raise UserError(f"{path}: {key} is {values[key]!r:.80}; expected a mapping, or a YAML file with one")
+        if key in SECTIONS and not isinstance(value, dict):
+            raise UserError(f"{path}: {key} is {value!r:.80}; expected a mapping, or a YAML file with one")
     return Layer(str(path), spell_out(values, ""))
 
 

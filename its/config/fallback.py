@@ -17,14 +17,10 @@ from its.weights import WeightsNotFound
 
 
 def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
-    """Return the fallback pack of a config.
-
-    Args:
-        missing: error for the config's own weights.
-        name: value of `model.fallback`.
+    """Return the pack named by `model.fallback`.
 
     Raises:
-        UserError: `name` is None, or not the name of a pack.
+        UserError: `name` is None, in which case the message includes `missing`, or not the name of a pack.
     """
     if name is None:
         raise UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
@@ -35,11 +31,11 @@ def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
 
 
 def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
-    """Format the warning about weights from a pack.
+    """Format the warning about the use of a pack.
 
     Args:
         missing: error for the config's own weights.
-        pack: the pack in use.
+        pack: pack in use.
         instead: what the pack provides, for example `demo weights`.
         settings: sentence about other differences from the config.
     """
@@ -54,11 +50,7 @@ def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
 
     The pack's settings override those of config files. Command-line options override the pack's, except for components
     with weights. The config's expert names and views remain, and so does a combiner of another class than the pack's.
-
-    Args:
-        config: config with missing weights.
-        pack: its replacement.
-        keep_vocoder: whether a vocoder class from the command line remains.
+    If `keep_vocoder` is set, a vocoder class from the command line remains too.
 
     Raises:
         UserError: the pack has no equivalent of an expert, or no colorizer.
@@ -68,7 +60,8 @@ def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
     settings = methods.settings_of(config.method)
     values["model"] = {key: value for key, value in values["model"].items() if key in settings}
     replaced = ["experts", "codec", "colorizer"]
-    if keep_vocoder and any("class_path" in _vocoder(layer) for layer in config.layers if layer.is_option):
+    vocoders = [_model(layer).get("vocoder") for layer in config.layers if layer.is_option]
+    if keep_vocoder and any(isinstance(vocoder, dict) and "class_path" in vocoder for vocoder in vocoders):
         values["model"].pop("vocoder", None)
     else:
         replaced.append("vocoder")
@@ -98,8 +91,8 @@ def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Va
     pack expert replaces none.
 
     Args:
-        pack: the overlay.
-        experts: experts of the config by name; if empty, the pack's own are used.
+        pack: overlay of the pack.
+        experts: specs of the config's experts by name; if empty, the pack's own are used.
         combiner: spec of the config's combiner.
 
     Raises:
@@ -128,14 +121,13 @@ def _colorizer_layer(pack: Pack) -> Layer:
     return read_layer(pack.colorizer)
 
 
-def _vocoder(layer: Layer) -> Values:
-    vocoder = (layer.values.get("model") or {}).get("vocoder")
-    return vocoder if isinstance(vocoder, dict) else {}
+def _model(layer: Layer) -> Values:
+    return layer.values.get("model") or {}
 
 
 def _without(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]:
     """Remove keys under `model` from layers."""
-    models = [{k: v for k, v in (layer.values.get("model") or {}).items() if k not in keys} for layer in layers]
+    models = [{key: value for key, value in _model(layer).items() if key not in keys} for layer in layers]
     return [replace(x, values=x.values | {"model": model}) for x, model in zip(layers, models, strict=True)]
 
 

@@ -17,10 +17,8 @@ from its.media.limited import read_text, user_path
 
 LARGEST = 2**20
 """Maximum bytes of one config file. Parsing one MiB of YAML takes some seconds."""
-
 LARGEST_TOGETHER = 4 * LARGEST
 """Maximum bytes of all files of a config; a file counts again for each reference."""
-
 MOST_FILES = 100
 """Maximum files of a config; a file counts again for each reference."""
 

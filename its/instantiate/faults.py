@@ -38,11 +38,7 @@ class Fault:
 
 
 def raise_faults(faults: Sequence[Fault], source_of: Callable[[str], str | None] = lambda key: None) -> None:
-    """Raise all faults in one error; do nothing without faults.
-
-    Args:
-        faults: of one config.
-        source_of: maps a key to the file that set it, or the command line; None if unknown.
+    """Raise all faults in one error; `source_of` maps keys to the files that set them.
 
     Raises:
         UserError: `faults` is not empty.
@@ -55,13 +51,13 @@ def raise_faults(faults: Sequence[Fault], source_of: Callable[[str], str | None]
 
 
 def unknown_names(names: Iterable[str], known: Collection[str], key: str, reason: str) -> list[Fault]:
-    """Return faults for unknown names, each with the nearest known name; a single one beyond `MOST_UNKNOWN`.
+    """Return a fault for each unknown name, and a single fault for all beyond `MOST_UNKNOWN`.
 
     Args:
-        names: to check.
+        names: names to check.
         known: permitted names.
         key: dotted key of the mapping with these names.
-        reason: text of a fault; `{name}` is replaced by the name.
+        reason: text of a fault, in which `{name}` is replaced; the most similar known name is appended.
     """
     unknown = [str(name) for name in names if name not in known]
     faults = [

@@ -17,16 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from its.errors import UserError
 from its.instantiate.faults import Fault, raise_faults, unknown_names
-from its.instantiate.kinds import (
-    MAPPINGS,
-    SEQUENCES,
-    abbreviate,
-    describe,
-    duration,
-    has_form,
-    is_component,
-    is_one_of,
-)
+from its.instantiate.kinds import MAPPINGS, SEQUENCES, abbreviate, describe, duration, has_form, is_component, is_one_of
 from its.instantiate.rules import Rules, spec_of
 from its.instantiate.signatures import is_plain, parameters, plain
 from its.instantiate.yaml_values import Text, number_as_text, parse_texts, read_value
@@ -35,10 +26,7 @@ from its.privacy import without_secrets
 
 
 class Instantiator:
-    """Builds values by type annotation and collects the faults.
-
-    Args:
-        rules: classes and arguments that values may use.
+    """Builds values by type annotation, as far as `rules` allow, and collects the faults.
 
     Attributes:
         faults: faults of all values built so far, in the order of the keys.
@@ -112,11 +100,6 @@ class Instantiator:
 
     def arguments(self, cls: type, given: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Build the arguments of a constructor, without calling it.
-
-        Args:
-            cls: the class.
-            given: arguments by name.
-            key: dotted key of the arguments.
 
         Returns:
             The given arguments, built; and the specs of all arguments, including defaults.
@@ -215,15 +198,10 @@ class Instantiator:
 
 
 def instantiate(value: Any, base: type, *, key: str) -> Any:
-    """Construct a plugin, and the plugins among its arguments, from `NAME` or `{class_path: NAME, init_args: {...}}`.
-
-    Args:
-        value: spec of the plugin.
-        base: required interface, for example `Scorer`.
-        key: dotted key of the value, for messages.
+    """Construct a plugin of an interface from `NAME` or `{class_path: NAME, init_args: {...}}`.
 
     Raises:
-        UserError: the value has faults; the message lists all.
+        UserError: the value has faults; the message lists all, with their keys below `key`.
     """
     instantiator = Instantiator()
     built, _ = instantiator.build(base, value, key)
@@ -235,7 +213,7 @@ def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
     """Construct an instance of a class from its arguments.
 
     Raises:
-        UserError: the arguments have faults; the message lists all.
+        UserError: the arguments have faults; the message lists all, with their keys below `key`.
     """
     instantiator = Instantiator()
     built, _ = instantiator.construct(cls, arguments, key)

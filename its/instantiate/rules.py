@@ -16,12 +16,7 @@ class Rules:
     """Which classes and arguments values may use. By default, all plugins with all their arguments."""
 
     def find(self, name: str, base: type, key: str) -> type:
-        """Return the class for a name.
-
-        Args:
-            name: class name, with or without its module.
-            base: required base class.
-            key: dotted key of the name.
+        """Return the subclass of `base` with a name, which may include the module.
 
         Raises:
             UserError: the class does not exist or is not allowed. The message does not include the key.
@@ -51,13 +46,9 @@ def spec_of(value: Any) -> tuple[str, dict[str, Any]]:
 
 
 def plugin_class(name: str, base: type) -> type:
-    """Return the plugin class of this name.
+    """Return the plugin class with a name, which may include the module.
 
-    If `base` is an interface, the class must be registered for it; otherwise it only has to be imported.
-
-    Args:
-        name: class name, with or without its module.
-        base: required base class.
+    If `base` is an interface, the class must be registered for it; otherwise an imported subclass suffices.
 
     Raises:
         UserError: no such class exists.

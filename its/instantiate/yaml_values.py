@@ -77,11 +77,9 @@ def read_yaml(text: str) -> Any:
         yaml.YAMLError: the text is not YAML, exceeds a limit, or has values that JSON can't represent.
     """
     try:
-        content = yaml.load(text, _Loader)  # a SafeLoader
+        return _check_size(yaml.load(text, _Loader))  # a SafeLoader
     except RecursionError:
         raise yaml.YAMLError(_TOO_DEEP) from None
-    _check_size(content)
-    return content
 
 
 def read_json(text: str) -> Any:
@@ -91,13 +89,11 @@ def read_json(text: str) -> Any:
         ValueError: the text is not JSON, or exceeds a limit.
     """
     try:
-        content = json.loads(text)
-        _check_size(content)
+        return _check_size(json.loads(text))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
-    return content
 
 
 def read_value(text: str) -> Any:
@@ -138,13 +134,14 @@ class _Size(NamedTuple):
     levels: int = 0
 
 
-def _check_size(content: Any) -> None:
+def _check_size(content: Any) -> Any:
     size = _measure(content, 0, {})
     if size.values > MOST_VALUES or size.characters > MOST_CHARACTERS:
         raise yaml.YAMLError(
             f"it has {size.values:.2g} values with {size.characters:.2g} characters; "
             f"expected at most {MOST_VALUES:,} and {MOST_CHARACTERS:,}"
         )
+    return content
 
 
 def _measure(value: Any, depth: int, known: dict[int, _Size]) -> _Size:

@@ -98,8 +98,7 @@ def read_picture(file: MediaPrompt, canvas: tuple[int, int]) -> Tensor:
     rgb = to_tensor(open_picture(_content(file)), background=1)[0]
     image = Image.fromarray(rearrange((rgb * 255).round().byte(), "c h w -> h w c").numpy())
     fitted = ImageOps.pad(image, canvas[::-1], Image.Resampling.LANCZOS, color="white")
-    pixels = torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8)
-    return rearrange(pixels, "(h w c) -> c h w", h=canvas[0], w=canvas[1]).float() / 255
+    return to_tensor(fitted, background=1)[0]
 
 
 def read_sound(file: MediaPrompt, format: SpectrogramFormat, columns: int) -> Tensor:

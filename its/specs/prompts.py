@@ -32,6 +32,8 @@ AUTO_BATCH_SIZE_CUDA, AUTO_BATCH_SIZE = 16, 2
 
 _ROW_SETTINGS = ("guidance_scale", "negative_prompts")
 
+Seeds = Sequence[int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeedRange:
@@ -89,20 +91,12 @@ class PromptGrid(LightningDataModule):
         """Whether each batch holds all rows of this rank with the same `SampleSpec.pair`, however many."""
 
     def fix_batch_size(self, device_type: str, *, one_by_one: bool = False) -> None:
-        """Set the automatic batch size.
-
-        Args:
-            device_type: for example `cuda`.
-            one_by_one: whether the method generates the samples of a batch sequentially, so that 1 is best.
-        """
+        """Set the automatic batch size: 1 for methods that generate the samples of a batch one by one."""
         if self.batch_size == "auto":
             self.largest = 1 if one_by_one else AUTO_BATCH_SIZE_CUDA if device_type == "cuda" else AUTO_BATCH_SIZE
 
     def expand(self, experts: Sequence[str]) -> list[SampleSpec]:
-        """Return the specs of all samples, ordered by sweep point, then row, then seed.
-
-        Args:
-            experts: names of the experts that require a prompt.
+        """Return the specs of all samples, ordered by sweep point, row and seed. `experts` require a prompt.
 
         Raises:
             UserError: a file, row or key is invalid, or there are more than `MOST_SAMPLES`.
@@ -159,11 +153,9 @@ class PromptGrid(LightningDataModule):
         """Return the batch unchanged, since specs hold no tensors."""
         return batch
 
-    def _parse_row(
-        self, entry: Mapping[str, Any], source: str, experts: Sequence[str]
-    ) -> tuple[SampleSpec, Sequence[int]]:
+    def _parse_row(self, row: Mapping[str, Any], source: str, experts: Sequence[str]) -> tuple[SampleSpec, Seeds]:
         """Return the spec of a row with its first seed, and all its seeds."""
-        prompts = dict(entry)
+        prompts = dict(row)
         seeds = prompts.pop("seeds", None)
         if "seed" in prompts:
             seeds = [prompts.pop("seed")]
@@ -256,7 +248,7 @@ def _check_count(count: int, what: str) -> None:
         raise UserError(f"{what} make {count:,} samples; expected at most {MOST_SAMPLES:,} in one run")
 
 
-def _parse_seeds(seeds: Any, source: str) -> Sequence[int]:
+def _parse_seeds(seeds: Any, source: str) -> Seeds:
     if isinstance(seeds, str | int):  # a CSV cell, or a single seed
         seeds = str(seeds).split()
     try:
@@ -264,7 +256,7 @@ def _parse_seeds(seeds: Any, source: str) -> Sequence[int]:
             seeds = SeedRange(start=int(seeds["start"]), count=int(seeds["count"]))
         if isinstance(seeds, SeedRange):
             _check_count(seeds.count, f"{source}: the seeds")
-            numbers: Sequence[int] = range(seeds.start, seeds.start + seeds.count)
+            numbers: Seeds = range(seeds.start, seeds.start + seeds.count)
         else:
             numbers = [int(str(seed)) for seed in seeds]
     except (TypeError, ValueError):

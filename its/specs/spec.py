@@ -47,9 +47,7 @@ class SampleSpec:
 def assign_ids(specs: Sequence[SampleSpec], definition: Callable[[SampleSpec], Mapping[str, Any]]) -> list[SampleSpec]:
     """Set the ids and definitions of specs, and remove duplicates.
 
-    Args:
-        specs: specs without ids.
-        definition: computes `SampleSpec.definition`; called once for each `pair`, since it must not depend on the seed.
+    `definition` computes `SampleSpec.definition` once for each `pair`, so it must not depend on the seed.
     """
     definitions: dict[str, Mapping[str, Any]] = {}
     identified: dict[str, SampleSpec] = {}
@@ -64,21 +62,13 @@ def assign_ids(specs: Sequence[SampleSpec], definition: Callable[[SampleSpec], M
 def sample_id(spec: SampleSpec, definition: Mapping[str, Any]) -> str:
     """Compute the name of a sample: slug of the prompts, seed, and digest of everything that the sample depends on.
 
-    It consists of lower-case letters, digits and hyphens, so prompts can't inject paths.
-
-    Args:
-        spec: the sample's spec.
-        definition: JSON-serialisable `SampleSpec.definition`.
+    It consists of lower-case letters, digits and hyphens, so prompts can't inject paths. `definition` must be
+    JSON-serialisable.
     """
     # Independent of the order in the config; in reverse, `visual` precedes `audio`.
     prompts = [spec.prompts[name] for name in sorted(spec.prompts, reverse=True)]
     slug = "-".join(re.findall(r"[a-z0-9]+", " ".join(prompts).lower()))[:48].strip("-") or "sample"
-    identity = {
-        "prompts": dict(spec.prompts),
-        "negative_prompts": dict(spec.negative_prompts),
-        "guidance_scale": dict(spec.guidance_scale),
-        "seed": spec.seed,
-        **definition,
-    }
+    by_expert = {key: dict(getattr(spec, key)) for key in ("prompts", "negative_prompts", "guidance_scale")}
+    identity = {**by_expert, "seed": spec.seed, **definition}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{slug}-{spec.seed}-{digest[:10]}"

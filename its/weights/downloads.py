@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from its.environment import local_rank
 from its.errors import UserError
-from its.interfaces import Component, Download, Files
+from its.interfaces import Component, Download
 from its.weights.source import WeightsNotFound
 
 logger = logging.getLogger(__name__)
@@ -20,13 +22,12 @@ MARGIN = 64 * 2**20
 
 def joined(downloads: Iterable[Download]) -> list[Download]:
     """Merge downloads from the same repository and revision."""
-    sizes: dict[tuple[Path, str], dict[str, int]] = {}
-    sources: dict[tuple[Path, str], Files] = {}
+    merged: dict[tuple[Path, str], Download] = {}
     for download in downloads:
         key = download.source.folder, str(download.source.revision)
-        sources.setdefault(key, download.source)
-        sizes.setdefault(key, {}).update(download.sizes)
-    return [Download(source=source, sizes=sizes[key]) for key, source in sources.items()]
+        first = merged.get(key, download)
+        merged[key] = Download(source=first.source, sizes={**first.sizes, **download.sizes})
+    return list(merged.values())
 
 
 def download(downloads: Sequence[Download]) -> None:
@@ -41,16 +42,13 @@ def download(downloads: Sequence[Download]) -> None:
         total = check_room(merged)
         for one in merged:
             logger.info(f"downloading {describe(one)}")
-        logger.info(f"{size(total)} in all, to {_cache()}")
+        logger.info(f"{size(total)} in all, to {constants.HF_HUB_CACHE}")
     for one in merged:
         one.source.fetch(list(one.sizes))
 
 
 def check_room(downloads: Iterable[Download]) -> int:
-    """Check that downloads fit on the disk of the cache. Only the first process of each machine checks.
-
-    Returns:
-        Total bytes.
+    """Check that downloads fit on the disk, on the first process of each machine, and return their total bytes.
 
     Raises:
         UserError: the disk has too little free space.
@@ -62,8 +60,8 @@ def check_room(downloads: Iterable[Download]) -> int:
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if total + MARGIN > free:
             raise UserError(
-                f"the weights to download take {size(total)}, but {_cache()} has {size(free)} free: make room, set "
-                "HF_HOME to a folder on another disk, or name local folders"
+                f"the weights to download take {size(total)}, but {constants.HF_HUB_CACHE} has {size(free)} free: "
+                "make room, set HF_HOME to a folder on another disk, or name local folders"
             )
     return total
 
@@ -97,9 +95,3 @@ def size(count: int) -> str:
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count} bytes"
-
-
-def _cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)

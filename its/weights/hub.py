@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from huggingface_hub import constants
 from tqdm import tqdm
 
 from its.errors import UserError
@@ -50,8 +51,6 @@ def pinned_revision(repository: str) -> str | None:
 
 def cached_snapshot(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source | None:
     """Return the snapshot in the hub's cache, which may be incomplete; None if it has none."""
-    from huggingface_hub import constants
-
     root = _cache_folder(repository)
     branch = revision or constants.DEFAULT_REVISION
     try:
@@ -68,8 +67,6 @@ def list_repository(repository: str, revision: str | None, *, name: str, checkpo
     Raises:
         WeightsNotFound: the hub is unreachable, or this user has no access to such a repository or revision.
     """
-    from huggingface_hub import constants
-
     if (refused := _local_only.get()) is not None:
         refused.append(repository)
         raise WeightsNotFound(f"{repository} is not on this machine", "The first run that uses it downloads it")
@@ -92,15 +89,11 @@ def list_repository(repository: str, revision: str | None, *, name: str, checkpo
 
 @dataclass(kw_only=True)
 class Repository(Source):
-    """A repository on the hub at one commit. Files are downloaded to the hub's cache.
-
-    Attributes:
-        repository: `owner/name`.
-        branch: branch, tag or commit.
-    """
+    """A repository (`owner/name`) on the hub at one commit. Files are downloaded to the hub's cache."""
 
     repository: str
     branch: str
+    """Branch, tag or commit."""
 
     def path(self, name: str) -> Path:
         """Return the path of a small file, downloaded if necessary.
@@ -151,15 +144,13 @@ class Repository(Source):
 
     def _write_ref(self) -> None:
         """Record the branch's commit for `cached_snapshot`; `huggingface_hub` does not when given a commit."""
-        ref = _cache_folder(self.repository) / "refs" / self.branch
         if self.branch == self.revision or not self.folder.is_dir():
             return
-        try:
+        ref = _cache_folder(self.repository) / "refs" / self.branch
+        with suppress(OSError):  # if the cache is read-only, the hub is queried again next time
             ref.parent.mkdir(parents=True, exist_ok=True)
             with atomic(ref) as written:
                 written.write_text(str(self.revision), encoding="ascii")
-        except OSError:  # a read-only cache: the hub is queried again next time
-            return
 
 
 class _Silent(tqdm):  # type: ignore[type-arg]
@@ -180,7 +171,7 @@ def local_only() -> Iterator[list[str]]:
 
 def trouble() -> str | None:
     """Return the reason why the hub is unreachable, or None."""
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import get_session
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
@@ -193,15 +184,13 @@ def trouble() -> str | None:
 
 def licence_page(repository: str) -> str:
     """Return the page for accepting the licence of a gated repository."""
-    from huggingface_hub import constants
-
     return _pins.get(repository, Pin()).licence_page or f"{constants.ENDPOINT}/{repository}"
 
 
 @cache
 def _listing(endpoint: str, repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
     """Return the commit of a revision, and the bytes of its files by name."""
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import HfApi
 
     options: dict[str, Any] = {"files_metadata": True, "timeout": constants.HF_HUB_ETAG_TIMEOUT}
     call = partial(HfApi(endpoint).model_info, repository, revision=revision, **options)
@@ -210,8 +199,6 @@ def _listing(endpoint: str, repository: str, revision: str | None) -> tuple[str,
 
 
 def _cache_folder(repository: str) -> Path:
-    from huggingface_hub import constants
-
     return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repository.replace('/', '--')}"
 
 
@@ -222,11 +209,13 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
         WeightsNotFound: the hub is unreachable, or refuses the request.
         UserError: a file of the repository is damaged, or can't be written.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     endpoint = constants.ENDPOINT
+    unreachable = f"{repository} is not on this machine, and {endpoint} did not answer"
+    connect = "Connect to the network and run again, or name a local folder"
     if endpoint in _unreachable:
-        raise _unreachable_error(repository)
+        raise WeightsNotFound(f"{unreachable} ({_unreachable[endpoint]})", connect)
     login = "log in with `hf auth login`, or set HF_TOKEN"
     try:
         return call()
@@ -261,7 +250,7 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
         is_transport = any(cls.__name__ == "TransportError" for cls in type(error).__mro__)
         if is_transport or isinstance(error, ConnectionError | TimeoutError | errors.LocalEntryNotFoundError):
             _unreachable[endpoint] = type(error).__name__ + (f": {text[:100]}" if text else "")
-            raise _unreachable_error(repository) from None
+            raise WeightsNotFound(f"{unreachable} ({_unreachable[endpoint]})", connect) from None
         if not isinstance(error, OSError):
             raise
         if error.errno is None:
@@ -271,13 +260,3 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
             f"{repository} can't be downloaded: {error.filename or constants.HF_HUB_CACHE}: {error.strerror}. Make "
             "room there, or set HF_HOME to a folder on another disk"
         ) from None
-
-
-def _unreachable_error(repository: str) -> WeightsNotFound:
-    from huggingface_hub import constants
-
-    endpoint = constants.ENDPOINT
-    return WeightsNotFound(
-        f"{repository} is not on this machine, and {endpoint} did not answer ({_unreachable[endpoint]})",
-        "Connect to the network and run again, or name a local folder",
-    )

@@ -107,12 +107,7 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
 
 
 def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, ...]) -> tuple[str, ...]:
-    """Select all files of a tokenizer.
-
-    Args:
-        source: source of the tokenizer.
-        component: subfolder of the tokenizer.
-        vocabularies: alternative names of the vocabulary file, the usual one first.
+    """Select all files of a tokenizer in a subfolder. `vocabularies` are alternative names, the usual one first.
 
     Raises:
         WeightsNotFound: the config or the vocabulary is missing.

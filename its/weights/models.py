@@ -102,11 +102,7 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
 
 
 def safe_config(config: Any, where: Path | str) -> Any:
-    """Remove entries from a model's configuration that make the libraries import code, or fetch kernels from the hub.
-
-    Args:
-        config: content of `config.json`.
-        where: location of the config, for messages.
+    """Remove entries from a model's `config.json` that make the libraries import code, or fetch kernels from the hub.
 
     Raises:
         UserError: the weights are quantized.

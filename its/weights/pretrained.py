@@ -70,11 +70,7 @@ class PretrainedComponent(Component, ABC):
         """Read the files in `self.folder`, in torch's default dtype and device."""
 
     def find(self) -> list[Download]:
-        """Find and check all files; only small ones are downloaded.
-
-        Returns:
-            Downloads still required.
-        """
+        """Find and check all files, downloading only small ones, and return the downloads still required."""
         if self._found is None:
             self._found = resolve(self.weights, self.revision, self._select_checked)
         self._check_files()
