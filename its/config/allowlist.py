@@ -119,11 +119,11 @@ class ConfigRules(Rules):
         return self.source_of(key) not in (None, COMMAND_LINE)
 
     def _remedy(self, module: str, key: str) -> str:
-        """Suggest --trust for a user's own module: not for installed ones, which could run any program."""
+        """Suggest --trust for a user's own module, but not for installed ones, whose classes could run any program."""
         is_in_sample = Path(self.source_of(key) or "").suffix.lower() in KINDS  # a file that anyone may have sent
         if not module or is_in_sample or module.partition(".")[0] in _installed():
             return ""
-        return f" Using it runs the code of {module}. If that module is your own, add --trust {module}"
+        return f" Using it runs the code of {module}. If that is your own, add --trust {module} on the command line"
 
 
 def _arguments(cls: type) -> list[str] | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from its.config.files import FileReader, names_file
+from its.config.files import FileReader, is_file_reference
 from its.config.merge import Appended, Values, Whole, holds_object, merge, spell_out
 from its.errors import UserError
 from its.instantiate import Text
@@ -29,7 +29,7 @@ _REMOVABLE = re.compile(
     r"model\.(experts|steps|guides)\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
     r"|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
-"""Keys of entries that null removes, instead of being their value."""
+"""Keys that null removes; for all other keys, null is a value."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Config:
         for layer in layers:
             if "method" in layer.values:
                 values["model"] = _keep_common_keys(values.get("model"), str(layer.values["method"]), layer.source)
-            for single in _single_values(layer.values, values):  # becomes the first item of a list
-                inner = {key: source for key, source in sources.items() if f"{key}.".startswith(f"{single}.")}
-                sources |= {f"{single}.0{key.removeprefix(single)}": source for key, source in inner.items()}
+            for key in _single_values(layer.values, values):  # each becomes the first item of a list
+                inner = {name: source for name, source in sources.items() if f"{name}.".startswith(f"{key}.")}
+                sources |= {f"{key}.0{name.removeprefix(key)}": source for name, source in inner.items()}
             sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
         self.layers, self.values, self.sources = layers, _remove_nulls(values, ""), sources
@@ -131,10 +131,10 @@ def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
         if option.endswith("+"):
             items = read_value(value) if isinstance(value, Text) else value
             value = Appended(items if isinstance(items, list) else [items])
-        for part in reversed(key.split(".", maxsplit=_depth(key))):
+        for part in reversed(key.split(".", maxsplit=_max_splits(key))):
             value = {part: value}
         nested = spell_out(value, "")
-        if names_file(text, key):
+        if is_file_reference(text, key):
             layers.append(Layer(text, nested, is_option=True))
         else:
             values = merge(values, nested)
@@ -175,15 +175,15 @@ def _keep_common_keys(model: Values | None, method: str, source: str) -> Values:
     return {key: value for key, value in (model or {}).items() if key in settings}
 
 
-def _depth(key: str) -> int:
-    """Maximum number of splits of a dotted key, since keys under `data.sweep` contain dots; -1 for no limit."""
+def _max_splits(key: str) -> int:
+    """Maximum number of splits of a dotted key: keys under `data.sweep` contain dots themselves. -1 for no limit."""
     return 2 if key.startswith("data.sweep.") else -1
 
 
 def _full_key(option: str) -> str:
     """Insert `init_args`, which options may omit."""
     parts: list[str] = []
-    for part in option.split(".", maxsplit=_depth(option)):
+    for part in option.split(".", maxsplit=_max_splits(option)):
         if holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
             parts.append("init_args")
         parts.append(part)
@@ -192,8 +192,8 @@ def _full_key(option: str) -> str:
 
 def _value_of(text: str, key: str) -> Any:
     """Parse a command-line value as far as merging requires; any other value remains `Text`."""
-    if names_file(text, key):
-        return FileReader().read_for(key, user_path(text), named_by=COMMAND_LINE)
+    if is_file_reference(text, key):
+        return FileReader().read_for(key, user_path(text), origin=COMMAND_LINE)
     if text.strip() in ("null", "~"):
         return None
     parsed = read_value(text)

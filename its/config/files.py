@@ -22,16 +22,16 @@ LARGEST_TOGETHER = 4 * LARGEST
 MOST_FILES = 100
 """Maximum files of a config; a file counts again for each reference."""
 
-_NAMES_FILE = re.compile(
+_FILE_KEYS = re.compile(
     r"model(\.(experts(\.[^.]+)?|combiner|scheduler|vocoder|codec|colorizer))?(\.init_args)?|trainer(\.\w+)?"
     r"|data(\.(guidance_scale|negative_prompts|sweep))?"
 )
 """Keys whose value may be the path of a YAML file with the actual value."""
 
 
-def names_file(value: str, key: str) -> bool:
+def is_file_reference(value: str, key: str) -> bool:
     """Whether the value of a key is the path of a YAML file to insert."""
-    return value.endswith((".yaml", ".yml")) and bool(_NAMES_FILE.fullmatch(key))
+    return value.endswith((".yaml", ".yml")) and bool(_FILE_KEYS.fullmatch(key))
 
 
 class FileReader:
@@ -50,7 +50,7 @@ class FileReader:
         values: Values = self._insert_files(self._content(path), path, "")
         return values
 
-    def read_for(self, key: str, path: Path, *, named_by: Path | str) -> Any:
+    def read_for(self, key: str, path: Path, *, origin: Path | str) -> Any:
         """Read the file referenced by a key. It holds the value itself, or a mapping with only that key.
 
         Raises:
@@ -60,7 +60,7 @@ class FileReader:
         if key in content:
             if others := [other for other in content if other != key]:
                 raise UserError(
-                    f"{named_by}: {key} is the file {path}, which also sets {', '.join(others[:9])}; expected only "
+                    f"{origin}: {key} is the file {path}, which also sets {', '.join(others[:9])}; expected only "
                     f"{key}. To apply the whole file, use --config {path}"
                 )
             content = content[key]
@@ -76,12 +76,11 @@ class FileReader:
                 if not isinstance(layer, dict):
                     raise UserError(f"{path}: {key} has the item {layer!r:.80}; expected only YAML files and mappings")
             return reduce(merge, (spell_out(layer, key) for layer in layers), {})
-        if not isinstance(value, str):
-            return value
-        if key == "data.prompts":
-            beside = path.parent / user_path(value)
-            return str(beside) if os.path.exists(beside) else value
-        return self.read_for(key, path.parent / user_path(value), named_by=path) if names_file(value, key) else value
+        if isinstance(value, str) and is_file_reference(value, key):
+            return self.read_for(key, path.parent / user_path(value), origin=path)
+        if isinstance(value, str) and key == "data.prompts" and os.path.exists(path.parent / user_path(value)):
+            return str(path.parent / user_path(value))
+        return value
 
     def _content(self, path: Path) -> Values:
         if self._left == 0:

@@ -36,11 +36,11 @@ def merge(base: Any, top: Any) -> Any:
         return (Appended if base is None else type(items))([*items, *top])
     if isinstance(base, str) and isinstance(top, dict) and top.keys() == {"init_args"}:
         base = {"class_path": base}
-    if isinstance(top, str) and isinstance(base, dict) and _names_class_of(base, top):
+    if isinstance(top, str) and isinstance(base, dict) and _is_class_of(base, top):
         top = {"class_path": top}
     if not isinstance(base, dict) or not isinstance(top, dict) or isinstance(top, Whole):
         return top
-    if "class_path" in base and "class_path" in top and not _names_class_of(base, top["class_path"]):
+    if "class_path" in base and "class_path" in top and not _is_class_of(base, top["class_path"]):
         return top
     return type(base)({**base, **{key: merge(base.get(key), value) for key, value in top.items()}})
 
@@ -62,7 +62,7 @@ def spell_out(value: Any, key: str) -> Any:
     return expanded
 
 
-def _names_class_of(spec: Values, name: Any) -> bool:
+def _is_class_of(spec: Values, name: Any) -> bool:
     """Whether a name, with or without its module, is that of a spec's class."""
     if "class_path" not in spec:
         return spec.keys() == {"init_args"}

@@ -44,8 +44,8 @@ def read_model(
 ) -> Any:
     """Read a diffusers or transformers model for inference, in torch's default dtype and device.
 
-    The files can't select code to run: no custom code, and no attention implementation. Check them with
-    `its.weights.files.check_file` before.
+    Custom code and attention implementations in the configuration are ignored. The files must have passed
+    `its.weights.files.check_file`, since the libraries' errors for refused pickles are misleading.
 
     Raises:
         UserError: the files lack tensors, or are quantized.
@@ -93,10 +93,10 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
         shapes = None if file.endswith(".json") else source.shapes(file)
         for name, shape in (shapes or {}).items():
             # transformers 5 omits the prefix of CLIP's text encoder.
-            wanted = expected.get(name, expected.get(name.removeprefix("text_model."), shape))
-            if shape != wanted:
+            required = expected.get(name, expected.get(name.removeprefix("text_model."), shape))
+            if shape != required:
                 raise UserError(
-                    f"{source.name}: {name} in {file} has shape {shape}, but {files.config} requires {wanted}: they "
+                    f"{source.name}: {name} in {file} has shape {shape}, but {files.config} requires {required}: they "
                     "belong to different models; get both from one source"
                 )
 

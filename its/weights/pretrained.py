@@ -33,7 +33,7 @@ class PretrainedComponent(Component, ABC):
         super().__init__()
         self.weights = weights
         self.revision = revision
-        self._found: tuple[Source, tuple[str, ...]] | None = None
+        self._selection: tuple[Source, tuple[str, ...]] | None = None
         self._checked: set[str] = set()
         self._loaded = False
 
@@ -71,8 +71,8 @@ class PretrainedComponent(Component, ABC):
 
     def find(self) -> list[Download]:
         """Find and check all files, downloading only small ones, and return the downloads still required."""
-        if self._found is None:
-            self._found = resolve(self.weights, self.revision, self._select_checked)
+        if self._selection is None:
+            self._selection = resolve(self.weights, self.revision, self._select_checked)
         self._check_files()
         missing = self.source.missing(self.files)
         own = [Download(source=self.source, sizes=missing)] if missing else []
@@ -134,17 +134,17 @@ class PretrainedComponent(Component, ABC):
         return names
 
     def _valid(self) -> tuple[Source, tuple[str, ...]]:
-        if self._found is None:
+        if self._selection is None:
             raise RuntimeError(f"{type(self).__name__}: call find() or prepare() first to find {self.weights}")
-        return self._found
+        return self._selection
 
     def _check_files(self) -> None:
         """Check each local file once, and then the tensors."""
         missing = self.source.missing(self.files)
-        if new := [name for name in self.files if name not in missing and name not in self._checked]:
-            for name in new:
+        if unchecked := [name for name in self.files if name not in missing and name not in self._checked]:
+            for name in unchecked:
                 self.check_file(name)
-            self._checked.update(new)
+            self._checked.update(unchecked)
             with _config_errors(self.source.name):
                 self.check_tensors()
 
