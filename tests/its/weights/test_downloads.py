@@ -71,7 +71,7 @@ def test_components_of_one_repository_are_announced_once_with_their_sizes(two, t
     announced = [line for line in said if line.startswith("its: downloading")]
     large = (tree / UNET).stat().st_size
     assert announced == [
-        f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the configuration is there already
+        f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the config is already downloaded
         f"its: downloading someone/other at bbbbbbb: 1 file, {size(large)}",
     ]
     assert any(f"{size(2 * large)} in all" in line for line in said)

@@ -131,7 +131,7 @@ def test_components_within_are_found_prepared_and_loaded(served, tree, tmp_path)
             self.inner = nn.ModuleDict({"a": inner})
 
         def read(self):
-            assert self.inner["a"].reads == 1  # those within are ready before it reads
+            assert self.inner["a"].reads == 1  # inner components are loaded first
 
     save_tensors(tmp_path / "alone.safetensors")
     outer = Outer(inner := Tiny())

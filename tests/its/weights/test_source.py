@@ -343,7 +343,7 @@ def test_the_digest_follows_names_and_content_and_not_the_place(tree, tmp_path):
     assert digest(tree) == digest(copy)
     assert digest(tree, NAMES[:1]) != digest(tree)
     (copy / "README.md").write_text("something else")
-    assert digest(copy) == digest(tree)  # nobody reads it
+    assert digest(copy) == digest(tree)  # not among the selected files
     save_tensors(copy / NAMES[1], {**TENSORS, "bias": torch.zeros(2)})
     assert digest(copy) != digest(tree)
 
