@@ -1,7 +1,7 @@
 """Media prompts: a user's image or sound file in place of a text prompt.
 
-A row gives one as `{image: castle.png}` or `{audio: bell.wav}`. The file is validated when rows are read. A sample's
-identity depends on the file's content, not on its name.
+In a row it is written as `{image: castle.png}` or `{audio: bell.wav}`. The file is validated when rows are read. The
+identity of a sample depends on the file's content, not on its name.
 """
 
 from __future__ import annotations
