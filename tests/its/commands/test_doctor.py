@@ -181,7 +181,7 @@ def test_a_plugin_that_failed(monkeypatch):
 def test_a_config_that_is_not_there(capsys, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert main(["doctor", "--config", str(Path("none.yaml"))]) == 2
-    assert "config none.yaml does not exist" in capsys.readouterr().err
+    assert "none.yaml" in capsys.readouterr().err
 
 
 def test_a_cache_that_cannot_be_written_to_names_the_variable(monkeypatch, tmp_path):
