@@ -1,4 +1,4 @@
-"""Environment variables: those that libraries need and some systems leave out, and those that launchers set."""
+"""Environment variables required by libraries, or set by distributed launchers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import os
 
 
 def complete_environment() -> None:
-    """Name the user and a home folder where neither the environment nor the list of users does.
+    """Set LOGNAME and HOME if the user id has no entry in the password database, as in many containers.
 
-    Containers often run under a user id without an entry in that list (`docker run -u 12345`, OpenShift). Torch then
-    fails to import, since `getpass.getuser` raises, and libraries create a folder that is called "~".
+    Otherwise `import torch` fails, since `getpass.getuser` raises, and libraries create a folder named "~".
     """
     if os.name != "posix":
         return
@@ -23,26 +22,26 @@ def complete_environment() -> None:
 
 
 def rank() -> int:
-    """This process's number among those that torchrun, srun or Lightning started together for one command, from 0.
+    """Return the global rank if torchrun, srun or Lightning started this process, otherwise 0.
 
-    `RANK` and `SLURM_PROCID` alone say nothing: pods, batch scripts and notebooks have them too.
+    `RANK` and `SLURM_PROCID` alone don't suffice, since they are also set in pods, batch scripts and notebooks.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _number("RANK", 0)
     if slurm_tasks() > 1:
         return _number("SLURM_PROCID", 0)
-    return _number("LOCAL_RANK", 0)  # of those that Lightning starts on one machine
+    return _number("LOCAL_RANK", 0)  # set by Lightning on a single machine
 
 
 def local_rank() -> int:
-    """As `rank`, among the processes of this machine alone."""
+    """Return the rank among the processes of this machine."""
     return _number("SLURM_LOCALID" if slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ else "LOCAL_RANK", 0)
 
 
 def slurm_tasks() -> int:
-    """How many processes srun started together with this one; 1 for those that it did not start.
+    """Return the number of processes of the srun step; 1 without srun.
 
-    `SLURM_NTASKS` is the size of the job, and is inherited by notebooks, batch scripts and interactive shells.
+    `SLURM_NTASKS` is unsuitable: it is the size of the job, also set in batch scripts, notebooks and shells.
     """
     return _number("SLURM_STEP_NUM_TASKS", 1)
 

@@ -1,27 +1,27 @@
-"""Keep secrets, and the name of the user's home, out of messages and of everything that is written."""
+"""Remove secrets and the path of the home folder from messages and files."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+Replacement = tuple[re.Pattern[str], str]
+
 LEFT_OUT = "(left out)"
-
 SHORTEST = 8
-"""Characters of a secret in an environment variable that is looked for in texts."""
-
+"""Minimum characters of an environment variable's value to count as a secret."""
 PROMPTS = ("prompts", "negative_prompts")
-"""Keys whose texts are not searched for secrets."""
+"""Keys whose texts keep their secrets, since a changed prompt defines another sample."""
 
 _NAMES = (
     r"(?:api[_-]?key|access[_-]?key|private[_-]?key|token(?!iz)|secret|passw(?:or)?d|credential|authorization|cookie)"
 )
 _NAME = re.compile(_NAMES, re.IGNORECASE)
-_TEXTS = tuple(
-    re.compile(pattern, re.IGNORECASE)
+_TEXTS: list[Replacement] = [
+    (re.compile(pattern, re.IGNORECASE), rf"\g<1>{LEFT_OUT}")
     for pattern in (
         r"([a-z][a-z0-9+.-]{0,20}://)[^\s/\"'<>]{1,500}(?=@)",  # user:password@ in a URL
         r"(authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?)(?:[a-z]{1,20}\s{1,3})?[^\s\"',;]+",  # a header
@@ -30,75 +30,59 @@ _TEXTS = tuple(
         rf"((?<![\w-])[\w-]{{0,40}}{_NAMES}[\w-]{{0,20}}=)[^&\s\"',;#]+",  # name=value, also in a URL
         rf"([\"'][\w-]{{0,40}}{_NAMES}[\w-]{{0,20}}[\"']\s{{0,3}}:\s{{0,3}}[\"'])[^\"']+",  # "name": "value"
     )
-)
-"""Forms of secrets in texts; the first group stays. All repetitions are bounded, so that none takes quadratic time."""
+]
+"""Patterns of secrets; the first group is kept. Repetitions are bounded to avoid quadratic time."""
 
 
 def without_secrets(value: Any, key: str = "") -> Any:
-    """Replace secrets in texts, and texts and numbers under keys that name secrets, such as `api_key`.
+    """Replace secrets in texts, and texts and numbers under secret keys such as `api_key`.
 
-    Secrets in texts are credentials in URLs, `Authorization` headers, `token=...` and the like, and the values of
-    environment variables whose names say that they are secret. A number under a key such as `max_tokens` is a count.
+    Secrets in texts are credentials in URLs, `Authorization` headers, `token=...` and similar, and the values of
+    environment variables with secret names. Numbers under keys with "token" are kept: `max_tokens` is a count.
 
     Args:
         value: text, number, or nested mappings and lists of them.
         key: dotted key of the value.
     """
-    return _scrub(value, key, _environment(), home=None)
+    return _scrub(value, key, _secrets(), [])
 
 
 def scrub(value: Any) -> Any:
-    """Make a value fit to be written: without secrets, and with `~` for the path of the user's home."""
-    return _scrub(value, "", _environment(), home=_home())
+    """Replace secrets, and the path of the home folder by `~`."""
+    return _scrub(value, "", _secrets(), _home())
 
 
-def _scrub(value: Any, key: str, known: re.Pattern[str] | None, *, home: re.Pattern[str] | None) -> Any:
+def _scrub(value: Any, key: str, secrets: Sequence[Replacement], home: Sequence[Replacement]) -> Any:
     name = key.rpartition(".")[2]
     if name in PROMPTS:
-        return _without_home(value, home)
+        secrets = []
     if isinstance(value, Mapping):
         return {
-            _scrub(name, "", known, home=home): _scrub(inner, str(name), known, home=home)
+            _scrub(name, "", secrets, home): _scrub(inner, str(name) if secrets else "", secrets, home)
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_scrub(inner, key, known, home=home) for inner in value]
-    if _NAME.search(name):
+        return [_scrub(inner, key, secrets, home) for inner in value]
+    if secrets and _NAME.search(name):
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and "token" not in name.lower()
         return LEFT_OUT if isinstance(value, str) or is_number else value
-    return _without(value, known, home) if isinstance(value, str) else value
+    if isinstance(value, str):
+        for pattern, replacement in (*secrets, *home):
+            value = pattern.sub(replacement, value)
+    return value
 
 
-def _without_home(value: Any, home: re.Pattern[str] | None) -> Any:
-    """Prompts as they are, but for the folders of files that take their place: a changed prompt is another sample."""
-    if isinstance(value, Mapping):
-        return {name: _without_home(inner, home) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_home(inner, home) for inner in value]
-    return home.sub("~", value) if home is not None and isinstance(value, str) else value
-
-
-def _without(text: str, known: re.Pattern[str] | None, home: re.Pattern[str] | None) -> str:
-    for pattern in _TEXTS:
-        text = pattern.sub(rf"\g<1>{LEFT_OUT}", text)
-    if known is not None:
-        text = known.sub(LEFT_OUT, text)
-    return text if home is None else home.sub("~", text)
-
-
-def _environment() -> re.Pattern[str] | None:
-    """The values of environment variables that hold secrets, such as `HF_TOKEN`."""
+def _secrets() -> list[Replacement]:
     values = {value for name, value in os.environ.items() if _NAME.search(name) and len(value) >= SHORTEST}
-    return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
+    variables = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
+    return [*_TEXTS, (re.compile(variables), LEFT_OUT)] if values else _TEXTS
 
 
-def _home() -> re.Pattern[str] | None:
-    """The home folder as the beginning of a path; None where it is the root or unknown."""
+def _home() -> list[Replacement]:
+    """Match the home folder at the start of a path, unless it is the root or unknown."""
     try:
         home = Path.home()
-        folders = {str(folder) for folder in (home, home.resolve()) if len(folder.parts) > 1}
+        folders = "|".join(re.escape(str(path)) for path in sorted({home, home.resolve()}) if len(path.parts) > 1)
     except (OSError, RuntimeError):
-        return None
-    if not folders:
-        return None
-    return re.compile(rf"(?<![\w.~-])(?<!\w/)(?:{'|'.join(map(re.escape, sorted(folders)))})(?![\w.-])")
+        return []
+    return [(re.compile(rf"(?<![\w.~-])(?<!\w/)(?:{folders})(?![\w.-])"), "~")] if folders else []

@@ -1,10 +1,11 @@
-"""Small facts that are remembered between runs in the user's cache folder: each a file with one line of text."""
+"""Cache of short texts in the user's cache folder, one file for each."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,9 @@ from its.media.atomic import make_folder, write_text
 
 
 def remember(kind: str, key: Any, compute: Callable[[], str]) -> str:
-    """The remembered text for a key, or the computed one, which is remembered if the folder can be written to.
+    """Return the cached text for a key, or compute and cache it.
 
-    Args:
-        kind: names a folder.
-        key: everything that the text depends on; its `repr` identifies it.
-        compute: called where nothing is remembered.
+    The subfolder is `kind`. The `repr` of `key` must contain everything that the text depends on.
     """
     text = read(kind, key)
     if text is None:
@@ -27,21 +25,19 @@ def remember(kind: str, key: Any, compute: Callable[[], str]) -> str:
 
 
 def read(kind: str, key: Any) -> str | None:
-    """The remembered text for a key, or None."""
+    """Return the cached text for a key, or None."""
     try:
         return _path(kind, key).read_text(encoding="utf-8")
-    except (OSError, RuntimeError, UnicodeDecodeError):  # RuntimeError: a user without a home
+    except (OSError, RuntimeError, UnicodeDecodeError):  # RuntimeError: no home folder
         return None
 
 
 def write(kind: str, key: Any, text: str) -> None:
-    """Remember a text for a key. Without a folder that can be written to, nothing is remembered."""
-    try:
+    """Cache a text for a key; do nothing if the folder is not writable."""
+    with suppress(OSError, RuntimeError):
         path = _path(kind, key)
         make_folder(path.parent)
         write_text(path, text)
-    except (OSError, RuntimeError):
-        return
 
 
 def _path(kind: str, key: Any) -> Path:

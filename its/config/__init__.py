@@ -1,1 +1,1 @@
-"""Configs: YAML and the command line to one checked mapping."""
+"""Compose and check configs from YAML files and the command line."""

@@ -1,4 +1,4 @@
-"""What configs may name: plugins, the classes of Lightning listed here with their arguments, and trusted modules."""
+"""Allowlist of config classes: plugins, the Lightning classes listed here, and classes of trusted modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from its.config.compose import COMMAND_LINE
 from its.config.options import PredictOptions
 from its.errors import UserError, nearest
-from its.instantiate import plugin_class
+from its.instantiate import Rules, plugin_class
 from its.interfaces import Plugin
 from its.media.limited import user_path
 from its.media.metadata import KINDS
@@ -46,68 +46,60 @@ FROM_FILES: Mapping[str, str] = {
     "lightning.pytorch.strategies.DDPStrategy": "process_group_backend timeout find_unused_parameters",
     "lightning.pytorch.strategies.SingleDeviceStrategy": "device",
 }
-"""Classes that files may name, each with the arguments that files may give it.
+"""Lightning classes that a config file may use, with the arguments that it may set.
 
-No argument is a function, an object, a path, or an address or account to send something to. Each class has to check
-its arguments: a new entry needs a look at what the class does with them.
+Never list an argument that takes a function, an object, a path, an address or an account, nor a class that does not
+validate its arguments.
 """
 
 FROM_COMMAND_LINE = ("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.TensorBoardLogger")
-"""Classes that the command line may name besides, with any arguments: they write to the folders that are given."""
+"""Lightning classes that only the command line may use, since their arguments choose where they write."""
 
 TRAINER = (
     "accelerator strategy devices num_nodes precision logger callbacks profiler plugins limit_predict_batches "
     "log_every_n_steps enable_progress_bar enable_checkpointing enable_model_summary deterministic benchmark "
     "inference_mode use_distributed_sampler detect_anomaly fast_dev_run barebones"
 )
-"""Arguments of the Trainer that files may give: those that have a meaning for prediction, and name no path."""
+"""Trainer arguments that a config file may set: those that affect prediction and hold no path."""
 
 _PATHS = {name.rpartition(".")[2]: name for name in (*FROM_FILES, *FROM_COMMAND_LINE)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigRules:
-    """Which classes and arguments the keys of a config may name, which depends on the source of each key.
+class ConfigRules(Rules):
+    """Allow the classes of this module, and restrict config files more than the command line.
 
     Attributes:
-        trusted: modules whose classes may be named too, with those of modules within them, with any arguments.
-        source_of: key -> the file that set it, or the command line; None for defaults.
+        trusted: modules whose classes, and those of their submodules, are allowed with any arguments.
+        source_of: maps a key to the file that set it, or `COMMAND_LINE`; None for defaults.
     """
 
     trusted: Sequence[str] = ()
     source_of: Callable[[str], str | None] = lambda key: COMMAND_LINE
 
     def find(self, name: str, base: type, key: str) -> type:
-        """The class that a key names.
-
-        Raises:
-            UserError: it may not be named, or is no `base`.
-        """
+        """Return the class for a name: a plugin, a listed Lightning class, or a class of a trusted module."""
         module, _, short = name.rpartition(".")
         if self._trusts(module):
-            return _checked(_imported(module, short), name, base)
+            return _import_trusted(name, base)
         if issubclass(base, Plugin):
             try:
                 return plugin_class(name, base)
             except UserError as error:
                 raise UserError(f"{error}{self._remedy(module, key)}") from None
-        known = {one: cls for one in _PATHS if issubclass(cls := _listed(one), base)}
-        if short in known and module in ("", _PATHS[short].rpartition(".")[0], known[short].__module__):
-            if _PATHS[short] in FROM_FILES or not self._is_from_file(key):
-                return known[short]
-            raise UserError(f"{short} may be named on the command line alone, since it writes where its arguments say")
-        may = sorted(one for one in known if _PATHS[one] in FROM_FILES or not self._is_from_file(key))
+        listed = {other: cls for other, path in _PATHS.items() if issubclass(cls := _import(path), base)}
+        allowed = [other for other in sorted(listed) if _PATHS[other] in FROM_FILES or not self._is_from_file(key)]
+        if short in listed and module in ("", _PATHS[short].rpartition(".")[0], listed[short].__module__):
+            if short in allowed:
+                return listed[short]
+            raise UserError(f"{short} is allowed only on the command line, since its arguments choose where it writes")
         raise UserError(
-            f"there is no {name!r} that a config may name here; it may name: {', '.join(may) or 'none'}."
-            f"{nearest(short, may)}{self._remedy(module, key)}"
+            f"{name!r} is not a class that a config may use here; expected one of: {', '.join(allowed) or 'none'}."
+            f"{nearest(short, allowed)}{self._remedy(module, key)}"
         )
 
     def check(self, cls: type, argument: str, value: Any, key: str) -> None:
-        """Check an argument that is given for a class.
-
-        Raises:
-            UserError: it may be given on the command line alone.
-        """
+        """Check that the source of a key may set an argument of a class."""
         if not self._is_from_file(key):
             return
         if cls is PredictOptions and argument == "output":
@@ -116,78 +108,70 @@ class ConfigRules:
         if allowed is None or argument in allowed or self._trusts(cls.__module__):
             return
         raise UserError(
-            f"a file may not give {argument} to {cls.__name__}, only {', '.join(allowed) or 'no arguments'}. "
-            "If it is what you want, give it on the command line"
+            f"a config file may not set {argument} of {cls.__name__}, only {', '.join(allowed) or 'no arguments'}. "
+            "Set it on the command line instead"
         )
 
     def _trusts(self, module: str) -> bool:
-        return any(f"{module}.".startswith(f"{one}.") for one in self.trusted)
+        return any(f"{module}.".startswith(f"{name}.") for name in self.trusted)
 
     def _is_from_file(self, key: str) -> bool:
         return self.source_of(key) not in (None, COMMAND_LINE)
 
     def _remedy(self, module: str, key: str) -> str:
-        """How to name a class of a module of the user's own. Installed modules may run any program: no such advice."""
-        made_by_its = Path(self.source_of(key) or "").suffix.lower() in KINDS
-        if not module or made_by_its or module.partition(".")[0] in _installed():
+        """Suggest --trust for a user's own module, but not for installed ones, whose classes could run any program."""
+        is_in_sample = Path(self.source_of(key) or "").suffix.lower() in KINDS  # a file that anyone may have sent
+        if not module or is_in_sample or module.partition(".")[0] in _installed():
             return ""
-        return f" Naming it would run the code of {module}. If that is your own: --trust {module} on the command line"
+        return f" Using it runs the code of {module}. If that is your own, add --trust {module} on the command line"
 
 
 def _arguments(cls: type) -> list[str] | None:
-    """Arguments that files may give a class; None without a restriction."""
+    """Arguments of a class that a config file may set; None if all."""
     from lightning.pytorch import Trainer
 
     if cls is Trainer:
         return TRAINER.split()
     path = _PATHS.get(cls.__name__)
-    if path is None or _listed(cls.__name__) is not cls:
+    if path is None or _import(path) is not cls:
         return None
     return FROM_FILES.get(path, "").split()
 
 
 def _check_output(value: str, source: Path) -> None:
-    """Refuse run directories outside of the current folder, but for the one that the config lies in."""
+    """Refuse run directories outside the current folder, except the config's own folder."""
     parts = PureWindowsPath(value).parts + PurePosixPath(value).parts
     is_rooted = PureWindowsPath(value).anchor or PurePosixPath(value).anchor
     is_expanded = value.startswith("~") or os.path.expandvars(value) != value
     is_outside = is_rooted or is_expanded or ".." in parts or "://" in value
-    if value.isprintable() and (not is_outside or _is_folder_of(source, value)):
+    try:
+        is_own = value.isprintable() and user_path(value).resolve() == source.resolve().parent
+    except (OSError, RuntimeError):
+        is_own = False
+    if is_own or (value.isprintable() and not is_outside):
         return
     raise UserError(
-        f"a file may name a folder within the current one, got {value!r:.200}. To write there, give it on the "
-        "command line: --output FOLDER"
+        f"got {value!r:.200}; a config file may only set a folder inside the current one. To write elsewhere, use "
+        "--output FOLDER on the command line"
     )
-
-
-def _is_folder_of(file: Path, folder: str) -> bool:
-    """Whether a file lies in a folder, such as `its_config.yaml` in its run directory."""
-    try:
-        return user_path(folder).resolve() == file.resolve().parent
-    except (OSError, RuntimeError):
-        return False
 
 
 @cache
 def _installed() -> frozenset[str]:
-    """Top-level packages of the standard library and of everything that is installed."""
+    """Top-level packages of the standard library and of all installed distributions."""
     return sys.stdlib_module_names | packages_distributions().keys()
 
 
-def _listed(short: str) -> type:
-    module, _, name = _PATHS[short].rpartition(".")
-    cls: type = getattr(import_module(module), name)
-    return cls
+def _import(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
 
 
-def _imported(module: str, name: str) -> object:
+def _import_trusted(path: str, base: type) -> type:
     try:
-        return getattr(import_module(module), name)
+        cls = _import(path)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{module}.{name} can't be imported: {error}") from None
-
-
-def _checked(cls: object, name: str, base: type) -> type:
+        raise UserError(f"{path} can't be imported: {error}") from None
     if not inspect.isclass(cls) or not issubclass(cls, base) or inspect.isabstract(cls):
-        raise UserError(f"{name} is no {base.__name__} that can be constructed")
+        raise UserError(f"{path} is not a concrete subclass of {base.__name__}")
     return cls

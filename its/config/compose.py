@@ -1,18 +1,18 @@
-"""Compose YAML files and the command line into one mapping, with the source of every key.
+"""Compose YAML files and command-line options into one mapping, and record the source of each key.
 
-Later files overlay earlier ones key by key, a new `class_path` discards the arguments of the class before it, and null
-removes an entry. Nothing is constructed or imported here: see `its.instantiate`.
+Later layers override earlier ones key by key. A different `class_path` discards the arguments of the previous class,
+and null removes an entry. Objects are constructed later, by `its.instantiate`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from its.config.files import FileReader, names_file
+from its.config.files import FileReader, is_file_reference
 from its.config.merge import Appended, Values, Whole, holds_object, merge, spell_out
 from its.errors import UserError
 from its.instantiate import Text
@@ -30,17 +30,17 @@ _REMOVABLE = re.compile(
     r"model\.(experts|steps|guides)\.[^.]+|model\.combiner\.(init_args\.)?(combiner\.(init_args\.)?)*\w+\.[^.]+"
     r"|data\.(guidance_scale|negative_prompts)\.[^.]+"
 )
-"""Keys of entries that null removes."""
+"""Keys that null removes; for all other keys, null is a value."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Part of a config from one source.
+    """Config values from one source.
 
     Attributes:
-        source: the file, or `COMMAND_LINE`.
+        source: path of the file, or `COMMAND_LINE`.
         values: nested mappings.
-        is_option: whether the command line gives the values, or names the file for one of its options.
+        is_option: whether the values come from a command-line option, directly or from a file that it references.
     """
 
     source: str
@@ -48,96 +48,84 @@ class Layer:
     is_option: bool = False
 
 
-@dataclass(frozen=True)
 class Config:
-    """Merged layers.
+    """Merged config.
 
     Attributes:
-        layers: each over the one before.
-        values: the merged values, without entries that null removed.
-        sources: dotted key, with the index in lists -> source of the last layer that set it.
+        layers: in order; later layers override earlier ones.
+        values: merged values.
+        sources: maps each dotted key, with list indices, to the source of the last layer that set it.
+
+    Raises:
+        UserError: a layer sets an unknown method.
     """
 
-    layers: Sequence[Layer]
-    values: Values = field(init=False)
-    sources: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Merge the layers.
-
-        Raises:
-            UserError: a layer names a method that does not exist.
-        """
+    def __init__(self, layers: Sequence[Layer]) -> None:
         values: Values = {}
         sources: dict[str, str] = {}
-        for layer in self.layers:
+        for layer in layers:
             if "method" in layer.values:
-                values["model"] = _taken_by(str(layer.values["method"]), values.get("model"), layer.source)
-            for single in _singles(layer.values, values):  # becomes the first item of a list
-                below = {key: source for key, source in sources.items() if f"{key}.".startswith(f"{single}.")}
-                sources |= {f"{single}.0{key.removeprefix(single)}": source for key, source in below.items()}
+                values["model"] = _keep_common_keys(values.get("model"), str(layer.values["method"]), layer.source)
+            for key in _single_values(layer.values, values):  # each becomes the first item of a list
+                inner = {name: source for name, source in sources.items() if f"{name}.".startswith(f"{key}.")}
+                sources |= {f"{key}.0{name.removeprefix(key)}": source for name, source in inner.items()}
             sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
             values = merge(values, layer.values)
-        object.__setattr__(self, "values", _pruned(values, ""))
-        object.__setattr__(self, "sources", sources)
+        self.layers, self.values, self.sources = layers, _remove_nulls(values, ""), sources
 
     @property
     def method(self) -> str:
-        """Name of the method, whose constructor takes the keys under `model`."""
+        """Class name of the method; the keys under `model` are its arguments."""
         return str(self.values.get("method", methods.DEFAULT))
 
     def source_of(self, key: str) -> str | None:
-        """The source of a key, or else of the nearest key around it."""
-        parts = key.split(".")
-        outer = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-        return next((self.sources[key] for key in outer if key in self.sources), None)
+        """Return the source of a key, or of its closest parent with a source; None for defaults."""
+        while key and key not in self.sources:
+            key = key.rpartition(".")[0]
+        return self.sources.get(key)
 
 
 def compose(files: Sequence[Path], arguments: Sequence[str] = ()) -> Config:
-    """Read the files and the command line.
-
-    Args:
-        files: each overlays the one before.
-        arguments: of the command line, as `--key=value`; they overlay all files.
+    """Merge config files, in order, and then `--key=value` arguments.
 
     Raises:
-        UserError: a file can't be read, or is no mapping of keys.
+        UserError: a file can't be read or is not a mapping, or an argument is invalid.
     """
     return Config([*map(read_layer, files), *command_line_layers(arguments)])
 
 
 def read_layer(path: Path) -> Layer:
-    """Read a YAML file, a packaged config, or the config inside a file that `its` wrote, with the files that it names.
+    """Read a YAML file or packaged config with the files that it includes, or the config embedded in a sample file.
 
     Raises:
-        UserError: the file can't be read, or is no mapping of keys.
+        UserError: the file can't be read or is not a mapping.
     """
     path = find_config(path)
     values = read_config(path) if path.suffix.lower() in KINDS else FileReader().read(path)
-    for key in values:
+    for key, value in values.items():
         if key == "config" or key.endswith("+"):
-            raise UserError(f"{path}: there is no key {key}: overlay files with --config on the command line")
-    for key in SECTIONS:
-        if not isinstance(values.get(key, {}), dict):
-            raise UserError(f"{path}: {key} is {values[key]!r:.80}; expected keys and values, or a YAML file of them")
+            raise UserError(f"{path}: unknown key {key}. To merge configs, repeat --config on the command line")
+        if key in SECTIONS and not isinstance(value, dict):
+            raise UserError(f"{path}: {key} is {value!r:.80}; expected a mapping, or a YAML file with one")
     return Layer(str(path), spell_out(values, ""))
 
 
 def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
-    """Layers of `--key=value` arguments: one for each file that stands in the place of a value, then all other values.
+    """Parse `--key=value` arguments into one layer for each YAML file given as a value, and one for all other values.
 
-    `--model.vocoder.iterations=3` is short for `--model.vocoder.init_args.iterations=3`, `--key+=value` appends to a
-    list, and `--data.sweep={}` replaces a whole mapping; a section or the arguments of an object are merged.
+    `--model.vocoder.iterations=3` is short for `--model.vocoder.init_args.iterations=3`, and `--key+=value` appends to
+    a list. A mapping such as `--data.sweep={}` replaces the previous one, except that sections, objects and `init_args`
+    are merged.
 
     Raises:
-        UserError: an argument is no option, or names a file that can't be read.
+        UserError: an argument is not an option with a value, or its file can't be read.
     """
     layers: list[Layer] = []
     values: Values = {}
     for argument in arguments:
         option, equals, text = argument.partition("=")
         if not option.startswith("--"):
-            raise UserError(f"got {argument!r}; expected an option such as --model.steps 50")
+            raise UserError(f"got {argument!r}; expected an option, for example --model.steps 50")
         if not equals:
             raise UserError(f"{option} needs a value")
         key = _full_key(option.removeprefix("--").removesuffix("+"))
@@ -146,7 +134,7 @@ def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
             items = read_value(value) if isinstance(value, Text) else value
             value = Appended(items if isinstance(items, list) else [items])
         nested = _nested(key, value)
-        if names_file(text, key):
+        if is_file_reference(text, key):
             layers.append(Layer(text, nested, is_option=True))
         else:
             values = merge(values, nested)
@@ -154,7 +142,7 @@ def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
 
 
 def option_layer(options: Mapping[str, Any], source: str) -> Layer:
-    """A layer of values by dotted key, as options of the command line set them: `{"model.steps": 50}`."""
+    """Return a layer that sets values by dotted key like command-line options, for example `{"model.steps": 50}`."""
     values: Values = {}
     for option, value in options.items():
         values = merge(values, _nested(_full_key(option), value))
@@ -186,32 +174,32 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
     return files, modules, rest
 
 
-def _taken_by(method: str, model: Values | None, source: str) -> Values:
-    """Keys under `model` that a newly chosen method takes too."""
+def _keep_common_keys(model: Values | None, method: str, source: str) -> Values:
+    """Keep the keys under `model` that are settings of another method too."""
     try:
-        takes = methods.settings_of(method)
+        settings = methods.settings_of(method)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-    return {key: value for key, value in (model or {}).items() if key in takes}
+    return {key: value for key, value in (model or {}).items() if key in settings}
 
 
 def _nested(key: str, value: Any) -> Values:
-    """The mapping that sets one dotted key."""
-    for part in reversed(key.split(".", maxsplit=_depth(key))):
+    """Return the mapping that sets one dotted key."""
+    for part in reversed(key.split(".", maxsplit=_max_splits(key))):
         value = {part: value}
     nested: Values = spell_out(value, "")
     return nested
 
 
-def _depth(key: str) -> int:
-    """How many dots of a key separate keys: those of a sweep have dots themselves. -1 for all."""
+def _max_splits(key: str) -> int:
+    """Maximum number of splits of a dotted key: keys under `data.sweep` contain dots themselves. -1 for no limit."""
     return 2 if key.startswith("data.sweep.") else -1
 
 
 def _full_key(option: str) -> str:
-    """The key of an option, with the `init_args` that may be left out."""
+    """Insert `init_args`, which options may omit."""
     parts: list[str] = []
-    for part in option.split(".", maxsplit=_depth(option)):
+    for part in option.split(".", maxsplit=_max_splits(option)):
         if holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
             parts.append("init_args")
         parts.append(part)
@@ -219,48 +207,42 @@ def _full_key(option: str) -> str:
 
 
 def _value_of(text: str, key: str) -> Any:
-    """Value of a command-line argument, as far as merging needs to know it."""
-    if names_file(text, key):
-        return FileReader().read_for(key, find_file(text), named_by=COMMAND_LINE)
+    """Parse a command-line value as far as merging requires; any other value remains `Text`."""
+    if is_file_reference(text, key):
+        return FileReader().read_for(key, find_file(text), origin=COMMAND_LINE)
     if text.strip() in ("null", "~"):
         return None
     parsed = read_value(text)
     if isinstance(parsed, dict) and text.lstrip().startswith("{"):
         merges = key in SECTIONS or key.endswith(".init_args") or holds_object(key)
         return parsed if merges else Whole(parsed)
-    if not holds_object(key):
-        return Text(text)
-    return text if isinstance(parsed, str) else parsed if isinstance(parsed, list) else Text(text)
+    if holds_object(key) and isinstance(parsed, str | list):
+        return text if isinstance(parsed, str) else parsed
+    return Text(text)
 
 
-def _pruned(value: Any, key: str) -> Any:
+def _remove_nulls(value: Any, key: str) -> Any:
     if not isinstance(value, dict):
         return value
     inner = {k: (v, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
-    return {k: _pruned(v, full) for k, (v, full) in inner.items() if v is not None or not _REMOVABLE.fullmatch(full)}
+    return {k: _remove_nulls(v, f) for k, (v, f) in inner.items() if v is not None or not _REMOVABLE.fullmatch(f)}
 
 
-def _keys(value: Any, below: Any, prefix: str = "") -> Iterator[str]:
-    """All keys of a value that is merged over another one, with the indices in lists."""
-    if isinstance(value, Mapping):
-        items = {
-            str(name): (inner, below.get(name) if isinstance(below, Mapping) else None) for name, inner in value.items()
-        }
-    elif isinstance(value, list):
-        first = len(merge(below, value)) - len(value) if isinstance(value, Appended) else 0
-        items = {str(index): (inner, None) for index, inner in enumerate(value, start=first)}
-    else:
-        return
-    for name, (inner, inner_below) in items.items():
-        key = f"{prefix}.{name}".lstrip(".")
+def _keys(top: Any, base: Any, prefix: str = "") -> Iterator[str]:
+    """Keys that merging `top` over `base` sets, with list indices."""
+    items: Mapping[Any, Any] = top if isinstance(top, Mapping) else {}
+    if isinstance(top, list):
+        first = len(merge(base, top)) - len(top) if isinstance(top, Appended) else 0
+        items = dict(enumerate(top, start=first))
+    for name, value in items.items():
+        yield (key := f"{prefix}.{name}".lstrip("."))
+        yield from _keys(value, base.get(name) if isinstance(base, Mapping) else None, key)
+
+
+def _single_values(top: Any, base: Any, key: str = "") -> Iterator[str]:
+    """Keys of values in `base` that are not lists and that `top` appends to."""
+    if isinstance(top, Appended) and base is not None and not isinstance(base, list):
         yield key
-        yield from _keys(inner, inner_below, key)
-
-
-def _singles(value: Any, below: Any, key: str = "") -> Iterator[str]:
-    """Keys whose value is no list and to which a layer appends items."""
-    if isinstance(value, Appended) and below is not None and not isinstance(below, list):
-        yield key
-    elif isinstance(value, Mapping) and isinstance(below, Mapping):
-        for name in value.keys() & below.keys():
-            yield from _singles(value[name], below[name], f"{key}.{name}".lstrip("."))
+    elif isinstance(top, Mapping) and isinstance(base, Mapping):
+        for name in top.keys() & base.keys():
+            yield from _single_values(top[name], base[name], f"{key}.{name}".lstrip("."))

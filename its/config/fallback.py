@@ -1,8 +1,8 @@
-"""Apply a pack of weights to a config whose own weights are missing."""
+"""Replace missing weights of a config by those of a pack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -17,68 +17,60 @@ from its.weights import WeightsNotFound
 
 
 def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
-    """The pack that a config allows as fallback.
-
-    Args:
-        missing: the weights that the config names.
-        name: the key `model.fallback`.
+    """Return the pack named by `model.fallback`.
 
     Raises:
-        UserError: the config allows none, or there is none of that name.
+        UserError: `name` is None, in which case the message includes `missing`, or not the name of a pack.
     """
     if name is None:
         raise UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
     packs = registry.packs()
     if name not in packs:
-        raise UserError(f"model.fallback is {name!r}; there are these packs: {', '.join(packs)}.{nearest(name, packs)}")
+        raise UserError(f"model.fallback is {name!r}; expected a pack: {', '.join(packs)}.{nearest(name, packs)}")
     return packs[name]
 
 
 def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
-    """The line that reports the use of a pack, the reason, and the remedy.
+    """Format the warning about the use of a pack.
 
     Args:
-        missing: the weights that the config names.
-        pack: the one in use.
-        instead: what of the pack is in use, such as `demo weights`.
-        settings: other differences from the config.
+        missing: error for the config's own weights.
+        pack: pack in use.
+        instead: what the pack provides, for example `demo weights`.
+        settings: sentence about other differences from the config.
     """
     return (
         f"using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
-        f"{missing.reason}. {settings} What helps: {missing.remedy}; or --model.fallback null, to make this an error."
+        f"{missing.reason}. {settings} To fix: {missing.remedy}. To make this an error: --model.fallback null"
     )
 
 
 def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
     """Replace all weights of a config by a pack's.
 
-    The pack's settings overlay those of the files, and the command line overlays the pack's, except for the parts
-    with weights. The config keeps the names and views of its experts, and a combiner of another class than the pack's.
-
-    Args:
-        config: with weights that are missing.
-        pack: takes their place.
-        keep_vocoder: keep a vocoder whose class the command line sets.
+    The pack's settings override those of config files. Command-line options override the pack's, except for components
+    with weights. The config's expert names and views remain, and so does a combiner of another class than the pack's.
+    If `keep_vocoder` is set, a vocoder class from the command line remains too.
 
     Raises:
         UserError: the pack has no equivalent of an expert, or no colorizer.
     """
     overlays = [pack.config, *([pack.methods[config.method]] if config.method in pack.methods else [])]
-    layer: Values = reduce(merge, (read_layer(path).values for path in overlays), {})
-    takes = methods.settings_of(config.method)
-    layer["model"] = {key: value for key, value in layer["model"].items() if key in takes}
-    model = config.values.get("model") or {}
+    values: Values = reduce(merge, (read_layer(path).values for path in overlays), {})
+    settings = methods.settings_of(config.method)
+    values["model"] = {key: value for key, value in values["model"].items() if key in settings}
     replaced = ["experts", "codec", "colorizer"]
-    chosen = any("class_path" in _vocoder(one) for one in config.layers if one.is_option)
-    if not (keep_vocoder and chosen):
-        replaced.append("vocoder")
+    vocoders = [_model(layer).get("vocoder") for layer in config.layers if layer.is_option]
+    if keep_vocoder and any(isinstance(vocoder, dict) and "class_path" in vocoder for vocoder in vocoders):
+        values["model"].pop("vocoder", None)
     else:
-        layer["model"].pop("vocoder", None)
-    layer = adapt_pack(layer, model.get("experts") or {}, combiner=model.get("combiner"))
-    colored = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
-    own = [replace(one, values=_without(one.values, replaced)) for one in config.layers]
-    files, options = [one for one in own if not one.is_option], [one for one in own if one.is_option]
-    return Config([*files, Layer(str(pack.config), layer), *colored, *options])
+        replaced.append("vocoder")
+    model = config.values.get("model") or {}
+    values = adapt_pack(values, model.get("experts") or {}, combiner=model.get("combiner"))
+    colorizer = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
+    layers = _without(config.layers, replaced)
+    files, options = [x for x in layers if not x.is_option], [x for x in layers if x.is_option]
+    return Config([*files, Layer(str(pack.config), values), *colorizer, *options])
 
 
 def with_pack_colorizer(config: Config, pack: Pack) -> Config:
@@ -87,37 +79,35 @@ def with_pack_colorizer(config: Config, pack: Pack) -> Config:
     Raises:
         UserError: the pack has none.
     """
-    own = [replace(one, values=_without(one.values, ["colorizer"])) for one in config.layers]
-    return Config([*own, _colorizer_layer(pack)])
+    return Config([*_without(config.layers, ["colorizer"]), _colorizer_layer(pack)])
 
 
 def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Values:
-    """Adapt a pack's overlay to a config with other experts than the pack's own.
+    """Adapt a pack's overlay to the experts of a config.
 
-    Each expert becomes the pack's expert of the same class, or else of the same name; of a wrapper, the expert inside
-    does. Values that the pack sets by expert (weights, scales) are copied to all that the expert stands for. The
-    pack's combiner balances its own experts, so it is left out where the config has another class of combiner, or not
-    all of the pack's experts have a part.
+    Each expert is replaced by the pack's expert of the same class, or else of the same name. In a wrapper, the inner
+    expert is replaced. Values that the pack sets by expert (weights, scales) are copied to every replaced expert. The
+    pack's combiner is tuned to the pack's experts. It is omitted if the config has another class of combiner, or if a
+    pack expert replaces none.
 
     Args:
-        pack: the overlay.
-        experts: of the config, by name; if empty, the pack's own are kept.
-        combiner: of the config, with its `class_path`.
+        pack: overlay of the pack.
+        experts: specs of the config's experts by name; if empty, the pack's own are used.
+        combiner: spec of the config's combiner.
 
     Raises:
         UserError: the pack has no equivalent of an expert.
     """
-    theirs = pack["model"]["experts"]
-    found = {name: _equivalent(name, expert, theirs) for name, expert in (experts or theirs).items()}
-    names = {name: other for name, (_, other) in found.items()}
+    pack_experts = pack["model"]["experts"]
+    replacements = {name: _equivalent(name, spec, pack_experts) for name, spec in (experts or pack_experts).items()}
+    names = {name: pack_name for name, (_, pack_name) in replacements.items()}
     model = {key: _by_name(value, names) for key, value in pack["model"].items()}
-    model["experts"] = {name: expert for name, (expert, _) in found.items()}
-    its_combiner = model.pop("combiner", {})
-    same_class = not isinstance(combiner, dict) or combiner.get("class_path") == its_combiner.get("class_path")
-    if its_combiner and same_class and set(names.values()) == set(theirs):
-        arguments = its_combiner.get("init_args") or {}
-        given = {key: _by_name(value, names) for key, value in arguments.items()}
-        model["combiner"] = its_combiner | {"init_args": given}
+    model["experts"] = {name: spec for name, (spec, _) in replacements.items()}
+    own = model.pop("combiner", {})
+    is_same_class = not isinstance(combiner, dict) or combiner.get("class_path") == own.get("class_path")
+    if own and is_same_class and set(names.values()) == set(pack_experts):
+        arguments = {key: _by_name(value, names) for key, value in (own.get("init_args") or {}).items()}
+        model["combiner"] = own | {"init_args": arguments}
     data = {key: _by_name(value, names) for key, value in pack.get("data", {}).items()}
     return pack | {"model": model, "data": data}
 
@@ -125,44 +115,43 @@ def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Va
 def _colorizer_layer(pack: Pack) -> Layer:
     if pack.colorizer is None:
         raise UserError(
-            f"the weights are missing, and the pack {pack.name} can't replace them: it has no colorizer. "
-            "Leave model.colorizer out"
+            f"weights are missing, and the fallback pack {pack.name} has no colorizer to replace model.colorizer. "
+            "Remove that key"
         )
     return read_layer(pack.colorizer)
 
 
-def _vocoder(layer: Layer) -> Values:
-    vocoder = (layer.values.get("model") or {}).get("vocoder")
-    return vocoder if isinstance(vocoder, dict) else {}
+def _model(layer: Layer) -> Values:
+    return layer.values.get("model") or {}
 
 
-def _without(values: Values, parts: list[str]) -> Values:
-    """The values without some keys under `model`."""
-    model = values.get("model") or {}
-    return values | {"model": {key: value for key, value in model.items() if key not in parts}}
+def _without(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]:
+    """Remove keys under `model` from layers."""
+    models = [{key: value for key, value in _model(layer).items() if key not in keys} for layer in layers]
+    return [replace(x, values=x.values | {"model": model}) for x, model in zip(layers, models, strict=True)]
 
 
-def _equivalent(name: str, expert: Any, theirs: Values) -> tuple[Any, str]:
-    """(the pack's expert in the place of one of the config, its name in the pack)."""
+def _equivalent(name: str, expert: Any, pack_experts: Values) -> tuple[Any, str]:
+    """Return the spec that replaces an expert, and the name of the pack's expert in it."""
     class_path = expert.get("class_path")
-    for other, candidate in theirs.items():
+    for pack_name, candidate in pack_experts.items():
         if candidate["class_path"] == class_path:
-            return candidate, other
+            return candidate, pack_name
     arguments = expert.get("init_args") or {}
     if isinstance(inner := arguments.get("expert"), dict):
-        wrapped, other = _equivalent(name, inner, theirs)
-        return expert | {"init_args": arguments | {"expert": wrapped}}, other
-    if name in theirs:
-        return theirs[name], name
-    known = ", ".join(f"{other} ({candidate['class_path']})" for other, candidate in theirs.items())
+        replacement, pack_name = _equivalent(name, inner, pack_experts)
+        return expert | {"init_args": arguments | {"expert": replacement}}, pack_name
+    if name in pack_experts:
+        return pack_experts[name], name
+    known = ", ".join(f"{pack_name} ({candidate['class_path']})" for pack_name, candidate in pack_experts.items())
     raise UserError(
-        f"the weights are missing, and the pack can't replace them: it has the experts {known}, "
-        f"but nothing for {name} ({class_path}). Give the weights of all experts"
+        f"weights are missing, and the fallback pack has no equivalent of the expert {name} ({class_path}); it has "
+        f"{known}. Provide the weights of all experts"
     )
 
 
 def _by_name(value: Any, names: Mapping[str, str]) -> Any:
-    """Copy values that are set by the pack's experts to the experts that they stand for."""
+    """Copy values that are keyed by pack experts to the experts that they replace."""
     if not isinstance(value, dict) or not value.keys() & set(names.values()):
         return value
-    return {name: value[other] for name, other in names.items() if other in value}
+    return {name: value[pack_name] for name, pack_name in names.items() if pack_name in value}

@@ -1,4 +1,4 @@
-"""Read the YAML files of a config, and those that they name in the place of values."""
+"""Read YAML config files, and insert the files that they reference as values."""
 
 from __future__ import annotations
 
@@ -17,81 +17,76 @@ from its.media.limited import read_text, user_path
 from its.media.packaged import find_config, find_packaged
 
 LARGEST = 2**20
-"""Bytes of a config. YAML of this size takes some seconds to read."""
-
+"""Maximum bytes of one config file. Parsing one MiB of YAML takes some seconds."""
 LARGEST_TOGETHER = 4 * LARGEST
-"""Bytes of all files of a config, each counted as often as it is named."""
-
+"""Maximum bytes of all files of a config; a file counts again for each reference."""
 MOST_FILES = 100
-"""Files that one config may name, counted again each time that one is named."""
+"""Maximum files of a config; a file counts again for each reference."""
 
-_NAMES_FILE = re.compile(
+_FILE_KEYS = re.compile(
     r"model(\.(experts(\.[^.]+)?|combiner|scheduler|vocoder|codec|colorizer))?(\.init_args)?|trainer(\.\w+)?"
     r"|data(\.(guidance_scale|negative_prompts|sweep))?"
 )
-"""Keys whose value may be the name of a YAML file that holds it."""
+"""Keys whose value may be the path of a YAML file with the actual value."""
 
 
-def names_file(value: str, key: str) -> bool:
-    """Whether the value of a key is the name of a YAML file."""
-    return value.endswith((".yaml", ".yml")) and bool(_NAMES_FILE.fullmatch(key))
+def is_file_reference(value: str, key: str) -> bool:
+    """Whether the value of a key is the path of a YAML file to insert."""
+    return value.endswith((".yaml", ".yml")) and bool(_FILE_KEYS.fullmatch(key))
 
 
 class FileReader:
-    """Reads one config file, with the files that it names."""
+    """Reads a config file and the files that it references, within limits."""
 
     def __init__(self) -> None:
         self._left = MOST_FILES
         self._bytes_left = LARGEST_TOGETHER
 
     def read(self, path: Path) -> Values:
-        """Content of a file or packaged config, with the content of other files in the place of their names.
+        """Read a config file or packaged config, and insert the files that it references.
 
         Raises:
-            UserError: a file can't be read, is no mapping of keys, or names too many others.
+            UserError: a file can't be read, is not a mapping, or the files exceed a limit.
         """
         values: Values = self._insert_files(self._content(path), path, "")
         return values
 
-    def read_for(self, key: str, path: Path, *, named_by: Path | str) -> Any:
-        """Content of a file in the place of a key's value: the value itself, or a mapping of the key alone to it.
+    def read_for(self, key: str, path: Path, *, origin: Path | str) -> Any:
+        """Read the file referenced by a key. It holds the value itself, or a mapping with only that key.
 
         Raises:
-            UserError: as `read`; or the file sets other keys too.
+            UserError: as `read`, or the file sets other keys too.
         """
         content: Any = self._content(path)
         if key in content:
             if others := [other for other in content if other != key]:
                 raise UserError(
-                    f"{named_by}: {key} names {path}, which sets {', '.join(others[:9])} too, beside {key}: "
-                    f"overlay it as a whole with --config {path}"
+                    f"{origin}: {key} is the file {path}, which also sets {', '.join(others[:9])}; expected only "
+                    f"{key}. To apply the whole file, use --config {path}"
                 )
             content = content[key]
         return self._insert_files(content, path, key)
 
     def _insert_files(self, value: Any, path: Path, key: str) -> Any:
-        """Replace names of YAML files by their content: files relative to the one that names them, or packaged ones."""
+        """Replace paths of YAML files, relative to the referencing file or packaged, by the files' content."""
         if isinstance(value, dict):
             return {str(k): self._insert_files(v, path, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
         if key == "model" and isinstance(value, list):
             layers = [self._insert_files(item, path, key) for item in value]
             for layer in layers:
                 if not isinstance(layer, dict):
-                    raise UserError(f"{path}: {key} is a list with the item {layer!r:.80}; expected files and mappings")
+                    raise UserError(f"{path}: {key} has the item {layer!r:.80}; expected only YAML files and mappings")
             return reduce(merge, (spell_out(layer, key) for layer in layers), {})
-        if not isinstance(value, str):
-            return value
-        if key == "data.prompts":
-            beside = path.parent / user_path(value)
-            return str(beside) if os.path.exists(beside) else value
-        if not names_file(value, key):
+        if not isinstance(value, str) or not (key == "data.prompts" or is_file_reference(value, key)):
             return value
         beside = path.parent / user_path(value)
-        return self.read_for(key, beside if beside.exists() else find_packaged(value) or beside, named_by=path)
+        if key == "data.prompts":
+            return str(beside) if os.path.exists(beside) else value
+        return self.read_for(key, beside if beside.exists() else find_packaged(value) or beside, origin=path)
 
     def _content(self, path: Path) -> Values:
         if self._left == 0:
-            raise UserError(f"{path}: more than {MOST_FILES} files are named in a config; does one contain itself?")
+            raise UserError(f"{path}: a config may include {MOST_FILES} files; does one of them include itself?")
         self._left -= 1
         path = find_config(path)
         try:
@@ -99,8 +94,8 @@ class FileReader:
             self._bytes_left -= len(text)
             if self._bytes_left < 0:
                 raise UserError(
-                    f"{path}: the files of this config have more than {LARGEST_TOGETHER:,} bytes together: write "
-                    "prompts into a file of their own, and name each file once"
+                    f"{path}: the files of this config exceed {LARGEST_TOGETHER:,} bytes together; move prompts to a "
+                    "file for data.prompts, and include each file once"
                 )
             content = read_yaml(text)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Keys of `its predict` besides `model`, `data` and `trainer`."""
+"""Top-level config keys of `its predict` other than `model`, `data` and `trainer`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Extra = Literal["image", "latents", "color", "colormap", "cycle", "video"]
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Options of the command itself.
+    """Options of `its predict`.
 
     Attributes:
-        method: whose arguments the keys under `model` are.
-        output: the run directory.
-        save: files to write besides the spectrogram and the sound.
-        scorers: score the samples at the end: names of scorers, or of a pack that has some.
+        method: method class; the keys under `model` are its arguments.
+        output: run directory.
+        save: files to write for each sample in addition to the spectrogram and the sound.
+        scorers: scorers, or a pack with scorers, that score the samples at the end.
         keep: which samples of each prompt pair to keep.
-        metadata: write into each file how it was made, for `its rerun`.
-        gallery: write RUN/index.html at the end, which reads the whole run.
-        retry_failed: make specs again that failed in an earlier run.
-        mixed: put samples of other settings into a directory that holds some.
-        seed_everything: seed of global random numbers, which no sample depends on.
+        metadata: embed each sample's config in its files, for `its rerun`.
+        gallery: write RUN/index.html at the end.
+        retry_failed: retry samples that failed in an earlier run.
+        mixed: allow samples with different settings in one run directory.
+        seed_everything: seed of the global random number generators; samples don't depend on it.
     """
 
     method: str = DEFAULT

@@ -1,4 +1,4 @@
-"""Faults of a config, reported together."""
+"""Collect the faults of a config and raise them in one error."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from its.errors import UserError, nearest
 
 MOST_NAMED = 20
-"""Faults that a message names one by one."""
+"""Maximum number of faults listed in a message."""
 MOST_UNKNOWN = 5
-"""Unknown names among them, for each object."""
+"""Maximum number of unknown names listed for one object."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Fault:
 
     Attributes:
         key: dotted key of the value.
-        text: what was given, what is expected, what to do.
-        unknown_class: whether the value names no class that is allowed in its place.
+        text: the given value, the expected value, and the remedy.
+        unknown_class: whether the class name is unknown or not allowed.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """The key that the text itself begins with, where it is below `key`; else `key`."""
+        """The key at the beginning of `text` if it is below `key`, otherwise `key`."""
         first = self.text.partition(" ")[0].rstrip(":")
         return first if first.startswith(f"{self.key}.") else self.key
 
@@ -38,33 +38,28 @@ class Fault:
 
 
 def raise_faults(faults: Sequence[Fault], source_of: Callable[[str], str | None] = lambda key: None) -> None:
-    """Report all faults in one error, if there are any.
-
-    Args:
-        faults: of a config.
-        source_of: key -> the file that set it, or the command line.
+    """Raise all faults in one error; `source_of` maps keys to the files that set them.
 
     Raises:
-        UserError: there are some.
+        UserError: `faults` is not empty.
     """
-    named = faults[:MOST_NAMED]
-    lines = [f"{source}: {fault}" if (source := source_of(fault.place)) else str(fault) for fault in named]
+    lines = [f"{source}: {x}" if (source := source_of(x.place)) else str(x) for x in faults[:MOST_NAMED]]
     if len(faults) > len(lines):
         lines.append(f"and {len(faults) - len(lines):,} more")
     if lines:
         raise UserError(lines[0] if len(lines) == 1 else f"{len(faults)} faults:" + "".join(f"\n  {x}" for x in lines))
 
 
-def unknown_names(given: Iterable[str], known: Collection[str], key: str, reason: str) -> list[Fault]:
-    """A fault for each name that is unknown, with the nearest known one; after `MOST_UNKNOWN`, one for all others.
+def unknown_names(names: Iterable[str], known: Collection[str], key: str, reason: str) -> list[Fault]:
+    """Return a fault for each unknown name, and a single fault for all beyond `MOST_UNKNOWN`.
 
     Args:
-        given: names.
-        known: names that may be given.
-        key: dotted key of what they are given to.
-        reason: `{name}` in it becomes the name.
+        names: names to check.
+        known: permitted names.
+        key: dotted key of the mapping with these names.
+        reason: text of a fault, in which `{name}` is replaced; the most similar known name is appended.
     """
-    unknown = [str(name) for name in given if name not in known]
+    unknown = [str(name) for name in names if name not in known]
     faults = [
         Fault(f"{key}.{name}".lstrip("."), reason.format(name=name) + nearest(name, known))
         for name in unknown[:MOST_UNKNOWN]

@@ -1,8 +1,7 @@
-"""Construct objects from nested YAML values, checked against the annotations of the constructors they are for.
+"""Construct objects from nested YAML values, checked against the type annotations of constructors.
 
-This is the only instantiator: `its predict`, `its colorize`, scorers, sweeps and `its doctor` use it. All faults of a
-value are collected before one error is raised. A class is imported only where `Rules` allow its name; by default that
-is a plugin which is imported already.
+All faults of a value are collected and raised in one error. A class is imported only if `Rules` allow its name; by
+default, only plugins that are already imported are allowed.
 """
 
 from __future__ import annotations
@@ -18,55 +17,43 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from its.errors import UserError
 from its.instantiate.faults import Fault, raise_faults, unknown_names
-from its.instantiate.kinds import (
-    MAPPINGS,
-    SEQUENCES,
-    duration,
-    has_form,
-    is_component,
-    is_one_of,
-    shown,
-    spelled,
-)
-from its.instantiate.rules import PluginRules, Rules, spec_of
+from its.instantiate.kinds import MAPPINGS, SEQUENCES, abbreviate, describe, duration, has_form, is_component, is_one_of
+from its.instantiate.rules import Rules, spec_of
 from its.instantiate.signatures import is_plain, parameters, plain
-from its.instantiate.yaml_values import Text, as_given, read_value, without_texts
+from its.instantiate.yaml_values import Text, number_as_text, parse_texts, read_value
 from its.interfaces import Plugin
 from its.privacy import without_secrets
 
 
 class Instantiator:
-    """Builds values by type annotation and collects the faults.
-
-    Args:
-        rules: which classes and arguments the values may name.
+    """Builds values by type annotation, as far as `rules` allow, and collects the faults.
 
     Attributes:
-        faults: of everything built so far, in the order of the keys.
+        faults: faults of all values built so far, in the order of the keys.
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self.rules = rules or PluginRules()
+        self.rules = rules or Rules()
         self.faults: list[Fault] = []
 
     def build(self, kind: Any, value: Any, key: str) -> tuple[Any, Any]:
-        """Build one value. Where it has faults, they are added to `faults` and the result is unusable.
+        """Build one value. If it has faults, they are added to `faults` and the result is unusable.
 
         Args:
-            kind: the annotation that the value has to satisfy.
-            value: of YAML; mappings of `class_path` and `init_args` become objects. Finished objects are passed on.
+            kind: type annotation.
+            value: YAML value. Mappings of `class_path` and `init_args` become objects; objects are returned unchanged.
             key: dotted key of the value, for messages.
 
         Returns:
-            The object, and its spec: the YAML value that builds it again, with all defaults filled in.
+            The object, and its spec: the YAML value that builds it again, with all defaults.
         """
-        origin, arguments = get_origin(kind), get_args(kind)
+        origin, arguments, is_class = get_origin(kind), get_args(kind), inspect.isclass(kind)
         if isinstance(value, Text):
             return self._first(((kind, read_value(value)), (kind, str(value))), key)
         if kind is Any or kind is inspect.Parameter.empty:
-            return (given := without_texts(value)), given
+            return (parsed := parse_texts(value)), parsed
         if origin in (Union, types.UnionType):
-            # Classes first: of `str | Strategy`, the name of a strategy's class is meant as one.
+            # Classes first: for `str | Strategy`, the name of a Strategy class means the class.
             kinds = sorted(arguments, key=lambda k: not (inspect.isclass(k) and is_component(k)))
             return self._first(tuple((alternative, value) for alternative in kinds), key, expected=kind)
         if origin is Literal:
@@ -77,18 +64,18 @@ class Instantiator:
             return self._sequence(kind, arguments, value, key)
         if kind in (None, types.NoneType, bool, int, float, str, Path):
             return self._scalar(kind, value, key)
-        if inspect.isclass(kind) and isinstance(value, kind):
+        if is_class and isinstance(value, kind):
             return value, plain(value)
         if kind is timedelta:
             length = duration(value)
             return (length, value) if length is not None else self._fault(key, kind, value)
-        if inspect.isclass(kind) and issubclass(kind, Enum):
+        if is_class and issubclass(kind, Enum):
             member = next((member for member in kind if value in (member.value, member.name)), None)
             return (member, value) if member is not None else self._fault(key, kind, value)
-        if inspect.isclass(kind) and is_dataclass(kind) and isinstance(value, Mapping):
+        if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
             built, _ = self.construct(kind, value, key)
             return built, plain(built)
-        if inspect.isclass(kind) and is_component(kind):
+        if is_class and is_component(kind):
             return self._component(kind, value, key)
         return self._fault(key, kind, value)
 
@@ -96,63 +83,53 @@ class Instantiator:
         """Construct an instance of a class from its arguments.
 
         Returns:
-            The instance, or None where it has faults; and the specs of all arguments.
+            The instance, or None if it has faults; and the specs of all arguments.
         """
         before = len(self.faults)
         values, specs = self.arguments(cls, given, key)
         if len(self.faults) == before:
             try:
                 return cls(**values), specs
-            except UserError as error:
-                self.faults.append(Fault(key.removesuffix(".init_args"), str(error)))
             except Exception as error:
-                if issubclass(cls, Plugin) and not isinstance(
-                    error, TypeError | ValueError | RuntimeError | ImportError
-                ):
-                    raise  # a defect of the plugin, whose traceback is of use
-                reason = " ".join(str(error).split())
-                self.faults.append(Fault(key.removesuffix(".init_args"), f"{cls.__name__}: {reason}"))
+                is_input_error = isinstance(error, UserError | TypeError | ValueError | RuntimeError | ImportError)
+                if issubclass(cls, Plugin) and not is_input_error:
+                    raise  # a defect of the plugin: keep the traceback
+                text = str(error) if isinstance(error, UserError) else f"{cls.__name__}: {' '.join(str(error).split())}"
+                self.faults.append(Fault(key.removesuffix(".init_args"), text))
         return None, specs
 
     def arguments(self, cls: type, given: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Build the arguments of a constructor, without calling it.
 
-        Args:
-            cls: the class.
-            given: arguments by name.
-            key: dotted key of the arguments.
-
         Returns:
-            The arguments that were given, built; and the specs of all, defaults included.
+            The given arguments, built; and the specs of all arguments, including defaults.
         """
         if not isinstance(given, Mapping):
-            self.faults.append(Fault(key, f"got {shown(given)}; expected keys and values"))
+            self.faults.append(Fault(key, f"got {abbreviate(given)}; expected keys and values"))
             return {}, {}
         known, is_open = parameters(cls)
         values: dict[str, Any] = {}
         specs: dict[str, Any] = {}
         for name, parameter in known.items():
-            place = f"{key}.{name}".lstrip(".")
+            full_key = f"{key}.{name}".lstrip(".")
             if name in given:
                 is_default = is_plain(parameter.default) and is_one_of(given[name], [parameter.default])
-                if is_default or self._may_give(cls, name, given[name], place):
-                    values[name], specs[name] = self.build(parameter.annotation, given[name], place)
+                if is_default or self._is_allowed(cls, name, given[name], full_key):
+                    values[name], specs[name] = self.build(parameter.annotation, given[name], full_key)
             elif parameter.default is inspect.Parameter.empty:
-                self.faults.append(Fault(place, f"is missing; {cls.__name__} needs it"))
+                self.faults.append(Fault(full_key, f"is missing; {cls.__name__} requires it"))
             elif is_plain(default := plain(parameter.default)):
                 specs[name] = default
         if not is_open:
-            taken = ", ".join(known) or "no arguments"
-            self.faults += unknown_names(
-                given, known, key, f"{cls.__name__} has no argument {{name}}; it takes {taken}."
-            )
+            reason = f"{cls.__name__} has no argument {{name}}; expected {', '.join(known) or 'no arguments'}."
+            self.faults += unknown_names(given, known, key, reason)
             return values, specs
         for name in given:
-            if name not in known and self._may_give(cls, name, given[name], f"{key}.{name}"):
-                values[name], specs[name] = self.build(Any, as_given(given[name]), key)
+            if name not in known and self._is_allowed(cls, name, given[name], f"{key}.{name}"):
+                values[name], specs[name] = self.build(Any, number_as_text(given[name]), key)
         return values, specs
 
-    def _may_give(self, cls: type, name: str, value: Any, key: str) -> bool:
+    def _is_allowed(self, cls: type, name: str, value: Any, key: str) -> bool:
         try:
             self.rules.check(cls, name, value, key)
         except UserError as error:
@@ -162,78 +139,69 @@ class Instantiator:
 
     def _component(self, base: type, value: Any, key: str) -> tuple[Any, Any]:
         try:
-            name, given = spec_of(value)
+            name, arguments = spec_of(value)
             cls = self.rules.find(name, base, f"{key}.class_path" if isinstance(value, Mapping) else key)
         except UserError as error:
             self.faults.append(Fault(key, str(error), unknown_class=True))
             return None, None
-        built, specs = self.construct(cls, given, f"{key}.init_args")
+        built, specs = self.construct(cls, arguments, f"{key}.init_args")
         return built, {"class_path": name} | ({"init_args": specs} if specs else {})
 
     def _first(self, choices: Sequence[tuple[Any, Any]], key: str, expected: Any = None) -> tuple[Any, Any]:
-        """The first (kind, value) that has no faults; else the faults of one whose form fits the value."""
-        fitting: list[list[Fault]] = []
+        """Build the first (kind, value) without faults; otherwise report the faults of the most similar kind."""
+        candidates: list[list[Fault]] = []
         for kind, value in choices:
             trial = Instantiator(self.rules)
             result = trial.build(kind, value, key)
             if not trial.faults:
                 return result
             if expected is None or has_form(kind, value):
-                fitting.append(trial.faults)
-        if not fitting:
+                candidates.append(trial.faults)
+        if not candidates:
             return self._fault(key, expected, choices[0][1])
-        self.faults += next((faults for faults in fitting if not any(f.unknown_class for f in faults)), fitting[0])
+        known = (faults for faults in candidates if not any(fault.unknown_class for fault in faults))
+        self.faults += next(known, candidates[0])
         return None, None
 
     def _mapping(self, kind: Any, arguments: Sequence[Any], value: Any, key: str) -> tuple[Any, Any]:
         if not isinstance(value, Mapping):
             return self._fault(key, kind, value)
         of_keys, of_values = arguments or (Any, Any)
-        entries = {
+        built = {
             str(name) if of_keys is str else name: self.build(of_values, inner, f"{key}.{name}")
             for name, inner in value.items()
         }
-        return {n: built for n, (built, _) in entries.items()}, {n: spec for n, (_, spec) in entries.items()}
+        return {name: result for name, (result, _) in built.items()}, {name: spec for name, (_, spec) in built.items()}
 
     def _sequence(self, kind: Any, arguments: Sequence[Any], value: Any, key: str) -> tuple[Any, Any]:
         is_tuple = (get_origin(kind) or kind) is tuple
-        fixed = is_tuple and bool(arguments) and arguments[-1] is not Ellipsis
-        if not isinstance(value, list | tuple) or (fixed and len(value) != len(arguments)):
+        has_fixed_length = is_tuple and bool(arguments) and arguments[-1] is not Ellipsis
+        if not isinstance(value, list | tuple) or (has_fixed_length and len(value) != len(arguments)):
             return self._fault(key, kind, value)
-        kinds = arguments if fixed else [arguments[0] if arguments else Any] * len(value)
+        kinds = arguments if has_fixed_length else [arguments[0] if arguments else Any] * len(value)
         built = [self.build(k, v, f"{key}.{n}") for n, (k, v) in enumerate(zip(kinds, value, strict=True))]
-        objects, specs = [b for b, _ in built], [spec for _, spec in built]
-        return (tuple(objects) if is_tuple else objects), specs
+        return (tuple if is_tuple else list)(result for result, _ in built), [spec for _, spec in built]
 
     def _scalar(self, kind: Any, value: Any, key: str) -> tuple[Any, Any]:
-        if kind in (None, types.NoneType):
-            fits = value is None
-        elif kind is float:
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-            value = float(value) if fits else value
-        elif kind is int:
-            fits = isinstance(value, int) and not isinstance(value, bool)
-        elif kind is Path:
-            return (Path(value), str(value)) if isinstance(value, str | Path) else self._fault(key, kind, value)
-        else:
-            fits = isinstance(value, kind)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if kind is Path and isinstance(value, str | Path):
+            return Path(value), str(value)
+        if kind is float and is_number:
+            value = float(value)
+        fits = isinstance(value, kind or types.NoneType) and (kind is not int or is_number)
         return (value, value) if fits else self._fault(key, kind, value)
 
     def _fault(self, key: str, kind: Any, value: Any) -> tuple[None, None]:
-        self.faults.append(Fault(key, f"got {shown(without_secrets(value, key))}; expected {spelled(kind)}"))
+        text = f"got {abbreviate(without_secrets(value, key))}; expected {describe(kind)}"
+        self.faults.append(Fault(key, text))
         return None, None
 
 
 def instantiate(value: Any, base: type, *, key: str) -> Any:
-    """Construct the plugin that a value names; plugins among its arguments are constructed first.
-
-    Args:
-        value: `NAME`, or `{class_path: NAME, init_args: {...}}`.
-        base: the interface, such as `Scorer`.
-        key: of the value, for messages.
+    """Construct a plugin of an interface from `NAME` or `{class_path: NAME, init_args: {...}}`.
 
     Raises:
-        UserError: with all faults of the value.
+        UserError: the value has faults; the message lists all, with their keys below `key`.
     """
     instantiator = Instantiator()
     built, _ = instantiator.build(base, value, key)
@@ -245,7 +213,7 @@ def construct(cls: type, arguments: Mapping[str, Any], *, key: str) -> Any:
     """Construct an instance of a class from its arguments.
 
     Raises:
-        UserError: with all faults of the arguments.
+        UserError: the arguments have faults; the message lists all, with their keys below `key`.
     """
     instantiator = Instantiator()
     built, _ = instantiator.construct(cls, arguments, key)

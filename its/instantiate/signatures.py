@@ -1,10 +1,10 @@
-"""Read the signatures of constructors, and convert objects to the YAML values that build them."""
+"""Read constructor signatures, and convert objects to YAML values."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -17,42 +17,37 @@ from its.interfaces import INTERFACES, Plugin
 
 @cache
 def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Parameters of a constructor, those that `**options` passes on to base classes included.
-
-    A class that is no plugin may pass its `**options` on to anything, so it takes any other name too.
+    """Return the parameters of a constructor. In plugins, `**options` stands for the parameters of the base class.
 
     Returns:
-        Parameters by name, with evaluated annotations; and whether any other name is taken too.
+        Parameters by name, with evaluated annotations; and whether the constructor accepts any other name.
     """
-    found: dict[str, inspect.Parameter] = {}
-    is_open, inner = False, False
+    result: dict[str, inspect.Parameter] = {}
+    is_open, is_base = False, False
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "torch"):
             break
-        init = base.__dict__.get("__init__")
-        if init is None:
+        if (init := base.__dict__.get("__init__")) is None:
             continue
         hints = _annotations(init)
-        of_base = list(inspect.signature(init).parameters.values())[1:]
-        for parameter in of_base:
+        _, *declared = inspect.signature(init).parameters.values()
+        for parameter in declared:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                # Of a base's, the subclass may pass what it likes: the constructor itself complains if one is missing.
-                default = ... if inner and parameter.default is parameter.empty else parameter.default
-                found.setdefault(
-                    parameter.name,
-                    parameter.replace(annotation=hints.get(parameter.name, Any), default=default),
-                )
-        is_open, inner = any(parameter.kind is parameter.VAR_KEYWORD for parameter in of_base), True
+                # The subclass may set a required parameter of its base itself, so it is optional here.
+                default = ... if is_base and parameter.default is parameter.empty else parameter.default
+                parameter = parameter.replace(annotation=hints.get(parameter.name, Any), default=default)
+                result.setdefault(parameter.name, parameter)
+        is_open, is_base = any(parameter.kind is parameter.VAR_KEYWORD for parameter in declared), True
         if not is_open or not issubclass(cls, Plugin):
             break
-    if is_dataclass(cls):  # whose signature has a placeholder for the defaults that factories make
-        made = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
-        found |= {name: found[name].replace(default=default) for name, default in made.items()}
-    return found, is_open
+    if is_dataclass(cls):  # its signature has placeholders in place of default factories
+        defaults = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
+        result |= {name: result[name].replace(default=default) for name, default in defaults.items()}
+    return result, is_open
 
 
 def plain(value: Any) -> Any:
-    """The YAML value that builds an object: plugins and data classes as mappings, tuples as lists, paths as text."""
+    """Convert an object to the YAML value that constructs it."""
     if isinstance(value, Plugin):
         path = registry.short_name(f"{type(value).__module__}.{type(value).__qualname__}")
         return {"class_path": path, "init_args": plain(value.arguments)}
@@ -75,17 +70,15 @@ def is_plain(value: Any) -> bool:
 
 
 def _annotations(init: Any) -> dict[str, Any]:
-    """Evaluated annotations. One that can't be evaluated, of an import for type checkers only, counts as Any."""
+    """Evaluate annotations; those that can't be evaluated (imports under `TYPE_CHECKING`) become Any."""
     try:
         return get_type_hints(init)
     except (NameError, AttributeError, TypeError):
-        module = sys.modules[inspect.unwrap(init).__module__]
-        return dict(_evaluated(init.__annotations__, {**INTERFACES, **vars(module)}))
-
-
-def _evaluated(annotations: Mapping[str, Any], names: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, annotation in annotations.items():
+        names = {**INTERFACES, **vars(sys.modules[inspect.unwrap(init).__module__])}
+    hints = dict(init.__annotations__)
+    for name, annotation in hints.items():
         try:
-            yield name, eval(annotation, names) if isinstance(annotation, str) else annotation  # source code, no input
+            hints[name] = eval(annotation, names) if isinstance(annotation, str) else annotation  # from source code
         except (NameError, AttributeError, TypeError):
-            yield name, Any
+            hints[name] = Any
+    return hints

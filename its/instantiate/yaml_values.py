@@ -1,4 +1,4 @@
-"""Read YAML and JSON as plain data, within limits: what JSON can hold, with numbers as YAML 1.2 writes them."""
+"""Read YAML and JSON as plain data within size limits, with YAML 1.2 numbers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import yaml
 
 MOST_VALUES = 1_000_000
-"""Values in one document, counted again wherever an anchor repeats them."""
+"""Maximum number of values in a document, with anchors expanded."""
 MOST_CHARACTERS = 2**25
-"""Characters of all texts and keys in one document, counted again as values are."""
+"""Maximum number of characters of all texts and keys in a document, with anchors expanded."""
 DEEPEST = 50
-"""Levels of mappings and lists."""
+"""Maximum nesting depth."""
 LONGEST_NUMBER = 100
 LONGEST_KEY = 500
 """Characters."""
@@ -24,42 +24,40 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader without dates, sets and bytes, and with floats such as 1e-4, which YAML 1.1 reads as text."""
 
     merged = 0
-    """Entries that merge keys (`<<`) have copied."""
+    """Number of entries copied by merge keys (`<<`)."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replace merge keys by the entries that they name, whose number may double with each of them."""
+        """Expand merge keys within the limit, since nested ones can double the number of entries each time."""
         for key, value in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
-                for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                    if isinstance(one, yaml.MappingNode):
-                        self.flatten_mapping(one)
-                        self.merged += len(one.value)
+                for inner in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    if isinstance(inner, yaml.MappingNode):
+                        self.flatten_mapping(inner)
+                        self.merged += len(inner.value)
                     if self.merged > MOST_VALUES:
-                        raise _refusal(node, f"merge keys copy more than {MOST_VALUES:,} entries")
+                        raise _error(node, f"merge keys copy more than {MOST_VALUES:,} entries")
         super().flatten_mapping(node)
 
     def fetch_flow_collection_start(self, token: Any) -> None:
-        """Begin a list or mapping in brackets. With very many open ones the scanner takes long for each character."""
+        """Limit the depth of brackets, since the scanner's time for each character grows with it."""
         if self.flow_level >= DEEPEST:
-            raise yaml.scanner.ScannerError(
-                problem=f"more than {DEEPEST} levels of brackets", problem_mark=self.get_mark()
-            )
+            problem = f"more than {DEEPEST} levels of brackets"
+            raise yaml.scanner.ScannerError(problem=problem, problem_mark=self.get_mark())
         super().fetch_flow_collection_start(token)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        """An integer or a float, unless it is so long that reading or printing it takes long."""
+        """Construct a number of limited length, since parsing and printing take quadratic time."""
         if len(node.value) > LONGEST_NUMBER:
-            raise _refusal(node, f"a number of {len(node.value):,} characters; expected {LONGEST_NUMBER} at most")
-        make = self.construct_yaml_int if node.tag.endswith(":int") else self.construct_yaml_float
+            raise _error(node, f"a number has {len(node.value):,} characters; expected at most {LONGEST_NUMBER}")
         try:
-            return make(node)
+            return (self.construct_yaml_int if node.tag.endswith(":int") else self.construct_yaml_float)(node)
         except (ValueError, OverflowError) as error:
-            raise _refusal(node, str(error)) from None
+            raise _error(node, str(error)) from None
 
 
-_OTHERS = ("timestamp", "binary", "set", "omap", "pairs")
+_UNSUPPORTED = ("timestamp", "binary", "set", "omap", "pairs")
 _Loader.yaml_constructors = {
-    tag: make for tag, make in _Loader.yaml_constructors.items() if str(tag).rpartition(":")[2] not in _OTHERS
+    tag: make for tag, make in _Loader.yaml_constructors.items() if str(tag).rpartition(":")[2] not in _UNSUPPORTED
 }
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
@@ -76,34 +74,30 @@ def read_yaml(text: str) -> Any:
     """Parse YAML.
 
     Raises:
-        yaml.YAMLError: it is no YAML, holds something that JSON can't, or more than the limits of this module.
+        yaml.YAMLError: the text is not YAML, exceeds a limit, or has values that JSON can't represent.
     """
     try:
-        content = yaml.load(text, _Loader)  # a SafeLoader
+        return _check_size(yaml.load(text, _Loader))  # a SafeLoader
     except RecursionError:
-        raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep, or contains itself") from None
-    _check_size(content)
-    return content
+        raise yaml.YAMLError(_TOO_DEEP) from None
 
 
 def read_json(text: str) -> Any:
     """Parse JSON.
 
     Raises:
-        ValueError: it is no JSON, or has more than the limits of this module.
+        ValueError: the text is not JSON, or exceeds a limit.
     """
     try:
-        content = json.loads(text)
-        _check_size(content)
+        return _check_size(json.loads(text))
     except RecursionError:
-        raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
+        raise ValueError(_TOO_DEEP) from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
-    return content
 
 
 def read_value(text: str) -> Any:
-    """Parse a command-line value: what is no YAML is text."""
+    """Parse a command-line value as YAML, or return the text if it is not YAML."""
     try:
         return read_yaml(text)
     except yaml.YAMLError:
@@ -111,39 +105,27 @@ def read_value(text: str) -> Any:
 
 
 class Text(str):
-    """A command-line value. The parameter it is for decides whether it is read as YAML or kept as text."""
+    """An unparsed command-line value; the type of its parameter decides whether it is parsed as YAML."""
 
     __slots__ = ()
 
 
-def as_given(value: Any) -> Any:
-    """A command-line value of an undeclared parameter: a number stays text, such as the group `12` of a logger."""
-    parsed = read_value(value) if isinstance(value, Text) else None
-    is_number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+def number_as_text(value: Any) -> Any:
+    """Convert a command-line number for an undeclared parameter to text, for example the group `12` of a logger."""
+    is_number = isinstance(value, Text) and type(read_value(value)) in (int, float)
     return str(value) if is_number else value
 
 
-def without_texts(value: Any) -> Any:
-    """A value with all command-line values in it read as YAML."""
+def parse_texts(value: Any) -> Any:
+    """Parse all command-line values within a value as YAML."""
     if isinstance(value, Text):
         return read_value(value)
     if isinstance(value, Mapping):
-        return {name: without_texts(inner) for name, inner in value.items()}
-    return [without_texts(inner) for inner in value] if isinstance(value, list) else value
+        return {name: parse_texts(inner) for name, inner in value.items()}
+    return [parse_texts(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _check_size(content: Any) -> None:
-    """Check depth and size of a document as if all its anchors were written out.
-
-    Raises:
-        yaml.YAMLError: it is too large.
-    """
-    size = _measure(content, 0, {})
-    if size.values > MOST_VALUES or size.characters > MOST_CHARACTERS:
-        raise yaml.YAMLError(
-            f"it has {size.values:.2g} values with {size.characters:.2g} characters; "
-            f"expected {MOST_VALUES:,} and {MOST_CHARACTERS:,} at most"
-        )
+_TOO_DEEP = f"it is nested more than {DEEPEST} levels deep, or contains itself"
 
 
 class _Size(NamedTuple):
@@ -152,26 +134,36 @@ class _Size(NamedTuple):
     levels: int = 0
 
 
+def _check_size(content: Any) -> Any:
+    size = _measure(content, 0, {})
+    if size.values > MOST_VALUES or size.characters > MOST_CHARACTERS:
+        raise yaml.YAMLError(
+            f"it has {size.values:.2g} values with {size.characters:.2g} characters; "
+            f"expected at most {MOST_VALUES:,} and {MOST_CHARACTERS:,}"
+        )
+    return content
+
+
 def _measure(value: Any, depth: int, known: dict[int, _Size]) -> _Size:
-    """Size of a value; that of each list and mapping is computed once, wherever anchors repeat it."""
+    """Compute the size with anchors expanded. `known` caches the sizes of mappings and lists by their `id`."""
     if not isinstance(value, dict | list):
         return _Size(characters=len(value) if isinstance(value, str) else 0)
     size = known.get(id(value), _Size())
     if depth + size.levels >= DEEPEST:
-        raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep, or contains itself")
+        raise yaml.YAMLError(_TOO_DEEP)
     if id(value) in known:
         return size
     keys = [len(key) for key in value if isinstance(key, str)] if isinstance(value, dict) else []
     if max(keys, default=0) > LONGEST_KEY:
-        raise yaml.YAMLError(f"a key has {max(keys):,} characters; expected {LONGEST_KEY} at most")
-    inner = [_measure(one, depth + 1, known) for one in (value.values() if isinstance(value, dict) else value)]
+        raise yaml.YAMLError(f"a key has {max(keys):,} characters; expected at most {LONGEST_KEY}")
+    inner = [_measure(x, depth + 1, known) for x in (value.values() if isinstance(value, dict) else value)]
     known[id(value)] = _Size(
-        values=1 + sum(one.values for one in inner),
-        characters=sum(keys) + sum(one.characters for one in inner),
-        levels=1 + max((one.levels for one in inner), default=0),
+        values=1 + sum(x.values for x in inner),
+        characters=sum(keys) + sum(x.characters for x in inner),
+        levels=1 + max((x.levels for x in inner), default=0),
     )
     return known[id(value)]
 
 
-def _refusal(node: yaml.Node, reason: str) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(problem=reason, problem_mark=node.start_mark)
+def _error(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)

@@ -1,1 +1,1 @@
-"""What to make: prompts, seeds, sweeps and media, as one spec a sample."""
+"""Turn prompts, seeds, sweeps and media prompts into one spec for each sample."""

@@ -1,4 +1,4 @@
-"""Read files of prompts: JSONL, CSV and YAML."""
+"""Read prompt files: JSONL, CSV and YAML."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ from its.instantiate.yaml_values import read_json, read_yaml
 from its.media.limited import read_text
 
 LARGEST = {".jsonl": 2**26, ".csv": 2**26, ".yaml": 2**20, ".yml": 2**20}
-"""Bytes of a file of prompts, by its ending. YAML takes some 100 times as long to read as the others."""
+"""Maximum bytes by file extension. YAML takes about 100 times as long to parse as the others."""
 
 
 def read_prompts(path: Path) -> Any:
-    """Content of a file of prompts, not checked: a list of rows, or in YAML also a list of prompts for each expert.
+    """Read a prompt file without validating rows: a list of rows, or in YAML also lists of prompts by expert.
 
     Raises:
         UserError: the file can't be read.
     """
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".yaml": _read_yaml, ".yml": _read_yaml}
-    if path.suffix not in readers:
-        raise UserError(f"data.prompts is {str(path)!r:.200}; expected rows, or a file ending in {', '.join(readers)}")
+    if path.suffix not in LARGEST:
+        raise UserError(f"data.prompts is {str(path)!r:.200}; expected rows, or a file ending in {', '.join(LARGEST)}")
     try:
-        return readers[path.suffix](read_text(path, LARGEST[path.suffix]), path)
+        text = read_text(path, LARGEST[path.suffix])
+        if path.suffix == ".jsonl":
+            return _read_jsonl(text, path)
+        return _read_csv(text, path) if path.suffix == ".csv" else read_yaml(text)
     except OSError as error:
-        raise UserError(f"{path}: the file of prompts can't be read ({error.strerror})") from None
+        raise UserError(f"{path}: the prompt file can't be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: the file of prompts is not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise UserError(f"{path}: expected UTF-8 ({error.reason} at byte {error.start})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
 
 
 def _read_jsonl(text: str, path: Path) -> list[Any]:
@@ -50,10 +54,7 @@ def _read_jsonl(text: str, path: Path) -> list[Any]:
 
 
 def _read_csv(text: str, path: Path) -> list[Any]:
-    """Rows of CSV, separated by commas, or by semicolons or tabs if the header has no comma. Blank rows are left out.
-
-    Spreadsheets write semicolons where the comma is the decimal sign.
-    """
+    # Spreadsheets write semicolons in locales with a decimal comma.
     header = text.partition("\n")[0]
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
@@ -61,7 +62,7 @@ def _read_csv(text: str, path: Path) -> list[Any]:
     try:
         names = [name.strip() for name in reader.fieldnames or []]
         if repeated := [name for name in names if name and names.count(name) > 1]:
-            raise UserError(f"{path}, line 1: two columns are called {repeated[0]}; expected different names")
+            raise UserError(f"{path}, line 1: expected unique column names, got {repeated[0]} more than once")
         for record in reader:
             if all(value is None or not str(value).strip() for value in record.values()):
                 continue
@@ -73,15 +74,8 @@ def _read_csv(text: str, path: Path) -> list[Any]:
     return rows
 
 
-def _read_yaml(text: str, path: Path) -> Any:
-    try:
-        return read_yaml(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-
-
 def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
-    """{'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
+    """Nest dotted keys: {'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
     nested: dict[str, Any] = {}
     for key, value in record.items():
         outer, dot, inner = key.strip().partition(".")

@@ -1,4 +1,4 @@
-"""One sample to make, and its identity: computed once, when specs are made, and read by everything after that."""
+"""Specification and identity of a sample."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from its.specs.media import OwnFile
+from its.specs.media import MediaPrompt
 
 
 @dataclass(kw_only=True)  # not frozen: in half precision Lightning traverses batches and refuses frozen dataclasses
 class SampleSpec:
-    """One sample to make. Treat as immutable.
+    """Specification of one sample. Treat as immutable.
 
     Attributes:
-        prompts: for each expert.
-        negative_prompts: what guidance pushes away from, for each expert; usually empty.
-        guidance_scale: gamma for each expert.
-        seed: of the sample's own noise.
-        settings: of the process, where a sweep changes them, by key: see `its.specs.sweep`.
-        files: pictures and sounds of the user's own, for experts that have one instead of a prompt. Their prompts
-            only say what is in the file.
-        source: where the spec was written, for messages.
-        id: name of the sample, set by `assign_ids`; empty before.
-        definition: what else the sample depends on, set by `assign_ids`: see `its.methods.base.Method.definition`.
+        prompts: prompt of each expert.
+        negative_prompts: negative prompt of each expert; usually empty.
+        guidance_scale: gamma of each expert.
+        seed: seed of the sample's noise.
+        settings: settings changed by a sweep, by key: see `its.specs.sweep`.
+        files: media prompts of experts; their text prompts are only descriptions.
+        source: location of the spec in the config, for messages.
+        id: name of the sample, set by `assign_ids`.
+        definition: all else that the sample depends on, set by `assign_ids`: see `Method.definition`.
     """
 
     prompts: Mapping[str, str]
@@ -34,23 +33,21 @@ class SampleSpec:
     guidance_scale: Mapping[str, float]
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, OwnFile] = field(default_factory=dict)
+    files: Mapping[str, MediaPrompt] = field(default_factory=dict)
     source: str
     id: str = ""
     definition: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pair(self) -> str:
-        """Equal for specs that differ in their seeds alone."""
+        """Key that is equal for specs that differ only in their seeds."""
         return repr(replace(self, seed=0, source="", id="", definition={}))
 
 
 def assign_ids(specs: Sequence[SampleSpec], definition: Callable[[SampleSpec], Mapping[str, Any]]) -> list[SampleSpec]:
-    """Specs with their definitions and ids; equal ones once, in the order of the first.
+    """Set the ids and definitions of specs, and remove duplicates.
 
-    Args:
-        specs: what is asked for.
-        definition: what else the sample of a spec depends on, but for its seed, as JSON-serialisable values.
+    `definition` computes `SampleSpec.definition` once for each `pair`, so it must not depend on the seed.
     """
     definitions: dict[str, Mapping[str, Any]] = {}
     identified: dict[str, SampleSpec] = {}
@@ -62,25 +59,16 @@ def assign_ids(specs: Sequence[SampleSpec], definition: Callable[[SampleSpec], M
     return list(identified.values())
 
 
-def sample_id(row: SampleSpec, definition: Mapping[str, Any]) -> str:
-    """Name of a sample: slug of the prompts, seed, and a digest of everything that defines the result.
+def sample_id(spec: SampleSpec, definition: Mapping[str, Any]) -> str:
+    """Compute the name of a sample: slug of the prompts, seed, and digest of everything that the sample depends on.
 
-    It holds only lower-case letters, digits and hyphens, so that a prompt can't name a path.
-
-    Args:
-        row: what is asked for.
-        definition: what else the result depends on, as JSON-serialisable values: see `definition` of the methods.
+    It consists of lower-case letters, digits and hyphens, so prompts can't inject paths. `definition` must be
+    JSON-serialisable.
     """
-    # In an order that no config can change; this one puts what is seen before what is heard.
-    prompts = [row.prompts[name] for name in sorted(row.prompts, reverse=True)]
-    words = re.findall(r"[a-z0-9]+", " ".join(prompts).lower())
-    slug = "-".join(words)[:48].strip("-") or "sample"
-    everything = {
-        "prompts": dict(row.prompts),
-        "negative_prompts": dict(row.negative_prompts),
-        "guidance_scale": dict(row.guidance_scale),
-        "seed": row.seed,
-        **definition,
-    }
-    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-    return f"{slug}-{row.seed}-{digest[:10]}"
+    # Independent of the order in the config; in reverse, `visual` precedes `audio`.
+    prompts = [spec.prompts[name] for name in sorted(spec.prompts, reverse=True)]
+    slug = "-".join(re.findall(r"[a-z0-9]+", " ".join(prompts).lower()))[:48].strip("-") or "sample"
+    by_expert = {key: dict(getattr(spec, key)) for key in ("prompts", "negative_prompts", "guidance_scale")}
+    identity = {**by_expert, "seed": spec.seed, **definition}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{slug}-{spec.seed}-{digest[:10]}"

@@ -1,6 +1,6 @@
-"""Sweeps: change settings of components, and decide which samples can share a batch.
+"""Sweeps: change settings of a method's components, and decide which samples can share a batch.
 
-A setting is named as in the config: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
+Settings are named as in the config: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ OWN_KEYS = ("steps", "scheduler", "combiner")
 
 
 def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The components and numbers of a method with some settings changed.
+    """Return a copy of a method's components and numbers with some settings changed.
 
     Args:
-        parts: by key: plugins, numbers, and numbers by name.
-        settings: by key, such as `steps`, `scheduler.spacing`, `steps.visual`.
+        parts: plugins, numbers, and mappings of numbers, by key.
+        settings: new values by key, for example `steps`, `scheduler.spacing`, `steps.visual`.
 
     Raises:
-        UserError: there is no such setting, or it can't have this value.
+        UserError: a setting does not exist, or its value is invalid.
     """
     parts = dict(parts)
     for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
@@ -37,15 +37,15 @@ def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
         part: Any = parts.get(name)
         if name not in parts or (path and not isinstance(part, Plugin | Mapping)):
             known = ["guidance_scale", "negative_prompts", *parts]
-            raise UserError(f"data.sweep: there is no setting {key} to sweep over.{nearest(key, known)}")
-        if isinstance(part, Plugin):
-            parts[name] = (
-                _rebuilt(part, path, value, key)
-                if path
-                else instantiate(value, INTERFACES[name.capitalize()], key=f"data.sweep: {name}")
-            )
+            raise UserError(f"data.sweep: the method has no setting {key} to sweep over.{nearest(key, known)}")
+        if isinstance(part, Plugin) and path:
+            parts[name] = _rebuild(part, path, value, key)
+        elif isinstance(part, Plugin):
+            parts[name] = instantiate(value, INTERFACES[name.capitalize()], key=f"data.sweep: {name}")
         elif isinstance(part, Mapping) and path:
-            parts[name] = {**part, path: _number(value, key, like=_entry(part, path, key))}
+            if path not in part:
+                raise UserError(f"data.sweep: {key}: expected one of {', '.join(part)}.{nearest(path, part)}")
+            parts[name] = {**part, path: _number(value, key, like=part[path])}
         else:
             parts[name] = _number(value, key, like=next(iter(part.values())) if isinstance(part, Mapping) else part)
     return parts
@@ -60,41 +60,37 @@ class Process:
     steps: int
 
     def changed(self, settings: Mapping[str, Any]) -> Process:
-        """The process with some settings changed.
+        """Return a copy with some settings changed.
 
         Raises:
-            UserError: there is no such setting, or it can't have this value.
+            UserError: a setting does not exist, or its value is invalid.
         """
         return Process(**changed({name: getattr(self, name) for name in OWN_KEYS}, settings))
 
     def check(self) -> None:
-        """Check that the scheduler has a plan of so many steps.
+        """Check that the scheduler supports the number of steps.
 
         Raises:
-            UserError: it has none.
+            UserError: it does not.
         """
         if self.steps < 1:
             raise UserError(f"model.steps is {self.steps}; expected 1 or more")
         check_plan(self.scheduler, self.steps)
 
     def participants(self) -> set[str]:
-        """Experts that run in at least one step."""
+        """Return the names of experts with a non-zero weight in at least one step."""
         tables = [self.combiner.weights(index / self.steps) for index in range(self.steps)]
         return {name for table in tables for name, weight in table.items() if weight != 0}
 
     @property
     def batch_key(self) -> str:
-        """Equal for processes whose samples can share a batch: combiners may differ, timesteps may not."""
-        described = {"scheduler": self.scheduler.describe(), "steps": self.steps}
-        return json.dumps(described, sort_keys=True, default=str)
+        """Key that is equal for processes whose samples can share a batch: equal timesteps, any combiners."""
+        key = {"scheduler": self.scheduler.describe(), "steps": self.steps}
+        return json.dumps(key, sort_keys=True, default=str)
 
 
 def process_of_batch(processes: Sequence[Process]) -> Process:
-    """One process for a batch, in which each sample keeps its own combiner.
-
-    Args:
-        processes: of the samples, with equal `batch_key`s.
-    """
+    """Merge processes with equal `batch_key`s, one for each sample, into one that uses each sample's combiner."""
     first = processes[0]
     if all(process.combiner is first.combiner for process in processes):
         return first
@@ -102,10 +98,10 @@ def process_of_batch(processes: Sequence[Process]) -> Process:
 
 
 def check_plan(scheduler: Scheduler, steps: int) -> None:
-    """Check that a scheduler has a plan of so many steps.
+    """Check that a scheduler supports a number of steps.
 
     Raises:
-        UserError: it has none.
+        UserError: it does not.
     """
     try:
         scheduler.plan(steps)
@@ -113,25 +109,21 @@ def check_plan(scheduler: Scheduler, steps: int) -> None:
         raise UserError(f"steps: {type(scheduler).__name__}: {error}") from None
 
 
-def _entry(mapping: Mapping[str, Any], name: str, key: str) -> Any:
-    if name not in mapping:
-        raise UserError(f"data.sweep: {key}: expected one of {', '.join(mapping)}.{nearest(name, mapping)}")
-    return mapping[name]
-
-
 def _number(value: Any, key: str, *, like: float) -> Any:
-    """A count of 1 or more in the place of one; a number in the place of any other."""
-    kind, meant = (int, "a number of 1 or more") if isinstance(like, int) else ((int, float), "a number")
-    if not isinstance(value, kind) or isinstance(value, bool) or (kind is int and value < 1):
-        raise UserError(f"data.sweep: {key} is {value!r}; expected {meant}")
+    """Convert a value to the type of `like`; an integer must be at least 1."""
+    is_count = isinstance(like, int)
+    if not isinstance(value, int if is_count else int | float) or isinstance(value, bool) or (is_count and value < 1):
+        expected = "an integer of at least 1" if is_count else "a number"
+        raise UserError(f"data.sweep: {key} is {value!r}; expected {expected}")
     return type(like)(value)
 
 
-def _rebuilt(part: Any, path: str, value: Any, key: str) -> Any:
+def _rebuild(part: Any, path: str, value: Any, key: str) -> Any:
+    """Construct a plugin again with one argument, at a dotted path, changed."""
     arguments = copy.deepcopy(dict(part.arguments))
-    first, _, within = path.partition(".")
-    if within and isinstance(arguments.get(first), Plugin):
-        arguments[first] = _rebuilt(arguments[first], within, value, key)
+    first, _, rest = path.partition(".")
+    if rest and isinstance(arguments.get(first), Plugin):
+        arguments[first] = _rebuild(arguments[first], rest, value, key)
         return construct(type(part), arguments, key=f"data.sweep: {key}")
     *parents, last = path.split(".")
     node = arguments

@@ -1,4 +1,4 @@
-"""Pretrained weights: find them, download them, check them, and read them without running code."""
+"""Find, download, check and read pretrained weights without running code from them."""
 
 from its.interfaces import Download
 from its.weights.downloads import download, prepare

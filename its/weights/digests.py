@@ -1,4 +1,4 @@
-"""sha256 of weights, remembered between runs: gigabytes that every process would read again."""
+"""Compute sha256 digests of weights, cached in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from pathlib import Path
 from its import user_cache
 
 WORTH_IT = 64 * 2**20
-"""Bytes from which on a file's digest is remembered; the embedded pack and smaller files are read each time."""
-
+"""Minimum bytes of a file with a cached digest; smaller files are read each time."""
 SETTLED = 60.0
-"""Seconds since its last change after which a file counts as settled: clocks of file systems are coarse and shared."""
+"""Seconds since a file's last change before its digest is cached, since file system clocks are coarse."""
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's content, as hex digits.
+    """Return the sha256 of a file as hex digits.
 
-    It is remembered in the user's cache folder under the file's path, size, inode and times. The time of the last
-    change of the inode is among them: it can't be set back, so content that was exchanged is read again even where
-    size and modification time are those of before.
+    The cache key holds path, size, inode and times. The inode change time can't be set back, so replaced content is
+    read again even if size and modification time are equal.
     """
     status = os.stat(path)
     identity = None
     if status.st_size >= WORTH_IT and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED:
         identity = (os.path.realpath(path), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         digest = user_cache.read("digests", identity)
-        if digest is not None and len(digest) == 64:  # else damaged
+        if digest is not None and len(digest) == 64:  # otherwise damaged
             return digest
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Downloads of all components together: said with their sizes, checked against the free disk, shown with progress."""
+"""Download the weights of all components together, after a check of the free disk space."""
 
 from __future__ import annotations
 
@@ -7,104 +7,91 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from its.environment import local_rank
 from its.errors import UserError
-from its.interfaces import Component, Download, Files
+from its.interfaces import Component, Download
 from its.weights.source import WeightsNotFound
 
 logger = logging.getLogger(__name__)
 
 MARGIN = 64 * 2**20
-"""Bytes that stay free beside a download."""
+"""Bytes to leave free on the disk."""
 
 
 def joined(downloads: Iterable[Download]) -> list[Download]:
-    """One download for each source: several components read one repository."""
-    sizes: dict[tuple[Path, str], dict[str, int]] = {}
-    sources: dict[tuple[Path, str], Files] = {}
+    """Merge downloads from the same repository and revision."""
+    merged: dict[tuple[Path, str], Download] = {}
     for download in downloads:
         key = download.source.folder, str(download.source.revision)
-        sources.setdefault(key, download.source)
-        sizes.setdefault(key, {}).update(download.sizes)
-    return [Download(source=source, sizes=sizes[key]) for key, source in sources.items()]
+        first = merged.get(key, download)
+        merged[key] = Download(source=first.source, sizes={**first.sizes, **download.sizes})
+    return list(merged.values())
 
 
 def download(downloads: Sequence[Download]) -> None:
-    """Download everything: first say what, and make sure that it fits.
+    """Check the disk space, log the sizes, and download.
 
     Raises:
-        UserError: the disk has too little room; nothing was downloaded.
-        its.weights.WeightsNotFound: a download failed.
+        UserError: the disk has too little free space; nothing was downloaded.
+        WeightsNotFound: a download failed.
     """
-    wanted = joined(downloads)
-    if not wanted:
-        return
-    if local_rank() == 0:
-        total = check_room(wanted)
-        for one in wanted:
-            logger.info(f"downloading {described(one)}")
-        logger.info(f"{size(total)} in all, to {_cache()}")
-    for one in wanted:
+    merged = joined(downloads)
+    if merged and local_rank() == 0:
+        total = check_room(merged)
+        for one in merged:
+            logger.info(f"downloading {describe(one)}")
+        logger.info(f"{size(total)} in all, to {constants.HF_HUB_CACHE}")
+    for one in merged:
         one.source.fetch(list(one.sizes))
 
 
 def check_room(downloads: Iterable[Download]) -> int:
-    """Check that downloads fit on the disk of the cache.
-
-    The first process of each machine does it alone: when another one looks, some of the files may be there.
-
-    Returns:
-        Their bytes.
+    """Check that downloads fit on the disk, on the first process of each machine, and return their total bytes.
 
     Raises:
-        UserError: they don't fit.
+        UserError: the disk has too little free space.
     """
-    wanted = joined(downloads)
-    total = sum(sum(one.sizes.values()) for one in wanted)
-    if wanted and local_rank() == 0:
-        folder = wanted[0].source.folder
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+    merged = joined(downloads)
+    total = sum(sum(download.sizes.values()) for download in merged)
+    if merged and local_rank() == 0:
+        folder = merged[0].source.folder
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
         if total + MARGIN > free:
             raise UserError(
-                f"the weights to download take {size(total)}, but {_cache()} has {size(free)} free: make room, set "
-                "HF_HOME to a folder on another disk, or name local folders"
+                f"the weights to download take {size(total)}, but {constants.HF_HUB_CACHE} has {size(free)} free: "
+                "make room, set HF_HOME to a folder on another disk, or name local folders"
             )
     return total
 
 
 def prepare(parts: Sequence[Component]) -> None:
-    """Find the weights of all parts, then download together what is missing.
+    """Find the weights of all components, then download missing files.
 
     Raises:
-        its.weights.WeightsNotFound: weights are missing, as `Component.find`.
-        its.errors.UserError: weights are of the wrong kind, the disk has too little room, or a download failed.
+        WeightsNotFound: weights are missing.
+        UserError: weights are of the wrong kind, the disk has too little free space, or a download failed.
     """
-    wanted = [one for part in parts for one in part.find()]
+    downloads = [download for part in parts for download in part.find()]
     try:
-        download(wanted)
+        download(downloads)
         for part in parts:
             part.prepare()
-    except WeightsNotFound as missing:  # found, and then not downloaded: no fallback may hide that
-        raise UserError(f"{missing}. The same command goes on where the download stopped") from None
+    except WeightsNotFound as error:  # found, but not downloaded: must not trigger the fallback
+        raise UserError(f"{error}. Run the same command again to resume the download") from None
 
 
-def described(download: Download) -> str:
-    """A download in a line: from where, how many files, how large."""
+def describe(download: Download) -> str:
+    """Format source, number of files and size of a download."""
     count, total = len(download.sizes), sum(download.sizes.values())
     commit = str(download.source.revision)[:7]
     return f"{download.source.name} at {commit}: {count} file{'s' * (count > 1)}, {size(total)}"
 
 
 def size(count: int) -> str:
-    """Bytes as people read them, in decimal units."""
+    """Format bytes in decimal units."""
     for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
         if count >= 10**power:
             return f"{count / 10**power:.3g} {unit}"
     return f"{count} bytes"
-
-
-def _cache() -> Path:
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE)

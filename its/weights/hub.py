@@ -1,15 +1,16 @@
-"""Repositories of the Hugging Face hub: pinned commits, the cache, listings, downloads, and why one fails."""
+"""Access the Hugging Face hub: pinned commits, the cache, file listings, downloads and their errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from huggingface_hub import constants
 from tqdm import tqdm
 
 from its.errors import UserError
@@ -21,17 +22,17 @@ Result = TypeVar("Result")
 
 _pins: dict[str, Pin] = {}
 _local_only: ContextVar[list[str] | None] = ContextVar("local_only", default=None)
-_silent: dict[str, str] = {}
-"""Endpoints that did not answer in this process, with the error; each is asked once."""
+_unreachable: dict[str, str] = {}
+"""Errors of unreachable endpoints, by URL; this process does not contact them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pin:
-    """Commit and licence page of a repository of the hub.
+    """Default commit and licence page of a repository.
 
     Attributes:
-        revision: the commit that is read where none is named; None for the default branch.
-        licence_page: where its licence is accepted, if not on its own page.
+        revision: commit to use if the config sets none; None for the default branch.
+        licence_page: page for accepting the licence, if not the repository's own page.
     """
 
     revision: str | None = None
@@ -39,19 +40,17 @@ class Pin:
 
 
 def pin(repositories: Mapping[str, Pin]) -> None:
-    """Say which commits of repositories are read where a config names none."""
+    """Register the default commits and licence pages of repositories."""
     _pins.update(repositories)
 
 
-def pinned(repository: str) -> str | None:
-    """The commit that a repository is pinned to; None for its default branch."""
+def pinned_revision(repository: str) -> str | None:
+    """Return the pinned commit of a repository; None for its default branch."""
     return _pins.get(repository, Pin()).revision
 
 
-def cached(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source | None:
-    """The snapshot in the hub's cache, whole or partial; None without one."""
-    from huggingface_hub import constants
-
+def cached_snapshot(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source | None:
+    """Return the snapshot in the hub's cache, which may be incomplete; None if it has none."""
     root = _cache_folder(repository)
     branch = revision or constants.DEFAULT_REVISION
     try:
@@ -62,31 +61,26 @@ def cached(repository: str, revision: str | None, *, name: str, checkpoint: str 
     return folder_source(name, folder, revision=commit, checkpoint=checkpoint) if folder.is_dir() else None
 
 
-def listed(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source:
-    """The files that a repository has on the hub, with their sizes.
+def list_repository(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source:
+    """List the files of a repository on the hub.
 
     Raises:
-        WeightsNotFound: the hub doesn't answer, or has no such repository or revision for this user.
+        WeightsNotFound: the hub is unreachable, or this user has no access to such a repository or revision.
     """
-    from huggingface_hub import constants
-
     if (refused := _local_only.get()) is not None:
         refused.append(repository)
-        raise WeightsNotFound(f"{repository} is not on this machine", "The first run that needs it downloads it")
+        raise WeightsNotFound(f"{repository} is not on this machine", "The first run that uses it downloads it")
     if constants.HF_HUB_OFFLINE:
-        raise WeightsNotFound(
-            f"{repository} is not on this machine, and HF_HUB_OFFLINE is set",
-            "Unset it to download, or name a local folder",
-        )
+        reason = f"{repository} is not on this machine, and HF_HUB_OFFLINE is set"
+        raise WeightsNotFound(reason, "Unset it to download, or name a local folder")
     commit, sizes = _listing(constants.ENDPOINT, repository, revision)
     if checkpoint is not None and checkpoint not in sizes:
         raise WeightsNotFound(f"{repository} has no file {checkpoint} on the hub", "Check the name")
-    folder = _cache_folder(repository) / "snapshots" / commit
     return Repository(
         name=name,
         repository=repository,
         branch=revision or constants.DEFAULT_REVISION,
-        folder=folder,
+        folder=_cache_folder(repository) / "snapshots" / commit,
         sizes=sizes,
         revision=commit,
         checkpoint=checkpoint,
@@ -95,28 +89,24 @@ def listed(repository: str, revision: str | None, *, name: str, checkpoint: str 
 
 @dataclass(kw_only=True)
 class Repository(Source):
-    """A repository of the hub at one commit, from its listing. Files are downloaded into the hub's cache.
-
-    Attributes:
-        repository: `owner/name`.
-        branch: branch, tag or commit that was listed.
-    """
+    """A repository (`owner/name`) on the hub at one commit. Files are downloaded to the hub's cache."""
 
     repository: str
     branch: str
+    """Branch, tag or commit."""
 
     def path(self, name: str) -> Path:
-        """Where a small file is on this machine; it is downloaded now.
+        """Return the path of a small file, downloaded if necessary.
 
         Raises:
-            WeightsNotFound: it can't be.
+            WeightsNotFound: the download failed.
         """
         if self.missing([name]):
             self.fetch([name], quiet=True)
         return self.folder / name
 
     def shapes(self, name: str) -> Shapes | None:
-        """From the beginning of a safetensors file, of which nothing else is downloaded."""
+        """Return the shapes of a file's tensors; of a remote safetensors file, only the header is downloaded."""
         if not self.missing([name]):
             return super().shapes(name)
         if not name.lower().endswith(".safetensors"):
@@ -127,58 +117,50 @@ class Repository(Source):
         def parse() -> Any:
             try:
                 return HfApi().parse_safetensors_file_metadata(self.repository, name, revision=self.revision)
-            except AttributeError as error:  # a header of JSON that is no mapping
+            except AttributeError as error:  # the header's JSON is not a mapping
                 raise SafetensorsParsingError(str(error)) from None
 
-        header = _asked(self.repository, parse)
+        header = _request(self.repository, parse)
         return {tensor: tuple(info.shape) for tensor, info in header.tensors.items()}
 
     def missing(self, names: Sequence[str]) -> dict[str, int]:
-        """Bytes of the files that are not in the cache, by name."""
+        """Return the bytes of files that are not in the cache, by name."""
         return {name: self.sizes[name] for name in names if not (self.folder / name).exists()}
 
     def fetch(self, names: Sequence[str], *, quiet: bool = False) -> None:
-        """Download the files that are not in the cache.
-
-        Args:
-            names: of files.
-            quiet: whether no progress is shown.
+        """Download the files that are not in the cache, with progress bars unless `quiet`.
 
         Raises:
-            WeightsNotFound: one can't be downloaded.
+            WeightsNotFound: a download failed.
         """
         from huggingface_hub import hf_hub_download
 
-        bar = {"tqdm_class": Silent} if quiet else {}
-        # One after the other: the threads of snapshot_download go on with files in flight after Ctrl-C, and a large
-        # file is downloaded in parallel parts anyway.
+        bar = {"tqdm_class": _Silent} if quiet else {}
+        # Sequentially: the threads of snapshot_download continue after Ctrl-C, and large files are downloaded in
+        # parallel parts anyway.
         for name in self.missing(names):
-            _asked(self.repository, partial(hf_hub_download, self.repository, name, revision=self.revision, **bar))
+            _request(self.repository, partial(hf_hub_download, self.repository, name, revision=self.revision, **bar))
         self._write_ref()
 
     def _write_ref(self) -> None:
-        """Write the commit of the branch where `cached` reads it; `huggingface_hub`, given a commit, doesn't."""
-        ref = _cache_folder(self.repository) / "refs" / self.branch
+        """Record the branch's commit for `cached_snapshot`; `huggingface_hub` does not when given a commit."""
         if self.branch == self.revision or not self.folder.is_dir():
             return
-        try:
+        ref = _cache_folder(self.repository) / "refs" / self.branch
+        with suppress(OSError):  # if the cache is read-only, the hub is queried again next time
             ref.parent.mkdir(parents=True, exist_ok=True)
             with atomic(ref) as written:
                 written.write_text(str(self.revision), encoding="ascii")
-        except OSError:  # a cache that others wrote: the hub is asked again next time
-            return
 
 
-class Silent(tqdm):  # type: ignore[type-arg]
-    """A progress bar that shows nothing."""
-
+class _Silent(tqdm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **(options | {"disable": True}))
 
 
 @contextmanager
 def local_only() -> Iterator[list[str]]:
-    """Within this context nothing is asked of the hub; yields the names of repositories that it had to be asked for."""
+    """Context without access to the hub; yields the list of repositories for which access was refused."""
     refused: list[str] = []
     token = _local_only.set(refused)
     try:
@@ -188,77 +170,70 @@ def local_only() -> Iterator[list[str]]:
 
 
 def trouble() -> str | None:
-    """Why nothing can be downloaded; None if the hub answers."""
-    from huggingface_hub import constants, get_session
+    """Return the reason why the hub is unreachable, or None."""
+    from huggingface_hub import get_session
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except Exception as error:  # noqa: BLE001 - the hub's HTTP library and its exceptions change between releases
+    except Exception as error:  # noqa: BLE001 - the hub's HTTP library changes between releases
         return f"{constants.ENDPOINT} did not answer ({type(error).__name__})"
     return None
 
 
 def licence_page(repository: str) -> str:
-    """Where the licence of a gated repository is accepted."""
-    from huggingface_hub import constants
-
+    """Return the page for accepting the licence of a gated repository."""
     return _pins.get(repository, Pin()).licence_page or f"{constants.ENDPOINT}/{repository}"
 
 
 @cache
 def _listing(endpoint: str, repository: str, revision: str | None) -> tuple[str, dict[str, int]]:
-    """Commit of a revision, and the bytes of its files by name; asked once for all components of a repository."""
-    from huggingface_hub import HfApi, constants
+    """Return the commit of a revision, and the bytes of its files by name."""
+    from huggingface_hub import HfApi
 
-    timeout = constants.HF_HUB_ETAG_TIMEOUT
-    info = _asked(
-        repository,
-        lambda: HfApi(endpoint).model_info(repository, revision=revision, files_metadata=True, timeout=timeout),
-        revision=revision,
-    )
+    options: dict[str, Any] = {"files_metadata": True, "timeout": constants.HF_HUB_ETAG_TIMEOUT}
+    call = partial(HfApi(endpoint).model_info, repository, revision=revision, **options)
+    info = _request(repository, call, revision=revision)
     return str(info.sha), {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
 def _cache_folder(repository: str) -> Path:
-    from huggingface_hub import constants
-
     return Path(constants.HF_HUB_CACHE).expanduser() / f"models--{repository.replace('/', '--')}"
 
 
-def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None = None) -> Result:
-    """What the hub answers.
+def _request(repository: str, call: Callable[[], Result], *, revision: str | None = None) -> Result:
+    """Call the hub, and convert its errors.
 
     Raises:
-        WeightsNotFound: it doesn't answer, or refuses; the message says what to do.
+        WeightsNotFound: the hub is unreachable, or refuses the request.
+        UserError: a file of the repository is damaged, or can't be written.
     """
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
     endpoint = constants.ENDPOINT
-    if endpoint in _silent:
-        raise _out_of_reach(repository, endpoint)
+    unreachable = f"{repository} is not on this machine, and {endpoint} did not answer"
+    connect = "Connect to the network and run again, or name a local folder"
+    if endpoint in _unreachable:
+        raise WeightsNotFound(f"{unreachable} ({_unreachable[endpoint]})", connect)
     login = "log in with `hf auth login`, or set HF_TOKEN"
     try:
-        return ask()
+        return call()
     except errors.HFValidationError:
-        raise WeightsNotFound(
-            f"{repository} is neither on this machine nor a name on the hub", "Expected a folder, or owner/name"
-        ) from None
+        reason = f"{repository} is neither on this machine nor a valid name on the hub"
+        raise WeightsNotFound(reason, "Expected a folder, or owner/name") from None
     except errors.GatedRepoError:
         page = licence_page(repository)
         raise WeightsNotFound(f"{repository} is gated", f"Accept its licence on {page}, then {login}") from None
     except errors.RepositoryNotFoundError:
-        raise WeightsNotFound(
-            f"{repository} is not on this machine, and the hub shows no such repository",
-            f"Check the name; if it is private, {login}",
-        ) from None
+        reason = f"{repository} is not on this machine, and the hub shows no such repository"
+        raise WeightsNotFound(reason, f"Check the name; if it is private, {login}") from None
     except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
         what = f"revision {revision}" if isinstance(error, errors.RevisionNotFoundError) else "such file"
         raise WeightsNotFound(f"{repository} has no {what} on the hub", "Check revision and weights") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        if status == 416:  # a part of an empty file
+        if status == 416:  # a range of an empty file
             raise UserError(f"{repository} holds an empty file: get the weights from another source") from None
         if status in (401, 403):
             raise WeightsNotFound(
@@ -269,35 +244,19 @@ def _asked(repository: str, ask: Callable[[], Result], *, revision: str | None =
         raise WeightsNotFound(reason, "Try again later") from None
     except errors.SafetensorsParsingError:
         raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise _noted(repository, endpoint, error) from None
-    except OSError as error:
-        if isinstance(error, ConnectionError | TimeoutError):
-            raise _noted(repository, endpoint, error) from None
-        if error.errno is None:
-            said = " ".join(str(error).split())[:200]
-            raise WeightsNotFound(f"{repository} can't be downloaded: {said}", "Run the same command again") from None
-        where = error.filename or constants.HF_HUB_CACHE
-        raise UserError(
-            f"{repository} can't be downloaded: {where}: {error.strerror}. Make room there, "
-            "or set HF_HOME to a folder on another disk"
-        ) from None
     except Exception as error:
-        # By name: the hub's HTTP library changes between releases.
-        if any(cls.__name__ == "TransportError" for cls in type(error).__mro__):
-            raise _noted(repository, endpoint, error) from None
-        raise
-
-
-def _noted(repository: str, endpoint: str, error: Exception) -> WeightsNotFound:
-    """The error for a hub that doesn't answer, which is not asked again."""
-    said = " ".join(str(error).split())[:100]
-    _silent[endpoint] = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return _out_of_reach(repository, endpoint)
-
-
-def _out_of_reach(repository: str, endpoint: str) -> WeightsNotFound:
-    return WeightsNotFound(
-        f"{repository} is not on this machine, and {endpoint} did not answer ({_silent[endpoint]})",
-        "Connect to the network and run again, or name a local folder",
-    )
+        text = " ".join(str(error).split())
+        # TransportError by name, since the hub's HTTP library changes between releases.
+        is_transport = any(cls.__name__ == "TransportError" for cls in type(error).__mro__)
+        if is_transport or isinstance(error, ConnectionError | TimeoutError | errors.LocalEntryNotFoundError):
+            _unreachable[endpoint] = type(error).__name__ + (f": {text[:100]}" if text else "")
+            raise WeightsNotFound(f"{unreachable} ({_unreachable[endpoint]})", connect) from None
+        if not isinstance(error, OSError):
+            raise
+        if error.errno is None:
+            reason = f"{repository} can't be downloaded: {text[:200]}"
+            raise WeightsNotFound(reason, "Run the same command again") from None
+        raise UserError(
+            f"{repository} can't be downloaded: {error.filename or constants.HF_HUB_CACHE}: {error.strerror}. Make "
+            "room there, or set HF_HOME to a folder on another disk"
+        ) from None

@@ -1,4 +1,4 @@
-"""Which files of a source hold a model: safetensors or pickled tensors, whole or in shards, of one variant."""
+"""Select the files of a model: safetensors or pickles, single or sharded, full precision or a variant."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How a library calls weights files.
+    """A library's naming scheme for weights files.
 
     Attributes:
         safetensors: stem of safetensors files.
         pickle: stem of `.bin` files.
-        shards_first: whether the library reads shards where a whole file lies beside them.
+        shards_first: whether the library prefers shards to a single file.
     """
 
     safetensors: str
@@ -37,11 +37,11 @@ class ModelFiles:
     """The files of one model.
 
     Attributes:
-        component: the model's subfolder; empty for the root.
-        weights: names of the weights files: one, or all shards after their index.
-        others: the JSON files beside them, `config.json` among them.
-        variant: word in the names, such as `fp16`; None without one.
-        pickled: whether they are `.bin` files.
+        component: subfolder of the model; empty for the root.
+        weights: weights file, or the index and all shards.
+        others: JSON files next to them, including `config.json`.
+        variant: word in the names, for example `fp16`; None for full precision.
+        pickled: whether the weights are `.bin` files.
     """
 
     component: str
@@ -52,75 +52,65 @@ class ModelFiles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """Unique names of all files."""
         return tuple(dict.fromkeys(self.others + self.weights))
 
     @property
     def config(self) -> str:
-        """Name of the configuration."""
+        """Name of `config.json`."""
         return within(self.component, "config.json")
 
 
 def within(component: str, name: str) -> str:
-    """Name of a file in a model's subfolder."""
+    """Join a component's subfolder, which may be empty, and a file name."""
     return f"{component}/{name}" if component else name
 
 
 def model_files(source: Source, component: str, naming: Naming, *, variant: str | None = None) -> ModelFiles:
-    """Choose the files of a model: full precision before variants, safetensors before `.bin`.
-
-    Where a whole file lies beside shards, those are chosen that the library reads.
+    """Select the files of a model, preferring full precision to variants and safetensors to `.bin`.
 
     Args:
-        source: where the model is.
-        component: its subfolder; empty for the root.
-        naming: of its library.
-        variant: take these files and no others; None takes a variant only where full precision is missing.
+        source: source of the weights.
+        component: subfolder of the model; empty for the root.
+        naming: naming scheme of the model's library.
+        variant: required variant. By default, a variant is used only if full precision is missing.
 
     Raises:
-        WeightsNotFound: there are none, or a shard is missing.
-        UserError: there are several variants and no full precision, the index is damaged, or an adapter's settings name
-            another model.
+        WeightsNotFound: no weights file exists, or a shard is missing.
+        UserError: only several variants exist, the index is damaged, or an adapter config refers to another model.
     """
     source.require(within(component, "config.json"))
     if (adapter := within(component, "adapter_config.json")) in source:
         raise UserError(
-            f"{source.name}: {adapter} names another model, which would be read instead of this one: remove the file, "
-            "and give an adapter as lora"
+            f"{source.name}: {adapter} refers to another model, which would be loaded instead: remove the file, and "
+            "set the adapter as lora"
         )
-    there = _variants(source, component, naming)
-    for pickled in (False, True):
-        if weights := _weights(source, component, naming, variant, pickled=pickled):
-            return _model_files(source, component, weights, variant, pickled=pickled)
+    variants = _variants(source, component, naming)
+    if (files := _find(source, component, naming, variant)) is not None:
+        return files
     stem = within(component, naming.safetensors)
-    full = any(_weights(source, component, naming, None, pickled=pickled) for pickled in (False, True))
-    if not full and not there:
-        raise source.lacks(f"{stem}.safetensors and {within(component, naming.pickle)}.bin")
-    if variant is not None:
+    has_full = variant is not None and _find(source, component, naming, None) is not None
+    if variant is not None and (has_full or variants):
         raise WeightsNotFound(
             f"{source.name} has no {variant} weights in {component or 'its root'} ({stem}.{variant}.safetensors)",
-            f"Set variant to {' or '.join(['null'] * full + sorted(there))}, or name other weights",
+            f"Set variant to {' or '.join(['null'] * has_full + sorted(variants))}, or name other weights",
         )
-    if source.strict:  # a cached snapshot may lack full precision that the hub has
-        raise source.lacks(f"{stem}.safetensors")
-    chosen = "fp16" if "fp16" in there else next(iter(there))
-    if len(there) > 1 and chosen != "fp16":
-        raise UserError(f"{source.name}: {component} has the variants {', '.join(sorted(there))}: set variant to one")
-    pickled = not _weights(source, component, naming, chosen, pickled=False)
-    weights = _weights(source, component, naming, chosen, pickled=pickled)
-    return _model_files(source, component, weights, chosen, pickled=pickled)
+    best = "fp16" if "fp16" in variants else next(iter(variants), None)
+    if len(variants) > 1 and best != "fp16" and not source.strict:
+        names = ", ".join(sorted(variants))
+        raise UserError(f"{source.name}: {component} has the variants {names}: set variant to one of them")
+    # A strict source is a cached snapshot, which may lack the hub's full precision.
+    files = None if source.strict or best is None else _find(source, component, naming, best)
+    if files is None:
+        raise source.lacks(f"{stem}.safetensors and {within(component, naming.pickle)}.bin")
+    return files
 
 
 def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, ...]) -> tuple[str, ...]:
-    """All files of a tokenizer.
-
-    Args:
-        source: where it is.
-        component: its subfolder.
-        vocabularies: files one of which holds the vocabulary, the usual one first.
+    """Select all files of a tokenizer in a subfolder. `vocabularies` are alternative names, the usual one first.
 
     Raises:
-        WeightsNotFound: there is no configuration, or no vocabulary.
+        WeightsNotFound: the config or the vocabulary is missing.
     """
     files = source.require(f"{component}/tokenizer_config.json") + source.matching(f"{component}/*")
     names = [f"{component}/{name}" for name in vocabularies]
@@ -133,32 +123,31 @@ def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, 
 
 @cache
 def say_variant(name: str, variant: str) -> None:
-    """Tell the user, once, that a variant is read because it is the only one."""
-    logger.info(f"{name}: full precision is not there; reading its {variant} weights")
+    """Log once that a variant is used because full precision is missing."""
+    logger.info(f"{name}: using its {variant} weights, since full precision is missing")
 
 
-def _model_files(
-    source: Source, component: str, weights: tuple[str, ...], variant: str | None, *, pickled: bool
-) -> ModelFiles:
-    others = source.require(within(component, "config.json")) + source.matching(within(component, "*.json"))
-    return ModelFiles(component=component, weights=weights, others=others, variant=variant, pickled=pickled)
+def _find(source: Source, component: str, naming: Naming, variant: str | None) -> ModelFiles | None:
+    for pickled in (False, True):
+        if weights := _weights(source, component, naming, variant, pickled=pickled):
+            others = source.require(within(component, "config.json")) + source.matching(within(component, "*.json"))
+            return ModelFiles(component=component, weights=weights, others=others, variant=variant, pickled=pickled)
+    return None
 
 
 def _weights(source: Source, component: str, naming: Naming, variant: str | None, *, pickled: bool) -> tuple[str, ...]:
-    """One file, or an index and its shards; empty where there is neither."""
+    """Return a single file, or an index and its shards; empty if none exists."""
     stem, ending = (naming.pickle, "bin") if pickled else (naming.safetensors, "safetensors")
     dotted = f".{variant}" if variant else ""
-    whole, index = (
-        within(component, f"{stem}{dotted}.{ending}"),
-        within(component, f"{stem}.{ending}.index{dotted}.json"),
-    )
-    if whole in source and not (naming.shards_first and index in source):
-        return (whole,)
+    single = within(component, f"{stem}{dotted}.{ending}")
+    index = within(component, f"{stem}.{ending}.index{dotted}.json")
+    if single in source and not (naming.shards_first and index in source):
+        return (single,)
     if index not in source:
         return ()
     shards = source.json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise UserError(f"{source.path(index)} has no weight_map of tensors and files; get the weights again")
+        raise UserError(f"{source.path(index)} has no weight_map of tensors to files; get the weights again")
     names = sorted({within(component, name) for name in shards.values()})
     for name in names:
         if name not in source:
@@ -167,13 +156,8 @@ def _weights(source: Source, component: str, naming: Naming, variant: str | None
 
 
 def _variants(source: Source, component: str, naming: Naming) -> set[str]:
-    """Words in the names of weights files."""
     word = r"([A-Za-z0-9_-]+)"
     stems = ((re.escape(naming.safetensors), "safetensors"), (re.escape(naming.pickle), "bin"))
-    patterns = [rf"{stem}\.{word}\.{end}|{stem}\.{end}\.index\.{word}\.json" for stem, end in stems]
-    found = set()
-    for name in source.matching(within(component, "*")):
-        for pattern in patterns:
-            if match := re.fullmatch(pattern, name.removeprefix(f"{component}/")):
-                found.add(match[1] or match[2])
-    return found
+    pattern = "|".join(rf"{stem}\.{word}\.{end}|{stem}\.{end}\.index\.{word}\.json" for stem, end in stems)
+    names = (name.removeprefix(f"{component}/") for name in source.matching(within(component, "*")))
+    return {word for name in names if (match := re.fullmatch(pattern, name)) for word in match.groups() if word}

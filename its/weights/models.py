@@ -1,4 +1,4 @@
-"""Read models and tokenizers of diffusers and transformers from folders of this machine."""
+"""Read diffusers and transformers models and tokenizers from local folders."""
 
 from __future__ import annotations
 
@@ -22,15 +22,12 @@ _SPIECE = "sentencepiece"
 
 
 class SkipInit(TorchFunctionMode):
-    """Context in which `torch.nn.init` does nothing: new parameters are uninitialized memory.
-
-    For models of which only names and shapes are needed, or whose parameters are replaced by those of a file.
-    """
+    """Context that disables `torch.nn.init`, for models whose parameters are replaced or not used."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """Skip initializers and return their tensor unchanged; call all other functions."""
+        """Return the tensor of an initializer unchanged; call all other functions."""
         kwargs = kwargs or {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
@@ -45,24 +42,23 @@ def read_model(
     channels_last: bool = False,
     **options: Any,
 ) -> Any:
-    """Read a model of diffusers or transformers for inference, in torch's default dtype and device.
+    """Read a diffusers or transformers model for inference, in torch's default dtype and device.
 
-    Its files can't choose code: neither that of their own folder or of the hub, nor an implementation of attention.
-
-    The files were checked before (`its.weights.files.check_file`): both libraries word refused pickles otherwise.
+    Custom code and attention implementations in the configuration are ignored. The files must have passed
+    `its.weights.files.check_file`, since the libraries' errors for refused pickles are misleading.
 
     Raises:
-        UserError: the files lack tensors that the model needs, or are quantized.
+        UserError: the files lack tensors, or are quantized.
     """
     import transformers
 
-    transformers.utils.logging.disable_progress_bar()  # a bar for each text encoder; downloads keep theirs
+    transformers.utils.logging.disable_progress_bar()  # one for each text encoder; downloads keep theirs
     device = torch.get_default_device()
     config = safe_config(read_json(folder / files.config), folder / files.config)
     if issubclass(model_class, transformers.PreTrainedModel):
         attention = "sdpa" if model_class._supports_sdpa else "eager"
         options |= {"config": model_class.config_class.from_dict(config), "attn_implementation": attention}
-    # On the host first: within a device context transformers asks for accelerate. Initialising takes seconds, in vain.
+    # On the CPU, since transformers requires accelerate within a device context.
     with torch.device("cpu"), SkipInit():
         model, report = model_class.from_pretrained(
             str(folder),
@@ -74,19 +70,19 @@ def read_model(
             output_loading_info=True,
             **options,
         )
-    # Both libraries only log this, and leave whatever is in memory as the model's weights.
+    # Both libraries only log missing keys, and leave these parameters uninitialized.
     if missing := sorted(report["missing_keys"]):
         raise incomplete(folder / files.component, model_class, missing)
-    if not isinstance(model, transformers.PreTrainedModel):  # transformers has cast all but what it keeps in float32
-        # diffusers doesn't cast files of mixed precisions, and its own `to` prints a warning when it casts.
+    if not isinstance(model, transformers.PreTrainedModel):  # transformers casts, except for what it keeps in float32
+        # diffusers doesn't cast files of mixed precision, and its own `to` prints a warning.
         model = nn.Module.to(model, torch.get_default_dtype())
     return for_inference(model, device=device, channels_last=channels_last)
 
 
 def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
-    """Compare the shapes of a model's tensors with its `config.json`, as far as they are known without a download.
+    """Compare the tensor shapes of a model, as far as known without a download, with its `config.json`.
 
-    Only tensors of the same name are compared: both libraries rename some when they read older files.
+    Tensors of other names are ignored, since both libraries rename some in older files.
 
     Raises:
         UserError: a shape differs, or the weights are quantized.
@@ -96,44 +92,36 @@ def check_shapes(model_class: Any, source: Source, files: ModelFiles) -> None:
     for file in files.weights:
         shapes = None if file.endswith(".json") else source.shapes(file)
         for name, shape in (shapes or {}).items():
-            # transformers 5 has CLIP's text encoder without the prefix that files have.
-            wanted = expected.get(name, expected.get(name.removeprefix("text_model."), shape))
-            if shape != wanted:
+            # transformers 5 omits the prefix of CLIP's text encoder.
+            required = expected.get(name, expected.get(name.removeprefix("text_model."), shape))
+            if shape != required:
                 raise UserError(
-                    f"{source.name}: {name} in {file} has shape {shape}, but {files.config} says {wanted}: weights and "
-                    "configuration are of different models; get both from one source"
+                    f"{source.name}: {name} in {file} has shape {shape}, but {files.config} requires {required}: they "
+                    "belong to different models; get both from one source"
                 )
 
 
 def safe_config(config: Any, where: Path | str) -> Any:
-    """A model's configuration without what makes the libraries import code or look for kernels on the hub.
-
-    Args:
-        config: content of `config.json`.
-        where: where it stands, for messages.
+    """Remove entries from a model's `config.json` that make the libraries import code, or fetch kernels from the hub.
 
     Raises:
-        UserError: the weights are quantized. To read them as if they weren't would give another model.
+        UserError: the weights are quantized.
     """
     if isinstance(config, list):
         return [safe_config(value, where) for value in config]
     if not isinstance(config, Mapping):
         return config
     if config.get("quantization_config") is not None:
-        raise UserError(f"{where} has a quantization_config: quantized weights can't be read here; name others")
-    left_out = ("auto_map", "custom_pipelines", "quantization_config")
-    return {
-        key: safe_config(value, where)
-        for key, value in config.items()
-        if key not in left_out and "attn_implementation" not in key
-    }
+        raise UserError(f"{where} has a quantization_config: quantized weights can't be read; name others")
+    unsafe = ("auto_map", "custom_pipelines", "quantization_config")
+    safe = {key: value for key, value in config.items() if key not in unsafe and "attn_implementation" not in key}
+    return {key: safe_config(value, where) for key, value in safe.items()}
 
 
-@lru_cache(maxsize=16)  # experts and codecs of a run often have the same configuration
+@lru_cache(maxsize=16)  # components of a run often have equal configurations
 def _expected_shapes(model_class: Any, config: str) -> Shapes:
-    """Return the shapes of a model's tensors by name, from the content of its `config.json`."""
     values: Mapping[str, Any] = json.loads(config)
-    with torch.device("meta"), SkipInit():  # takes no memory
+    with torch.device("meta"), SkipInit():  # allocates no memory
         if hasattr(model_class, "config_class"):
             model = model_class(model_class.config_class.from_dict(values))
         else:
@@ -142,13 +130,13 @@ def _expected_shapes(model_class: Any, config: str) -> Shapes:
 
 
 def for_inference(model: Any, *, device: torch.device, channels_last: bool = False) -> Any:
-    """The model on a device, in evaluation mode and without gradients."""
+    """Move a model to a device, in evaluation mode and without gradients."""
     layout = torch.channels_last if channels_last else torch.preserve_format
     return model.eval().requires_grad_(False).to(device, memory_format=layout)
 
 
 def incomplete(where: Path | str, model_class: type, missing: list[str]) -> UserError:
-    """The error for tensors that a model needs and a file lacks."""
+    """Return the error for missing tensors."""
     return UserError(
         f"{where} is incomplete as {model_class.__name__}: it lacks {len(missing)} tensors, such as {missing[0]}; "
         "get the weights again"
@@ -156,15 +144,15 @@ def incomplete(where: Path | str, model_class: type, missing: list[str]) -> User
 
 
 def read_tokenizer(tokenizer_class: Any, folder: Path) -> Any:
-    """Read a tokenizer, or another preprocessor, from its folder. Code that the folder names is never run.
+    """Read a tokenizer or another preprocessor from its folder, without custom code.
 
     Raises:
-        UserError: it can't be read, needs code of its own, or a library that it needs is missing.
+        UserError: it can't be read, requires custom code, or requires a missing library.
     """
     if not (folder / "tokenizer.json").exists() and (folder / "spiece.model").exists() and not find_spec(_SPIECE):
         raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")
     try:
         return tokenizer_class.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers' library raises bare Exceptions for damaged vocabularies
+    except Exception as error:  # the tokenizers library raises bare Exceptions for damaged vocabularies
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} can't be read: {reason[:300]}") from error

@@ -1,4 +1,4 @@
-"""The base class of components with pretrained weights."""
+"""Base class of components with pretrained weights."""
 
 from __future__ import annotations
 
@@ -16,75 +16,70 @@ from its.weights.source import Source, WeightsNotFound
 
 
 class PretrainedComponent(Component, ABC):
-    """A component whose weights are found and checked before a byte of them is downloaded, and loaded once.
+    """Component whose weights are checked before the download as far as possible, and loaded once.
 
-    A subclass writes `select`, `read` and, where shapes can be compared, `check_tensors`; finding, downloading and
-    provenance are done here.
+    Subclasses implement `select`, `read` and optionally `check_tensors`.
 
     Args:
-        weights: `pack:NAME`, a local folder, or `owner/name` on the hub; where `reads_checkpoints` is set also a file.
-        revision: branch, tag or commit on the hub; None for the one that is pinned (`its.weights.pin`).
+        weights: `pack:NAME`, a local folder, or `owner/name` on the hub; or a file, if `reads_checkpoints` is set.
+        revision: branch, tag or commit on the hub; None for the pinned commit (see `its.weights.pin`).
     """
 
     non_identity_args: ClassVar[tuple[str, ...]] = ("weights", "revision")
     reads_checkpoints = False
-    """Whether one checkpoint file can be read in the place of a folder."""
+    """Whether `weights` may be a single checkpoint file."""
 
     def __init__(self, *, weights: str, revision: str | None = None) -> None:
         super().__init__()
         self.weights = weights
         self.revision = revision
-        self._found: tuple[Source, tuple[str, ...]] | None = None
+        self._selection: tuple[Source, tuple[str, ...]] | None = None
         self._checked: set[str] = set()
         self._loaded = False
 
     @abstractmethod
     def select(self, source: Source) -> Sequence[str]:
-        """Names of the files to read from a source, after a check of its configs. May be called more than once.
+        """Check the configs of a source, and return the names of the files to read. May be called more than once.
 
         Raises:
-            its.weights.WeightsNotFound: a file is missing.
-            its.errors.UserError: this is another kind of model; the message says what was expected.
+            WeightsNotFound: a file is missing.
+            UserError: the source holds another kind of model.
         """
 
     def check_file(self, name: str) -> None:
-        """Check the beginning of a file that is on this machine, and the whole of a pickle: see `its.weights.files`.
+        """Check a local file with `its.weights.files.check_file`.
 
-        A subclass leaves out files that its `check_tensors` reads as a whole.
+        Subclasses may skip files that their `check_tensors` reads completely.
 
         Raises:
-            its.errors.UserError: it is damaged, or holds more than tensors.
+            UserError: the file is damaged, or holds other objects than tensors.
         """
         check_file(self.folder / name)
 
     def check_tensors(self) -> None:
-        """Check the shapes in the weights files against the configuration, as far as `Source.shapes` tells them.
+        """Compare tensor shapes from `Source.shapes` with the configuration.
 
-        Called by `find`, and again after a download, which tells more of pickled files.
+        Called by `find`, and again after a download, since the shapes of pickles are unknown before.
 
         Raises:
-            its.errors.UserError: weights and configuration are of different models.
+            UserError: weights and configuration belong to different models.
         """
 
     @abstractmethod
     def read(self) -> None:
-        """Read the files of `self.folder`, in torch's default dtype and device."""
+        """Read the files in `self.folder`, in torch's default dtype and device."""
 
     def find(self) -> list[Download]:
-        """Find all files; of a repository of the hub only the small ones are downloaded.
-
-        Returns:
-            What has to be downloaded.
-        """
-        if self._found is None:
-            self._found = resolve(self.weights, self.revision, self._selected)
+        """Find and check all files, downloading only small ones, and return the downloads still required."""
+        if self._selection is None:
+            self._selection = resolve(self.weights, self.revision, self._select_checked)
         self._check_files()
         missing = self.source.missing(self.files)
         own = [Download(source=self.source, sizes=missing)] if missing else []
         return own + super().find()
 
     def prepare(self) -> None:
-        """Find all files, download those that are missing, and check that they are whole."""
+        """Find all files, download missing ones, and check them."""
         self.find()
         super().prepare()
         self.source.fetch(self.files)
@@ -104,7 +99,7 @@ class PretrainedComponent(Component, ABC):
 
     @property
     def source(self) -> Source:
-        """Where the files come from. Valid after `find`.
+        """Source of the files. Valid after `find`.
 
         Raises:
             RuntimeError: `find` was not called.
@@ -113,58 +108,54 @@ class PretrainedComponent(Component, ABC):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the files that are read, relative to `folder`. Valid after `find`."""
+        """Names of the files to read, relative to `folder`. Valid after `find`."""
         return self._valid()[1]
 
     @property
     def folder(self) -> Path:
-        """The folder of the files. Valid after `find`."""
+        """Folder of the files. Valid after `find`."""
         return self.source.folder
 
     def provenance(self) -> dict[str, Any]:
-        """Name, and the hub's commit and files or a sha256 of the files. Valid after `find`; a folder's are read."""
+        """Return the name and the commit or digest of the weights: see `Source.provenance`. Valid after `find`."""
         return self.source.provenance(self.files)
 
-    def _selected(self, source: Source) -> Sequence[str]:
+    def _select_checked(self, source: Source) -> Sequence[str]:
         if source.checkpoint is not None and not self.reads_checkpoints:
             raise UserError(
                 f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: name the folder, or "
                 "owner/name on the hub"
             )
-        with _odd_values(source.name):
+        with _config_errors(source.name):
             names = self.select(source)
             for name in names:
                 if Path(name).name == "config.json" and source.json(name).get("quantization_config"):
-                    raise UserError(f"{source.name}: {name} is of quantized weights; expected floating point")
+                    raise UserError(f"{source.name}: {name} has quantized weights; expected floating point")
         return names
 
     def _valid(self) -> tuple[Source, tuple[str, ...]]:
-        if self._found is None:
-            raise RuntimeError(f"{type(self).__name__}: call find() or prepare() first, which find {self.weights}")
-        return self._found
+        if self._selection is None:
+            raise RuntimeError(f"{type(self).__name__}: call find() or prepare() first to find {self.weights}")
+        return self._selection
 
     def _check_files(self) -> None:
-        """Check the files that are on this machine, each once, and then what they tell of the tensors."""
+        """Check each local file once, and then the tensors."""
         missing = self.source.missing(self.files)
-        if new := [name for name in self.files if name not in missing and name not in self._checked]:
-            for name in new:
+        if unchecked := [name for name in self.files if name not in missing and name not in self._checked]:
+            for name in unchecked:
                 self.check_file(name)
-            self._checked.update(new)
-            with _odd_values(self.source.name):
+            self._checked.update(unchecked)
+            with _config_errors(self.source.name):
                 self.check_tensors()
 
 
 @contextmanager
-def _odd_values(name: str) -> Iterator[None]:
-    """Turn the errors of code that reads a configuration into one message.
-
-    Raises:
-        UserError: a configuration holds values of an unexpected kind.
-    """
+def _config_errors(name: str) -> Iterator[None]:
+    """Convert errors from invalid configuration values to UserError."""
     try:
         yield
     except (UserError, WeightsNotFound):
         raise
-    except Exception as error:  # whatever diffusers and transformers raise of values that they can't use
+    except Exception as error:  # diffusers and transformers raise arbitrary errors
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"{name}: its configuration holds values that can't be used ({reason})") from error

@@ -1,4 +1,4 @@
-"""Find the source behind a name of weights: a pack, a local folder or file, the hub's cache, the hub."""
+"""Resolve a value of `weights` to a source: a pack, a local folder or file, the hub's cache, or the hub."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from its.weights.source import CHECKPOINTS, Source, WeightsNotFound, folder_sour
 def resolve(
     weights: str, revision: str | None, select: Callable[[Source], Sequence[str]]
 ) -> tuple[Source, tuple[str, ...]]:
-    """Find a source that has every file that is needed. Nothing but small files is downloaded.
+    """Find a source with all required files. Only small files are downloaded.
 
-    A snapshot in the hub's cache is taken before the hub is asked. Where the hub can't be asked, a snapshot that lacks
-    files which are only useful is taken too.
+    A complete snapshot in the hub's cache has priority over the hub. If the hub is unreachable, a snapshot without
+    optional files is accepted too.
 
     Args:
         weights: `pack:NAME`, a local folder or file, `owner/name` on the hub, or `owner/name/file`.
         revision: branch, tag or commit on the hub; None for the pinned one, or else the default branch.
-        select: names of the files that are needed from a source; raises WeightsNotFound where one is missing.
+        select: returns the names of required files in a source, or raises WeightsNotFound.
 
     Returns:
-        The source, and the names.
+        The source, and the names of the required files.
 
     Raises:
-        WeightsNotFound: something is missing, or can't be downloaded.
+        WeightsNotFound: a file is missing, or can't be downloaded.
         UserError: the weights are of the wrong kind, or damaged.
     """
-    if (local := _local(weights)) is not None:
+    if (local := _local_source(weights)) is not None:
         return local, tuple(select(local))
-    repository, checkpoint = _on_hub(weights)
-    revision = revision or hub.pinned(repository)
-    cached = hub.cached(repository, revision, name=weights, checkpoint=checkpoint)
+    owner, name, *file = weights.split("/", 2)
+    repository, checkpoint = f"{owner}/{name}", file[0] if file else None
+    revision = revision or hub.pinned_revision(repository)
+    cached = hub.cached_snapshot(repository, revision, name=weights, checkpoint=checkpoint)
     if cached is not None:
         cached.strict = True
         try:
@@ -44,7 +45,7 @@ def resolve(
         except WeightsNotFound:
             cached.strict = False
     try:
-        listed = hub.listed(repository, revision, name=weights, checkpoint=checkpoint)
+        listed = hub.list_repository(repository, revision, name=weights, checkpoint=checkpoint)
     except WeightsNotFound as unreachable:
         if cached is None:
             raise
@@ -56,35 +57,29 @@ def resolve(
     return listed, tuple(select(listed))
 
 
-def _local(weights: str) -> Source | None:
-    """Weights that are no repository of the hub; None for those that are one by their name."""
+def _local_source(weights: str) -> Source | None:
+    """Return the source of a pack or a local path; None for the name of a repository or of a file in one."""
     if weights.startswith("pack:"):
         name = weights.removeprefix("pack:")
         if name not in registry.packs():
-            known = ", ".join(registry.packs()) or "none"
-            raise UserError(f"weights: no pack is called {name}. There are: {known}")
+            raise UserError(f"weights: unknown pack {name}; expected one of: {', '.join(registry.packs()) or 'none'}")
         return folder_source(weights, registry.packs()[name].folder, embedded=True)
     expected = "Expected a diffusers folder, a checkpoint file, or owner/name on the hub"
     if not weights.strip() or not weights.isprintable():
-        raise UserError(f"weights: {weights!r:.200} is no name. {expected}")
+        raise UserError(f"weights: {weights!r:.200} is not a name. {expected}")
     path = user_path(weights)
+    is_checkpoint = path.suffix.lower() in CHECKPOINTS
     if os.path.isdir(path):
         try:
             return folder_source(weights, path)
         except OSError as error:
             raise UserError(f"weights: {weights}: {error.filename} can't be read: {error.strerror}") from None
     if os.path.isfile(path):
-        if path.suffix.lower() not in CHECKPOINTS:
-            raise UserError(f"weights: {weights} is a file that is not {', '.join(CHECKPOINTS)}. {expected}")
+        if not is_checkpoint:
+            raise UserError(f"weights: {weights} is a file, but not one of {', '.join(CHECKPOINTS)}. {expected}")
         return folder_source(weights, path.parent, checkpoint=path.name)
-    slashes, is_file = weights.count("/"), path.suffix.lower() in CHECKPOINTS
-    on_hub = slashes >= 2 if is_file else slashes == 1  # owner/name/file, also in a subfolder; owner/name
+    slashes = weights.count("/")
+    on_hub = slashes >= 2 if is_checkpoint else slashes == 1  # owner/name/file, also in a subfolder; owner/name
     if path.is_absolute() or weights.startswith((".", "~")) or "$" in weights or not on_hub:
         raise UserError(f"weights: {weights:.200} is neither a folder nor a file on this machine. {expected}")
     return None
-
-
-def _on_hub(weights: str) -> tuple[str, str | None]:
-    """`owner/name` and the file in it that is named; None if none is."""
-    parts = weights.split("/", 2)
-    return "/".join(parts[:2]), parts[2] if len(parts) > 2 else None

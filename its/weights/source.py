@@ -1,4 +1,4 @@
-"""The files behind a name of weights: a pack, a local folder, a single file, or a repository of the hub."""
+"""Sources of weights: the files of a pack, a local folder, a single file, or a repository of the hub."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from its.weights.digests import file_digest
 from its.weights.files import Shapes, read_json, shapes_of
 
 CHECKPOINTS = (".safetensors", ".ckpt", ".bin", ".pt", ".pth")
-"""Endings of files that hold tensors. All but safetensors are pickles, read with `weights_only=True`."""
-
+"""Extensions of files with tensors. All but safetensors are pickles, read with `weights_only=True`."""
 SETTINGS = "adapter_config.json"
-"""PEFT's settings of a LoRA, in the folder of its file."""
-
+"""PEFT's LoRA config, in the folder of the LoRA file."""
 DEPTH = 2
-"""Levels of subfolders that a local folder is listed to: models lie one below it."""
+"""Levels of subfolders to list in a local folder; models are one level deep."""
 
 
 class WeightsNotFound(Exception):
-    """Weights are missing: not on this machine, and not downloadable. Secrets are left out of the texts.
+    """Weights are not on this machine and can't be downloaded. Secrets are removed from the texts.
 
     Attributes:
         reason: what is missing, and why it can't be downloaded.
-        remedy: what to do: connect, log in, add a file.
+        remedy: what to do, for example connect, log in or add a file.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
@@ -39,23 +37,23 @@ class WeightsNotFound(Exception):
         super().__init__(f"{self.reason}. {self.remedy}")
 
     def prefixed(self, key: str) -> WeightsNotFound:
-        """The same for a key of the config."""
+        """Return a copy with a config key before the reason."""
         return WeightsNotFound(f"{key}: {self.reason}", self.remedy)
 
 
 @dataclass(kw_only=True)
 class Source:
-    """Files of one name of weights that are on this machine: a pack, a folder, a file, or a cached snapshot.
+    """Files on this machine: of a pack, a folder, a single file, or a cached snapshot of the hub.
 
     Attributes:
-        name: the weights as the config names them.
-        folder: where the files are.
-        sizes: bytes of each file, by its path relative to `folder`, with forward slashes.
-        revision: commit of the hub's repository; None for folders and packs.
-        embedded: whether they came with a plugin.
-        checkpoint: the file that `name` names, if it names one file instead of a folder.
-        strict: whether a file that is only useful, such as a scheduler's config, counts as required. Set for cached
-            snapshots, which may be partial, while the hub can still be asked.
+        name: value of `weights` in the config.
+        folder: folder of the files.
+        sizes: bytes by path relative to `folder`, with forward slashes.
+        revision: commit on the hub; None for folders and packs.
+        embedded: whether the weights are part of a plugin.
+        checkpoint: the file, if `name` is a single file instead of a folder.
+        strict: whether optional files, for example a scheduler's config, are required. Set for cached snapshots, which
+            may be incomplete, as long as the hub can still be queried.
     """
 
     name: str
@@ -71,7 +69,7 @@ class Source:
         return name in self.sizes
 
     def require(self, *names: str) -> tuple[str, ...]:
-        """The same names.
+        """Check that files exist, and return their names.
 
         Raises:
             WeightsNotFound: a file is missing.
@@ -81,62 +79,62 @@ class Source:
         return names
 
     def useful(self, name: str) -> bool:
-        """Whether a file is there that can be replaced by a default.
+        """Whether an optional file exists.
 
         Raises:
-            WeightsNotFound: it isn't, and the listing may be partial.
+            WeightsNotFound: it is missing, but `strict` is set.
         """
         if self.strict:
             self.require(name)
         return name in self
 
     def matching(self, pattern: str) -> tuple[str, ...]:
-        """Names that match a glob pattern, sorted; `*` does not match a slash."""
+        """Return the sorted names that match a glob pattern, in which `*` does not match a slash."""
         depth = pattern.count("/")
         return tuple(sorted(name for name in self.sizes if name.count("/") == depth and fnmatch(name, pattern)))
 
     def lacks(self, what: str) -> WeightsNotFound:
-        """The error for a missing file."""
-        others = ("diffusion_pytorch_model", "pytorch_model", "model.", "vocoder.", "adapter_model")  # no checkpoints
+        """Return the error for a missing file."""
+        models = ("diffusion_pytorch_model", "pytorch_model", "model.", "vocoder.", "adapter_model")
         files = (name for name in self.matching("*") if name.endswith(CHECKPOINTS))
-        checkpoints = [name for name in files if not name.startswith(others)]
+        checkpoints = [name for name in files if not name.startswith(models)]
         hint = f"; or name one of its checkpoint files, such as {self.name}/{checkpoints[0]}" if checkpoints else ""
         return WeightsNotFound(f"{self.name} lacks {what}", f"Add the file, or name other weights{hint}")
 
     def path(self, name: str) -> Path:
-        """Where a small file is on this machine; of a repository of the hub, it is downloaded now."""
+        """Return the path of a small file; it is downloaded if necessary."""
         return self.folder / name
 
     def json(self, name: str) -> dict[str, Any]:
-        """Content of a JSON file.
+        """Read a JSON file.
 
         Raises:
-            UserError: it is damaged.
+            UserError: the file is damaged.
         """
         if name not in self._json:
             self._json[name] = read_json(self.path(name))
         return self._json[name]
 
     def shapes(self, name: str) -> Shapes | None:
-        """Names and shapes of a file's tensors, before the file is downloaded; None where only the whole file tells.
+        """Return the shapes of a file's tensors by name; None if that requires a download of the whole file.
 
         Raises:
-            UserError: it is damaged, or holds more than tensors.
+            UserError: the file is damaged, or holds other objects than tensors.
         """
         return shapes_of(self.folder / name)
 
     def missing(self, names: Sequence[str]) -> dict[str, int]:
-        """Bytes of the files that have to be downloaded, by name."""
+        """Return the bytes of files still to be downloaded, by name."""
         return {}
 
     def fetch(self, names: Sequence[str]) -> None:
-        """Download files that are not on this machine yet."""
+        """Download files that are not on this machine."""
 
     def provenance(self, names: Sequence[str]) -> dict[str, Any]:
-        """What `sample.json` says of these files: the hub's commit and the weights files, or a digest of their content.
+        """Return the record of these files for `sample.json`: commit and names of weights files, or a digest.
 
-        One commit often holds the same model in several files, of which a cache may hold some. Of a single file the
-        digest is the plain sha256 of its content, whatever the file is called; else that of names and contents.
+        The names are necessary because one commit often holds the same model in several files. The digest of a single
+        file is the sha256 of its content; that of several files also covers their names.
         """
         if self.revision is not None:
             files = sorted(name for name in names if name.lower().endswith(CHECKPOINTS))
@@ -147,7 +145,7 @@ class Source:
 
 
 def content_of(record: Any) -> Any:
-    """A provenance without the names of weights whose content is known: a sample's identity is by content."""
+    """Remove the names of weights with a digest from a provenance record, since a sample's identity is by content."""
     if isinstance(record, list):
         return [content_of(entry) for entry in record]
     if not isinstance(record, dict):
@@ -158,27 +156,26 @@ def content_of(record: Any) -> Any:
 def folder_source(
     name: str, folder: Path, *, revision: str | None = None, embedded: bool = False, checkpoint: str | None = None
 ) -> Source:
-    """List the files of a folder, or the one file of it that is named, with its settings if it has some."""
+    """Create a source with all files of a folder, or with one checkpoint file and its `SETTINGS`."""
     if checkpoint is None:
-        names = list(_listed(folder, DEPTH))
+        names = list(_list_files(folder, DEPTH))
     else:
         names = [checkpoint, f"{checkpoint.rpartition('/')[0]}/{SETTINGS}".removeprefix("/")]
     sizes = {name: (folder / name).stat().st_size for name in names if (folder / name).is_file()}
     return Source(name=name, folder=folder, sizes=sizes, revision=revision, embedded=embedded, checkpoint=checkpoint)
 
 
-def _listed(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
+def _list_files(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not entry.is_dir():
                 yield f"{prefix}{entry.name}"
             elif depth > 0 and not entry.name.startswith("."):
-                yield from _listed(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
+                yield from _list_files(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
 
 
 @cache
 def _digest(folder: Path, files: tuple[str, ...]) -> str:
-    """sha256 over the names and contents of files."""
     total = hashlib.sha256()
     for name in files:
         total.update(f"{name}\0{file_digest(folder / name)}\n".encode())

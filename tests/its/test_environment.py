@@ -1,4 +1,4 @@
-"""Systems that leave out what libraries need."""
+"""Tests of environments without a user name or home folder."""
 
 import getpass
 import os
@@ -12,7 +12,7 @@ from its.environment import complete_environment
 
 @pytest.fixture
 def unknown_user(monkeypatch):
-    """The environment of a user id without an entry in the list of users."""
+    """Environment of a user id without an entry in the password database."""
 
     def unknown(uid):
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -24,7 +24,7 @@ def unknown_user(monkeypatch):
 
 
 def test_a_user_without_entry_and_home_gets_a_name_and_a_home(unknown_user):
-    with pytest.raises((KeyError, OSError)):  # what torch's import dies of
+    with pytest.raises((KeyError, OSError)):  # the error that torch's import raises
         getpass.getuser()
     complete_environment()
     assert getpass.getuser() == str(os.getuid())

@@ -179,11 +179,11 @@ def test_a_failed_sample_does_not_stop_the_others(write_config, tmp_path, monkey
     ("call", "said"),
     [
         (lambda pipe: pipe("a", "b", "c"), "3 prompts.*visual, audio"),
-        (lambda pipe: pipe("a"), "expert audio needs a prompt"),
+        (lambda pipe: pipe("a"), "prompt of expert audio"),
         (lambda pipe: pipe(visuel="a", audio="b"), "visuel.*Did you mean visual"),
         (lambda pipe: pipe(seed=-1), "-1.*0 to"),
         (lambda pipe: pipe.generate([]), "no prompts"),
-        (lambda pipe: pipe.generate(seeds=[]), "no seeds"),
+        (lambda pipe: pipe.generate(seeds=[]), "seeds are empty"),
         (lambda pipe: pipe.generate("nowhere.jsonl"), "nowhere.jsonl"),
         (lambda pipe: pipe.generate(batch_size=0), "batch_size is 0"),
     ],

@@ -1,4 +1,4 @@
-"""Secrets and the home folder in messages and files."""
+"""Tests of removing secrets and the home folder from messages and files."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Facts that are remembered between runs."""
+"""Tests of the user cache."""
 
 import pytest
 

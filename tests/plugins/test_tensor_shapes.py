@@ -48,7 +48,7 @@ def edited(make, folder, file, change):
 @pytest.mark.parametrize("name", EDITS)
 def test_a_configuration_of_another_model_is_seen_before_loading(tmp_path, name):
     cls, make, file, change = EDITS[name]
-    with pytest.raises(UserError, match=rf"has shape \(.*\), but {file} says \(.*get both from one source"):
+    with pytest.raises(UserError, match=rf"has shape \(.*\), but {file} requires \(.*get both from one source"):
         cls(**edited(make, tmp_path / "weights", file, change)).find()
 
 
@@ -59,7 +59,7 @@ def test_the_example_of_each_passes(tmp_path):
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_of_its, "_silent", {})
+    monkeypatch.setattr(hub_of_its, "_unreachable", {})
     hub_of_its._listing.cache_clear()
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")

@@ -57,7 +57,7 @@ class World:
         """Take another cache, or another hub."""
         self.cache = cache
         (hub or self.hub).connect(self._monkeypatch, cache)
-        self._monkeypatch.setattr(hub_of_its, "_silent", {})
+        self._monkeypatch.setattr(hub_of_its, "_unreachable", {})
         hub_of_its._listing.cache_clear()
         self.hub.forget()
 

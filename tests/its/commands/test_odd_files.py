@@ -62,7 +62,7 @@ def test_a_file_on_the_command_line(command, name, odd, tmp_path, monkeypatch, c
 @pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.csv", "prompts.yaml"])
 def test_a_file_of_prompts(name, odd, config, tmp_path, capsys):
     assert main(["predict", "--config", str(config), "--data.prompts", odd(tmp_path / name)]) == 2
-    assert f"{name}: the file of prompts can't be read" in capsys.readouterr().err
+    assert f"{name}: the prompt file can't be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("kind", "name"), [("image", "x.png"), ("audio", "x.wav")])

@@ -342,7 +342,7 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--model.steps", "many"], r"command line: model.steps: got many; expected int"),
         (
             ["--model.vocoder", "HifiGan"],
-            r"command line: model.vocoder: there is no 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim",
+            r"command line: model.vocoder: unknown class 'HifiGan'; registered for Vocoder: HiFiGAN, GriffinLim",
         ),
         (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
         (["--model.canvas", "[64, 100]"], r"multiples of 8"),
@@ -351,10 +351,10 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--model.experts.audio", "null"], r"WarmStartAverage names audio"),
         (["--model.combiner.init_args.t.visual", "1.5"], r"1.5"),
         (["--model.scheduler.init_args.spacin", "x"], r"spacin"),
-        (["--data.prompts", "nowhere.csv"], r"nowhere.csv: the file of prompts can't be read"),
-        (["--data.seeds", "[]"], r"there are no seeds"),
+        (["--data.prompts", "nowhere.csv"], r"nowhere.csv: the prompt file can't be read"),
+        (["--data.seeds", "[]"], r"seeds are empty"),
         (["--data.batch_size", "0"], r"data.batch_size is 0"),
-        (["--data.guidance_scale.visuel", "2"], r"visuel is no expert"),
+        (["--data.guidance_scale.visuel", "2"], r"unknown expert visuel"),
         (["--save", "[movie]"], r"command line: save.0: got movie; expected one of 'image', 'latents', 'color'"),
         (["--save", "[color]"], r"save asks for color, but model.colorizer is null"),
         (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
@@ -747,7 +747,9 @@ def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
     del without_sound["model"]["experts"]["audio"]
     overlay.write_text(yaml.safe_dump(without_sound))
     assert predict(config) == 2
-    assert "it has the experts visual (StableDiffusion), but nothing for smell (Auffusion)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "expert smell (Auffusion)" in message
+    assert "visual (StableDiffusion)" in message
 
 
 def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, capsys):
@@ -764,7 +766,7 @@ def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, ca
 
 def test_an_unknown_fallback_is_refused(config, capsys):
     assert predict(config, "--model.experts.visual.init_args.weights=nobody/nowhere", "--model.fallback=mini2") == 2
-    assert "model.fallback is 'mini2'; there are these packs: mini" in capsys.readouterr().err
+    assert "model.fallback is 'mini2'; expected a pack: mini" in capsys.readouterr().err
 
 
 def test_the_fallback_is_not_taken_where_all_weights_are_there(config, pack, capsys):

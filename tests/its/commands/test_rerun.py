@@ -119,8 +119,8 @@ def test_a_picture_is_a_config_too(config, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"vocoder": {"class_path": "os.system"}}}, "there is no 'os.system'"),
-        ({"model": {"vocoder": "own.Vocoder"}}, "there is no 'own.Vocoder'"),
+        ({"model": {"vocoder": {"class_path": "os.system"}}}, "unknown class 'os.system'"),
+        ({"model": {"vocoder": "own.Vocoder"}}, "unknown class 'own.Vocoder'"),
         ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata may say the precision alone"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),

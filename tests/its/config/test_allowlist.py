@@ -1,4 +1,4 @@
-"""Which classes and arguments configs may name."""
+"""Tests of the allowlist of config classes and arguments."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ from its.interfaces import NoiseExpert, Scheduler
 registry.load_plugins()
 
 OWN = ConfigRules()
-"""All keys stand on the command line."""
+"""Rules for keys that are all set on the command line."""
 FILE = ConfigRules(source_of=lambda key: "strange.yaml")
 
 
@@ -55,7 +55,7 @@ def test_classes_of_lightning_on_the_list_are_found(name):
 
 def test_some_classes_may_be_named_on_the_command_line_alone():
     assert find("CSVLogger", Logger, OWN) is CSVLogger
-    with pytest.raises(UserError, match="command line alone"):
+    with pytest.raises(UserError, match=r"CSVLogger.*command line"):
         find("lightning.pytorch.loggers.CSVLogger", Logger)
 
 
@@ -82,7 +82,7 @@ def test_no_argument_of_the_list_takes_a_function_or_an_object_of_another_packag
 
 
 def classes_of(package):
-    """Dotted names of all classes that the sources of a package define; nothing is imported."""
+    """Dotted names of all classes defined in the sources of a package, found without an import."""
     folder = Path(find_spec(package).submodule_search_locations[0])
     for path in folder.rglob("*.py"):
         module = ".".join([package, *path.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__")
@@ -100,7 +100,7 @@ def test_no_class_outside_of_the_list_can_be_named_from_a_file(package, monkeypa
     accepted = set()
     for name in names:
         try:
-            accepted.add(find(name, object))  # of which every other base accepts a part
+            accepted.add(find(name, object))  # any other base accepts a subset
         except UserError:
             continue
     assert accepted <= listed
@@ -190,9 +190,9 @@ def faults(rules, cls, **arguments):
 )
 def test_a_file_gives_only_the_arguments_of_the_list(cls, argument, value):
     (fault,) = faults(FILE, cls, **{argument: value})[:1]
-    assert fault.startswith(f"k.{argument}: a file may not give {argument} to {cls.__name__}")
+    assert fault.startswith(f"k.{argument}: a config file may not set {argument} of {cls.__name__}")
     assert "command line" in fault
-    assert not [f for f in faults(OWN, cls, **{argument: value}) if "a file may not" in f]
+    assert not [f for f in faults(OWN, cls, **{argument: value}) if "config file" in f]
 
 
 def test_a_file_may_give_defaults_which_resolved_configs_hold():
@@ -229,7 +229,7 @@ def test_a_trusted_module_gets_all_its_arguments(tmp_path, monkeypatch):
 )
 def test_the_run_directory_of_a_file_is_within_the_current_folder(folder):
     (fault,) = faults(FILE, PredictOptions, output=folder)
-    assert fault.startswith("k.output: a file may name a folder within the current one")
+    assert fault.startswith("k.output: got ")
     assert "--output" in fault
     assert faults(OWN, PredictOptions, output=folder) == []
 
@@ -240,7 +240,8 @@ def test_the_run_directory_of_a_file_may_have_folders():
 
 def test_a_logger_of_the_command_line_is_called_that():
     (fault,) = faults(FILE, Trainer, logger={"class_path": "CSVLogger", "init_args": {"save_dir": "x"}})
-    assert "command line alone" in fault
+    assert "CSVLogger" in fault
+    assert "command line" in fault
 
 
 @pytest.mark.parametrize("written", ["absolute", "with the home folder"])

@@ -1,4 +1,4 @@
-"""Files and the command line become one mapping, with the source of every key."""
+"""Tests of composing files and the command line into one mapping with the source of each key."""
 
 import os
 
@@ -25,7 +25,7 @@ data:
 
 @pytest.fixture
 def composed(tmp_path):
-    """Texts of files, and arguments -> the composed config."""
+    """Function that writes texts to files and composes them with command-line arguments."""
 
     def make(*texts, arguments=()):
         paths = [tmp_path / f"{number}.yaml" for number in range(len(texts))]
@@ -249,7 +249,7 @@ def test_pipes_devices_and_huge_files_are_no_configs(tmp_path):
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
     huge.touch()
-    os.truncate(huge, 2**30)  # a hole, which takes no room
+    os.truncate(huge, 2**30)  # sparse: takes no disk space
     for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
         (tmp_path / "outer.yaml").write_text(f"model: {file.name}")
         for files, options in (([file], []), ([tmp_path / "outer.yaml"], []), ([], [f"--model={file}"])):
@@ -262,14 +262,14 @@ def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
     (tmp_path / "list.yaml").write_text("model: [" + "empty.yaml, " * 1000 + "]")
     (tmp_path / "empty.yaml").touch()
     for name in ("self", "list"):
-        with pytest.raises(UserError, match="more than 100 files"):
+        with pytest.raises(UserError, match="100 files"):
             compose([tmp_path / f"{name}.yaml"])
 
 
 def test_files_that_are_named_often_count_each_time(tmp_path):
     (tmp_path / "big.yaml").write_text("# " + "x" * 900_000)
     (tmp_path / "list.yaml").write_text("model: [" + "big.yaml, " * 9 + "]")
-    with pytest.raises(UserError, match="bytes together"):
+    with pytest.raises(UserError, match=r"bytes together.*data\.prompts"):
         compose([tmp_path / "list.yaml"])
 
 

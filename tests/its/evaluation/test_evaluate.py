@@ -125,7 +125,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
         (lambda run: [str(run), str(run)], "is given twice"),
         (lambda run: [str(run), "--scorers", "ClipScore"], "Did you mean CLIPScorer"),
         (lambda run: [str(run), "--scorers", "DDIM"], "DDIM is a Scheduler"),
-        (lambda run: [str(run), "--set", "CLIPScorer.wights=x"], "it takes weights, revision.*Did you mean weights"),
+        (lambda run: [str(run), "--set", "CLIPScorer.wights=x"], "no argument wights.*Did you mean weights"),
         (lambda run: [str(run), "--set", "CLIPScorer.batch_size=0"], "CLIPScorer: batch_size is 0"),
         (lambda run: [str(run), "--set", "CLIPScorer"], "expected NAME.ARGUMENT=VALUE"),
         (lambda run: [str(run), "--device", "toaster"], "device is 'toaster'"),

@@ -1,4 +1,4 @@
-"""Objects from YAML values, by the annotations of constructors."""
+"""Tests of constructing objects from YAML values."""
 
 import typing
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Range:
 
 
 def built(kind, value):
-    """The object and its spec; the value must have no faults."""
+    """Build an object and its spec from a value without faults."""
     instantiator = Instantiator()
     result = instantiator.build(kind, value, "k")
     assert instantiator.faults == []
@@ -130,7 +130,7 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
     result, spec = built(kind, Text(text))
     assert result == expected
     assert type(result) is type(expected)
-    yaml.safe_dump(spec)  # nothing of it is left that YAML can't write
+    yaml.safe_dump(spec)  # fails for values that YAML can't write
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,9 @@ def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected
         ),
         (Scheduler, {"class_path": "DDIM", "arguments": {}}, "k: got "),
         (Scheduler, {"class_path": "DDIM", "init_args": [1]}, "k: got "),
-        (Scheduler, "DDIN", "k: there is no 'DDIN'"),
-        (Scheduler | None, "CLIPScorer", "k: there is no 'CLIPScorer'"),
-        (Scheduler, "os.system", "k: there is no 'os.system'"),
+        (Scheduler, "DDIN", "k: unknown class 'DDIN'"),
+        (Scheduler | None, "CLIPScorer", "k: unknown class 'CLIPScorer'"),
+        (Scheduler, "os.system", "k: unknown class 'os.system'"),
         (Scheduler, {"class_path": "DDIM", "init_args": {"spacin": 1}}, "k.init_args.spacin: DDIM has no argument"),
         (Scheduler, {"class_path": "DDIM", "init_args": {"spacing": "x"}}, "k.init_args.spacing: got x"),
         (Scheduler, {"class_path": "DDIM", "init_args": {"steps_offset": -1}}, "k: DDIM: "),
@@ -212,14 +212,14 @@ def test_faults_are_reported_together_with_their_sources():
 
 
 class Base(Plugin):
-    """Takes two arguments."""
+    """Declares two arguments."""
 
     def __init__(self, *, size: int, name: str = "x") -> None:
         self.size, self.name = size, name
 
 
 class Passing(Base):
-    """Passes options on."""
+    """Passes options to its base class."""
 
     def __init__(self, *, extra: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
@@ -227,14 +227,14 @@ class Passing(Base):
 
 
 class Open(Plugin):
-    """Takes any option."""
+    """Accepts any option."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
 
 
 class Typed(Plugin):
-    """Has an annotation of an import for type checkers, and one that can't be evaluated."""
+    """Has an annotation imported under TYPE_CHECKING, and one that can't be evaluated."""
 
     def __init__(self, expert: "NoiseExpert", other: "Unknown" = None) -> None:  # noqa: F821
         self.expert, self.other = expert, other
@@ -264,7 +264,7 @@ def test_secrets_are_not_shown():
 
 
 class Faulty(Plugin):
-    """Raises what it is told."""
+    """Raises an error selected by its argument."""
 
     def __init__(self, name: str) -> None:
         raise {"refusal": ImportError("no module x"), "defect": KeyError("x")}[name]

@@ -1,4 +1,4 @@
-"""YAML as plain data."""
+"""Tests of reading YAML and JSON as plain data."""
 
 import time
 
@@ -73,7 +73,7 @@ def test_documents_that_take_long_are_refused_at_once(text):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "[" * 100 + "]" * 100, "1" * 5000, "{", "nope"])
 def test_json_has_the_same_limits(text):
-    with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+    with pytest.raises(ValueError):  # noqa: PT011 - several subclasses
         read_json(text)
 
 

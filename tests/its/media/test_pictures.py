@@ -38,7 +38,7 @@ def test_a_mode_has_one_result_in_all_commands(name, tmp_path):
     picture.save(tmp_path / name)
     wanted = torch.full((3, *SIZE[::-1]), expected)
     torch.testing.assert_close(read_picture(tmp_path / name, background=1)[0], wanted, rtol=0, atol=1e-6)
-    given = media.own_file({"image": name}, beside=tmp_path, source="row 1")
+    given = media.parse_media_prompt({"image": name}, beside=tmp_path, source="row 1")
     torch.testing.assert_close(media.read_picture(given, SIZE[::-1]), wanted, rtol=0, atol=0.51 / 255)
 
 

@@ -147,7 +147,7 @@ def test_a_sweep_over_steps(tiny):
         ({"rhoo": 1.0}, r"no setting rhoo to sweep over. Did you mean rho\?"),
         ({"rho": 2.0}, "model.rho is 2; expected 0"),
         ({"steps.visuel": 2}, "steps.visuel: expected one of visual, audio. Did you mean visual"),
-        ({"steps": 0}, "steps is 0; expected a number of 1 or more"),
+        ({"steps": 0}, "steps is 0; expected an integer"),
         ({"combiner": "WarmStartAverage"}, "no setting combiner"),
     ):
         with pytest.raises(UserError, match=message):
@@ -253,7 +253,7 @@ def test_a_file_of_the_wrong_kind_and_one_that_changed(tiny, own):
     (changed,) = rows_of({"visual": {"image": str(own / "half.png")}, "audio": "bell"})
     Image.new("RGB", (128, 64), "gray").save(own / "half.png")
     (sample,) = model.predict_step([changed])
-    assert "was changed while the run went on" in sample.error
+    assert "has changed since the run began" in sample.error
 
 
 def predict(config, *arguments):
@@ -304,7 +304,7 @@ def test_files_from_a_file_of_prompts_lie_beside_it(config, own):
             ["--data.prompts=[{visual: {image: nowhere.png}, audio: bell}]"],
             "row 1: visual: the image nowhere.png can't",
         ),
-        (["--data.prompts=[{visual: {imgae: x.png}, audio: bell}]"], "imgae is unknown.*Did you mean image"),
+        (["--data.prompts=[{visual: {imgae: x.png}, audio: bell}]"], "unknown key imgae.*Did you mean image"),
         (["--data.sweep={rhoo: [0.5]}"], "no setting rhoo"),
     ],
 )

@@ -1,4 +1,4 @@
-"""An id holds everything that defines a sample, for each spec of a run, and is the same for all who read it."""
+"""Tests of sample ids: they depend on everything that defines a sample, and are reproducible."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def predict(config, tmp_path, capsys):
-    """Runs `its predict` on prompts, twice; the records by id, after a check that the second run made nothing."""
+    """Function that runs `its predict` twice, checks that the second run skips all, and returns the records."""
 
     def run(rows, *arguments):
         (tmp_path / "rows.yaml").write_text(yaml.safe_dump(rows))

@@ -8,11 +8,11 @@ from PIL import Image
 
 from its.audio.spectrogram import AUFFUSION, SpectrogramFormat
 from its.errors import UserError
-from its.specs.media import own_file, read_picture, read_sound
+from its.specs.media import parse_media_prompt, read_picture, read_sound
 
 
 def given(path, kind="image", **more):
-    return own_file({kind: str(path)} | more, beside=Path(), source="row 1: visual")
+    return parse_media_prompt({kind: str(path)} | more, beside=Path(), source="row 1: visual")
 
 
 def test_a_picture_of_the_canvas_comes_as_it_is(tmp_path):
@@ -114,9 +114,9 @@ def files(tmp_path_factory):
         ({"image": "a.png", "audio": "b.wav"}, "expected {image: FILE} or {audio: FILE}"),
         ({"prompt": "a castle"}, "expected {image: FILE} or {audio: FILE}"),
         ({"image": 3}, "expected {image: FILE}"),
-        ({"picture": "a.png"}, "picture is unknown in the place of a prompt"),
+        ({"picture": "a.png"}, "unknown key picture; expected image or audio"),
     ],
 )
 def test_what_can_not_be_used_is_one_message(files, entry, message):
     with pytest.raises(UserError, match=message):
-        own_file(entry, beside=files, source="row 1: visual")
+        parse_media_prompt(entry, beside=files, source="row 1: visual")

@@ -1,4 +1,4 @@
-"""Files of prompts that can't be read, or that have no end."""
+"""Tests of prompt files that are malformed, unreadable or endless."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def test_pipes_devices_and_huge_files_are_no_files_of_prompts(tmp_path, ending):
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
     huge.touch()
-    os.truncate(huge, 2**30)  # a hole, which takes no room
+    os.truncate(huge, 2**30)  # sparse: takes no disk space
     for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
         with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
             read_prompts(file)
@@ -51,7 +51,10 @@ def test_commas_in_csv_of_semicolons_are_text(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("visual,audio\na;b\n", "line 2: expected 2 columns"), ("visual,audio,visual\na,b,c\n", "line 1: two columns")],
+    [
+        ("visual,audio\na;b\n", "line 2: expected 2 columns"),
+        ("visual,audio,visual\na,b,c\n", "line 1: .*visual more"),
+    ],
 )
 def test_csv_that_has_no_one_meaning_is_a_message_with_its_line(tmp_path, text, message):
     (tmp_path / "rows.csv").write_text(text)

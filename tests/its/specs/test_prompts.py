@@ -37,8 +37,8 @@ MANY = {"visual": [str(n) for n in range(2000)], "audio": [str(n) for n in range
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seeds": {"start": 0, "count": 10**9}}, "make 1,000,000,000 samples; expected 1,000,000 at most"),
-        ({"seeds": SeedRange(start=0, count=10**40)}, "expected 1,000,000 at most"),
+        ({"seeds": {"start": 0, "count": 10**9}}, "make 1,000,000,000 samples; expected at most 1,000,000"),
+        ({"seeds": SeedRange(start=0, count=10**40)}, "expected at most 1,000,000"),
         ({"prompts": [{**ROW, "seeds": {"start": 0, "count": 10**30}}]}, "row 1: the seeds make"),
         ({"prompts": MANY}, "data.prompts make 4,000,000 samples"),
         (
@@ -96,8 +96,8 @@ def test_a_column_of_seeds(tmp_path):
         ("p.csv", "visual,audio\nonly one\n", r"p.csv, line 2: expected 2 columns"),
         ("p.yaml", "- [", r"p.yaml: not YAML"),
         ("p.yaml", "- 3", r"p.yaml, row 1: expected a row .* got 3"),
-        ("p.jsonl", '{"visual": "a", "audo": "b"}', r"row 1: audo is no expert.*Did you mean audio\?"),
-        ("p.jsonl", '{"visual": "a"}', r"row 1: expert audio needs a prompt, got None"),
+        ("p.jsonl", '{"visual": "a", "audo": "b"}', r"row 1: unknown expert audo.*Did you mean audio\?"),
+        ("p.jsonl", '{"visual": "a"}', r"row 1: the prompt of expert audio is None"),
         ("p.jsonl", "", r"expected a list of rows"),
         ("p.txt", "", r"file ending in .jsonl, .csv, .yaml"),
         ("p.jsonl", '{"visual": "a", "audio": "b", "seed": "x"}', r"row 1: seeds are \['x'\]"),
@@ -117,18 +117,18 @@ def test_a_wrong_file_is_named_with_its_row(tmp_path, name, content, message):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(UserError, match=r"nowhere.jsonl: the file of prompts can't be read"):
+    with pytest.raises(UserError, match=r"nowhere.jsonl: the prompt file can't be read"):
         expand(prompts="nowhere.jsonl")
 
 
 @pytest.mark.parametrize("key", ["guidance_scale", "negative_prompts"])
 def test_settings_for_an_unknown_expert_are_refused(key):
-    with pytest.raises(UserError, match=rf"data.{key}: visuel is no expert.*Did you mean visual"):
+    with pytest.raises(UserError, match=rf"data.{key}: unknown expert visuel.*Did you mean visual"):
         expand(**{key: {"visuel": 1.0}})
 
 
 def shared_out(ranks, *, chosen):
-    """Seeds of each rank's rows, of 1, 2... 7; rank 0 alone knows which are chosen."""
+    """Return the seeds (of 1 to 7) on each rank; only rank 0 has `chosen`, the indices of open rows."""
 
     class Strategy:
         def broadcast(self, chosen):
@@ -156,7 +156,7 @@ def test_ranks_share_the_rows_without_repeat_or_loss(ranks):
 
 
 def test_what_is_left_is_shared_out_evenly():
-    assert shared_out(2, chosen=[0, 2, 4, 6]) == [[1, 5], [3, 7]]  # by place, rank 0 would have all four
+    assert shared_out(2, chosen=[0, 2, 4, 6]) == [[1, 5], [3, 7]]  # by index parity, rank 0 would have all four
     assert shared_out(2, chosen=[]) == [[], []]
 
 

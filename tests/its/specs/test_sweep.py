@@ -1,4 +1,4 @@
-"""Sweeps: one run over a grid gives what a run for each of its points gives."""
+"""Tests of sweeps: a run over a grid equals separate runs for its points."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_a_sweep_makes_the_samples_of_separate_runs_under_the_same_ids(config, t
     grid = latents(tmp_path / "grid")
     assert len(grid) == 16  # 2 x 2 x 2 points, 2 seeds
     records = [json.loads(path.read_text()) for path in (tmp_path / "grid" / "samples").glob("*/sample.json")]
-    # Eight rows of each number of steps, in batches of five: the second batch is of both kinds, and goes in two parts.
+    # Eight rows for each number of steps, in batches of five: the second batch has both and is split.
     assert sorted(r["timings"]["batch_size"] for r in records) == [1] + [2] * 2 + [3] * 3 + [5] * 10
     alone = {}
     for scale in (1.0, 4.0):
@@ -68,18 +68,18 @@ def test_one_value_can_be_for_all_experts(config, tmp_path):
 @pytest.mark.parametrize(
     ("sweep", "message"),
     [
-        ("{step: [1]}", "data.sweep: there is no setting step to sweep over. Did you mean steps?"),
-        ("{guidance_scal: [1]}", "there is no setting guidance_scal to sweep over. Did you mean guidance_scale?"),
-        ("{guidance_scale.visuel: [1]}", "data.sweep: guidance_scale.visuel: visuel is no expert"),
+        ("{step: [1]}", "data.sweep: the method has no setting step to sweep over. Did you mean steps?"),
+        ("{guidance_scal: [1]}", "has no setting guidance_scal to sweep over. Did you mean guidance_scale?"),
+        ("{guidance_scale.visuel: [1]}", "data.sweep: guidance_scale.visuel: unknown expert visuel"),
         ("{guidance_scale: [loud]}", "is 'loud'; expected a number"),
-        ("{steps: [0]}", "data.sweep: steps is 0; expected a number of 1 or more"),
+        ("{steps: [0]}", "data.sweep: steps is 0; expected an integer of at least 1"),
         ("{steps: []}", "data.sweep: steps is []; expected a list of values"),
         ("{combiner.t.visuel: [1.0]}", "data.sweep: combiner.t.visuel: WarmStartAverage has no visuel"),
         ("{combiner.t.visual: [1.5]}", "data.sweep: combiner.t.visual: "),
         ("{combiner.tt: [1.5]}", "WarmStartAverage has no tt"),
         ("{scheduler.spacin: [trailing]}", "DDIM has no spacin. Did you mean spacing?"),
-        ("{scheduler: [DDIN]}", "data.sweep: scheduler: there is no 'DDIN'; registered for Scheduler: DDIM"),
-        ("{canvas: [[64, 64]]}", "there is no setting canvas to sweep over"),
+        ("{scheduler: [DDIN]}", "data.sweep: scheduler: unknown class 'DDIN'; registered for Scheduler: DDIM"),
+        ("{canvas: [[64, 64]]}", "has no setting canvas to sweep over"),
     ],
 )
 def test_a_wrong_sweep_is_one_message_and_nothing_is_touched(config, sweep, message, capsys, tmp_path):

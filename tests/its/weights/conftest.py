@@ -1,4 +1,4 @@
-"""A loopback hub, with none of what `its.weights` remembers of others."""
+"""Fixtures: a loopback hub, and empty caches of `its.weights`."""
 
 import pytest
 from loopback_hub import Hub
@@ -12,8 +12,8 @@ REPOSITORY = "someone/model"
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
-    """Each test begins without silent endpoints, listings, pins, digests and messages of the others."""
-    monkeypatch.setattr(hub_of_its, "_silent", {})
+    """Clear unreachable endpoints, listings, pins, digests and logged messages."""
+    monkeypatch.setattr(hub_of_its, "_unreachable", {})
     monkeypatch.setattr(hub_of_its, "_pins", {})
     caches = (hub_of_its._listing, model_files.say_variant, source._digest)
     for cache in caches:
@@ -32,7 +32,7 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def tree(tmp_path):
-    """A model of two small files, one that is only useful, one of weights, and one that nobody needs."""
+    """Model folder with two small files, an optional one, one with weights, and an unused one."""
     folder = tmp_path / "tree"
     save_tensors(folder / "unet" / "diffusion_pytorch_model.safetensors")
     (folder / "unet" / "config.json").write_text('{"width": 3}')
@@ -44,6 +44,6 @@ def tree(tmp_path):
 
 @pytest.fixture
 def served(hub, tree):
-    """The same on the hub, as someone/model."""
+    """Serve the model on the hub as someone/model."""
     hub.add(REPOSITORY, tree, revision="a" * 40)
     return hub

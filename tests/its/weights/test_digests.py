@@ -1,4 +1,4 @@
-"""Digests that are remembered are those of the content that is there now."""
+"""Tests of cached digests: they belong to the current content."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from its.weights import digests
 
 @pytest.fixture
 def reads(monkeypatch, tmp_path):
-    """What was read, file by file; every size counts as large and every file as settled."""
+    """List of files read; all files count as large and settled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "WORTH_IT", 1)
     monkeypatch.setattr(digests, "SETTLED", -1.0)

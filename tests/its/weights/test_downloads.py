@@ -1,4 +1,4 @@
-"""Downloads are announced once with their sizes, checked against the disk, and begun after everything is found."""
+"""Tests of downloads: logged once with their sizes, checked against the disk, and started after all is found."""
 
 import shutil
 
@@ -7,8 +7,8 @@ import pytest
 from its.errors import UserError
 from its.weights import Download, PretrainedComponent, WeightsNotFound, download, prepare
 from its.weights import hub as hub_of_its
-from its.weights.downloads import MARGIN, check_room, described, joined, size
-from its.weights.hub import listed
+from its.weights.downloads import MARGIN, check_room, describe, joined, size
+from its.weights.hub import list_repository
 
 REPOSITORY = "someone/model"
 UNET, CONFIG, SCHEDULE = (
@@ -19,7 +19,7 @@ UNET, CONFIG, SCHEDULE = (
 
 
 class Reads(PretrainedComponent):
-    """A component that reads some files."""
+    """Component that reads some files."""
 
     def __init__(self, *names, weights=REPOSITORY):
         super().__init__(weights=weights)
@@ -38,7 +38,7 @@ class Reads(PretrainedComponent):
 
 @pytest.fixture
 def two(served, tree, tmp_path):
-    """Another repository with the same files."""
+    """Second repository with the same files."""
     served.add("someone/other", shutil.copytree(tree, tmp_path / "other"), revision="b" * 40)
     return served
 
@@ -50,7 +50,7 @@ def test_sizes_as_people_read_them():
 
 def test_downloads_of_one_source_are_joined(two):
     first, again, other = (
-        listed(name, None, name=name, checkpoint=None) for name in (REPOSITORY, REPOSITORY, "someone/other")
+        list_repository(name, None, name=name, checkpoint=None) for name in (REPOSITORY, REPOSITORY, "someone/other")
     )
     wanted = [
         Download(source=first, sizes={UNET: 7}),
@@ -61,7 +61,7 @@ def test_downloads_of_one_source_are_joined(two):
         (REPOSITORY, {UNET: 7, CONFIG: 3}),
         ("someone/other", {UNET: 7}),
     ]
-    assert described(joined(wanted)[0]) == f"{REPOSITORY} at aaaaaaa: 2 files, 10 bytes"
+    assert describe(joined(wanted)[0]) == f"{REPOSITORY} at aaaaaaa: 2 files, 10 bytes"
 
 
 def test_components_of_one_repository_are_announced_once_with_their_sizes(two, tree, capsys):
@@ -71,7 +71,7 @@ def test_components_of_one_repository_are_announced_once_with_their_sizes(two, t
     announced = [line for line in said if line.startswith("its: downloading")]
     large = (tree / UNET).stat().st_size
     assert announced == [
-        f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the configuration is there already
+        f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the config is already downloaded
         f"its: downloading someone/other at bbbbbbb: 1 file, {size(large)}",
     ]
     assert any(f"{size(2 * large)} in all" in line for line in said)
@@ -118,7 +118,7 @@ def test_too_little_room_is_seen_before_anything_is_downloaded(served, tree, mon
 
 
 def test_the_first_process_of_a_machine_alone_checks_the_disk(served, monkeypatch):
-    """When the second one looks, the first one's files may take the room already."""
+    """The first process may already have downloaded files when the second one checks."""
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**12, 0, 0))
     prepare([Reads(UNET)])
@@ -140,13 +140,13 @@ def fails_after_the_listing(monkeypatch, error):
 
 
 def test_a_download_that_fails_after_the_listing_is_no_missing_weights(served, monkeypatch):
-    """No fallback hides it, and the hub, which answered, is not blamed for other repositories."""
+    """No fallback hides the error, and the hub is not marked as unreachable."""
     part = Reads(UNET, CONFIG)
     part.find()
     fails_after_the_listing(monkeypatch, OSError("Consistency check failed"))
     with pytest.raises(UserError, match=r"someone/model.*same command"):
         prepare([part])
-    assert hub_of_its._silent == {}
+    assert hub_of_its._unreachable == {}
 
 
 def test_a_damaged_header_on_the_hub_is_no_silent_hub(served, monkeypatch):
@@ -157,5 +157,5 @@ def test_a_damaged_header_on_the_hub_is_no_silent_hub(served, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi.parse_safetensors_file_metadata", damaged)
     with pytest.raises(UserError, match=r"someone/model holds a damaged safetensors file"):
-        listed(REPOSITORY, None, name=REPOSITORY, checkpoint=None).shapes(UNET)
-    assert hub_of_its._silent == {}
+        list_repository(REPOSITORY, None, name=REPOSITORY, checkpoint=None).shapes(UNET)
+    assert hub_of_its._unreachable == {}

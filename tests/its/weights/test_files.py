@@ -1,4 +1,4 @@
-"""Files of weights are read without running code, and damage is named."""
+"""Tests of reading weights files without running code, and of damaged files."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, form, name, read):
         read(path)
     assert str(path) in str(refused.value)
     assert "only tensors are read" in str(refused.value)
-    assert "weights_only" not in str(refused.value)  # torch's own advice is to switch the protection off
+    assert "weights_only" not in str(refused.value)  # torch recommends to disable the protection
     assert not trace.exists()
 
 

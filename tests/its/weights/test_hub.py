@@ -1,4 +1,4 @@
-"""Repositories of the hub: what is asked of it, and what each refusal says."""
+"""Tests of requests to the hub, and of the messages for its errors."""
 
 import threading
 import time
@@ -11,18 +11,18 @@ from weight_files import save_tensors
 
 from its.errors import UserError
 from its.weights import Pin, WeightsNotFound, pin
-from its.weights.hub import cached, licence_page, listed, local_only, trouble
+from its.weights.hub import cached_snapshot, licence_page, list_repository, local_only, trouble
 
 REPOSITORY = "someone/model"
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
 def find(repository=REPOSITORY, revision=None, checkpoint=None):
-    return listed(repository, revision, name=repository, checkpoint=checkpoint)
+    return list_repository(repository, revision, name=repository, checkpoint=checkpoint)
 
 
 def refused(repository=REPOSITORY, revision=None, checkpoint=None):
-    """Reason and remedy."""
+    """Return reason and remedy of the error."""
     with pytest.raises(WeightsNotFound) as missing:
         find(repository, revision, checkpoint)
     assert missing.value.reason
@@ -56,7 +56,7 @@ def test_shapes_are_read_from_the_beginning_of_a_file(hub, tmp_path):
     assert 0 < hub.begun[REPOSITORY, "x.safetensors"] < 200_000
     assert not hub.served
     assert set(found.missing(["x.safetensors"])) == {"x.safetensors"}
-    assert found.shapes("x.ckpt") is None  # a pickle shows nothing before it is whole
+    assert found.shapes("x.ckpt") is None  # the shapes of a remote pickle are unknown
     assert not hub.served[REPOSITORY, "x.ckpt"]
     found.fetch(["x.ckpt", "x.safetensors"])
     hub.forget()
@@ -85,12 +85,12 @@ def test_names_with_characters_of_patterns_are_fetched_alone(hub, tmp_path, quie
 
 
 def test_a_snapshot_in_the_cache_is_found_by_branch_and_by_commit(served):
-    assert cached(REPOSITORY, None, name=REPOSITORY, checkpoint=None) is None
+    assert cached_snapshot(REPOSITORY, None, name=REPOSITORY, checkpoint=None) is None
     find().fetch(["unet/config.json"])
     for revision in (None, "main", "a" * 40):
-        found = cached(REPOSITORY, revision, name=REPOSITORY, checkpoint=None)
+        found = cached_snapshot(REPOSITORY, revision, name=REPOSITORY, checkpoint=None)
         assert list(found.sizes) == ["unet/config.json"]
-    assert cached(REPOSITORY, "b" * 40, name=REPOSITORY, checkpoint=None) is None
+    assert cached_snapshot(REPOSITORY, "b" * 40, name=REPOSITORY, checkpoint=None) is None
 
 
 def test_nothing_is_asked_within_local_only_and_offline(served, monkeypatch):
@@ -111,7 +111,7 @@ def test_nothing_is_asked_within_local_only_and_offline(served, monkeypatch):
 def test_a_name_that_is_none_is_refused_without_a_request(served):
     for name in ("owner/na me", "owner/name--x", "owner/-"):
         reason, remedy = refused(name)
-        assert f"{name} is neither on this machine nor a name on the hub" in reason
+        assert f"{name} is neither on this machine nor a valid name on the hub" in reason
         assert "owner/name" in remedy
     assert not served.requests
 
@@ -143,7 +143,7 @@ def test_a_private_repository_needs_a_login(hub, tree, monkeypatch):
 
 
 def test_an_expired_token_is_named(hub, tree, monkeypatch):
-    """The hub refuses it for public repositories too."""
+    """The hub refuses an expired token for public repositories too."""
     hub.add(REPOSITORY, tree)
     hub.expired = "old"
     monkeypatch.setenv("HF_TOKEN", "old")
@@ -163,7 +163,7 @@ def test_a_gated_repository_needs_its_licence_and_a_login(hub, tree, monkeypatch
     pin({"owner/other": Pin(licence_page="https://example.org/licence")})
     for name, page in (("owner/gated", f"{hub.endpoint}/owner/gated"), ("owner/other", "https://example.org/licence")):
         assert licence_page(name) == page
-        found = find(name)  # the listing is open
+        found = find(name)  # listing requires no access
         for token in ("", "not-accepted"):
             monkeypatch.setenv("HF_TOKEN", token)
             for ask in (lambda found=found: found.json("unet/config.json"), lambda found=found: found.fetch([UNET])):
@@ -189,7 +189,7 @@ def test_a_hub_that_is_closed_is_asked_once(served):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """The variable HF_HUB_ETAG_TIMEOUT as a user sets it, in seconds."""
+    """Set HF_HUB_ETAG_TIMEOUT, in seconds, as a user does."""
 
     def set_to(seconds):
         monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", seconds)
@@ -208,7 +208,7 @@ def test_a_hub_that_never_answers_is_given_up_once_and_for_all(served, impatient
     refused("nobody/other")
     assert len(served.requests) == asked
     assert trouble() is not None
-    assert time.monotonic() - begin < 20  # not a measurement: it must only not hang
+    assert time.monotonic() - begin < 20  # generous: it only must not hang
 
 
 def test_a_slow_hub_is_waited_for_as_long_as_its_own_variable_says(served, impatient):
@@ -223,7 +223,7 @@ def test_a_slow_hub_is_waited_for_as_long_as_its_own_variable_says(served, impat
 
 def test_a_hub_that_stops_answering_between_listing_and_download(served, monkeypatch):
     found = find()
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's library tries again for half a minute
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub retries for half a minute
     served.close()
     for ask in (lambda: found.json("unet/config.json"), lambda: found.fetch([UNET])):
         with pytest.raises(WeightsNotFound, match="did not answer"):

@@ -1,4 +1,4 @@
-"""Which files are chosen of those that are there."""
+"""Tests of selecting the files of a model."""
 
 import json
 
@@ -18,7 +18,7 @@ def source(*names):
 
 
 def chosen(*names, component="unet", naming=DIFFUSERS, variant=None):
-    """Weights files, variant, and whether they are pickles."""
+    """Return weights files, variant, and whether they are pickles."""
     config = f"{component}/config.json" if component else "config.json"
     files = model_files(source(config, *names), component, naming, variant=variant)
     return files.weights, files.variant, files.pickled
@@ -32,7 +32,7 @@ def test_full_precision_in_safetensors_comes_first(component, naming):
     pickled, half_pickled = (f"{inside}{naming.pickle}{dotted}.bin" for dotted in ("", ".fp16"))
     given = {"component": component, "naming": naming}
     assert chosen(full, half, pickled, half_pickled, **given) == ((full,), None, False)
-    assert chosen(half, pickled, half_pickled, **given) == ((pickled,), None, True)  # before another precision
+    assert chosen(half, pickled, half_pickled, **given) == ((pickled,), None, True)  # preferred to another precision
     assert chosen(half, half_pickled, **given) == ((half,), "fp16", False)
     assert chosen(half_pickled, **given) == ((half_pickled,), "fp16", True)
     assert chosen(full, half, variant="fp16", **given) == ((half,), "fp16", False)
@@ -83,7 +83,7 @@ def test_shards_come_with_their_index(tmp_path, ending, variant, component):
     for asked in {None, variant}:
         files = model_files(folder_source("x", tmp_path), component, DIFFUSERS, variant=asked)
         assert (list(files.weights), files.variant, files.pickled) == (names, variant, ending == "bin")
-    assert len(files.names) == len(set(files.names)) == 4  # with the configuration; the index counts once
+    assert len(files.names) == len(set(files.names)) == 4  # including config.json; the index counts once
     (tmp_path / names[2]).unlink()
     with pytest.raises(WeightsNotFound, match=rf"lacks {names[2]}, which {names[0]} names"):
         model_files(folder_source("x", tmp_path), component, DIFFUSERS)
@@ -180,7 +180,7 @@ def test_a_partial_cache_does_not_decide_for_a_variant(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.fp16.safetensors").write_bytes(b"")
     source = folder_source("x", tmp_path)
-    source.strict = True  # the hub can still be asked
+    source.strict = True  # the hub can still be queried
     with pytest.raises(WeightsNotFound, match=r"lacks model\.safetensors"):
         model_files(source, "", TRANSFORMERS)
     source.strict = False

@@ -1,4 +1,4 @@
-"""Models and tokenizers whose files name code."""
+"""Tests of models and tokenizers whose files refer to code."""
 
 import io
 import json
@@ -21,13 +21,13 @@ CODE |= {"AutoImageProcessor": "trap.Tok", "AutoProcessor": "trap.Tok"}
 
 @pytest.fixture
 def clip(tmp_path):
-    """A tiny CLIP."""
+    """Folder of a tiny CLIP model."""
     return dual_encoders.clip(tmp_path / "clip")
 
 
 @pytest.fixture
 def trap(tmp_path, monkeypatch):
-    """A module that fails when it is imported; somebody would answer every question with yes."""
+    """Fail if a module `trap` is imported; all questions on standard input are answered with yes."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
     monkeypatch.syspath_prepend(str(tmp_path / "clip"))
     yield

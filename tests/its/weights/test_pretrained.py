@@ -1,4 +1,4 @@
-"""Components with weights: found and checked before a download, downloaded before they are read, and read once."""
+"""Tests of pretrained components: checked before the download, and read once."""
 
 import pytest
 from torch import nn
@@ -13,7 +13,7 @@ UNET, CONFIG = "unet/diffusion_pytorch_model.safetensors", "unet/config.json"
 
 
 class Tiny(PretrainedComponent):
-    """A network of width 3."""
+    """Component with a network of width 3."""
 
     def __init__(self, *, weights=REPOSITORY, revision=None, width=3):
         super().__init__(weights=weights, revision=revision)
@@ -32,7 +32,7 @@ class Tiny(PretrainedComponent):
 
 
 class Single(Tiny):
-    """Also reads one file."""
+    """Component that also reads a single file."""
 
     reads_checkpoints = True
 
@@ -131,7 +131,7 @@ def test_components_within_are_found_prepared_and_loaded(served, tree, tmp_path)
             self.inner = nn.ModuleDict({"a": inner})
 
         def read(self):
-            assert self.inner["a"].reads == 1  # those within are ready before it reads
+            assert self.inner["a"].reads == 1  # inner components are loaded first
 
     save_tensors(tmp_path / "alone.safetensors")
     outer = Outer(inner := Tiny())

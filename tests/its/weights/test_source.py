@@ -1,4 +1,4 @@
-"""Names of weights are resolved to files: packs, folders, single files, and the hub's cache before the hub."""
+"""Tests of resolving names of weights: packs, folders, files, the hub's cache, and the hub."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ SCHEDULE = "scheduler/scheduler_config.json"
 
 
 def select(found):
-    """What an expert selects: two files that it needs, and one that it has a default for."""
+    """Select two required files and an optional one, as an expert does."""
     names = found.require(*NAMES)
     return names + ((SCHEDULE,) if found.useful(SCHEDULE) else ())
 
@@ -121,7 +121,7 @@ def test_a_single_file_is_found(tmp_path, name):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model.yaml").write_text("")
-    with pytest.raises(UserError, match=r"model\.yaml is a file that is not \.safetensors, .*\.ckpt.* Expected a"):
+    with pytest.raises(UserError, match=r"model\.yaml is a file, but not one of \.safetensors, .*\.ckpt.* Expected a"):
         resolve(str(tmp_path / "model.yaml"), None, select)
 
 
@@ -129,7 +129,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     "weights", ["/no/such/folder", "./nothing", "~/nothing/here", "a-name", "a/b/c", "/no/file.ckpt", "x.safetensors"]
 )
 def test_a_path_that_is_not_there_is_not_asked_of_the_hub(served, weights):
-    """It is a mistake, not a download that failed: no fallback hides it."""
+    """The error is a UserError, so that no fallback hides it."""
     with pytest.raises(UserError) as wrong:
         resolve(weights, None, select)
     for said in (weights, "diffusers folder", "checkpoint file", "owner/name"):
@@ -157,7 +157,7 @@ def test_a_pack_is_embedded(tree):
 
 
 def test_an_unknown_pack_names_those_that_are_installed():
-    with pytest.raises(UserError, match=r"no pack is called maxi\. There are: .*mini"):
+    with pytest.raises(UserError, match=r"unknown pack maxi; expected one of: .*mini"):
         resolve("pack:maxi", None, select)
 
 
@@ -170,7 +170,7 @@ def offline(monkeypatch):
 
 
 def fill_cache(*names, revision=None):
-    """Download files as another program does."""
+    """Download files as another program would."""
     snapshot_download(REPOSITORY, revision=revision, allow_patterns=list(names) or None)
 
 
@@ -185,7 +185,7 @@ def test_a_whole_cache_needs_no_hub(served):
 
 
 def test_another_file_of_the_same_commit_is_another_provenance(served):
-    """A cache may hold only the `.bin` of a commit that has safetensors too."""
+    """A cache may hold only the `.bin` of a commit that also has safetensors."""
     found = names_of(REPOSITORY)[0]
     records = [found.provenance((NAMES[0], name)) for name in (NAMES[1], "unet/diffusion_pytorch_model.bin")]
     assert records[0]["revision"] == records[1]["revision"] == COMMIT
@@ -248,7 +248,7 @@ def test_nothing_in_the_cache_while_offline():
 
 
 def test_what_its_downloaded_is_found_without_the_hub(served, monkeypatch):
-    """Also of the default branch, which only the hub knows the commit of."""
+    """Also applies to the default branch, whose commit is only on the hub."""
     for revision in (None, "main"):
         found, names = names_of(REPOSITORY, revision)
         found.fetch(sorted(names))
@@ -343,7 +343,7 @@ def test_the_digest_follows_names_and_content_and_not_the_place(tree, tmp_path):
     assert digest(tree) == digest(copy)
     assert digest(tree, NAMES[:1]) != digest(tree)
     (copy / "README.md").write_text("something else")
-    assert digest(copy) == digest(tree)  # nobody reads it
+    assert digest(copy) == digest(tree)  # not among the selected files
     save_tensors(copy / NAMES[1], {**TENSORS, "bias": torch.zeros(2)})
     assert digest(copy) != digest(tree)
 

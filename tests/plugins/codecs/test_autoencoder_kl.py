@@ -63,7 +63,7 @@ def test_the_one_of_a_subfolder_is_taken_where_both_are_there(model, tmp_path):
 
 
 def test_a_repository_of_a_codec_alone(alone, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub_of_its, "_silent", {})
+    monkeypatch.setattr(hub_of_its, "_unreachable", {})
     hub_of_its._listing.cache_clear()
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")

@@ -181,7 +181,7 @@ def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
         (
             "unet/config.json",
             {"quantization_config": {"load_in_8bit": True}},
-            "config.json is of quantized weights",
+            "config.json has quantized weights",
         ),
     ],
 )

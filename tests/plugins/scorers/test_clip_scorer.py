@@ -10,7 +10,7 @@ from weight_files import Code, save_pickle, save_tensors
 from its.errors import UserError
 from its.interfaces import ScorerInput
 from its.weights import WeightsNotFound
-from its.weights.hub import pinned
+from its.weights.hub import pinned_revision
 from its_plugins.random_weights import dual_encoders as random_towers
 from its_plugins.scorers.clip_scorer import CLIPScorer, crops_of
 
@@ -130,4 +130,4 @@ def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
 def test_the_default_is_pinned_by_commit():
     scorer = CLIPScorer()
     assert scorer.revision is None  # a revision of the config comes before the pin
-    assert len(pinned(scorer.weights)) == 40
+    assert len(pinned_revision(scorer.weights)) == 40
