@@ -1,6 +1,7 @@
-"""Blocks of Stable Diffusion's UNet with fewer launches and copies than diffusers' own, on the same weights.
+"""Blocks of Stable Diffusion's UNet with fewer kernel launches and copies than in diffusers, on the same weights.
 
-Shapes used here: b batch, c channels, h w rows and columns, l tokens (h w), l' text tokens, c' channels of the text.
+Shapes used here: b batch, c channels, h w rows and columns, l tokens (h w), l' text tokens,
+c' channels of the keys and values of all cross-attentions.
 """
 
 from __future__ import annotations
@@ -13,24 +14,24 @@ from torch.nn import functional
 
 
 class Transformer(nn.Module):
-    """A spatial transformer whose 1 x 1 convolutions are linear layers over tokens, without copies between layouts.
+    """Spatial transformer whose 1 x 1 convolutions are linear layers over tokens, without copies between layouts.
 
     Args:
         model: diffusers' module, whose weights are used.
-        start: of the slices of its blocks in the text.
+        start: first channel of its keys and values in the text.
     """
 
     def __init__(self, model: Any, start: int) -> None:
         super().__init__()
         self.norm = model.norm
-        self.proj_in, self.proj_out = _linear(model.proj_in), _linear(model.proj_out)
+        self.proj_in, self.proj_out = _as_linear(model.proj_in), _as_linear(model.proj_out)
         self.blocks = nn.ModuleList()
         for block in model.transformer_blocks:
             self.blocks.append(_Block(block, start))
             start += sum(layer.text_width for layer in cross_attentions(self.blocks[-1]))
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
-        """(b, c, h, w) and text (b, l, c') -> (b, c, h, w), in a tuple as in diffusers."""
+        """(b, c, h, w) and text (b, l', c') -> (b, c, h, w), in a tuple as in diffusers."""
         height = hidden_states.shape[2]
         tokens = self.proj_in(self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.blocks:
@@ -40,12 +41,7 @@ class Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """A transformer block.
-
-    Args:
-        block: diffusers' module, whose weights are used.
-        start: of its slices in the text.
-    """
+    """Transformer block. For the arguments see `Transformer`."""
 
     def __init__(self, block: Any, start: int) -> None:
         super().__init__()
@@ -55,8 +51,8 @@ class _Block(nn.Module):
                 continue
             self.norms.append(norm)
             if attention.is_cross_attention:
-                self.attentions.append(_CrossAttention(attention, start))
-                start += 2 * attention.to_k.out_features
+                self.attentions.append(layer := _CrossAttention(attention, start))
+                start += layer.text_width
             else:
                 self.attentions.append(_SelfAttention(attention))
         self.norm3, self.ff = block.norm3, block.ff
@@ -70,18 +66,14 @@ class _Block(nn.Module):
 
 
 class _SelfAttention(nn.Module):
-    """Self-attention with one projection for queries, keys and values.
-
-    Args:
-        attention: diffusers' module, whose weights are used.
-    """
+    """Self-attention with one projection for queries, keys and values."""
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
         self.heads: int = attention.heads
         projections = attention.to_q, attention.to_k, attention.to_v
         bias = None if attention.to_q.bias is None else torch.cat([projection.bias for projection in projections])
-        self.to_qkv = _linear_of(torch.cat([projection.weight for projection in projections]), bias)
+        self.to_qkv = _make_linear(torch.cat([projection.weight for projection in projections]), bias)
         self.to_out = attention.to_out[0]
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
@@ -92,12 +84,7 @@ class _SelfAttention(nn.Module):
 
 
 class _CrossAttention(nn.Module):
-    """Cross-attention to keys and values that are a slice of what the UNet receives as text.
-
-    Args:
-        attention: diffusers' module, whose weights are used.
-        start: of the slice; keys come first, then as many values.
-    """
+    """Cross-attention to precomputed keys and values: a slice of the text, keys before values."""
 
     def __init__(self, attention: Any, start: int) -> None:
         super().__init__()
@@ -109,7 +96,7 @@ class _CrossAttention(nn.Module):
 
     @property
     def text_width(self) -> int:
-        """Channels of its keys and values."""
+        """Number of channels of keys and values."""
         return self.end - self.start
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
@@ -120,25 +107,25 @@ class _CrossAttention(nn.Module):
 
 
 def cross_attentions(module: nn.Module) -> list[_CrossAttention]:
-    """In the order of their slices."""
+    """Return the cross-attentions within a module, in the order of their slices of the text."""
     return [layer for layer in module.modules() if isinstance(layer, _CrossAttention)]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
     """(b, l, h d), (b, l', h d), (b, l', h d) -> (b, l, h d).
 
-    Without einops: it runs 32 times a forward pass, where the host's time is what limits a GPU at small batches.
+    Not in einops: its overhead on the host, in 32 calls per forward pass, would slow down small batches on a GPU.
     """
     q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _linear(layer: Any) -> nn.Linear:
-    """A linear layer, also of a 1 x 1 convolution."""
-    return layer if isinstance(layer, nn.Linear) else _linear_of(layer.weight.flatten(1), layer.bias)
+def _as_linear(layer: Any) -> nn.Linear:
+    """Convert a 1 x 1 convolution to a linear layer; return a linear layer unchanged."""
+    return layer if isinstance(layer, nn.Linear) else _make_linear(layer.weight.flatten(1), layer.bias)
 
 
-def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def _make_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     layer = nn.Linear(1, 1, bias=False, device=weight.device, dtype=weight.dtype)
     layer.out_features, layer.in_features = weight.shape
     layer.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
@@ -148,11 +135,11 @@ def _linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 class Residual(nn.Module):
-    """A residual block; its share of the timestep's row is added as it is.
+    """Residual block that adds its slice of the precomputed timestep row.
 
     Args:
         block: diffusers' module, whose weights are used.
-        start, width: of the share.
+        start, width: position of the slice.
     """
 
     def __init__(self, block: Any, start: int, width: int) -> None:
@@ -162,7 +149,7 @@ class Residual(nn.Module):
         self.start, self.end = start, start + width
 
     def forward(self, hidden_states: Tensor, row: Tensor) -> Tensor:
-        """(b, c, h, w) and row (b, c') -> (b, c'', h, w)."""
+        """(b, c, h, w) and a row (b, r) of the timestep table -> (b, c'', h, w)."""
         update = self.conv1(self.nonlinearity(self.norm1(hidden_states)))
         update = self.norm2(update + row[:, self.start : self.end, None, None])
         update = self.conv2(self.nonlinearity(update))
