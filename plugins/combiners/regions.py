@@ -80,7 +80,9 @@ class Regions(Combiner):
         rows, columns = latents.shape[2:]
         key = (rows, columns, latents.device, latents.dtype)
         if key not in self._resized:
-            fine = {name: mask.render((rows * SUPERSAMPLING, columns * SUPERSAMPLING)) for name, mask in self.masks.items()}
+            fine = {
+                name: mask.render((rows * SUPERSAMPLING, columns * SUPERSAMPLING)) for name, mask in self.masks.items()
+            }
             self._resized[key] = {
                 name: functional.interpolate(mask[None, None], (rows, columns), mode="area")[0, 0].to(latents)
                 for name, mask in fine.items()

@@ -86,5 +86,7 @@ def _vae_layer(layer: str, levels: int) -> str:
     layer = layer.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     layer = re.sub(r"mid_block\.resnets\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", layer)
     layer = re.sub(r"down_blocks\.(\d+)", r"down.\1", layer)
-    layer = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{levels - 1 - int(match[1])}", layer)  # counts from the lowest resolution
+    layer = re.sub(
+        r"up_blocks\.(\d+)", lambda match: f"up.{levels - 1 - int(match[1])}", layer
+    )  # counts from the lowest resolution
     return re.sub(r"(down|up)samplers\.0", r"\1sample", layer).replace(".resnets.", ".block.")

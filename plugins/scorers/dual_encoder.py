@@ -99,7 +99,9 @@ class DualEncoder(PretrainedComponent, Scorer):
         flat = [value for values in inputs for value in values]
         batches = [flat[first : first + self.batch_size] for first in range(0, len(flat), self.batch_size)]
         embedded = torch.cat([self.embed(batch) for batch in batches]).split([len(values) for values in inputs])
-        cosines = [(rows @ self.embed_text(sample.prompt)).mean() for rows, sample in zip(embedded, samples, strict=True)]
+        cosines = [
+            (rows @ self.embed_text(sample.prompt)).mean() for rows, sample in zip(embedded, samples, strict=True)
+        ]
         return [max(float(cosine), 0.0) for cosine in cosines]
 
     def embed_text(self, prompt: str) -> Tensor:
