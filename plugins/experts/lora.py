@@ -227,7 +227,7 @@ def _check_architecture(
 
 def _layers_by_alias(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Layer]:
     """Return the models' layers by each name that files use for them."""
-    layers = {}
+    layers: dict[str, _Layer] = {}
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             aliases = (name, f"unet.{name}", f"lora_unet_{name.replace('.', '_')}")

@@ -98,7 +98,7 @@ class DualEncoder(PretrainedComponent, Scorer):
         inputs = [self.inputs(sample) for sample in samples]
         flat = [value for values in inputs for value in values]
         batches = [flat[first : first + self.batch_size] for first in range(0, len(flat), self.batch_size)]
-        embedded = torch.cat([self.embed(batch) for batch in batches]).split([len(values) for values in inputs])
+        embedded = torch.split(torch.cat([self.embed(batch) for batch in batches]), [len(values) for values in inputs])
         cosines = [
             (rows @ self.embed_text(sample.prompt)).mean() for rows, sample in zip(embedded, samples, strict=True)
         ]

@@ -15,8 +15,8 @@ from its.registry import register
 from its_plugins.vocoders.phase_accumulation import accumulate_phase
 
 SMALLEST_SINGULAR_VALUE = 1e-3
-"""Smaller singular values of the filterbank, relative to the largest, are set to 0 in its pseudoinverse. The formats that
-ship have none: Auffusion's are from 1 to 4.8, Riffusion's from 1 to 6.6."""
+"""Smaller singular values of the filterbank, relative to the largest, are set to 0 in its pseudoinverse. The built-in
+formats have none: Auffusion's range from 1 to 4.8, Riffusion's from 1 to 6.6."""
 
 MAX_OVERLAP = 8
 """Hops per Fourier transform. Longer zero-padded transforms take time without improving the sound."""

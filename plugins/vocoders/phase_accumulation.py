@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 GAUSSIAN_OF_HANN = 0.25645
-"""gamma / n^2: a Hann window of n samples is nearly exp(-pi x^2 / gamma) (Prusa, Balazs, Sondergaard, 2017, Table I)."""
+"""gamma / n^2: a Hann window of n samples is nearly exp(-pi x^2 / gamma) (Prusa et al., 2017, Table I)."""
 
 RELATIVE_FLOOR = 1e-6
 """Magnitudes are clamped to this share of the largest."""

@@ -4,11 +4,11 @@ import torch
 from its_plugins.colorizers import factorized_diffusion
 from its_plugins.colorizers.factorized_diffusion import (
     FactorizedDiffusion,
-    ancestral,
-    guided,
-    in_gamut,
+    add_chroma,
+    add_noise,
+    guide,
     luminance,
-    noised,
+    sample_ancestral,
 )
 from its_plugins.experts.deepfloyd_if import DeepFloydIF
 from its_plugins.experts.deepfloyd_if_upscaler import DeepFloydIFUpscaler
@@ -71,7 +71,7 @@ def read(folder, kind):
 def sampled(x, estimate, sampler, steps, generators):
     sampler.set_timesteps(steps)
     timesteps = sampler.timesteps.tolist()
-    return ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators)
+    return sample_ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators)
 
 
 def test_stage_one_without_a_gray_equals_diffusers_pipeline(folders, expert):
@@ -84,7 +84,7 @@ def test_stage_one_without_a_gray_equals_diffusers_pipeline(folders, expert):
     ).images
     sources = [source(0), source(1)]
     x = torch.stack([torch.randn(3, 16, 32, generator=generator) for generator in sources])
-    ours = sampled(x, guided(expert.predict, text, null, 7.0), expert.sampler(), 8, sources)
+    ours = sampled(x, guide(expert.predict, text, null, 7.0), expert.sampler(), 8, sources)
     assert theirs.std() > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
@@ -101,7 +101,7 @@ def test_stage_two_without_a_gray_equals_diffusers_pipeline(folders, expert, ups
     ).images  # fmt: skip
     sources = [source(0), source(1)]
     x = torch.stack([torch.randn(3, 32, 64, generator=generator) for generator in sources])
-    estimate = guided(upscaler.condition_on(small, (32, 64), sources), text, null, 4.0)
+    estimate = guide(upscaler.condition_on(small, (32, 64), sources), text, null, 4.0)
     ours = sampled(x, estimate, upscaler.sampler(), 8, sources)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
@@ -118,8 +118,8 @@ def test_every_noisy_picture_has_the_luminance_of_the_noised_gray(expert):
         return torch.randn(1, 6, 64, 64, generator=source(len(seen))) * 0.1  # any model
 
     sources = [source(0)]
-    x = noised(gray, timesteps[0], sampler, sources)
-    ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray)
+    x = add_noise(gray, timesteps[0], sampler, sources)
+    sample_ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray)
     assert [t for t, _ in seen] == timesteps
     assert len(seen) == 23
     for t, x in seen:
@@ -133,7 +133,7 @@ def test_every_noisy_picture_has_the_luminance_of_the_noised_gray(expert):
 def test_the_first_step_sees_the_noised_gray_at_gain_one(expert):
     sampler, gray = expert.sampler(), torch.full((1, 1, 64, 64), 0.5)
     alpha = sampler.alphas_cumprod[100]
-    x = noised(gray, 100, sampler, [source(0)])
+    x = add_noise(gray, 100, sampler, [source(0)])
     assert float(x.mean()) == pytest.approx(float(alpha.sqrt()) * 0.5, abs=0.01)
     assert float(x.var()) == pytest.approx(float(1 - alpha), rel=0.05)
 
@@ -179,7 +179,7 @@ def test_channel_mean_is_the_gray_with_a_second_stage_too(expert, upscaler, size
 def test_chroma_is_shrunk_as_little_as_needed_and_keeps_its_hue():
     gray = torch.tensor([0.5, 0.9, 0.1, 0.0, 1.0]).reshape(1, 1, 1, 5)
     chroma = torch.tensor([0.3, -0.1, -0.2]).reshape(1, 3, 1, 1).expand(1, 3, 1, 5)
-    rgb = in_gamut(gray, chroma)
+    rgb = add_chroma(gray, chroma)
     expected = torch.tensor([[0.8, 0.4, 0.3], [1.0, 0.9 - 0.1 / 3, 0.9 - 0.2 / 3], [0.25, 0.05, 0.0], [0] * 3, [1] * 3])
     torch.testing.assert_close(rgb[0, :, 0].T, expected, atol=1e-6, rtol=0)
 
@@ -225,8 +225,10 @@ def test_an_all_knowing_model_gives_the_colours_back(monkeypatch):
         return (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
 
     sources = [source(0)]
-    x = noised(gray * 2 - 1, timesteps[0], sampler, sources)
-    x = ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1)
+    x = add_noise(gray * 2 - 1, timesteps[0], sampler, sources)
+    x = sample_ancestral(
+        x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1
+    )
     torch.testing.assert_close(x, clean, atol=1e-3, rtol=0)
 
 
@@ -250,7 +252,7 @@ def test_the_gray_is_made_smaller_with_antialiasing(expert, monkeypatch):
     """Stripes a pixel wide are gray from afar; every fourth pixel alone would be black or white."""
     seen = []
     monkeypatch.setattr(
-        factorized_diffusion, "ancestral", lambda x, *, gray, **rest: seen.append(gray) or torch.zeros_like(x)
+        factorized_diffusion, "sample_ancestral", lambda x, *, gray, **rest: seen.append(gray) or torch.zeros_like(x)
     )
     gray = torch.zeros(1, 1, 64, 64)
     gray[..., ::2] = 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from its_plugins.combiners.masks import Box, Picture
+from its_plugins.combiners.masks import Box, FileMask
 from its_plugins.combiners.regions import Regions
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 
@@ -49,7 +49,7 @@ def test_an_edge_in_the_midst_of_a_latent_counts_by_its_share():
 
 def test_soft_edges_are_ramps_that_add_up_to_one():
     left, right = (Box(right=0.4, soft=0.3), Box(left=0.4, soft=0.3))
-    one, other = left.draw((4, 1000)), right.draw((4, 1000))
+    one, other = left.render((4, 1000)), right.render((4, 1000))
     torch.testing.assert_close(one + other, torch.ones(4, 1000))
     places = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(other[0], ((places - 0.25) / 0.3).clamp(0, 1), rtol=0, atol=1e-5)
@@ -88,7 +88,7 @@ def test_a_file_is_averaged_down_to_the_latents(tmp_path, ending):
 )
 def test_masks_of_more_than_8_bits_keep_their_range(tmp_path, name, value):
     Image.fromarray(np.full((8, 16), value)).save(tmp_path / name)
-    torch.testing.assert_close(Picture(file=str(tmp_path / name)).values, torch.full((8, 16), 128 / 255))
+    torch.testing.assert_close(FileMask(file=str(tmp_path / name)).values, torch.full((8, 16), 128 / 255))
 
 
 def test_a_file_is_described_by_its_content(tmp_path):

@@ -79,9 +79,9 @@ def test_combine_is_the_weighted_sum() -> None:
             {"audoi": 1.0},
             r"'audoi', but t only has audio, visual. Did you mean audio\?",
         ),
-        ({"visual": 0.9, "audio": 0.99}, None, r"nobody takes part .*audio: t 0.99 weight 1.*t = 1.0"),
-        ({"visual": 0.9, "audio": 1.0}, {"audio": 0.0}, "nobody takes part .*audio: t 1 weight 0"),
-        ({}, None, "no expert at all"),
+        ({"visual": 0.9, "audio": 0.99}, None, r"no expert runs in the first steps .*audio: t 0.99 weight 1.*t = 1.0"),
+        ({"visual": 0.9, "audio": 1.0}, {"audio": 0.0}, "no expert runs in the first steps .*audio: t 1 weight 0"),
+        ({}, None, "t is empty"),
     ],
 )
 def test_wrong_arguments(t: dict[str, float], weights: dict[str, float] | None, message: str) -> None:

@@ -122,7 +122,7 @@ def test_a_unet_of_another_kind_is_refused_before_anything_is_read(folder, tmp_p
     path = tmp_path / "unet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": channels}))
     expected = {DeepFloydIF: 3, DeepFloydIFUpscaler: 6}[cls]
-    with pytest.raises(UserError, match=f"unet has {channels} input channels, expected {expected}"):
+    with pytest.raises(UserError, match=f"unet: in_channels is {channels}, expected {expected}"):
         cls(weights=str(tmp_path), variant=None).find()
 
 
@@ -165,7 +165,7 @@ def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch)
 
 def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
     prompt = "bell " * 90
-    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads 77: its end was cut"):
+    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads only 77. Its end was cut"):
         text = expert.encode_text([prompt])
     assert text.shape[1] == 77
     with warnings.catch_warnings():
@@ -201,5 +201,5 @@ def test_texts_of_another_width_than_the_unet_reads_are_refused(folder, tmp_path
     copied = shutil.copytree(folder, tmp_path / "weights")
     path = copied / "text_encoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"d_model": 24}))
-    with pytest.raises(UserError, match="texts of width 24, but the UNet reads 16"):
+    with pytest.raises(UserError, match="text_encoder has width 24, but the UNet expects 16"):
         DeepFloydIF(weights=str(copied), variant=None).find()

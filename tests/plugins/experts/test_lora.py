@@ -284,7 +284,7 @@ def test_tensors_without_a_place_are_named(models):
     file = in_kohya_naming(pairs(models))
     down, up = torch.zeros(4, 16), torch.zeros(16, 4)
     file |= {"lora_unet_down_blocks_7_to_q.lora_down.weight": down, "lora_unet_down_blocks_7_to_q.lora_up.weight": up}
-    assert_refused(models, file, r"^a\.st: 2 tensors have no place in this model: lora_unet_down_blocks_7_to_q")
+    assert_refused(models, file, r"^a\.st: 2 tensors match no layer of this model: lora_unet_down_blocks_7_to_q")
 
 
 def test_tensors_of_another_shape_are_refused(models):

@@ -8,7 +8,7 @@ from weight_files import LFS_POINTER, Code, save_pickle, save_tensors
 
 from its.errors import UserError
 from its.weights import WeightsNotFound
-from its_plugins.experts.lora_file import LoRAFile, lora_files
+from its_plugins.experts.lora_file import LoRAFile, parse_loras
 
 LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 LORA = {f"{LAYER}.lora_A.weight": torch.zeros(2, 16), f"{LAYER}.lora_B.weight": torch.zeros(16, 2)}
@@ -60,7 +60,9 @@ def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
 
 def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
     save_tensors(tmp_path / "renamed.safetensors", PEFT)
-    with pytest.warns(UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is taken to be the rank"):
+    with pytest.warns(
+        UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is assumed to equal the rank"
+    ):
         found(tmp_path / "renamed.safetensors").check_against(**MODEL)
     save_tensors(tmp_path / "renamed.safetensors", PEFT | {f"base_model.model.{LAYER}.alpha": torch.tensor(4.0)})
     with warnings.catch_warnings():
@@ -73,7 +75,7 @@ def test_several_files_and_none_are_told_with_what_to_name(tmp_path):
         found(tmp_path)
     for name in ("one", "two"):
         save_tensors(tmp_path / f"{name}.safetensors", LORA)
-    with pytest.raises(UserError, match=r"holds the files one\.safetensors, two\.safetensors: name one"):
+    with pytest.raises(UserError, match=r"holds the files one\.safetensors, two\.safetensors; name one"):
         found(tmp_path)
     assert found(tmp_path / "two.safetensors").files == ("two.safetensors",)
 
@@ -102,14 +104,14 @@ def test_code_is_refused_and_not_run(tmp_path, form):
 )
 def test_an_entry_with_other_keys_is_refused(entry):
     with pytest.raises(ValueError, match=r"lora: got .*expected {weights: FILE_OR_HUB_ID, scale: 0\.8}"):
-        lora_files([entry])
+        parse_loras([entry])
 
 
 def test_entries_become_files():
-    first, second = lora_files([{"weights": "x"}, {"weights": "y", "scale": 2, "revision": "v1"}])
+    first, second = parse_loras([{"weights": "x"}, {"weights": "y", "scale": 2, "revision": "v1"}])
     assert (first.weights, first.scale, first.revision) == ("x", 1.0, None)
     assert (second.weights, second.scale, second.revision) == ("y", 2.0, "v1")
-    assert lora_files(None) == []
+    assert parse_loras(None) == []
 
 
 @pytest.mark.parametrize(
@@ -125,4 +127,4 @@ def test_entries_become_files():
 )
 def test_entries_of_other_types_are_one_message(entries):
     with pytest.raises(ValueError, match=r"lora: got .*expected \{weights.* in a list"):
-        lora_files(entries)
+        parse_loras(entries)

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
 
 from its import Combiner, GuidedExpert, denoise
 from its.errors import UserError
-from its_plugins.experts.noise_schedule import ToEpsilon, alphas_of, read_schedule
+from its_plugins.experts.noise_schedule import ToEpsilon, compute_alphas, read_schedule
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights import stable_diffusion as random_weights
 from its_plugins.random_weights.stable_diffusion import SCHEDULER
@@ -95,7 +95,7 @@ def test_prediction_types_give_different_estimates():
     latents, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
     output = torch.ones_like(latents)
     estimates = [
-        ToEpsilon(alphas_of("scaled_linear", 0.00085, 0.012, 1000), p)(output, latents, t) for p in PREDICTIONS
+        ToEpsilon(compute_alphas("scaled_linear", 0.00085, 0.012, 1000), p)(output, latents, t) for p in PREDICTIONS
     ]
     for number, one in enumerate(estimates):
         assert all((one - other).abs().max() > 0.1 for other in estimates[:number])
@@ -105,7 +105,7 @@ def test_prediction_types_give_different_estimates():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_estimate_is_the_noise_of_which_the_latents_were_made(prediction, dtype):
     """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a network that predicts without error."""
-    alphas = alphas_of("scaled_linear", 0.00085, 0.012, 1000)
+    alphas = compute_alphas("scaled_linear", 0.00085, 0.012, 1000)
     generator = torch.Generator().manual_seed(2)
     clean, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(2))
     timestep = torch.tensor([1, 250, 600, 999])
@@ -146,7 +146,7 @@ def test_betas_written_out_are_taken():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rescale_betas_zero_snr": True}, r"rescale_betas_zero_snr.*Expected a model with a schedule as Stable"),
+        ({"rescale_betas_zero_snr": True}, r"rescale_betas_zero_snr.*Use a model with a noise schedule"),
         ({"prediction_type": "flow"}, "prediction_type is 'flow'; expected one of epsilon, v_prediction, sample"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'; expected one of scaled_linear, linear"),
     ],

@@ -239,7 +239,7 @@ def test_weights_follow_the_dtype_and_device_of_lightning(folder):
 
 def test_a_prompt_that_is_too_long_is_cut_and_said_once(expert):
     prompt = " ".join(["castle"] * 75 + ["bell"] * 5)
-    with pytest.warns(UserWarning, match="has 82 tokens, .* reads 77: .* cut: 'bell bell bell bell bell'"):
+    with pytest.warns(UserWarning, match="has 82 tokens, .* reads only 77.* cut: 'bell bell bell bell bell'"):
         text = expert.encode_text([prompt])
     assert text.shape[:2] == (1, 77)
     with warnings.catch_warnings():
@@ -251,7 +251,9 @@ def test_a_prompt_that_is_too_long_is_cut_and_said_once(expert):
 def test_a_prompt_of_unknown_words_is_warned_of_once(copied):
     (copied / "unet" / "known_words.json").write_text(json.dumps(["castle", "bell"]))
     expert = loaded(StableDiffusion(weights=str(copied)))
-    with pytest.warns(UserWarning, match=r"knows no word of the prompt 'a Frog croaking'.* such as castle, bell"):
+    with pytest.warns(
+        UserWarning, match=r"was not trained on any word of the prompt 'a Frog croaking'.* such as castle, bell"
+    ):
         expert.encode_text(["a Frog croaking"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

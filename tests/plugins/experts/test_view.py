@@ -48,13 +48,13 @@ def ask(expert, latents):
 
 def test_flips_are_those_of_a_spectrogram():
     z = canvas()
-    assert torch.equal(View(expert=Ramp(), flips=["time"]).through(z), z.flip(3))
-    assert torch.equal(View(expert=Ramp(), flips=["frequency"]).through(z), z.flip(2))
-    assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).through(z), torch.rot90(z, 2, (2, 3)))
+    assert torch.equal(View(expert=Ramp(), flips=["time"]).apply_view(z), z.flip(3))
+    assert torch.equal(View(expert=Ramp(), flips=["frequency"]).apply_view(z), z.flip(2))
+    assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).apply_view(z), torch.rot90(z, 2, (2, 3)))
 
 
 def test_blocks_are_seen_in_the_order_that_is_given():
-    seen = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).through(canvas())
+    seen = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).apply_view(canvas())
     blocks = [canvas()[:, :, r : r + 4, c : c + 8] for r in (0, 4) for c in (0, 8)]
     for place, block in enumerate([3, 0, 1, 2]):
         r, c = place // 2 * 4, place % 2 * 8
@@ -64,16 +64,16 @@ def test_blocks_are_seen_in_the_order_that_is_given():
 @pytest.mark.parametrize("options", VIEWS, ids=str)
 def test_there_and_back_is_where_one_was(options):
     view = View(expert=Ramp(), **options)
-    assert not torch.equal(view.through(canvas()), canvas())
-    assert torch.equal(view.back(view.through(canvas())), canvas())
-    assert torch.equal(view.through(view.back(canvas())), canvas())
+    assert not torch.equal(view.apply_view(canvas()), canvas())
+    assert torch.equal(view.invert_view(view.apply_view(canvas())), canvas())
+    assert torch.equal(view.apply_view(view.invert_view(canvas())), canvas())
 
 
 @pytest.mark.parametrize("options", VIEWS, ids=str)
 def test_the_view_of_a_canvas_is_estimated_as_the_canvas_itself(options):
     """Equivariance: what the wrapped expert says of v^-1(z) is v^-1 of what the bare one says of z."""
     expert, view = Ramp(), View(expert=Ramp(), **options)
-    assert torch.equal(ask(view, view.back(canvas())), view.back(ask(expert, canvas())))
+    assert torch.equal(ask(view, view.invert_view(canvas())), view.invert_view(ask(expert, canvas())))
 
 
 def test_an_expert_that_treats_all_places_alike_is_the_same_through_every_view():
@@ -83,7 +83,7 @@ def test_an_expert_that_treats_all_places_alike_is_the_same_through_every_view()
 
 def test_noise_keeps_its_statistics():
     for options in VIEWS:
-        seen = View(expert=Ramp(), **options).through(canvas())
+        seen = View(expert=Ramp(), **options).apply_view(canvas())
         assert torch.equal(seen.flatten().sort().values, canvas().flatten().sort().values)
 
 
@@ -135,8 +135,8 @@ def test_a_seed_draws_the_same_order_each_time_and_leaves_the_global_generator()
         ({"blocks": (2, 2)}, "go together"),
         ({"order": [0]}, "go together"),
         ({"blocks": (0, 2), "order": []}, "at least 1"),
-        ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must have each of 0 to 1 once"),
-        ({"blocks": (1, 2), "order": [0, 1, 2]}, "must have each of 0 to 1 once"),
+        ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must contain each number from 0 to 1 once"),
+        ({"blocks": (1, 2), "order": [0, 1, 2]}, "must contain each number from 0 to 1 once"),
     ],
 )
 def test_wrong_arguments(options, message):

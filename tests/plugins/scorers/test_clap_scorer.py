@@ -11,7 +11,7 @@ from its.errors import UserError
 from its.interfaces import ScorerInput
 from its.weights.hub import pinned
 from its_plugins.random_weights import dual_encoders as random_towers
-from its_plugins.scorers.clap_scorer import CLAPScorer, as_heard
+from its_plugins.scorers.clap_scorer import CLAPScorer, normalize_sound
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_formula_written_out(folder, scorer):
 
 
 def test_the_floor(scorer, monkeypatch):
-    monkeypatch.setattr(scorer, "_embed", lambda samples: torch.tensor([[1.0, 0.0]] * len(samples)))
+    monkeypatch.setattr(scorer, "embed", lambda inputs: torch.tensor([[1.0, 0.0]] * len(inputs)))
     monkeypatch.setattr(scorer, "embed_text", lambda prompt: torch.tensor([-0.5, 0.5]))
     assert scorer.score([judged()]) == [0.0]
 
@@ -75,7 +75,7 @@ def test_loudness_does_not_matter_and_silence_is_no_error(scorer):
 
 
 def test_resampled_to_48_khz_with_its_peak_at_1():
-    sound = as_heard(judged(seconds=0.5).waveform, 16_000, 48_000)
+    sound = normalize_sound(judged(seconds=0.5).waveform, 16_000, 48_000)
     assert len(sound) == 24_000
     assert sound.abs().max() == 1
 
@@ -87,7 +87,7 @@ def test_of_a_sound_too_long_the_beginning_is_heard_every_time(scorer):
     heard = scorer._preprocessor.nb_max_samples
     begin = ScorerInput(
         picture=long.picture,
-        waveform=as_heard(long.waveform, 16_000, 48_000)[:heard],
+        waveform=normalize_sound(long.waveform, 16_000, 48_000)[:heard],
         sample_rate=48_000,
         prompt=long.prompt,
     )

@@ -12,7 +12,7 @@ from its.interfaces import ScorerInput
 from its.weights import WeightsNotFound
 from its.weights.hub import pinned
 from its_plugins.random_weights import dual_encoders as random_towers
-from its_plugins.scorers.clip_scorer import CLIPScorer, crops_of
+from its_plugins.scorers.clip_scorer import CLIPScorer, square_crops
 
 PROMPT = "a painting of castle towers, grayscale"
 
@@ -73,23 +73,23 @@ def test_the_floor_comes_after_the_mean(scorer, monkeypatch):
     text = torch.tensor([1.0, 0.0])
     seen = torch.tensor([[0.6, 0.8], [-0.2, 0.98], [-0.9, 0.44]])
     monkeypatch.setattr(scorer, "embed_text", lambda prompt: text)
-    monkeypatch.setattr(scorer, "_embed", lambda crops: seen[: len(crops)])
+    monkeypatch.setattr(scorer, "embed", lambda crops: seen[: len(crops)])
     square, wide = judged(size=(64, 64)), judged(size=(64, 72))
     assert scorer.score([square])[0] == pytest.approx(0.6)
     assert scorer.score([wide])[0] == pytest.approx((0.6 - 0.2) / 2)  # floored crop by crop it were 0.3
     assert scorer.score([judged(size=(64, 80))]) == [0.0]
 
 
-def test_crops_of_the_papers_picture():
+def test_square_crops_the_papers_picture():
     picture = torch.arange(992).expand(256, 992) / 992
-    crops = crops_of(picture)
+    crops = square_crops(picture)
     assert crops.shape == (24, 256, 256)
     for number, crop in enumerate(crops):
         assert torch.equal(crop, (picture[:, 32 * number : 32 * number + 256] * 255).round().byte())
 
 
 def test_eight_bits_are_rounded_and_not_truncated():
-    assert crops_of(torch.full((8, 8), 0.999))[0, 0, 0] == 255
+    assert square_crops(torch.full((8, 8), 0.999))[0, 0, 0] == 255
 
 
 def test_prompts_longer_than_the_model_reads_are_cut(scorer):

@@ -297,9 +297,9 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_order_and_wrong_bands(griffin_lim):
-    with pytest.raises(RuntimeError, match=r"call load\(\) before playing"):
+    with pytest.raises(RuntimeError, match=r"call load\(\) first"):
         GriffinLim()(torch.zeros(1, 256, 10))
-    with pytest.raises(ValueError, match="got a spectrogram of 64 bands, expected 256"):
+    with pytest.raises(ValueError, match="got a spectrogram of 64 mel bands, expected 256"):
         griffin_lim(torch.zeros(1, 64, 10))
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from its_plugins.vocoders.phase_accumulation import accumulated_phase
+from its_plugins.vocoders.phase_accumulation import accumulate_phase
 
 SIZES = {"n_fft": 2048, "win_length": 1024, "hop_length": 160}
 
@@ -25,14 +25,14 @@ def coherence(found, true):
 def test_a_tone_keeps_its_phase():
     n = torch.arange(16000, dtype=torch.float64)
     true = spectrum(torch.sin(2 * math.pi * 1003.3 / 16000 * n)[None])
-    assert coherence(accumulated_phase(true.abs(), **SIZES), true) > 0.98
+    assert coherence(accumulate_phase(true.abs(), **SIZES), true) > 0.98
     assert coherence(torch.zeros_like(true.abs()), true) < 0.1
 
 
 def test_a_glide_keeps_its_phase():
     n = torch.arange(16000, dtype=torch.float64)
     true = spectrum(torch.sin(2 * math.pi * (500 * n / 16000 + 500 * (n / 16000) ** 2))[None])
-    assert coherence(accumulated_phase(true.abs(), **SIZES), true) > 0.8
+    assert coherence(accumulate_phase(true.abs(), **SIZES), true) > 0.8
 
 
 def test_a_stroke_has_the_slope_of_its_delay():
@@ -43,7 +43,7 @@ def test_a_stroke_has_the_slope_of_its_delay():
     window = torch.hann_window(1024, dtype=torch.float64)
     magnitude = torch.stft(sound, **SIZES, window=window, return_complex=True)[0].mT.abs()
     hill = torch.exp(-(((torch.arange(1025) - 300) / 400) ** 2))  # one peak for every bin to follow
-    phase = accumulated_phase(magnitude * hill, **SIZES)[frames] - math.pi * torch.arange(1025)
+    phase = accumulate_phase(magnitude * hill, **SIZES)[frames] - math.pi * torch.arange(1025)
     step = (phase.diff(dim=1)[:, 100:500] + math.pi) % (2 * math.pi) - math.pi
     delays = -step.mean(1) * 2048 / (2 * math.pi)
     assert delays.tolist() == pytest.approx((at - frames * 160).tolist(), abs=20)
@@ -51,6 +51,6 @@ def test_a_stroke_has_the_slope_of_its_delay():
 
 def test_silence_and_a_single_frame_are_finite():
     for magnitude in (torch.zeros(5, 1025), torch.rand(1, 1025)):
-        phase = accumulated_phase(magnitude, **SIZES)
+        phase = accumulate_phase(magnitude, **SIZES)
         assert phase.shape == magnitude.shape
         assert phase.isfinite().all()
