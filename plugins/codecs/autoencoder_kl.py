@@ -98,13 +98,11 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
     def encode(self, picture: Tensor) -> Tensor:
         """(b, 3, H, W) in [0, 1] -> (b, c, h, w): the mean of the posterior, scaled to about unit variance."""
         posterior = self.vae.encode(picture.to(self.vae.dtype) * 2 - 1).latent_dist
-        latents: Tensor = posterior.mean * self.vae.config.scaling_factor
-        return latents.to(picture.dtype)
+        return (posterior.mean * self.vae.config.scaling_factor).to(picture.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        picture: Tensor = self.vae.decode(scaled, return_dict=False)[0]
-        return (picture.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+        return (self.vae.decode(scaled, return_dict=False)[0].to(latents.dtype) / 2 + 0.5).clamp(0, 1)
 
     @classmethod
     def example(cls, folder: Path) -> Self:

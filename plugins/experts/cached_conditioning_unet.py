@@ -65,8 +65,7 @@ class CachedConditioningUNet(nn.Module):
         """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
 
         def run() -> Tensor:
-            noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
-            return noise
+            return self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
 
         if self.attention == "auto":
             self.attention = choose_backend(run, device=latents.device, dtype=self.dtype)

@@ -103,8 +103,7 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).to(self.text_encoder.device)
-        states: Tensor = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-        return states
+        return self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
 
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Noisy picture (b, 3, h, w) -> noise and learned variance (b, 6, h, w), in the picture's dtype."""
@@ -138,5 +137,4 @@ def make_sampler(config: Mapping[str, Any]) -> DDPMScheduler:
     """Create the ancestral sampler of a `scheduler_config.json`."""
     from diffusers import DDPMScheduler
 
-    sampler: DDPMScheduler = DDPMScheduler.from_config(dict(config))
-    return sampler
+    return DDPMScheduler.from_config(dict(config))

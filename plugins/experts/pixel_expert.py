@@ -33,8 +33,7 @@ class PixelExpert(NoiseExpert):
         """Return a new ancestral sampler with the model's noise schedule. Valid after `find`."""
 
     def alphas(self) -> Tensor:
-        alphas: Tensor = self.sampler().alphas_cumprod
-        return alphas
+        return self.sampler().alphas_cumprod
 
     @abstractmethod
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:

@@ -159,8 +159,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        states: Tensor = self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
-        return states
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, c) -> noise, in the latents' dtype."""

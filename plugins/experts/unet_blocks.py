@@ -61,8 +61,7 @@ class _Block(nn.Module):
         """(b, l, c) and text (b, l', c') -> (b, l, c)."""
         for norm, attention in zip(self.norms, self.attentions, strict=True):
             tokens = tokens + attention(norm(tokens), text)
-        updated: Tensor = tokens + self.ff(self.norm3(tokens))
-        return updated
+        return tokens + self.ff(self.norm3(tokens))
 
 
 class _SelfAttention(nn.Module):
@@ -79,8 +78,7 @@ class _SelfAttention(nn.Module):
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
         """(b, l, c) -> (b, l, c)."""
         q, k, v = self.to_qkv(tokens).chunk(3, dim=-1)
-        projected: Tensor = self.to_out(_attend(q, k, v, self.heads))
-        return projected
+        return self.to_out(_attend(q, k, v, self.heads))
 
 
 class _CrossAttention(nn.Module):
@@ -102,8 +100,7 @@ class _CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
         """(b, l, c) and text (b, l', c') -> (b, l, c)."""
         key, value = text[..., self.start : self.middle], text[..., self.middle : self.end]
-        projected: Tensor = self.to_out(_attend(self.to_q(tokens), key, value, self.heads))
-        return projected
+        return self.to_out(_attend(self.to_q(tokens), key, value, self.heads))
 
 
 def cross_attentions(module: nn.Module) -> list[_CrossAttention]:
@@ -154,5 +151,4 @@ class Residual(nn.Module):
         update = self.norm2(update + row[:, self.start : self.end, None, None])
         update = self.conv2(self.nonlinearity(update))
         shortcut = hidden_states if self.conv_shortcut is None else self.conv_shortcut(hidden_states)
-        added: Tensor = shortcut + update
-        return added
+        return shortcut + update

@@ -32,13 +32,11 @@ class _DiffusersPlan(SamplingPlan):
         self.timesteps = solver.timesteps.round().to(torch.int64)
 
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        denoised: Tensor = self._solver.step(noise, self._solver.timesteps[index], latents, return_dict=False)[0]
-        return denoised
+        return self._solver.step(noise, self._solver.timesteps[index], latents, return_dict=False)[0]
 
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
         timesteps = self._noising.timesteps[index].expand(len(clean)).to(clean.device)
-        noisy: Tensor = self._noising.add_noise(clean, noise, timesteps)
-        return noisy
+        return self._noising.add_noise(clean, noise, timesteps)
 
 
 @register

@@ -101,8 +101,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
             raise RuntimeError("HiFiGAN is not loaded: call prepare() and load() first")
         if log_mel.shape[1] != self.format.n_mels:
             raise ValueError(f"got a spectrogram of {log_mel.shape[1]} mel bands, expected {self.format.n_mels}")
-        sound: Tensor = self.generator(log_mel.float())
-        return rearrange(sound, "b 1 n -> b n")
+        return rearrange(self.generator(log_mel.float()), "b 1 n -> b n")
 
     def _empty_generator(self) -> Generator:
         with torch.device("meta"), SkipInit():  # draws nothing from the global random generator

@@ -43,8 +43,7 @@ class Generator(nn.Module):
             first = stage * self.blocks_per_stage
             blocks = self.resblocks[first : first + self.blocks_per_stage]
             x = sum(block(x) for block in blocks) / len(blocks)
-        sound: Tensor = self.conv_post(functional.leaky_relu(x, LAST_SLOPE))
-        return sound.tanh()
+        return self.conv_post(functional.leaky_relu(x, LAST_SLOPE)).tanh()
 
 
 class PairedBlock(nn.Module):
