@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
@@ -106,7 +105,10 @@ def time_backends(calls: Sequence[tuple[Call, int]], *, device: torch.device, dt
 
 def _time_call(name: str, shapes: Call, *, device: torch.device, dtype: torch.dtype) -> float:
     """Return the milliseconds of one call, infinity if the backend has no kernel for these shapes."""
-    query, key, value = (_random_heads(shape, device, dtype) for shape in (shapes[0], shapes[1], shapes[1]))
+    query, key, value = (
+        torch.randn(b, length, heads, d, device=device, dtype=dtype).transpose(1, 2)  # in the memory layout of the UNet
+        for b, heads, length, d in (shapes[0], shapes[1], shapes[1])
+    )
 
     def attend(runs: int) -> None:
         for _ in range(runs):
@@ -128,14 +130,8 @@ def _time_call(name: str, shapes: Call, *, device: torch.device, dtype: torch.dt
             return begin.elapsed_time(end) / TIMED_RUNS
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError:
+    except RuntimeError:  # no kernel
         return float("inf")
-
-
-def _random_heads(shape: Shape, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return random (b, heads, l, d), stored as (b, l, heads, d)."""
-    batch, heads, length, width = shape
-    return torch.randn(batch, length, heads, width, device=device, dtype=dtype).transpose(1, 2)
 
 
 class _CallRecorder(TorchFunctionMode):

@@ -250,11 +250,7 @@ def _canonical(layer: str) -> str:
 
 
 def _updates(
-    tensors: Mapping[str, Tensor],
-    scale: float,
-    layers: Mapping[str, _Layer],
-    where: str,
-    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor], scale: float, layers: Mapping[str, _Layer], where: str, config: Mapping[str, Any]
 ) -> list[tuple[nn.Linear | nn.Conv2d, float, Tensor, Tensor]]:
     """Return (module, factor, down, up) for each layer that a file changes by factor * up @ down."""
     names_by_layer, unknown = _by_layer(tensors)

@@ -162,10 +162,7 @@ def _other_type(names: Iterable[str], *, is_checkpoint: bool) -> str | None:
     if any(map(_LORA.fullmatch, names)):
         return "a LoRA"
     types = _OTHER_CHECKPOINTS if is_checkpoint else _OTHER_CHECKPOINTS | _OTHER_FILES
-    for beginning, kind in types.items():
-        if any(name.startswith(beginning) for name in names):
-            return kind
-    return None
+    return next((kind for start, kind in types.items() if any(name.startswith(start) for name in names)), None)
 
 
 def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], *, where: str) -> None:

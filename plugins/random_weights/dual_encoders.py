@@ -6,9 +6,7 @@ from pathlib import Path
 
 import torch
 
-from its_plugins.random_weights.stable_diffusion import END, START, byte_letters, write_json, write_tokenizer
-
-_TRANSFORMER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+from its_plugins.random_weights import stable_diffusion as sd
 
 
 def clip(folder: Path, *, seed: int = 0) -> Path:
@@ -16,11 +14,11 @@ def clip(folder: Path, *, seed: int = 0) -> Path:
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = write_tokenizer(folder)
-    tokens = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary[START], "eos_token_id": vocabulary[END]}
+    vocabulary = sd.write_tokenizer(folder)
+    tokens = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary[sd.START], "eos_token_id": vocabulary[sd.END]}
     config = CLIPConfig(
-        text_config=_TRANSFORMER | tokens,
-        vision_config=_TRANSFORMER | {"image_size": 32, "patch_size": 8},
+        text_config=sd.TRANSFORMER | tokens,
+        vision_config=sd.TRANSFORMER | {"image_size": 32, "patch_size": 8},
         projection_dim=8,
         initializer_factor=10.0,  # so that embeddings differ without training
     )
@@ -36,12 +34,12 @@ def clap(folder: Path, *, seed: int = 0) -> Path:
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *byte_letters()]
-    write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sd.byte_letters()]
+    sd.write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer", "model_max_length": 77})
+    sd.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer", "model_max_length": 77})
     config = ClapConfig(
-        text_config=_TRANSFORMER | {"vocab_size": len(tokens), "max_position_embeddings": 80, "projection_dim": 8},
+        text_config=sd.TRANSFORMER | {"vocab_size": len(tokens), "max_position_embeddings": 80, "projection_dim": 8},
         audio_config={
             "spec_size": 64,
             "num_mel_bins": 16,

@@ -12,6 +12,8 @@ from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 
 WORDS = ("a", "painting", "of", "castle", "towers", "grayscale", "bell", "ringing", "dog", "barking")
 START, END = "<|startoftext|>", "<|endoftext|>"
+TRANSFORMER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+"""Sizes of text and vision encoders."""
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -75,11 +77,8 @@ def stable_diffusion(
             sample_size=64,
         ).save_pretrained(folder / "vae", variant=variant)
         config = CLIPTextConfig(
+            **TRANSFORMER,
             vocab_size=len(vocabulary),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
             max_position_embeddings=max_tokens,
             bos_token_id=vocabulary[START],
             eos_token_id=vocabulary[END],
