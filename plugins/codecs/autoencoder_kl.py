@@ -81,7 +81,8 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
 
     @property
     def latent_space(self) -> str:
-        return latent_space(self._config if self.source else {})
+        self._valid()
+        return latent_space(self._config)
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
         """Return (c, h, w) for (rows, columns) of a picture; Stable Diffusion has one latent for 8 x 8 pixels."""

@@ -101,7 +101,7 @@ class FactorizedDiffusion(Colorizer):
     Args:
         expert: stage I, which colours the downscaled picture.
         upscaler: stage II, which colours the picture at full size from the output of stage I. null: the colours of
-            stage I are upscaled; the luminance is exact nevertheless.
+            stage I are upscaled. The luminance is exact in both cases.
         steps: steps of each stage's whole process.
         start: first step of stage I, which starts from the noised gray picture and skips the steps before.
         guidance_scale: guidance scale of both stages.
@@ -167,7 +167,6 @@ class FactorizedDiffusion(Colorizer):
         estimate: Estimate,
         sampler: DDPMScheduler,
         generators: Sequence[torch.Generator],
-        *,
         start: int,
     ) -> Tensor:
         sampler.set_timesteps(self.steps)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 CONFIGS = Path(__file__).parent / "sd_v1"
-"""Configurations of Stable Diffusion v1.5, and the merges of CLIP's tokenizer."""
+"""Configurations of Stable Diffusion v1.5."""
+
+_MERGES = CONFIGS / "tokenizer" / "merges.txt.gz"
 
 _TITLES: dict[Component, str] = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 _CONV_IN = f"{PREFIXES['unet']}input_blocks.0.0.weight"
@@ -148,7 +150,7 @@ def tokenizer() -> CLIPTokenizer:
     """Create CLIP's tokenizer with the settings of Stable Diffusion v1.5: 49,408 tokens, at most 77 per text."""
     from transformers import CLIPTokenizer
 
-    with gzip.open(CONFIGS / "tokenizer" / "merges.txt.gz", "rt", encoding="utf-8") as file:
+    with gzip.open(_MERGES, "rt", encoding="utf-8") as file:
         pairs = [(left, right) for left, right in map(str.split, file.read().splitlines()[1:])]  # skip the version
     letters = byte_letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs), START, END]

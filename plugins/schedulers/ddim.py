@@ -97,7 +97,7 @@ class DDIM(Scheduler):
             raise ValueError(f"steps (={steps}) must lie between 1 and train_timesteps (={self.train_timesteps})")
         timesteps = self._choose_timesteps(steps)
         # As in diffusers, a step spans T // steps timesteps in every spacing, whatever the distance of the timesteps.
-        # Index -1 is the table's last entry: the factors of the result.
+        # Index -1 is the table's last entry: the factors of the final latents.
         stride = self.train_timesteps // steps
         current, following = ([self._factors[max(t - d, -1)] for t in timesteps] for d in (0, stride))
         return _DDIMPlan(timesteps, current, following)
