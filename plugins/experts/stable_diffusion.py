@@ -235,7 +235,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # of a pickle, unknown until now
             raise UserError(
                 f"{self.weights} has another prediction type or noise schedule than Stable Diffusion v1.5, which was "
-                "unknown before its download. Run the same command again, which reads the downloaded file"
+                "unknown before its download; run the same command again"
             )
         self.tokenizer = single_file.tokenizer()
         unet = single_file.read(tensors, "unet", where=str(file))
