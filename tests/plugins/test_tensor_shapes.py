@@ -1,4 +1,4 @@
-"""Weights of another model than their configuration's are refused when they are found, or right after the download."""
+"""Weights that don't match their configuration are refused by `find`, or right after the download."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from its_plugins.experts.deepfloyd_if import DeepFloydIF
 from its_plugins.experts.deepfloyd_if_upscaler import DeepFloydIFUpscaler
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights import deepfloyd_if as random_weights_if
-from its_plugins.random_weights import dual_encoders as random_towers
+from its_plugins.random_weights import dual_encoders
 from its_plugins.random_weights import stable_diffusion as random_weights
 from its_plugins.scorers.clap_scorer import CLAPScorer
 from its_plugins.scorers.clip_scorer import CLIPScorer
@@ -32,13 +32,13 @@ EDITS = {
     "vae": (AutoencoderKLCodec, SD, "vae/config.json", SMALL_VAE),
     "IF": (DeepFloydIF, IF, "text_encoder/config.json", {"d_ff": 20}),
     "upscaler": (DeepFloydIFUpscaler, UPSCALER, "unet/config.json", {"encoder_hid_dim": 12}),
-    "CLIP": (CLIPScorer, random_towers.clip, "config.json", {"projection_dim": 6}),
-    "CLAP": (CLAPScorer, random_towers.clap, "config.json", {"projection_dim": 6}),
+    "CLIP": (CLIPScorer, dual_encoders.clip, "config.json", {"projection_dim": 6}),
+    "CLAP": (CLAPScorer, dual_encoders.clap, "config.json", {"projection_dim": 6}),
 }
 
 
 def edited(make, folder, file, change):
-    """Weights of `make`, with another configuration; and the component's arguments for them."""
+    """Write weights with another configuration; return the component's arguments for them."""
     made = make(folder)
     path = made / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -98,7 +98,7 @@ def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cls", "make", "expected"), [(CLIPScorer, random_towers.clap, "clip"), (CLAPScorer, random_towers.clip, "clap")]
+    ("cls", "make", "expected"), [(CLIPScorer, dual_encoders.clap, "clip"), (CLAPScorer, dual_encoders.clip, "clap")]
 )
 def test_a_scorer_of_another_kind_is_refused(tmp_path, cls, make, expected):
     with pytest.raises(UserError, match=f"expected {expected}"):

@@ -1,4 +1,4 @@
-"""Autoencoders beside a model, alone in a repository, and as `model.codec`."""
+"""AutoencoderKLCodec, from the folder of a model and from a repository of its own."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def alone(model, tmp_path):
-    """An autoencoder as it has a repository of its own: `config.json` in the root."""
+    """Folder of an autoencoder with `config.json` in the root, as in a repository of its own."""
     return shutil.copytree(model / "vae", tmp_path / "vae")
 
 

@@ -1,4 +1,4 @@
-"""Masks: who paints where, against constants for estimates."""
+"""Regions with constant estimates: the weight of each expert at each place."""
 
 import json
 
@@ -15,7 +15,7 @@ LATENTS = torch.zeros(2, 4, 8, 16)
 
 
 def combine(combiner, values, progress=0.5):
-    """The first sample's first channel, where each expert estimates one value everywhere."""
+    """Combine estimates that are one value everywhere; return a channel (h, w)."""
     estimates = {name: torch.full_like(LATENTS, value) for name, value in values.items()}
     result = combiner.combine(estimates, LATENTS, progress)
     assert (result == result[:1, :1]).all()
@@ -59,7 +59,9 @@ def test_the_time_is_another_combiners():
     warm = WarmStartAverage({"a": 1.0, "b": 0.6})
     combiner = Regions({"a": {"right": 0.5}, "b": 1.0}, combiner=warm)
     assert combiner.weights(0.1) == {"a": 1.0, "b": 0.0}
-    assert combine(combiner, {"a": 2.0}, progress=0.1).eq(2).all()  # also where its mask is 0: it is the only one
+    assert (
+        combine(combiner, {"a": 2.0}, progress=0.1).eq(2).all()
+    )  # also where its mask is 0, as the only active expert
     result = combine(combiner, {"a": 2.0, "b": 4.0}, progress=0.5)
     assert (result[:, :8] == 3).all()
     assert (result[:, 8:] == 4).all()
@@ -69,7 +71,7 @@ def test_the_time_is_another_combiners():
 def test_a_file_is_averaged_down_to_the_latents(tmp_path, ending):
     mask = np.zeros((64, 128), np.float32)
     mask[:, :32] = 1
-    mask[:32, 32:40] = 1  # half of one latent's pixels in each of the upper rows
+    mask[:32, 32:40] = 1  # half of the pixels of one latent, in the upper rows
     mask[::2, 40:48] = 1
     file = tmp_path / f"mask.{ending}"
     np.save(file, mask) if ending == "npy" else Image.fromarray((mask * 255).astype(np.uint8)).save(file)

@@ -1,4 +1,4 @@
-"""Which kernel computes attention."""
+"""Choice of the attention backend."""
 
 import pytest
 import torch

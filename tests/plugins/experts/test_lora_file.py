@@ -1,4 +1,4 @@
-"""Which file of a folder is the LoRA, and what is said of it; what it holds is tested in `test_lora.py`."""
+"""LoRAFile: choice of the file and messages. `test_lora.py` tests the contents."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def found(folder, **arguments):
 
 
 @pytest.mark.parametrize(
-    ("names", "taken"),
+    ("names", "expected"),
     [
         (["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"], "pytorch_lora_weights.safetensors"),
         (["pytorch_lora_weights.bin"], "pytorch_lora_weights.bin"),
@@ -30,11 +30,11 @@ def found(folder, **arguments):
         (["a_style.safetensors", "notes.txt"], "a_style.safetensors"),
     ],
 )
-def test_the_file_of_a_folder(tmp_path, names, taken):
+def test_the_file_of_a_folder(tmp_path, names, expected):
     for name in names:
         save_tensors(tmp_path / name, LORA)
     file = found(tmp_path, scale=0.5)
-    assert file.files == (taken,)
+    assert file.files == (expected,)
     file.check_against(**MODEL)
     assert file.provenance()["scale"] == 0.5
     assert len(file.provenance()["sha256"]) == 64
@@ -54,7 +54,7 @@ def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 32}')
     for name in ("renamed.safetensors", ""):
         assert found(tmp_path / name).settings == tmp_path / "adapter_config.json"
-    save_tensors(tmp_path / "other.safetensors", LORA)  # not PEFT's: the settings are another file's
+    save_tensors(tmp_path / "other.safetensors", LORA)  # not a PEFT file, so the settings belong to another file
     assert found(tmp_path / "other.safetensors").settings is None
 
 

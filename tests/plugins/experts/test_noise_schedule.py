@@ -21,7 +21,7 @@ PREDICTIONS = ["epsilon", "v_prediction", "sample"]
 
 
 class Alone(Combiner):
-    """Only one expert, at weight 1."""
+    """Combiner of one expert."""
 
     def weights(self, progress):
         return {"visual": 1.0}
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def scheduled(folder, tmp_path):
-    """Writes the same weights with other settings of the scheduler; the folder."""
+    """Function that links the weights into a folder with other scheduler settings, and returns the folder."""
 
     def write(**settings):
         other = tmp_path / "scheduled"
@@ -52,12 +52,12 @@ def scheduled(folder, tmp_path):
 
 @pytest.fixture
 def precision():
-    """Sets torch's default dtype, as Lightning does around `load`."""
+    """Setter of torch's default dtype, which Lightning sets around `load`."""
     yield torch.set_default_dtype
     torch.set_default_dtype(torch.float32)
 
 
-# In float32, rounding counts more for `sample`: the first steps recover z_0 from the noise, divided by 0.07.
+# In float32, `sample` amplifies rounding: the first steps divide by sqrt(alpha_t) = 0.07.
 @pytest.mark.parametrize(
     ("prediction", "dtype", "tolerance"),
     [
@@ -80,8 +80,8 @@ def test_an_expert_of_each_prediction_type_equals_diffusers_pipeline(
     expert.prepare()
     expert.load()
     noise = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(0))
-    told = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
-    theirs = pipeline(**told, latents=noise, height=64, width=128, output_type="latent").images
+    arguments = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
+    theirs = pipeline(**arguments, latents=noise, height=64, width=128, output_type="latent").images
     text, null = expert.encode_text(PROMPTS), expert.encode_text(NEGATIVE)
     guided = GuidedExpert(expert, text=text, null_text=null, scales=[7.5] * 2)
     ours = denoise(noise, experts={"visual": guided}, combiner=Alone(), scheduler=DDIM(), steps=20)
@@ -91,7 +91,7 @@ def test_an_expert_of_each_prediction_type_equals_diffusers_pipeline(
 
 
 def test_prediction_types_give_different_estimates():
-    """Else the comparison with diffusers says nothing."""
+    """Otherwise the comparison with diffusers is void."""
     latents, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
     output = torch.ones_like(latents)
     estimates = [
@@ -104,7 +104,7 @@ def test_prediction_types_give_different_estimates():
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_estimate_is_the_noise_of_which_the_latents_were_made(prediction, dtype):
-    """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a network that predicts without error."""
+    """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a perfect network."""
     alphas = compute_alphas("scaled_linear", 0.00085, 0.012, 1000)
     generator = torch.Generator().manual_seed(2)
     clean, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(2))
@@ -112,12 +112,12 @@ def test_the_estimate_is_the_noise_of_which_the_latents_were_made(prediction, dt
     signal, sigma = alphas[timestep].sqrt().reshape(-1, 1, 1, 1), (1 - alphas[timestep]).sqrt().reshape(-1, 1, 1, 1)
     latents = signal * clean + sigma * noise
     output = {"epsilon": noise, "v_prediction": signal * noise - sigma * clean, "sample": clean}[prediction]
-    found = ToEpsilon(alphas, prediction)(output.to(dtype), latents.to(dtype), timestep)
-    assert found.dtype == dtype
+    estimate = ToEpsilon(alphas, prediction)(output.to(dtype), latents.to(dtype), timestep)
+    assert estimate.dtype == dtype
     exact = dtype == torch.float32
-    # At timestep 1, `sample` divides by sigma = 0.04: rounding counts 24 times.
-    torch.testing.assert_close(found[1:].float(), noise[1:], atol=1e-4 if exact else 0.1, rtol=0)
-    torch.testing.assert_close(found[:1].float(), noise[:1], atol=1e-4 if exact else 1.0, rtol=0)
+    # At timestep 1, `sample` divides by sigma = 0.04, which amplifies rounding 24 times.
+    torch.testing.assert_close(estimate[1:].float(), noise[1:], atol=1e-4 if exact else 0.1, rtol=0)
+    torch.testing.assert_close(estimate[:1].float(), noise[:1], atol=1e-4 if exact else 1.0, rtol=0)
 
 
 @pytest.mark.parametrize("schedule", ["scaled_linear", "linear", "squaredcos_cap_v2"])

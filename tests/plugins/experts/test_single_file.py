@@ -242,7 +242,7 @@ REAL = {CONV_IN: (320, 4, 3, 3),
 
 
 def real_shapes():
-    """Names and shapes of a whole checkpoint of Stable Diffusion v1."""
+    """Return names and shapes of a complete checkpoint of Stable Diffusion v1."""
     found = {}
     for part in PARTS:
         config = json.loads((single_file.CONFIGS / part / "config.json").read_text())
@@ -261,7 +261,7 @@ def test_real_shapes_pass(part):
 
 
 def test_any_missing_tensor_of_the_vae_is_named(checkpoint, configs):
-    """Some of them the conversion takes for granted."""
+    """The conversion by diffusers raises KeyError for some of them."""
     for name in [name for name in checkpoint if name.startswith(VAE)]:
         rest = {other: shape for other, shape in shapes(checkpoint).items() if other != name}
         with pytest.raises(UserError, match="the VAE is incomplete"):

@@ -1,4 +1,4 @@
-"""Models of other kinds are refused by their configurations, before any weights are read."""
+"""Models of other architectures are refused by their configurations, before weights are read."""
 
 import json
 import shutil
@@ -15,14 +15,14 @@ from its_plugins.experts.stable_diffusion_configs import check_text_encoder, che
 from its_plugins.random_weights import stable_diffusion as random_weights
 
 WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt")
-# Of the real files, what differs from Stable Diffusion v1.
+# Keys of the real files that differ from Stable Diffusion v1.
 SD2 = {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
 SDXL = {"cross_attention_dim": 2048, "addition_embed_type": "text_time", "projection_class_embeddings_input_dim": 2816}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A folder whose weights must not be read: they are none."""
+    """Folder with invalid weights files, which must not be read."""
     folder = hub_trees.auffusion(tmp_path_factory.mktemp("model") / "auffusion", safetensors=True)
     for path in folder.rglob("*"):
         if path.suffix in WEIGHTS:
@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def edited(model, tmp_path):
-    """Writes a copy with other settings in some `config.json`; the folder."""
+    """Function that writes a copy with other settings in some `config.json`, and returns the folder."""
 
     def write(**changes):
         folder = shutil.copytree(model, tmp_path / "edited")
@@ -85,7 +85,7 @@ def test_so_is_another_autoencoder_alone(edited, changes):
 
 
 def test_the_whole_folder_would_have_been_accepted(model, tmp_path):
-    """Else the refusals above say nothing: what is wrong here is the content alone."""
+    """Otherwise the tests above are void: here, only the contents of the weights files are invalid."""
     with pytest.raises(UserError, match=r"is a damaged safetensors file"):
         StableDiffusion(weights=str(model)).find()
     real = random_weights.stable_diffusion(tmp_path / "real")
@@ -96,7 +96,7 @@ def test_an_adapter_model_of_auffusion_is_refused_with_the_one_to_take(tmp_path)
     folder = hub_trees.auffusion_adapter(tmp_path / "adapter")
     for path in folder.rglob("*"):
         if path.suffix in (*WEIGHTS, ".json"):
-            path.write_bytes(hub_trees.UNUSED)  # its name tells, before any content
+            path.write_bytes(hub_trees.UNUSED)  # recognised by file names alone
     with pytest.raises(UserError, match=r"adapter model.*auffusion/auffusion-full-no-adapter") as error:
         Auffusion(weights=str(folder)).find()
     assert str(folder) in str(error.value)

@@ -37,7 +37,7 @@ def test_dpm_solver_is_diffusers_own():
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
 def test_fewer_steps_come_close_to_many(name):
-    """For a smooth estimate, a higher-order solver at 25 steps is nearer to the limit than DDIM is."""
+    """For a smooth estimate, a higher-order solver at 25 steps is closer to the limit than DDIM."""
     limit = run(DDIM(), 1000 // 2)
     error = (run(DiffusersScheduler(name=name), 25) - limit).abs().max()
     assert error < (run(DDIM(), 25) - limit).abs().max()

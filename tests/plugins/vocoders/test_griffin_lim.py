@@ -1,4 +1,4 @@
-"""Griffin-Lim: what comes back is the sound that went in, at the pitch, the time and the level that it had."""
+"""Griffin-Lim reconstructs sounds with their pitch, timing and level."""
 
 import math
 import time
@@ -71,11 +71,11 @@ def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
     assert float(found.max() - expected.max()) == pytest.approx(0, abs=0.15)
     inside = back[0, 3200:6400]
     spectrum = torch.fft.rfft(inside * torch.hann_window(len(inside))).abs()
-    # Low bands are narrower than what the window resolves, high ones are wider: within one band's width.
+    # Tolerance: the window's resolution for low bands, which are narrower, and a band's width for high ones.
     assert abs(int(spectrum.argmax()) * RATE / len(inside) - hertz) <= max(8, 0.015 * hertz)
 
 
-# Measured: bells 0.023, chirp 0.052, hiss 0.093. From a phase of zero it would be 0.047, 0.089, 0.100.
+# Measured: bells 0.023, chirp 0.052, hiss 0.093. With an initial phase of zero: 0.047, 0.089, 0.100.
 @pytest.mark.parametrize(("sound", "bound"), [(bells(), 0.035), (chirp(), 0.07), (hiss(), 0.105)])
 def test_a_sound_comes_back_as_itself(griffin_lim, sound, bound):
     log_mel = AUFFUSION.log_mel(sound)
@@ -93,7 +93,7 @@ def test_more_iterations_come_closer():
 
 
 def test_events_come_back_when_they_happened(griffin_lim):
-    """The best shift between what went in and what came out is none, to a tenth of a column."""
+    """Clicks are reconstructed at their time, to a tenth of a column."""
     sound = 1e-4 * hiss(100)
     strokes = [1600, 5000, 8333, 12000]
     for at in strokes:
@@ -136,12 +136,12 @@ def test_only_what_would_clip_is_scaled_down(griffin_lim):
     assert float(peaks[0]) < 0.9
     assert float(peaks[1]) == pytest.approx(1.0, abs=1e-6)
     torch.testing.assert_close(sound[0], griffin_lim(quiet)[0])
-    assert int((sound[1].abs() > 0.99).sum()) < 5  # scaled, not cut
+    assert int((sound[1].abs() > 0.99).sum()) < 5  # scaled, not clipped
 
 
 def test_black_is_silence(griffin_lim):
     sound = griffin_lim(AUFFUSION.to_log_mel(torch.zeros(1, 1, 256, 30)))
-    assert sound.abs().max() < 1 / 32768  # less than a step of 16 bits
+    assert sound.abs().max() < 1 / 32768  # less than one step of 16-bit samples
 
 
 def test_the_global_generator_is_neither_used_nor_touched(griffin_lim):
@@ -155,7 +155,7 @@ def test_the_global_generator_is_neither_used_nor_touched(griffin_lim):
 
 
 def test_inverse_of_the_filterbank(griffin_lim):
-    """What the inverse gives has the mel magnitudes that were asked for, but for the little that was negative."""
+    """The inverse gives the original mel magnitudes, except for negative values, which are small."""
     wanted = AUFFUSION.log_mel(bells()).exp()
     linear = torch.einsum("k f, b f t -> b k t", griffin_lim.inverse_mel, wanted)
     mel = torch.einsum("k f, b k t -> b f t", AUFFUSION.filterbank(), linear)
@@ -203,7 +203,7 @@ def test_a_clip_of_ten_seconds_is_quick(griffin_lim):
     log_mel = AUFFUSION.log_mel(bells(1024))
     start = time.process_time()
     griffin_lim(log_mel)
-    assert time.process_time() - start < 4  # about 0.8 s on a core that has nothing else to do
+    assert time.process_time() - start < 4  # about 0.8 s on an idle core
 
 
 def test_from_yaml():
@@ -239,9 +239,9 @@ def test_it_plays_what_the_experts_draw_unless_it_was_told():
     assert vocoder.format == RIFFUSION
     vocoder.load()
     assert vocoder(torch.zeros(1, 512, 3)).shape == (1, 3 * 441)
-    told = GriffinLim(format=AUFFUSION)
-    told.set_format(RIFFUSION)
-    assert told.format == AUFFUSION
+    fixed = GriffinLim(format=AUFFUSION)
+    fixed.set_format(RIFFUSION)
+    assert fixed.format == AUFFUSION
 
 
 @pytest.mark.parametrize("form", [RIFFUSION, RIFFUSION_STEREO], ids=lambda form: form.name)
@@ -250,7 +250,7 @@ def test_contract_in_other_formats(form):
 
 
 def test_padding_of_the_window_is_not_played():
-    """Riffusion pads its window of 4410 to 17640: every fourth bin is the transform of the window alone."""
+    """Riffusion pads its window of 4410 to 17640: every fourth bin equals the transform without padding."""
     vocoder = GriffinLim(format=RIFFUSION)
     vocoder.load()
     assert vocoder.inverse_mel.shape == (2206, 512)
@@ -266,7 +266,7 @@ def test_a_melody_comes_back_from_riffusions_format():
     notes = [0.02 * torch.sin(2 * math.pi * f * n / 44100) * torch.exp(-n / 30000) for f in (220, 277, 330, 1318)]
     log_mel = RIFFUSION.log_mel(torch.stack(notes).sum(0).float()[None])
     drawn = (RIFFUSION.to_picture(log_mel) * 255).round() / 255
-    inner = slice(10, -10)  # the window takes ten columns, and a sound that begins or ends is none of the picture's
+    inner = slice(10, -10)  # without the borders: the window spans ten columns
     wanted = log_mel.exp()[..., inner]
     found = RIFFUSION.log_mel(vocoder(RIFFUSION.to_log_mel(drawn))).exp()[..., inner]
     assert torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted) < 0.06
@@ -304,7 +304,7 @@ def test_wrong_order_and_wrong_bands(griffin_lim):
 
 
 def test_nothing_is_float64_on_the_device(monkeypatch):
-    """MPS has none. Fake tensors compute no values, which istft checks its window by."""
+    """MPS lacks float64. istft is replaced, since it checks the values of its window, which fake tensors lack."""
 
     def istft(spectrum, *, hop_length, **_):
         return torch.zeros((spectrum.shape[-1] - 1) * hop_length, device=spectrum.device)

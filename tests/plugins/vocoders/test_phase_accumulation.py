@@ -1,4 +1,4 @@
-"""Phases that are made up, against those of sounds whose phases are known."""
+"""Estimated phases against the true phases of known sounds."""
 
 import math
 
@@ -15,10 +15,10 @@ def spectrum(sound):
     return torch.stft(sound, **SIZES, window=window, return_complex=True)[0].mT[8:-8]
 
 
-def coherence(found, true):
-    """Share of the magnitude that has the right phase, but for one constant for the whole sound: 1 is perfect."""
+def coherence(phase, true):
+    """Return the share of magnitude with the right phase, up to a constant phase for the whole sound; 1 is perfect."""
     return float(
-        (true.abs() * torch.polar(torch.ones_like(found), found).conj() * true).sum().abs() / true.abs().square().sum()
+        (true.abs() * torch.polar(torch.ones_like(phase), phase).conj() * true).sum().abs() / true.abs().square().sum()
     )
 
 
@@ -36,13 +36,13 @@ def test_a_glide_keeps_its_phase():
 
 
 def test_a_stroke_has_the_slope_of_its_delay():
-    """A click d samples after the middle of a frame has the phase -2 pi k d / n_fft; the transform adds pi k."""
+    """A click d samples after the middle of a frame has the phase -2 pi k d / n_fft; `stft` adds pi k."""
     sound = torch.zeros(1, 8000, dtype=torch.float64)
     at, frames = 3230, torch.arange(19, 22)
     sound[0, at] = 1
     window = torch.hann_window(1024, dtype=torch.float64)
     magnitude = torch.stft(sound, **SIZES, window=window, return_complex=True)[0].mT.abs()
-    hill = torch.exp(-(((torch.arange(1025) - 300) / 400) ** 2))  # one peak for every bin to follow
+    hill = torch.exp(-(((torch.arange(1025) - 300) / 400) ** 2))  # a single peak, which all bins follow
     phase = accumulate_phase(magnitude * hill, **SIZES)[frames] - math.pi * torch.arange(1025)
     step = (phase.diff(dim=1)[:, 100:500] + math.pi) % (2 * math.pi) - math.pi
     delays = -step.mean(1) * 2048 / (2 * math.pi)
