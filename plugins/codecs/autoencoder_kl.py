@@ -27,9 +27,9 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
     """Autoencoder of a latent diffusion model (Rombach et al., arXiv 2112.10752): pictures to latents and back.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder or its `vae` subfolder, a checkpoint file, `owner/name` on the Hub, or
+        weights: `pack:NAME`, a diffusers folder or its `vae` subfolder, a checkpoint file, `owner/name` on the hub, or
             `owner/name/file`.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
         channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
     """

@@ -33,11 +33,11 @@ pin({f"DeepFloyd/IF-{stage}-v1.0": _LICENCE for stage in ("I-M", "I-L", "I-XL", 
 class DeepFloydIF(PretrainedComponent, PixelExpert):
     """DeepFloyd IF, stage I (Stability AI, 2023): 64 x 64 pixels and other sizes, conditioned by T5.
 
-    Equals diffusers' `IFPipeline`. The Hub repositories are gated: accept their licence first.
+    Equals diffusers' `IFPipeline`. The hub repositories are gated: accept their licence first.
 
     Args:
-        weights: a diffusers folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: a diffusers folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
     """
 

@@ -29,8 +29,8 @@ class DeepFloydIFUpscaler(PretrainedComponent):
     `IFSuperResolutionPipeline`.
 
     Args:
-        weights: a diffusers folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: a diffusers folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
         noise_level: timestep of the noise that is added to the small picture, so that its artifacts are not copied.
     """

@@ -23,9 +23,9 @@ class LoRAFile(PretrainedComponent):
     """LoRA (Hu et al., arXiv 2106.09685) in the naming of diffusers, PEFT or kohya.
 
     Args:
-        weights: a file, a folder with one, `owner/name` on the Hub, or `owner/name/file`.
+        weights: a file, a folder with one, `owner/name` on the hub, or `owner/name/file`.
         scale: factor of the changes to the weights; 1 as in training.
-        revision: branch, tag or commit on the Hub.
+        revision: branch, tag or commit on the hub.
     """
 
     reads_checkpoints = True
@@ -76,7 +76,7 @@ class LoRAFile(PretrainedComponent):
             UserError: it is not.
         """
         shapes = self.source.shapes(self.files[0])
-        if shapes is None:  # a pickle on the Hub, which `fuse_files` checks
+        if shapes is None:  # a pickle on the hub, which `fuse_files` checks
             return
         lora.check(shapes, unet_config=unet_config, text_config=text_config, where=f"lora: {self.weights}")
         if lora.is_peft(shapes) and self.settings is None and not any(name.endswith(".alpha") for name in shapes):

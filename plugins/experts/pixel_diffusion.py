@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @register
 class PixelDiffusion(StableDiffusion, PixelExpert):
-    """Text-guided pixel-space model, such as the embedded pack's colour expert, from a diffusers folder or the Hub.
+    """Text-guided pixel-space model, such as the embedded pack's colour expert, from a diffusers folder or the hub.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub.
+        weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
         unet_folder: subfolder of the UNet, which also holds the sampler's `scheduler_config.json`.
         channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.

@@ -49,8 +49,8 @@ class Riffusion(StableDiffusion):
     It was trained on canvases of 512 x 512 (5.12 s), but also works on wider ones.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the Hub, or `owner/name/file`.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the hub, or `owner/name/file`.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
         unet_folder: subfolder of the UNet; some folders hold several UNets with one text encoder and VAE.
         channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.

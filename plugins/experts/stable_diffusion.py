@@ -39,12 +39,12 @@ pin({"stable-diffusion-v1-5/stable-diffusion-v1-5": Pin(revision="451f4fe16113bf
 
 @register
 class StableDiffusion(PretrainedComponent, NoiseExpert):
-    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752), from a diffusers folder, a checkpoint file or the Hub.
+    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752), from a diffusers folder, a checkpoint file or the hub.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder, a checkpoint file (.safetensors, .ckpt), `owner/name` on the Hub, or
+        weights: `pack:NAME`, a diffusers folder, a checkpoint file (.safetensors, .ckpt), `owner/name` on the hub, or
             `owner/name/file`.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
         unet_folder: subfolder of the UNet; some folders hold several UNets with one text encoder and VAE.
         channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
@@ -208,7 +208,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         file = source.require(str(source.checkpoint))
         self._models = {}
         shapes = source.shapes(file[0])
-        if shapes is not None:  # None: a pickle on the Hub, whose shapes are unknown before its download
+        if shapes is not None:  # None: a pickle on the hub, whose shapes are unknown before its download
             single_file.check(shapes, part="unet", where=source.name)
             single_file.check(shapes, part="text_encoder", where=source.name)
         self._configs = {part: single_file.read_config(part) for part in PREFIXES}

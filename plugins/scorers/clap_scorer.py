@@ -27,8 +27,8 @@ class CLAPScorer(DualEncoder):
     preprocessing would take 10 s at a random offset.
 
     Args:
-        weights: a folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: a folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         batch_size: sounds per forward pass of the network.
     """
 

@@ -28,8 +28,8 @@ class CLIPScorer(DualEncoder):
     pictures. They are rounded to 8 bits, where the authors' program truncates; a PNG gives the same either way.
 
     Args:
-        weights: a folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: a folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         batch_size: crops per forward pass of the network.
     """
 

@@ -26,8 +26,8 @@ class DualEncoder(PretrainedComponent, Scorer):
     sound), averaged over the inputs and floored at 0.
 
     Args:
-        weights: a folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; None for the pinned commit.
+        weights: a folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; None for the pinned commit.
         batch_size: inputs per forward pass of the network.
 
     Raises:

@@ -31,8 +31,8 @@ class HiFiGAN(PretrainedComponent, Vocoder):
     Weight normalisation, of both implementations in torch, is folded into the weights.
 
     Args:
-        weights: `pack:NAME`, a local folder, or `owner/name` on the Hub.
-        revision: branch, tag or commit on the Hub; null for the pinned commit.
+        weights: `pack:NAME`, a local folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
         subfolder: subfolder of the two files, which may also be in the folder itself.
     """
 

@@ -155,7 +155,7 @@ def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
 
 def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch):
     folder = random_weights_if.deepfloyd_if(tmp_path)
-    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # as on the Hub
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # as on the hub
     monkeypatch.setattr("its.weights.models.find_spec", lambda name: None)
     expert = DeepFloydIF(weights=str(folder), variant=None)
     expert.prepare()
