@@ -45,9 +45,7 @@ class WarmStartAverage(Combiner):
         self.w = {name: float(weights.get(name, 1.0)) for name in t}
         if not any(self._unnormalized(progress=0.0).values()):
             given = ", ".join(f"{name}: t {t[name]:g} weight {self.w[name]:g}" for name in t) or "t is empty"
-            raise ValueError(
-                f"no expert runs in the first steps ({given}); set t = 1.0 for an expert of positive weight"
-            )
+            raise ValueError(f"no expert runs in the first steps ({given}); set t = 1.0 and a weight for one of them")
 
     def weights(self, progress: float) -> Mapping[str, float]:
         w = self._unnormalized(progress)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
 from its_plugins.experts.attention_backend import BACKENDS, Attention, check_available, choose_backend
-from its_plugins.experts.unet_blocks import Residual, Transformer, cross_attentions
+from its_plugins.experts.unet_blocks import CrossAttention, Residual, Transformer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -41,15 +41,9 @@ class CachedConditioningUNet(nn.Module):
             raise ValueError(f"this UNet's conditioning can't be precomputed: it has {feature}")
         self.attention: str = attention
         self.unet = unet
-        _replace_transformers(unet)
-        self._cross_attentions = cross_attentions(unet)
+        self._cross_attentions = _replace_transformers(unet)
         _tabulate_time(unet, timesteps)
         self.train(unet.training)
-
-    @property
-    def text_width(self) -> int:
-        """c', number of channels of all keys and values."""
-        return sum(layer.text_width for layer in self._cross_attentions)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,13 +101,17 @@ class _Slice(nn.Module):
         return row[:, self.start : self.start + self.width]
 
 
-def _replace_transformers(unet: nn.Module) -> None:
+def _replace_transformers(unet: nn.Module) -> list[CrossAttention]:
+    """Replace diffusers' transformers; return all cross-attentions, in the order of their slices of the text."""
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
-    start = 0
     for name, model in [(n, m) for n, m in unet.named_modules() if isinstance(m, Transformer2DModel)]:
-        unet.set_submodule(name, transformer := Transformer(model, start))
-        start += sum(layer.text_width for layer in cross_attentions(transformer))
+        unet.set_submodule(name, Transformer(model))
+    cross_attentions = [module for module in unet.modules() if isinstance(module, CrossAttention)]
+    end = 0
+    for layer in cross_attentions:
+        end = layer.set_slice(end)
+    return cross_attentions
 
 
 @torch.no_grad()

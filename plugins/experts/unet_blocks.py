@@ -18,17 +18,13 @@ class Transformer(nn.Module):
 
     Args:
         model: diffusers' module, whose weights are used.
-        start: first channel of its keys and values in the text.
     """
 
-    def __init__(self, model: Any, start: int) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.norm = model.norm
         self.proj_in, self.proj_out = _as_linear(model.proj_in), _as_linear(model.proj_out)
-        self.blocks = nn.ModuleList()
-        for block in model.transformer_blocks:
-            self.blocks.append(_Block(block, start))
-            start += sum(layer.text_width for layer in cross_attentions(self.blocks[-1]))
+        self.blocks = nn.ModuleList(_Block(block) for block in model.transformer_blocks)
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
         """(b, c, h, w) and text (b, l', c') -> (b, c, h, w), in a tuple as in diffusers."""
@@ -41,20 +37,15 @@ class Transformer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Transformer block. For the arguments see `Transformer`."""
+    """Transformer block."""
 
-    def __init__(self, block: Any, start: int) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.norms, self.attentions = nn.ModuleList(), nn.ModuleList()
         for norm, attention in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
-            if attention is None:
-                continue
-            self.norms.append(norm)
-            if attention.is_cross_attention:
-                self.attentions.append(layer := _CrossAttention(attention, start))
-                start += layer.text_width
-            else:
-                self.attentions.append(_SelfAttention(attention))
+            if attention is not None:
+                self.norms.append(norm)
+                self.attentions.append((CrossAttention if attention.is_cross_attention else _SelfAttention)(attention))
         self.norm3, self.ff = block.norm3, block.ff
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
@@ -81,31 +72,30 @@ class _SelfAttention(nn.Module):
         return self.to_out(_attend(q, k, v, self.heads))
 
 
-class _CrossAttention(nn.Module):
-    """Cross-attention to precomputed keys and values: a slice of the text, keys before values."""
+class CrossAttention(nn.Module):
+    """Cross-attention to precomputed keys and values: a slice of the text, keys before values.
 
-    def __init__(self, attention: Any, start: int) -> None:
+    Args:
+        attention: diffusers' module, whose weights are used.
+    """
+
+    def __init__(self, attention: Any) -> None:
         super().__init__()
         self.heads: int = attention.heads
-        self.start, self.middle = start, start + attention.to_k.out_features
-        self.end = self.middle + attention.to_v.out_features
         self.to_q, self.to_k, self.to_v = attention.to_q, attention.to_k, attention.to_v
         self.to_out = attention.to_out[0]
+        self.set_slice(0)
 
-    @property
-    def text_width(self) -> int:
-        """Number of channels of keys and values."""
-        return self.end - self.start
+    def set_slice(self, start: int) -> int:
+        """Set the first channel of the keys and values in the text; return the channel after them."""
+        self.start, self.middle = start, start + self.to_k.out_features
+        self.end: int = self.middle + self.to_v.out_features
+        return self.end
 
     def forward(self, tokens: Tensor, text: Tensor) -> Tensor:
         """(b, l, c) and text (b, l', c') -> (b, l, c)."""
         key, value = text[..., self.start : self.middle], text[..., self.middle : self.end]
         return self.to_out(_attend(self.to_q(tokens), key, value, self.heads))
-
-
-def cross_attentions(module: nn.Module) -> list[_CrossAttention]:
-    """Return the cross-attentions within a module, in the order of their slices of the text."""
-    return [layer for layer in module.modules() if isinstance(layer, _CrossAttention)]
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
