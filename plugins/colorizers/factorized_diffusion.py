@@ -94,7 +94,7 @@ def add_chroma(gray: Tensor, chroma: Tensor) -> Tensor:
 
 @register
 class FactorizedDiffusion(Colorizer):
-    """Colours a gray picture: a text-guided pixel model adds colour while each step keeps the luminance.
+    """Factorized Diffusion: a text-guided pixel model samples the colour, and each step keeps the luminance.
 
     All defaults except the models are the paper's. Pictures are padded to a size that the models accept, and cropped.
 

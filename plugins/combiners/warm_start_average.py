@@ -13,7 +13,7 @@ from its.registry import register
 
 @register
 class WarmStartAverage(Combiner):
-    """Weighted average of experts, each of which runs in the last part of the reverse process.
+    """Weighted average of experts that may join late: each runs in the last part of the reverse process.
 
     Eq. 5 and 6 of the paper (arXiv 2405.12221), for any number of experts:
     lambda_m(t) = w_m(t) / sum_k w_k(t) with w_m(t) = weight_m * H(t_m T - t).
