@@ -46,7 +46,7 @@ def edited(make, folder, file, change):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_a_configuration_of_another_model_is_seen_before_loading(tmp_path, name):
+def test_a_configuration_of_another_model_is_refused(tmp_path, name):
     cls, make, file, change = EDITS[name]
     with pytest.raises(UserError, match=rf"has shape \(.*\), but {file} says \(.*get both from one source"):
         cls(**edited(make, tmp_path / "weights", file, change)).find()
@@ -67,7 +67,7 @@ def served(tmp_path, monkeypatch):
     hub_of_its._listing.cache_clear()
 
 
-def test_of_safetensors_on_the_hub_only_the_beginning_is_downloaded(served, tmp_path):
+def test_only_headers_of_safetensors_are_downloaded(served, tmp_path):
     cls, make, file, change = EDITS["unet"]
     edited(make, folder := tmp_path / "weights", file, change)
     served.add("someone/model", folder)
@@ -89,7 +89,7 @@ def test_a_pickle_on_the_hub_is_refused_after_its_download(served, tmp_path):
         prepare([expert])
 
 
-def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
+def test_a_vocoder_of_another_configuration_is_refused(tmp_path):
     vocoder = HiFiGAN.example(tmp_path)
     path = tmp_path / "vocoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"upsample_initial_channel": 16}))
@@ -105,7 +105,7 @@ def test_a_scorer_of_another_kind_is_refused(tmp_path, cls, make, expected):
         cls(weights=str(make(tmp_path))).find()
 
 
-def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
+def test_provenance_does_not_depend_on_the_choice_of_variant(served, tmp_path):
     folder = shutil.copytree(random_weights.stable_diffusion(tmp_path / "made"), tmp_path / "weights")
     for path in [*folder.rglob("*.safetensors")]:
         path.rename(path.with_suffix(".fp16.safetensors"))
@@ -116,7 +116,7 @@ def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
     assert experts[0].provenance() == experts[1].provenance()
 
 
-def test_tensors_of_other_models_beside_those_that_are_read_are_passed_over(tmp_path):
+def test_tensors_of_other_models_are_ignored(tmp_path):
     folder = random_weights.stable_diffusion(tmp_path / "weights")
     for part, name, extra in (
         ("text_encoder", "model.safetensors", "vision_model.embeddings.position_embedding.weight"),
@@ -135,7 +135,7 @@ def test_tensors_of_other_models_beside_those_that_are_read_are_passed_over(tmp_
         ("text_encoder", {"vocab_size": -1}),
     ],
 )
-def test_a_configuration_that_no_model_can_be_made_of_is_one_message(tmp_path, part, change):
+def test_a_configuration_without_a_valid_model_gives_one_message(tmp_path, part, change):
     arguments = edited(random_weights.stable_diffusion, tmp_path / "weights", f"{part}/config.json", change)
     with pytest.raises(UserError, match="configuration holds values that can't be used"):
         StableDiffusion(**arguments).find()

@@ -130,7 +130,7 @@ def test_every_noisy_picture_has_the_luminance_of_the_noised_gray(expert):
         assert float(gain) == pytest.approx(float(alpha.sqrt()), abs=0.05)
 
 
-def test_the_first_step_sees_the_noised_gray_at_gain_one(expert):
+def test_the_gray_is_noised_at_gain_one(expert):
     sampler, gray = expert.sampler(), torch.full((1, 1, 64, 64), 0.5)
     alpha = sampler.alphas_cumprod[100]
     x = add_noise(gray, 100, sampler, [source(0)])
@@ -193,7 +193,7 @@ def test_a_batch_is_its_samples_and_each_has_its_own_noise(expert, upscaler):
     assert not torch.allclose(both[0], both[1], atol=1e-2)
 
 
-def test_one_estimate_a_step_and_none_for_those_before_the_start(expert, monkeypatch):
+def test_one_estimate_per_step_from_start(expert, monkeypatch):
     calls = []
     monkeypatch.setattr(expert, "predict", lambda x, t, text: calls.append((len(x), int(t[0]))) or torch.zeros_like(x))
     monkeypatch.setattr(type(expert), "sampler", lambda self: fixed_variance())

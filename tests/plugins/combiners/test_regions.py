@@ -29,7 +29,7 @@ def test_each_half_is_its_experts_alone():
     assert (result[:, 8:] == 5).all()
 
 
-def test_an_expert_everywhere_shares_with_each():
+def test_an_expert_with_mask_1_is_averaged_with_each_region():
     combiner = Regions({"low": {"top": 0.75}, "high": {"bottom": 0.75}, "sound": 1.0})
     result = combine(combiner, {"low": 2.0, "high": 4.0, "sound": 10.0})
     assert (result[:6] == 7).all()
@@ -41,7 +41,7 @@ def test_equal_masks_are_the_plain_average():
     torch.testing.assert_close(combine(Regions({"a": 0.2, "b": 0.6}), {"a": 2.0, "b": 4.0}), torch.full((8, 16), 3.5))
 
 
-def test_an_edge_in_the_midst_of_a_latent_counts_by_its_share():
+def test_an_edge_within_a_latent_is_averaged():
     combiner = Regions({"a": {"right": 0.25 + 0.25 / 16}, "b": {"left": 0.25 + 0.25 / 16}})
     row = combine(combiner, {"a": 0.0, "b": 1.0})[0]
     torch.testing.assert_close(row, torch.tensor([0.0] * 4 + [0.75] + [1.0] * 11))
@@ -55,7 +55,7 @@ def test_soft_edges_are_ramps_that_add_up_to_one():
     torch.testing.assert_close(other[0], ((places - 0.25) / 0.3).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_the_time_is_another_combiners():
+def test_weights_over_time_come_from_another_combiner():
     warm = WarmStartAverage({"a": 1.0, "b": 0.6})
     combiner = Regions({"a": {"right": 0.5}, "b": 1.0}, combiner=warm)
     assert combiner.weights(0.1) == {"a": 1.0, "b": 0.0}
@@ -101,7 +101,7 @@ def test_a_file_is_described_by_its_content(tmp_path):
     assert described[0] == described[1] != described[2]
 
 
-def test_files_that_are_no_masks(tmp_path):
+def test_invalid_mask_files(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "square.png")
     (tmp_path / "text.png").write_text("no picture")
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))

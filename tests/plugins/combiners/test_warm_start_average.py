@@ -37,7 +37,7 @@ def test_the_papers_visual_expert_joins_after_a_tenth_of_the_steps(steps: int, j
 
 
 @pytest.mark.parametrize("t", [1 / 3, 2 / 3])
-def test_shares_that_are_no_short_decimals(t: float) -> None:
+def test_shares_that_are_not_exact_decimals(t: float) -> None:
     combiner = WarmStartAverage({"visual": t, "audio": 1.0})
     present = [combiner.weights(index / 3)["visual"] > 0 for index in range(3)]
     assert present.count(True) == round(t * 3)

@@ -32,7 +32,7 @@ def test_an_unavailable_backend_is_refused_with_the_available_ones():
         check_available("cudnn", device=CPU, dtype=torch.float32)
 
 
-def test_fused_backends_are_timed_on_the_calls_alone_fastest_first():
+def test_fused_backends_are_sorted_by_time():
     calls = [(((1, 2, 32, 8), (1, 2, 32, 8)), 3), (((1, 2, 32, 8), (1, 2, 7, 8)), 2)]
     milliseconds = time_backends(calls, device=CPU, dtype=torch.float32)
     fused = {n for n in ("flash", "cudnn", "efficient") if is_available(n, device=CPU, dtype=torch.float32)}
@@ -49,7 +49,7 @@ def test_math_is_never_chosen_where_a_fused_backend_is_usable(monkeypatch):
     assert list(time_backends([(((1,), (1,)), 1)], device=CPU, dtype=torch.float32)) == ["math"]
 
 
-def test_the_choice_is_by_the_calls_of_the_run_and_remembered(monkeypatch):
+def test_the_choice_is_cached_by_calls(monkeypatch):
     timed = []
 
     def milliseconds(name, shapes, **_):
@@ -72,7 +72,7 @@ def test_the_choice_is_by_the_calls_of_the_run_and_remembered(monkeypatch):
     assert timed
 
 
-def test_all_backends_agree_and_auto_decides_once(tmp_path, capsys):
+def test_backends_agree_and_auto_measures_once(tmp_path, capsys):
     folder = random_weights.stable_diffusion(tmp_path)
     plain = expert(folder)
     z, t, text = torch.randn(1, 4, 8, 16), torch.tensor([500]), plain.encode_text(["bell"])

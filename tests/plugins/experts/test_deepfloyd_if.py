@@ -55,7 +55,7 @@ def test_text_equals_diffusers(expert, pipeline):
     torch.testing.assert_close(expert.encode_text([""]), null[:1])
 
 
-def test_padding_is_hidden_from_t5(expert):
+def test_padding_is_masked_in_t5(expert):
     """The state of a word must not depend on the padding after it."""
     tokens = expert.tokenizer(["bell"], return_tensors="pt").input_ids
     alone = expert.text_encoder(tokens)[0]

@@ -211,17 +211,17 @@ def test_alpha_from_the_settings_beside_the_tensors(tmp_path, folder, models):
 
 
 def test_settings_of_a_peft_folder(tmp_path):
-    path, beside = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    path, peft_config = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
     save_file({"x": torch.zeros(1)}, path)
     assert lora.adapter_config(path, None) is None
-    beside.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
-    assert lora.adapter_config(path, beside)["lora_alpha"] == 8
-    beside.write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
+    peft_config.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    assert lora.adapter_config(path, peft_config)["lora_alpha"] == 8
+    peft_config.write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
     with pytest.raises(UserError, match=r"adapter_config\.json: use_dora is True, which is not supported"):
-        lora.adapter_config(path, beside)
-    beside.write_text("{")
+        lora.adapter_config(path, peft_config)
+    peft_config.write_text("{")
     with pytest.raises(UserError, match=r"adapter_config\.json: the LoRA settings are not JSON"):
-        lora.adapter_config(path, beside)
+        lora.adapter_config(path, peft_config)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -280,7 +280,7 @@ def assert_refused(models, file, message):
             torch.testing.assert_close(tensor, old[name], rtol=0, atol=0)
 
 
-def test_tensors_without_a_place_are_named(models):
+def test_tensors_that_match_no_layer_are_refused(models):
     file = in_kohya_naming(pairs(models))
     down, up = torch.zeros(4, 16), torch.zeros(16, 4)
     file |= {"lora_unet_down_blocks_7_to_q.lora_down.weight": down, "lora_unet_down_blocks_7_to_q.lora_up.weight": up}

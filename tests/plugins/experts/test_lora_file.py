@@ -49,7 +49,7 @@ def test_settings_of_peft_belong_to_the_file(tmp_path):
 PEFT = {f"base_model.model.{name}": tensor for name, tensor in LORA.items()}
 
 
-def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
+def test_settings_of_a_renamed_peft_file(tmp_path):
     save_tensors(tmp_path / "renamed.safetensors", PEFT)
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 32}')
     for name in ("renamed.safetensors", ""):
@@ -58,7 +58,7 @@ def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
     assert found(tmp_path / "other.safetensors").settings is None
 
 
-def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
+def test_a_peft_file_without_its_settings_gives_a_warning(tmp_path):
     save_tensors(tmp_path / "renamed.safetensors", PEFT)
     with pytest.warns(
         UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is assumed to equal the rank"
@@ -70,7 +70,7 @@ def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
         found(tmp_path / "renamed.safetensors").check_against(**MODEL)
 
 
-def test_several_files_and_none_are_told_with_what_to_name(tmp_path):
+def test_folders_without_a_unique_file(tmp_path):
     with pytest.raises(WeightsNotFound, match=r"lacks pytorch_lora_weights\.safetensors\. Name the LoRA's file"):
         found(tmp_path)
     for name in ("one", "two"):
@@ -125,6 +125,6 @@ def test_entries_become_files():
         [{"weights": "x", "scale": True}],
     ],
 )
-def test_entries_of_other_types_are_one_message(entries):
+def test_entries_of_other_types_are_refused(entries):
     with pytest.raises(ValueError, match=r"lora: got .*expected \{weights.* in a list"):
         parse_loras(entries)

@@ -103,7 +103,7 @@ def test_prediction_types_give_different_estimates():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_estimate_is_the_noise_of_which_the_latents_were_made(prediction, dtype):
+def test_the_estimate_is_the_noise_in_the_latents(prediction, dtype):
     """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a perfect network."""
     alphas = compute_alphas("scaled_linear", 0.00085, 0.012, 1000)
     generator = torch.Generator().manual_seed(2)
@@ -129,7 +129,7 @@ def test_schedules_equal_diffusers(schedule, timesteps):
     torch.testing.assert_close(alphas, DDPMScheduler(**settings).alphas_cumprod, rtol=0, atol=1e-7)
 
 
-def test_what_the_file_leaves_out_is_stable_diffusions():
+def test_defaults_are_stable_diffusions():
     expected = DDIMScheduler(**{key: value for key, value in SCHEDULER.items() if key != "_class_name"}).alphas_cumprod
     for config in ({}, SCHEDULER, {"trained_betas": None, "prediction_type": None}):
         alphas, prediction = read_schedule(config, where="x")
@@ -137,7 +137,7 @@ def test_what_the_file_leaves_out_is_stable_diffusions():
         torch.testing.assert_close(alphas, expected, rtol=0, atol=1e-7)
 
 
-def test_betas_written_out_are_taken():
+def test_trained_betas():
     betas = torch.linspace(0.001, 0.02, 30).tolist()
     alphas, _ = read_schedule({"trained_betas": betas}, where="x")
     torch.testing.assert_close(alphas, DDPMScheduler(30, trained_betas=betas).alphas_cumprod)
@@ -151,7 +151,7 @@ def test_betas_written_out_are_taken():
         ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'; expected one of scaled_linear, linear"),
     ],
 )
-def test_what_can_not_be_converted_is_refused_by_name(scheduled, settings, message):
+def test_unsupported_settings_are_refused(scheduled, settings, message):
     folder = scheduled(**settings)
     with pytest.raises(UserError, match=message) as error:
         StableDiffusion(weights=str(folder)).find()

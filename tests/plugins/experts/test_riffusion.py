@@ -99,10 +99,10 @@ def test_stereo_from_prompts_to_files(tiny, tmp_path):
     # Vocode each channel alone, in the mono format, from its color.
     latents = sample.result.latents[None]
     with torch.inference_mode():
-        heard = model.decoder.sound.decode(latents)
+        decoded = model.decoder.sound.decode(latents)
         mono = GriffinLim(format=RIFFUSION, iterations=1)
         mono.load()
-        left, right = (mono(RIFFUSION.to_log_mel(heard[:, [color]]))[0, : 20 * 441] for color in (1, 2))
+        left, right = (mono(RIFFUSION.to_log_mel(decoded[:, [color]]))[0, : 20 * 441] for color in (1, 2))
     for side, alone in ((0, left), (1, right)):
         found = torch.from_numpy(sound[:, side].copy())
         level = float((found * alone).sum() / alone.square().sum())  # mono may have been scaled by another factor
@@ -110,7 +110,7 @@ def test_stereo_from_prompts_to_files(tiny, tmp_path):
         torch.testing.assert_close(found, level * alone, rtol=0, atol=1e-3)
 
 
-def test_griffin_lim_follows_the_expert_and_the_record_says_that_nobody_chose(tiny):
+def test_griffin_lim_uses_the_experts_format_and_records_null(tiny):
     model = method(tiny)
     model.prepare()
     assert model.post_process.vocoder.format == RIFFUSION
@@ -133,7 +133,7 @@ def test_parts_that_do_not_fit(tiny, changes, message):
         method(tiny, **changes).prepare()
 
 
-def test_a_vocoder_of_one_format_is_told_with_one_that_plays_any(tiny):
+def test_a_vocoder_of_another_format_is_refused(tiny):
     model = method(tiny, vocoder=HiFiGAN(weights=str(tiny / "auffusion")))
     with pytest.raises(
         UserError,

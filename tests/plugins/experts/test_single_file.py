@@ -268,7 +268,7 @@ def test_any_missing_tensor_of_the_vae_is_named(checkpoint, configs):
             single_file.check(rest, part="vae", where="a.safetensors")
 
 
-def test_a_wrong_shape_and_a_missing_tensor_are_seen_in_the_header():
+def test_a_wrong_shape_or_a_missing_tensor_is_refused_by_shapes():
     real = real_shapes()
     real[f"{UNET}out.2.weight"] = (4, 64, 3, 3)
     with pytest.raises(UserError, match=r"out\.2\.weight has shape \(4, 64, 3, 3\), expected \(4, 320, 3, 3\)"):

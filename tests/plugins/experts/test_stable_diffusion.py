@@ -276,7 +276,7 @@ def test_encoding_is_the_scaled_mean_of_the_posterior(folder, pipeline):
     torch.testing.assert_close(latents, posterior.mode() * 0.18215)
 
 
-def test_provenance_tells_what_is_read(copied):
+def test_provenance_covers_the_files_that_are_read(copied):
     expert = StableDiffusion(weights=str(copied))
     expert.prepare()
     record = expert.provenance()
@@ -310,7 +310,7 @@ def test_channels_last_differs_by_rounding_alone(folder):
         ("unet/config.json", {"quantization_config": {"load_in_8bit": True}}),
     ],
 )
-def test_values_of_a_configuration_that_cannot_be_used_are_one_message(copied, file, change):
+def test_invalid_values_in_a_configuration_give_one_message(copied, file, change):
     path = copied / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     expert = StableDiffusion(weights=str(copied))
@@ -328,7 +328,7 @@ def test_a_vocabulary_without_merges_is_missing_and_a_damaged_one_named(copied):
         loaded(StableDiffusion(weights=str(copied)))
 
 
-def test_another_kind_of_model_is_refused_and_not_missing(tmp_path):
+def test_deepfloyd_if_is_refused(tmp_path):
     from its_plugins.random_weights.deepfloyd_if import deepfloyd_if
 
     with pytest.raises(UserError, match="3 input channels|additional embeddings"):

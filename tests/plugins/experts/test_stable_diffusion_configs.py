@@ -79,12 +79,12 @@ def test_another_kind_of_model_is_refused_and_its_weights_are_not_read(edited, c
 
 
 @pytest.mark.parametrize("changes", [change for change, _ in REFUSED if list(change) == ["vae"]][:3])
-def test_so_is_another_autoencoder_alone(edited, changes):
+def test_another_autoencoder_is_refused(edited, changes):
     with pytest.raises(UserError, match="vae/config.json"):
         AutoencoderKLCodec(weights=str(edited(**changes))).find()
 
 
-def test_the_whole_folder_would_have_been_accepted(model, tmp_path):
+def test_the_unchanged_folder_is_accepted(model, tmp_path):
     """Otherwise the tests above are void: here, only the contents of the weights files are invalid."""
     with pytest.raises(UserError, match=r"is a damaged safetensors file"):
         StableDiffusion(weights=str(model)).find()

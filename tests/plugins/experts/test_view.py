@@ -53,7 +53,7 @@ def test_flips_are_those_of_a_spectrogram():
     assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).apply_view(z), torch.rot90(z, 2, (2, 3)))
 
 
-def test_blocks_are_seen_in_the_order_that_is_given():
+def test_order_of_blocks():
     view_of_canvas = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).apply_view(canvas())
     blocks = [canvas()[:, :, r : r + 4, c : c + 8] for r in (0, 4) for c in (0, 8)]
     for place, block in enumerate([3, 0, 1, 2]):
@@ -70,13 +70,13 @@ def test_inverse(options):
 
 
 @pytest.mark.parametrize("options", VIEWS, ids=str)
-def test_the_view_of_a_canvas_is_estimated_as_the_canvas_itself(options):
+def test_equivariance(options):
     """Equivariance: the view's estimate for v^-1(z) is v^-1 of the bare expert's estimate for z."""
     expert, view = Ramp(), View(expert=Ramp(), **options)
     assert torch.equal(estimate(view, view.invert_view(canvas())), view.invert_view(estimate(expert, canvas())))
 
 
-def test_an_expert_that_treats_all_places_alike_is_the_same_through_every_view():
+def test_a_view_does_not_change_an_expert_without_position_dependence():
     for options in VIEWS:
         torch.testing.assert_close(
             estimate(View(expert=Ramp(slope=0), **options), canvas()), estimate(Ramp(slope=0), canvas())
@@ -94,7 +94,7 @@ def test_a_view_of_a_view():
     assert torch.equal(estimate(twice, canvas()), estimate(Ramp(), canvas()))
 
 
-def test_everything_else_is_the_wrapped_experts():
+def test_other_members_are_the_wrapped_experts():
     view = View(expert=Ramp(), flips=["time"])
     assert (view.latent_space, view.format, view.provenance()) == ("pixels", AUFFUSION, None)
     assert isinstance(view.codec(), IdentityCodec)
@@ -112,7 +112,7 @@ def test_what_is_compiled_is_the_wrapped_experts_network():
     assert not View(expert=Ramp()).compile_network()
 
 
-def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
+def test_the_description_includes_the_wrapped_expert():
     class Placed(Ramp):
         non_identity_args = ("slope",)
 

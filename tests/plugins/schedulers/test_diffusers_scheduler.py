@@ -18,7 +18,7 @@ def run(scheduler, steps):
 
 
 @pytest.mark.parametrize("steps", [5, 20, 100])
-def test_diffusers_ddim_through_it_is_ours(steps):
+def test_ddim_of_diffusers_equals_ddim(steps):
     ours, theirs = DDIM(), DiffusersScheduler(name="DDIMScheduler")
     assert theirs.plan(steps).timesteps.tolist() == ours.plan(steps).timesteps.tolist()
     assert torch.equal(run(theirs, steps), run(ours, steps))
@@ -56,12 +56,12 @@ def test_fewer_steps_come_close_to_many(name):
         ({"name": "HeunDiscreteScheduler"}, "starts from noise|evaluations for 4 steps"),
     ],
 )
-def test_what_is_refused(arguments, message):
+def test_unsupported_schedulers_and_options(arguments, message):
     with pytest.raises(ValueError, match=message):
         DiffusersScheduler(**arguments)
 
 
-def test_two_plans_of_one_solver_do_not_disturb_each_other():
+def test_plans_share_no_state():
     scheduler = DiffusersScheduler()
     alone = run(scheduler, 10)
     plans = [scheduler.plan(10), scheduler.plan(5), scheduler.plan(10)]

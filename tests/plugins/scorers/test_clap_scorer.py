@@ -94,7 +94,7 @@ def test_a_long_sound_is_cut_at_the_end(scorer):
     assert scores.pop() == pytest.approx(scorer.score([begin])[0], abs=1e-4)
 
 
-def test_several_together(scorer):
+def test_a_batch_equals_its_samples(scorer):
     samples = [make_input(seed, rate=rate) for seed, rate in enumerate((16_000, 44_100, 8_000))]
     scorer.batch_size = 2
     assert scorer.score(samples) == pytest.approx([scorer.score([sample])[0] for sample in samples], abs=1e-5)

@@ -53,8 +53,8 @@ def reference_score(folder, sample):
             crop = Image.fromarray(pixels[:, left : left + side]).convert("RGB").resize((32, 32), Image.BICUBIC)
             values = (np.asarray(crop) / 255 - mean) / std
             image = torch.from_numpy(values.transpose(2, 0, 1)[None]).float()
-            seen = model.get_image_features(image).pooler_output[0].numpy()
-            cosines.append(seen @ text / np.linalg.norm(seen) / np.linalg.norm(text))
+            embedded = model.get_image_features(image).pooler_output[0].numpy()
+            cosines.append(embedded @ text / np.linalg.norm(embedded) / np.linalg.norm(text))
     return float(np.mean(cosines))
 
 
@@ -71,16 +71,16 @@ def test_the_formula_written_out(folder, scorer):
 
 def test_the_floor_comes_after_the_mean(scorer, monkeypatch):
     text = torch.tensor([1.0, 0.0])
-    seen = torch.tensor([[0.6, 0.8], [-0.2, 0.98], [-0.9, 0.44]])
+    embedded = torch.tensor([[0.6, 0.8], [-0.2, 0.98], [-0.9, 0.44]])
     monkeypatch.setattr(scorer, "embed_text", lambda prompt: text)
-    monkeypatch.setattr(scorer, "embed", lambda crops: seen[: len(crops)])
+    monkeypatch.setattr(scorer, "embed", lambda crops: embedded[: len(crops)])
     square, wide = make_input(size=(64, 64)), make_input(size=(64, 72))
     assert scorer.score([square])[0] == pytest.approx(0.6)
     assert scorer.score([wide])[0] == pytest.approx((0.6 - 0.2) / 2)  # a floor for each crop would give 0.3
     assert scorer.score([make_input(size=(64, 80))]) == [0.0]
 
 
-def test_square_crops_the_papers_picture():
+def test_crops_of_the_papers_picture():
     picture = torch.arange(992).expand(256, 992) / 992
     crops = square_crops(picture)
     assert crops.shape == (24, 256, 256)
@@ -96,7 +96,7 @@ def test_prompts_longer_than_the_model_reads_are_cut(scorer):
     assert scorer.score([make_input(prompt="castle " * 200)])[0] is not None
 
 
-def test_pictures_of_several_sizes_go_together(scorer):
+def test_a_batch_of_different_sizes_equals_its_samples(scorer):
     samples = [make_input(0), make_input(1, (32, 200)), make_input(2, (90, 40))]
     assert scorer.score(samples) == pytest.approx([scorer.score([sample])[0] for sample in samples], abs=1e-5)
 

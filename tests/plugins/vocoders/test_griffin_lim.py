@@ -60,7 +60,7 @@ def distance(sound: Tensor, log_mel: Tensor) -> float:
 
 
 @pytest.mark.parametrize("hertz", [110.0, 440.0, 1000.0, 2500.0, 6000.0])
-def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
+def test_band_and_level_of_a_tone(griffin_lim, hertz):
     sound = tone(hertz)
     log_mel = AUFFUSION.log_mel(sound)
     back = griffin_lim(log_mel)
@@ -77,7 +77,7 @@ def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
 
 # Measured: bells 0.023, chirp 0.052, hiss 0.093. With an initial phase of zero: 0.047, 0.089, 0.100.
 @pytest.mark.parametrize(("sound", "bound"), [(bells(), 0.035), (chirp(), 0.07), (hiss(), 0.105)])
-def test_a_sound_comes_back_as_itself(griffin_lim, sound, bound):
+def test_spectral_convergence(griffin_lim, sound, bound):
     log_mel = AUFFUSION.log_mel(sound)
     assert distance(griffin_lim(log_mel), log_mel) < bound
 
@@ -92,7 +92,7 @@ def test_more_iterations_come_closer():
     assert found[0] > 1.2 * found[1] > 1.5 * found[2]
 
 
-def test_events_come_back_when_they_happened(griffin_lim):
+def test_timing_of_clicks(griffin_lim):
     """Clicks are reconstructed at their time, to a tenth of a column."""
     sound = 1e-4 * hiss(100)
     strokes = [1600, 5000, 8333, 12000]
@@ -128,7 +128,7 @@ def test_a_batch_is_exactly_its_samples(griffin_lim):
         assert torch.equal(batch[row], griffin_lim(log_mel[row : row + 1])[0])
 
 
-def test_only_what_would_clip_is_scaled_down(griffin_lim):
+def test_only_clipping_samples_are_scaled_down(griffin_lim):
     quiet = AUFFUSION.log_mel(bells(60))
     loud = quiet + math.log(20.0)
     sound = griffin_lim(torch.cat([quiet, loud]))
@@ -144,7 +144,7 @@ def test_black_is_silence(griffin_lim):
     assert sound.abs().max() < 1 / 32768  # less than one step of 16-bit samples
 
 
-def test_the_global_generator_is_neither_used_nor_touched(griffin_lim):
+def test_the_global_random_generator_is_not_used(griffin_lim):
     log_mel = AUFFUSION.log_mel(hiss(40))
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -232,7 +232,7 @@ def test_from_yaml():
         assert vocoder.iterations == init_args.get("iterations", 32)
 
 
-def test_it_plays_what_the_experts_draw_unless_it_was_told():
+def test_the_experts_format_is_the_default():
     vocoder = GriffinLim(iterations=1)
     vocoder.load()
     vocoder.set_format(RIFFUSION)
@@ -249,7 +249,7 @@ def test_contract_in_other_formats(form):
     check_vocoder(GriffinLim(format=form, iterations=2))
 
 
-def test_padding_of_the_window_is_not_played():
+def test_bins_of_zero_padding_are_left_out():
     """Riffusion pads its window of 4410 to 17640: every fourth bin equals the transform without padding."""
     vocoder = GriffinLim(format=RIFFUSION)
     vocoder.load()
@@ -259,7 +259,7 @@ def test_padding_of_the_window_is_not_played():
     torch.testing.assert_close(vocoder.inverse_mel, whole[::4].float(), rtol=0, atol=1e-5)
 
 
-def test_a_melody_comes_back_from_riffusions_format():
+def test_melody_in_riffusions_format():
     vocoder = GriffinLim(format=RIFFUSION)
     vocoder.load()
     n = torch.arange(100 * 441, dtype=torch.float64)
@@ -272,7 +272,7 @@ def test_a_melody_comes_back_from_riffusions_format():
     assert torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted) < 0.06
 
 
-def test_channels_are_turned_down_together():
+def test_channels_are_scaled_together():
     form = replace(AUFFUSION, name="stereo", channels=2)
     vocoder = GriffinLim(format=form, iterations=4)
     vocoder.load()

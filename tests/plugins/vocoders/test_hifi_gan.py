@@ -156,7 +156,7 @@ def test_format_follows_the_configuration(tmp_path):
     assert vocoder(spectrogram(1, bands=64)).shape == (1, 9 * 16)
 
 
-def test_what_the_configuration_leaves_out_is_auffusions(tmp_path):
+def test_defaults_of_the_format_are_auffusions(tmp_path):
     sizes = ("n_fft", "hop_size", "win_size", "sampling_rate", "fmin")
     config = {key: value for key, value in CONFIG.items() if key not in sizes} | {"fmax": None}
     write_random_checkpoint(tmp_path / "vocoder", config)

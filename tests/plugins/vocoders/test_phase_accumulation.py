@@ -35,7 +35,7 @@ def test_a_glide_keeps_its_phase():
     assert coherence(accumulate_phase(true.abs(), **SIZES), true) > 0.8
 
 
-def test_a_stroke_has_the_slope_of_its_delay():
+def test_the_phase_slope_of_a_click_is_its_delay():
     """A click d samples after the middle of a frame has the phase -2 pi k d / n_fft; `stft` adds pi k."""
     sound = torch.zeros(1, 8000, dtype=torch.float64)
     at, frames = 3230, torch.arange(19, 22)
