@@ -10,13 +10,13 @@ from weight_files import Code, save_pickle, save_tensors
 from its.errors import UserError
 from its.interfaces import ScorerInput
 from its.weights.hub import pinned
-from its_plugins.random_weights import dual_encoders
+from its_plugins.random_weights import dual_encoders as random_towers
 from its_plugins.scorers.clap_scorer import CLAPScorer, normalize_sound
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return dual_encoders.clap(tmp_path_factory.mktemp("clap"))
+    return random_towers.clap(tmp_path_factory.mktemp("clap"))
 
 
 @pytest.fixture(scope="module")
@@ -120,5 +120,5 @@ def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
 
 def test_the_default_is_pinned_by_commit():
     scorer = CLAPScorer()
-    assert scorer.revision is None  # so that the pin applies
+    assert scorer.revision is None  # a revision of the config comes before the pin
     assert len(pinned(scorer.weights)) == 40

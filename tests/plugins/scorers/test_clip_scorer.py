@@ -11,7 +11,7 @@ from its.errors import UserError
 from its.interfaces import ScorerInput
 from its.weights import WeightsNotFound
 from its.weights.hub import pinned
-from its_plugins.random_weights import dual_encoders
+from its_plugins.random_weights import dual_encoders as random_towers
 from its_plugins.scorers.clip_scorer import CLIPScorer, square_crops
 
 PROMPT = "a painting of castle towers, grayscale"
@@ -19,7 +19,7 @@ PROMPT = "a painting of castle towers, grayscale"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return dual_encoders.clip(tmp_path_factory.mktemp("clip"))
+    return random_towers.clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -129,5 +129,5 @@ def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
 
 def test_the_default_is_pinned_by_commit():
     scorer = CLIPScorer()
-    assert scorer.revision is None  # so that the pin applies
+    assert scorer.revision is None  # a revision of the config comes before the pin
     assert len(pinned(scorer.weights)) == 40
