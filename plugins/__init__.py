@@ -1,1 +1,1 @@
-"""First-party plugins: the paper's models and everything they need, found as anybody's are."""
+"""First-party plugins: the paper's models and all their components, registered like third-party plugins."""

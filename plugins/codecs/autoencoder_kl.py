@@ -1,4 +1,4 @@
-"""The autoencoder of latent diffusion models such as Stable Diffusion."""
+"""Codec for the autoencoder of latent diffusion models such as Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from its.interfaces import LatentCodec
 from its.registry import register
 from its.weights import PretrainedComponent, Source
-from its.weights.files import read_json, tensors_of
+from its.weights.files import tensors_of
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files, within
 from its.weights.models import check_shapes, for_inference, read_model
 from its_plugins.experts import single_file
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
 @register
 class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
-    """The autoencoder of a latent diffusion model: pictures to latents and back (Rombach et al., arXiv 2112.10752).
+    """Autoencoder of a latent diffusion model (Rombach et al., arXiv 2112.10752): pictures to latents and back.
 
     Args:
-        weights: `pack:NAME`, a diffusers folder (or its `vae` alone), a checkpoint file, `owner/name` on the hub, or
+        weights: `pack:NAME`, a diffusers folder or its `vae` subfolder, a checkpoint file, `owner/name` on the hub, or
             `owner/name/file`.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
-        channels_last: another layout in memory, often faster; results differ by rounding.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
+        channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
     """
 
     non_identity_args = ("variant", "channels_last")
@@ -40,12 +39,7 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
     vae: AutoencoderKL
 
     def __init__(
-        self,
-        *,
-        weights: str,
-        revision: str | None = None,
-        variant: str | None = None,
-        channels_last: bool = False,
+        self, *, weights: str, revision: str | None = None, variant: str | None = None, channels_last: bool = False
     ) -> None:
         super().__init__(weights=weights, revision=revision)
         self.variant = variant
@@ -54,28 +48,26 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         self._config: dict[str, Any] = {}
 
     def select(self, source: Source) -> Sequence[str]:
-        """The files of `vae/`, or of the root where that is an autoencoder."""
+        """Select a checkpoint file, the files of `vae/`, or those of the root if they are an autoencoder's."""
         if source.checkpoint is not None:
             file = source.require(source.checkpoint)
             if (shapes := source.shapes(file[0])) is not None:
-                single_file.check(shapes, part="vae", where=source.name, configs=single_file.CONFIGS)
-            self._model, self._config = None, read_json(single_file.CONFIGS / "vae" / "config.json")
+                single_file.check(shapes, part="vae", where=source.name)
+            self._model, self._config = None, single_file.read_config("vae")
             return file
-        alone = within("vae", "config.json") not in source and source.matching(f"{DIFFUSERS.safetensors}*")
-        self._model = model_files(source, "" if alone else "vae", DIFFUSERS, variant=self.variant)
+        in_root = within("vae", "config.json") not in source and source.matching(f"{DIFFUSERS.safetensors}*")
+        self._model = model_files(source, "" if in_root else "vae", DIFFUSERS, variant=self.variant)
         self._config = source.json(self._model.config)
         check_vae(self._config, where=f"{source.name}: {self._model.config}")
         return self._model.names
 
     def check_tensors(self) -> None:
-        """Of a folder against its `config.json`; of a checkpoint file they were checked by `select`."""
         from diffusers import AutoencoderKL
 
-        if self._model is not None:
+        if self._model is not None:  # `select` checks a checkpoint file
             check_shapes(AutoencoderKL, self.source, self._model)
 
     def read(self) -> None:
-        """Read the autoencoder."""
         from diffusers import AutoencoderKL
 
         if self._model is not None:
@@ -84,41 +76,37 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
             )
             return
         device, tensors = torch.get_default_device(), tensors_of(self.folder / self.files[0])
-        vae = single_file.read(tensors, "vae", configs=single_file.CONFIGS, where=self.weights)
+        vae = single_file.read(tensors, "vae", where=self.weights)
         self.vae = for_inference(vae, device=device, channels_last=self.channels_last)
 
     @property
     def latent_space(self) -> str:
-        """By the configuration: channels, pixels a latent, scale."""
-        return latent_space(self._config if self.source else {})
+        self._valid()
+        return latent_space(self._config)
 
     def latent_shape(self, canvas: tuple[int, int]) -> tuple[int, int, int]:
-        """(rows, columns) of a picture -> (c, h, w): 8 pixels a latent each way in Stable Diffusion."""
+        """Return (c, h, w) for (rows, columns) of a picture; Stable Diffusion has one latent for 8 x 8 pixels."""
         name, (rows, columns) = self.source.name, canvas
-        known = {**VAE_DEFAULTS, **self._config}
-        factor = 2 ** (len(known["block_out_channels"]) - 1)  # every block but the last halves the picture
+        config = {**VAE_DEFAULTS, **self._config}
+        factor = 2 ** (len(config["block_out_channels"]) - 1)  # all blocks but the last halve the resolution
         if rows % factor or columns % factor or rows <= 0 or columns <= 0:
             raise ValueError(
                 f"canvas [{rows}, {columns}]: rows and columns must be multiples of {factor}, "
-                f"since the autoencoder of {name} keeps one latent for {factor} x {factor} pixels"
+                f"since the autoencoder of {name} has one latent for {factor} x {factor} pixels"
             )
-        return known["latent_channels"], rows // factor, columns // factor
+        return config["latent_channels"], rows // factor, columns // factor
 
     def encode(self, picture: Tensor) -> Tensor:
-        """(b, 3, H, W) in [0, 1] -> (b, c, h, w): the posterior's mean, scaled to about unit variance."""
+        """(b, 3, H, W) in [0, 1] -> (b, c, h, w): the mean of the posterior, scaled to about unit variance."""
         posterior = self.vae.encode(picture.to(self.vae.dtype) * 2 - 1).latent_dist
-        latents: Tensor = posterior.mean * self.vae.config.scaling_factor
-        return latents.to(picture.dtype)
+        return (posterior.mean * self.vae.config.scaling_factor).to(picture.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(b, c, h, w) -> (b, 3, H, W) in [0, 1]."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        picture: Tensor = self.vae.decode(scaled, return_dict=False)[0]
-        return (picture.to(latents.dtype) / 2 + 0.5).clamp(0, 1)
+        return (self.vae.decode(scaled, return_dict=False)[0].to(latents.dtype) / 2 + 0.5).clamp(0, 1)
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """With tiny random weights made in `folder`."""
-        from its_plugins.random_weights import stable_diffusion as random_weights
+        from its_plugins.random_weights import stable_diffusion
 
-        return cls(weights=str(random_weights.stable_diffusion(folder)))
+        return cls(weights=str(stable_diffusion.stable_diffusion(folder)))

@@ -1,4 +1,4 @@
-"""Weights that change over time; a negative one negates its expert's prompt."""
+"""Combiner whose weights change over time; a negative weight negates the expert's prompt."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from its.interfaces import Combiner
 from its.registry import register
 
 Curve = list[tuple[float, float]]
-"""(progress, weight), rising in progress."""
+"""(progress, weight) points, in order of progress."""
 
 
 @register
 class ScheduledAverage(Combiner):
-    """Weighted average of all experts, with weights that are piecewise linear in the share of the process done.
+    """Weighted average of all experts, with weights that are piecewise linear in progress.
 
-    lambda_m(p) = w_m(p) / sum_k w_k(p), p from 0 (pure noise) to 1. A negative weight takes its expert's estimate
-    away from the others': the negation of compositional diffusion (Liu et al., arXiv 2206.01714), in which guidance
-    scales do what their weights do. A weight of 0 all along leaves an expert out: it is not even loaded.
+    lambda_m(p) = w_m(p) / sum_k w_k(p), with progress p from 0 (pure noise) to 1. A negative weight subtracts the
+    expert's estimate. This is the negation of compositional diffusion (Liu et al., arXiv 2206.01714), whose weights
+    correspond to guidance scales here. An expert whose weight is always 0 is not loaded.
 
     Args:
-        weights: for each expert a number, or points `[[progress, weight], ...]` with straight lines between them
-            and constant beyond.
+        weights: for each expert a number, or points `[[progress, weight], ...]`. Weights are interpolated linearly
+            between the points, and constant before the first and after the last.
 
     Raises:
-        ValueError: points are not as they should be, or the weights don't add up to more than 0 at some time.
+        ValueError: a weight is not finite, points are out of range or order, or the weights at some progress do not
+            add up to more than 0.
     """
 
     def __init__(self, weights: dict[str, float | list[tuple[float, float]]]) -> None:
         if not weights:
             raise ValueError("weights is empty; name every expert")
-        self.curves = {name: _curve(name, weight) for name, weight in weights.items()}
-        # Sums of piecewise linear curves are smallest at one of their points.
+        self.curves = {name: _parse_curve(name, weight) for name, weight in weights.items()}
+        # A sum of piecewise linear curves has its minimum at one of their points.
         for progress in sorted({point for curve in self.curves.values() for point, _ in curve}):
-            values = self._values(progress)
+            values = self._interpolate(progress)
             if not sum(values.values()) > 0:
                 listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
                 raise ValueError(f"the weights at progress {progress:g} ({listed}) must add up to more than 0")
 
     def weights(self, progress: float) -> Mapping[str, float]:
-        """lambda_m of each expert at a share of the reverse process in [0, 1); they add up to 1."""
-        values = self._values(progress)
+        values = self._interpolate(progress)
         total = sum(values.values())
         return {name: value / total for name, value in values.items()}
 
-    def _values(self, progress: float) -> dict[str, float]:
-        return {name: _value(curve, progress) for name, curve in self.curves.items()}
+    def _interpolate(self, progress: float) -> dict[str, float]:
+        return {name: _interpolate(curve, progress) for name, curve in self.curves.items()}
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:
-        """The first expert fades in, the others stay."""
+        """The first expert fades in; the others have a constant weight."""
         return cls(weights={name: 1.0 if index else [(0.0, 0.0), (0.5, 1.0)] for index, name in enumerate(experts)})
 
 
-def _curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
+def _parse_curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
     points = [(0.0, float(weight))] if isinstance(weight, int | float) else [(float(p), float(w)) for p, w in weight]
     if not points:
         raise ValueError(f"weights of {name} has no points; expected a number or [[progress, weight], ...]")
@@ -67,7 +67,7 @@ def _curve(name: str, weight: float | Sequence[tuple[float, float]]) -> Curve:
     return points
 
 
-def _value(curve: Curve, progress: float) -> float:
+def _interpolate(curve: Curve, progress: float) -> float:
     if progress <= curve[0][0]:
         return curve[0][1]
     for (begin, low), (end, high) in pairwise(curve):

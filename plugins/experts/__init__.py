@@ -1,1 +1,1 @@
-"""Noise experts, and what loads them."""
+"""Noise experts and their weights."""

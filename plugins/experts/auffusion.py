@@ -1,4 +1,4 @@
-"""Auffusion: the audio expert of the paper."""
+"""Auffusion, the audio expert of the paper."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from its_plugins.experts.stable_diffusion import StableDiffusion
 
 @register
 class Auffusion(StableDiffusion):
-    """Auffusion (Xue et al., arXiv 2401.01044): Stable Diffusion v1.5 tuned to draw log-mel spectrograms.
+    """Auffusion (Xue et al., arXiv 2401.01044): Stable Diffusion v1.5 fine-tuned on log-mel spectrograms.
 
     Args:
         weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the hub, or `owner/name/file`.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
-        unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
-        channels_last: another layout in memory, often faster; results differ by rounding.
-        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
+        unet_folder: subfolder of the UNet; some folders hold several UNets with one text encoder and VAE.
+        channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
+        attention: attention kernel of torch; `auto` measures and uses the fastest. Results differ by rounding.
         lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
     """
 

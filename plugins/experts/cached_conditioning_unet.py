@@ -1,7 +1,7 @@
-"""A UNet with precomputed text keys and values, precomputed timestep embeddings and lean blocks.
+"""UNet with precomputed keys and values of the text, precomputed timestep embeddings and faster blocks.
 
-Cross-attention needs only the text's keys and values, and residual blocks need one vector of each timestep. Both depend
-on the weights alone, so the same layers compute them once instead of at every step. Results differ by rounding.
+Cross-attention needs only the text's keys and values, and residual blocks need only a projection of the timestep
+embedding. Both are computed once instead of at every step, by the same layers. Results differ by rounding.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import sdpa_kernel
 
-from its_plugins.experts.attention_backend import BACKENDS, Attention, choose, require
-from its_plugins.experts.unet_blocks import Residual, Transformer, cross_attentions
+from its_plugins.experts.attention_backend import BACKENDS, Attention, check_available, choose_backend
+from its_plugins.experts.unet_blocks import CrossAttention, Residual, Transformer
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -25,52 +25,44 @@ class CachedConditioningUNet(nn.Module):
     """Stable Diffusion's UNet with its conditioning precomputed.
 
     Args:
-        unet: with plain cross-attention and residual blocks, as Stable Diffusion v1's. It is changed in place and
-            can't be used by itself afterwards.
+        unet: UNet of Stable Diffusion v1's architecture. It is changed in place; don't use it by itself afterwards.
         timesteps: T, number of training timesteps.
-        attention: kernels that compute attention; `auto` is decided in the first forward pass.
+        attention: attention backend; `auto` is resolved in the first forward pass.
 
     Raises:
-        ValueError: the UNet has parts that can't be precomputed.
-        UserError: these kernels are not available here.
+        ValueError: the UNet has layers that can't be precomputed.
+        UserError: the attention backend is not available on the UNet's device.
     """
 
     def __init__(self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default") -> None:
         super().__init__()
-        require(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
-        if reason := unsupported(unet.config):
-            raise ValueError(f"this UNet's conditioning can't be precomputed: it has {reason}")
+        check_available(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
+        if feature := unsupported_feature(unet.config):
+            raise ValueError(f"this UNet's conditioning can't be precomputed: it has {feature}")
         self.attention: str = attention
         self.unet = unet
-        _replace_transformers(unet)
-        self._cross_attentions = cross_attentions(unet)
+        self._cross_attentions = _replace_transformers(unet)
         _tabulate_time(unet, timesteps)
         self.train(unet.training)
 
     @property
-    def text_width(self) -> int:
-        """c', channels of all keys and values together."""
-        return sum(layer.text_width for layer in self._cross_attentions)
-
-    @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights."""
         return self.unet.conv_in.weight.dtype
 
     def keys_and_values(self, states: Tensor) -> Tensor:
         """Hidden states of a text (b, l, c) -> concatenated keys and values of all cross-attentions (b, l, c')."""
         states = states.to(self.dtype)
-        return torch.cat([to(states) for layer in self._cross_attentions for to in (layer.to_k, layer.to_v)], dim=-1)
+        projections = [project for layer in self._cross_attentions for project in (layer.to_k, layer.to_v)]
+        return torch.cat([project(states) for project in projections], dim=-1)
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
 
         def run() -> Tensor:
-            noise: Tensor = self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
-            return noise
+            return self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
 
         if self.attention == "auto":
-            self.attention = choose(run, device=latents.device, dtype=self.dtype)
+            self.attention = choose_backend(run, device=latents.device, dtype=self.dtype)
         if self.attention == "default":
             return run()
         with sdpa_kernel(BACKENDS[self.attention]):
@@ -78,7 +70,7 @@ class CachedConditioningUNet(nn.Module):
 
 
 class _TimeTable(nn.Module):
-    """Looks up what all residual blocks need of a timestep, in place of the sinusoids."""
+    """Replaces the sinusoidal embedding by a lookup of the projected embeddings of all residual blocks."""
 
     table: Tensor
 
@@ -90,15 +82,15 @@ class _TimeTable(nn.Module):
         return self.table[timesteps]
 
 
-class _Unchanged(nn.Module):
-    """In place of the layers whose results the table holds."""
+class _Passthrough(nn.Module):
+    """Replaces the timestep embedding layers, whose output is in the table."""
 
     def forward(self, embedding: Tensor, condition: None = None) -> Tensor:
         return embedding
 
 
 class _Slice(nn.Module):
-    """A residual block's share of the table's row, in place of its projection."""
+    """Replaces the projection of a residual block by its slice of a row of the table."""
 
     def __init__(self, start: int, width: int) -> None:
         super().__init__()
@@ -109,13 +101,17 @@ class _Slice(nn.Module):
         return row[:, self.start : self.start + self.width]
 
 
-def _replace_transformers(unet: nn.Module) -> None:
+def _replace_transformers(unet: nn.Module) -> list[CrossAttention]:
+    """Replace diffusers' transformers; return all cross-attentions, in the order of their slices of the text."""
     from diffusers.models.transformers.transformer_2d import Transformer2DModel
 
-    start = 0
     for name, model in [(n, m) for n, m in unet.named_modules() if isinstance(m, Transformer2DModel)]:
-        unet.set_submodule(name, transformer := Transformer(model, start))
-        start += sum(layer.text_width for layer in cross_attentions(transformer))
+        unet.set_submodule(name, Transformer(model))
+    cross_attentions = [module for module in unet.modules() if isinstance(module, CrossAttention)]
+    end = 0
+    for layer in cross_attentions:
+        end = layer.set_slice(end)
+    return cross_attentions
 
 
 @torch.no_grad()
@@ -127,31 +123,26 @@ def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
     sinusoids = unet.time_proj(torch.arange(timesteps, device=weight.device))
     embedding = unet.time_embedding(sinusoids.to(weight.dtype))
     projected = [block.time_emb_proj(block.nonlinearity(embedding)) for _, block in blocks]
-    starts = accumulate((part.shape[1] for part in projected), initial=0)
-    for (name, block), start, part in zip(blocks, starts, projected, strict=False):
-        if _is_plain(block):
-            unet.set_submodule(name, Residual(block, start, part.shape[1]))
+    widths = [values.shape[1] for values in projected]
+    for (name, block), start, width in zip(blocks, accumulate(widths, initial=0), widths, strict=False):
+        resizes = block.upsample is not None or block.downsample is not None
+        if block.time_embedding_norm == "default" and block.output_scale_factor == 1 and not resizes:
+            unet.set_submodule(name, Residual(block, start, width))
         else:
-            block.time_emb_proj = _Slice(start, part.shape[1])
-            block.skip_time_act = True  # the table holds activated values
-    unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(projected, dim=1)), _Unchanged()
+            block.time_emb_proj = _Slice(start, width)
+            block.skip_time_act = True  # the table's values have passed the activation
+    unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(projected, dim=1)), _Passthrough()
 
 
-def _is_plain(block: Any) -> bool:
-    """Whether a residual block is one of Stable Diffusion v1's kind."""
-    changes_size = block.upsample is not None or block.downsample is not None
-    return block.time_embedding_norm == "default" and block.output_scale_factor == 1 and not changes_size
-
-
-def unsupported(config: Mapping[str, Any]) -> str | None:
-    """The part of a UNet, by its configuration, that can't be precomputed; None without one."""
+def unsupported_feature(config: Mapping[str, Any]) -> str | None:
+    """Return a feature of a UNet's configuration that rules out precomputing, or None."""
     extras = ("class_embed_type", "addition_embed_type", "encoder_hid_dim", "num_class_embeds", "time_embedding_act_fn",
               "time_cond_proj_dim", "cross_attention_norm")  # fmt: skip
-    if found := [name for name in extras if config.get(name) is not None]:
-        return found[0]
+    if present := [name for name in extras if config.get(name) is not None]:
+        return present[0]
     shift = config.get("resnet_time_scale_shift", "default")
     if shift not in ("default", "scale_shift"):
-        return f"residual blocks with {shift}"
+        return f"residual blocks with the time scale shift {shift}"
     types = (*config.get("down_block_types", ()), *config.get("up_block_types", ()), config.get("mid_block_type"))
     if simple := [name for name in types if name and "Simple" in name]:
         return f"{simple[0]}, whose cross-attention is outside of transformer blocks"

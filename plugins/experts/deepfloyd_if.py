@@ -1,8 +1,7 @@
-"""DeepFloyd IF, a cascade of pixel-space models: the paper's colorizer, and the picture's side of its SDS baseline."""
+"""DeepFloyd IF, a cascade of pixel-space models: the paper's colorizer and the visual expert of its SDS baseline."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +14,7 @@ from its.weights import Pin, PretrainedComponent, Source, pin
 from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, tokenizer_files
 from its.weights.models import check_shapes, read_model, read_tokenizer
 from its_plugins.experts.pixel_expert import PixelExpert
+from its_plugins.experts.prompt_warnings import warn_if_truncated
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 UNET_CONFIG, SCHEDULE = "unet/config.json", "scheduler/scheduler_config.json"
 MAX_TOKENS = 77
-"""T5 reads more, but IF was trained with texts of this length."""
+"""Text length in IF's training; T5 itself reads longer texts."""
 
-# One licence serves all of DeepFloyd's repositories, and is accepted on this page.
+# One licence covers all of DeepFloyd's repositories, and is accepted on this page.
 _LICENCE = Pin(licence_page="https://huggingface.co/DeepFloyd/IF-I-XL-v1.0")
 pin({f"DeepFloyd/IF-{stage}-v1.0": _LICENCE for stage in ("I-M", "I-L", "I-XL", "II-M", "II-L")})
 
@@ -33,13 +33,12 @@ pin({f"DeepFloyd/IF-{stage}-v1.0": _LICENCE for stage in ("I-M", "I-L", "I-XL", 
 class DeepFloydIF(PretrainedComponent, PixelExpert):
     """DeepFloyd IF, stage I (Stability AI, 2023): 64 x 64 pixels and other sizes, conditioned by T5.
 
-    Equal to diffusers' `IFPipeline`. The repositories on the hub are gated: their licence has to be accepted first.
+    Equals diffusers' `IFPipeline`. The hub repositories are gated: accept their licence first.
 
     Args:
         weights: a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
     """
 
     non_identity_args = ("variant",)
@@ -54,26 +53,25 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         super().__init__(weights=weights, revision=revision)
         self.variant = variant
         self._models: dict[str, ModelFiles] = {}
-        self._seen: set[str] = set()
+        self._checked_prompts: set[str] = set()
 
     def select(self, source: Source) -> Sequence[str]:
-        """UNet, T5, tokenizer and noise schedule; nothing else of the folder is read."""
+        """Select UNet, T5, tokenizer and noise schedule."""
         unet = model_files(source, "unet", DIFFUSERS, variant=self.variant)
         text = model_files(source, "text_encoder", TRANSFORMERS, variant=self.variant)
-        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=3)
-        if (kind := source.json(text.config).get("model_type", "t5")) != "t5":
-            raise UserError(f"{source.name}: text_encoder is of type {kind}, expected t5, as DeepFloyd IF's")
-        width, reads = source.json(text.config).get("d_model", 512), source.json(UNET_CONFIG).get("encoder_hid_dim")
-        if reads is not None and reads != width:
-            raise UserError(f"{source.name}: text_encoder gives texts of width {width}, but the UNet reads {reads}")
-        scheduler = source.require(SCHEDULE)
-        check_epsilon(source.json(SCHEDULE), where=source.name)
+        unet_config, text_config = source.json(UNET_CONFIG), source.json(text.config)
+        check_value(unet_config, "in_channels", 3, default=4, where=f"{source.name}: unet")
+        check_value(text_config, "model_type", "t5", default="t5", where=f"{source.name}: text_encoder")
+        width, expected = text_config.get("d_model", 512), unet_config.get("encoder_hid_dim")
+        if expected not in (None, width):
+            raise UserError(f"{source.name}: text_encoder has width {width}, but the UNet expects {expected}")
+        schedule = source.require(SCHEDULE)
+        check_value(source.json(SCHEDULE), "prediction_type", "epsilon", default="epsilon", where=source.name)
         tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("spiece.model", "tokenizer.json"))
         self._models = {"unet": unet, "text_encoder": text}
-        return unet.names + text.names + scheduler + tokenizer
+        return unet.names + text.names + schedule + tokenizer
 
     def check_tensors(self) -> None:
-        """Of UNet and T5 against their `config.json` files."""
         from diffusers import UNet2DConditionModel
         from transformers import T5EncoderModel
 
@@ -81,7 +79,6 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         check_shapes(T5EncoderModel, self.source, self._models["text_encoder"])
 
     def read(self) -> None:
-        """UNet, T5 and tokenizer."""
         from diffusers import UNet2DConditionModel
         from transformers import T5EncoderModel, T5Tokenizer
 
@@ -91,28 +88,22 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
 
     @property
     def multiple(self) -> int:
-        """8 pixels: every block of the UNet but the last halves the picture."""
-        return unet_multiple(self.source.json(UNET_CONFIG))
+        return size_multiple(self.source.json(UNET_CONFIG))
 
     def sampler(self) -> DDPMScheduler:
-        """DDPM on the cosine schedule, with learned variance and dynamic thresholding."""
-        return sampler_of(self.source.json(SCHEDULE))
+        return make_sampler(self.source.json(SCHEDULE))
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, c), T5's hidden states; c is 4096. T5 does not look at the padding, the UNet does."""
+        """Return T5's hidden states (b, 77, c), with c = 4096. Padding is masked in T5, but not in the UNet."""
         texts = [prompt.lower().strip() for prompt in prompts]  # as in training
         for text in texts:
-            if text not in self._seen:
-                self._seen.add(text)
-                self._warn_if_cut(text)
+            if text not in self._checked_prompts:
+                self._checked_prompts.add(text)
+                warn_if_truncated(text, tokenizer=self.tokenizer, max_tokens=MAX_TOKENS, model=self.weights)
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        )
-        device = self.text_encoder.device
-        states: Tensor = self.text_encoder(
-            tokens.input_ids.to(device), attention_mask=tokens.attention_mask.to(device)
-        )[0]
-        return states
+        ).to(self.text_encoder.device)
+        return self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
 
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Noisy picture (b, 3, h, w) -> noise and learned variance (b, 6, h, w), in the picture's dtype."""
@@ -122,55 +113,28 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """With tiny random weights made in `folder`."""
-        from its_plugins.random_weights import deepfloyd_if as random_weights_if
+        from its_plugins.random_weights import deepfloyd_if
 
-        return cls(weights=str(random_weights_if.deepfloyd_if(folder)), variant=None)
-
-    def _warn_if_cut(self, text: str) -> None:
-        tokens = self.tokenizer(text, verbose=False).input_ids
-        if len(tokens) > MAX_TOKENS:
-            lost = self.tokenizer.decode(tokens[MAX_TOKENS - 1 : -1])  # one place goes to the end token
-            warnings.warn(
-                f"the prompt {text[:80]!r} has {len(tokens)} tokens, but {self.weights} reads {MAX_TOKENS}: "
-                f"its end was cut: {lost[:80]!r}",
-                stacklevel=3,
-            )
+        return cls(weights=str(deepfloyd_if.deepfloyd_if(folder)), variant=None)
 
 
-def check_pixel_unet(config: Mapping[str, Any], *, where: str, channels: int) -> None:
-    """Check that a UNet of diffusers reads pixels.
-
-    Args:
-        config: its `config.json`.
-        where: the weights, for the message.
-        channels: 3, or 6 where it also reads a smaller picture.
+def check_value(config: Mapping[str, Any], key: str, expected: Any, *, default: Any, where: str) -> None:
+    """Check a value of a configuration.
 
     Raises:
-        UserError: it reads something else.
+        UserError: the value, or the default if it is missing, is not the expected one.
     """
-    if (got := config.get("in_channels", 4)) != channels:
-        raise UserError(f"{where} has {got} input channels, expected {channels}: a model of DeepFloyd IF's kind")
+    if (got := config.get(key) or default) != expected:
+        raise UserError(f"{where}: {key} is {got}, expected {expected}; use a model of DeepFloyd IF's architecture")
 
 
-def check_epsilon(schedule: Mapping[str, Any], *, where: str) -> None:
-    """Check by its `scheduler_config.json` that a model of pixels predicts the noise.
-
-    Raises:
-        UserError: it predicts something else, which its callers would take for noise.
-    """
-    if (prediction := schedule.get("prediction_type") or "epsilon") != "epsilon":
-        raise UserError(f"{where}: prediction_type is {prediction}, expected epsilon: a model of DeepFloyd IF's kind")
+def size_multiple(config: Mapping[str, Any]) -> int:
+    """Return the number of pixels that rows and columns must be multiples of, from a UNet's `config.json`."""
+    return int(2 ** (len(config["block_out_channels"]) - 1))  # all blocks but the last halve the resolution
 
 
-def unet_multiple(config: Mapping[str, Any]) -> int:
-    """Pixels that rows and columns must be multiples of, by the configuration of a UNet of diffusers."""
-    return int(2 ** (len(config["block_out_channels"]) - 1))
-
-
-def sampler_of(config: Mapping[str, Any]) -> DDPMScheduler:
-    """The ancestral sampler that a `scheduler_config.json` describes."""
+def make_sampler(config: Mapping[str, Any]) -> DDPMScheduler:
+    """Create the ancestral sampler of a `scheduler_config.json`."""
     from diffusers import DDPMScheduler
 
-    sampler: DDPMScheduler = DDPMScheduler.from_config(dict(config))
-    return sampler
+    return DDPMScheduler.from_config(dict(config))

@@ -1,4 +1,4 @@
-"""DeepFloyd IF, stage II: from 64 to 256 pixels, as a colorizer uses it."""
+"""DeepFloyd IF, stage II: upscaling from 64 to 256 pixels, for colorizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from its.diffusion.noise import initial_noise
 from its.weights import PretrainedComponent, Source
 from its.weights.model_files import DIFFUSERS, ModelFiles, model_files
 from its.weights.models import check_shapes, read_model
-from its_plugins.experts.deepfloyd_if import UNET_CONFIG, check_epsilon, check_pixel_unet, sampler_of, unet_multiple
+from its_plugins.experts.deepfloyd_if import UNET_CONFIG, check_value, make_sampler, size_multiple
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -23,16 +23,16 @@ SCHEDULES = tuple(f"{name}/scheduler_config.json" for name in ("scheduler", "ima
 
 
 class DeepFloydIFUpscaler(PretrainedComponent):
-    """DeepFloyd IF, stage II: enlarges a picture, conditioned by text and by the small picture with some noise.
+    """DeepFloyd IF, stage II: upscales a picture, conditioned by text and by the noised small picture.
 
-    Its texts are stage I's: both were trained on the same T5. Equal to diffusers' `IFSuperResolutionPipeline`.
+    It uses the encoded text of stage I: both stages were trained with the same T5. Equals diffusers'
+    `IFSuperResolutionPipeline`.
 
     Args:
         weights: a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
-        noise_level: timestep whose noise the small picture gets, so that its flaws aren't copied.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
+        noise_level: timestep of the noise that is added to the small picture, so that its artifacts are not copied.
     """
 
     non_identity_args = ("variant",)
@@ -55,22 +55,20 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         self._model: ModelFiles | None = None
 
     def select(self, source: Source) -> Sequence[str]:
-        """The UNet and its noise schedules; nothing else of the folder is read."""
+        """Select the UNet and both noise schedules."""
         self._model = model_files(source, "unet", DIFFUSERS, variant=self.variant)
-        check_pixel_unet(source.json(UNET_CONFIG), where=f"{source.name}: unet", channels=6)
+        check_value(source.json(UNET_CONFIG), "in_channels", 6, default=4, where=f"{source.name}: unet")
         for name in source.require(*SCHEDULES):
-            check_epsilon(source.json(name), where=source.name)
+            check_value(source.json(name), "prediction_type", "epsilon", default="epsilon", where=source.name)
         return self._model.names + SCHEDULES
 
     def check_tensors(self) -> None:
-        """Of the UNet against its `config.json`."""
         from diffusers import UNet2DConditionModel
 
         assert self._model is not None
         check_shapes(UNet2DConditionModel, self.source, self._model)
 
     def read(self) -> None:
-        """Read the UNet."""
         from diffusers import UNet2DConditionModel
 
         assert self._model is not None
@@ -78,38 +76,42 @@ class DeepFloydIFUpscaler(PretrainedComponent):
 
     @property
     def multiple(self) -> int:
-        """Rows and columns must be multiples of this. Valid after `find`."""
-        return unet_multiple(self.source.json(UNET_CONFIG))
+        """Number that rows and columns must be multiples of. Valid after `find`."""
+        return size_multiple(self.source.json(UNET_CONFIG))
 
     def sampler(self) -> DDPMScheduler:
-        """The noise schedule and ancestral sampler, a new one each time. Valid after `find`."""
-        return sampler_of(self.source.json(SCHEDULES[0]))
+        """Return a new ancestral sampler with the model's noise schedule. Valid after `find`."""
+        return make_sampler(self.source.json(SCHEDULES[0]))
 
     def condition_on(
         self, small: Tensor, size: tuple[int, int], generators: Sequence[torch.Generator]
     ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """What `PixelExpert.predict` is, for pictures of this size that small ones (b, 3, h, w) in [-1, 1] become.
+        """Return a function like `PixelExpert.predict` for pictures of `size`, conditioned by small pictures.
 
-        The batch may be a multiple of the small pictures', as it is under guidance.
+        Args:
+            small: (b, 3, h, w) in [-1, 1].
+            size: rows and columns of the result.
+            generators: noise source of each small picture.
+
+        Returns:
+            The function. Its batch may be a multiple of b, as under classifier-free guidance.
         """
-        large = functional.interpolate(small, size, mode="bilinear", align_corners=True)  # as in its training
+        large = functional.interpolate(small, size, mode="bilinear", align_corners=True)  # as in training
         noise = initial_noise(generators, (3, *size)).to(large)
         level = torch.full((len(large),), self.noise_level, device=large.device)
-        large = sampler_of(self.source.json(SCHEDULES[1])).add_noise(large, noise, level)
+        large = make_sampler(self.source.json(SCHEDULES[1])).add_noise(large, noise, level)
 
         def predict(pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             dtype, times = self.unet.conv_in.weight.dtype, len(pixels) // len(large)
             both = torch.cat([pixels, large.repeat(times, 1, 1, 1)], dim=1).to(dtype)
-            output: Tensor = self.unet(
-                both, timestep, text.to(dtype), class_labels=level.repeat(times), return_dict=False
-            )[0]
+            labels = level.repeat(times)
+            output: Tensor = self.unet(both, timestep, text.to(dtype), class_labels=labels, return_dict=False)[0]
             return output.to(pixels.dtype)
 
         return predict
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """With tiny random weights made in `folder`."""
-        from its_plugins.random_weights import deepfloyd_if as random_weights_if
+        from its_plugins.random_weights import deepfloyd_if
 
-        return cls(weights=str(random_weights_if.deepfloyd_if_upscaler(folder)), variant=None)
+        return cls(weights=str(deepfloyd_if.deepfloyd_if_upscaler(folder)), variant=None)

@@ -1,8 +1,8 @@
 """Fuse LoRA files into Stable Diffusion v1 (Hu et al., arXiv 2106.09685).
 
 A LoRA changes the weight of a layer from W to W + scale * alpha / rank * up @ down, with `down` (rank, in) and `up`
-(out, rank). Files name the layers in the style of diffusers, PEFT or kohya. Their names are matched with the model's
-own layers here, since diffusers' loader only logs tensors that it cannot place and drops alphas that differ between
+(out, rank). Files name the layers in the style of diffusers, PEFT or kohya. This module matches these names with the
+model's layers itself: diffusers' loader only logs tensors that match no layer, and ignores alphas that differ between
 layers.
 """
 
@@ -14,7 +14,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -51,16 +50,16 @@ _TRANSFORMER_PREFIXES = ("transformer.", "lora_transformer_")
 def check(
     shapes: Mapping[str, tuple[int, ...]], *, unet_config: Mapping[str, Any], text_config: Mapping[str, Any], where: str
 ) -> None:
-    """Check that a file is a LoRA for this model, from tensor names and shapes alone.
+    """Check that a file is a LoRA for a model, by the names and shapes of its tensors.
 
     Args:
         shapes: names and shapes of the file's tensors.
         unet_config: contents of the UNet's `config.json`.
         text_config: contents of the text encoder's `config.json`.
-        where: the file, for messages.
+        where: name of the file, for messages.
 
     Raises:
-        UserError: the file holds no LoRA, an incomplete one, one of an unsupported kind, or one for another
+        UserError: the file holds no LoRA, an incomplete one, one of an unsupported type, or one for another
             architecture.
     """
     for name in shapes:
@@ -74,14 +73,14 @@ def check(
     if not any({"down", "up"} & tensors.keys() for tensors in layers.values()):
         raise UserError(
             f"{where} holds no LoRA tensors; expected lora_down/lora_up or lora_A/lora_B, "
-            f"got {_listed(shapes) or 'an empty file'}"
+            f"got {_first_names(shapes) or 'an empty file'}"
         )
-    _check_family(shapes, layers, unet_config=unet_config, text_config=text_config, where=where)
+    _check_architecture(shapes, layers, unet_config["cross_attention_dim"], text_config["hidden_size"], where=where)
     if unknown:
-        raise UserError(f"{where} holds {len(unknown)} tensors that are not part of a LoRA: {_listed(unknown)}")
+        raise UserError(f"{where} holds {len(unknown)} tensors that are not part of a LoRA: {_first_names(unknown)}")
     for layer, tensors in layers.items():
-        if lacking := [role for role in ("down", "up") if role not in tensors]:
-            raise UserError(f"{where} is incomplete: layer {layer} has no {lacking[0]} tensor; get the file again")
+        if missing := [role for role in ("down", "up") if role not in tensors]:
+            raise UserError(f"{where} is incomplete: layer {layer} has no {missing[0]} tensor; get the file again")
 
 
 @torch.no_grad()
@@ -95,49 +94,49 @@ def fuse(
 ) -> None:
     """Add LoRAs to the weights of a UNet and a text encoder, in place and in the given order.
 
-    Sums are computed at least in float32 and rounded once to the dtype of the weights. The layers stay plain
+    Sums are computed in float32 or better and rounded once to the dtype of the weights. The layers stay plain
     `nn.Linear` and `nn.Conv2d`.
 
     Args:
         unet: in any floating-point dtype.
         text_encoder: likewise.
-        loras: the tensors of each file, by name, and its scale.
-        where: the file of each LoRA, for messages.
-        adapter_configs: result of `adapter_config` for each file. Without one, a layer that has no `alpha` tensor gets
+        loras: for each file its tensors by name, and its scale.
+        where: name of each file, for messages.
+        adapter_configs: result of `adapter_config` for each file. Without it, a layer that has no `alpha` tensor gets
             alpha = rank, as in diffusers.
 
     Raises:
-        UserError: a tensor has no place in these models, has another shape than its layer, or is not finite. The
-            models are unchanged then.
+        UserError: a tensor matches no layer, has another shape than its layer, or is not finite. The models are
+            unchanged then.
     """
-    configs = adapter_configs if adapter_configs is not None else [None] * len(loras)
-    places = _places(unet, text_encoder)
+    layers = _layers_by_alias(unet, text_encoder)
     updates = [
-        _updates(tensors, scale, places, file, config)
-        for (tensors, scale), file, config in zip(loras, where, configs, strict=True)
+        update
+        for (tensors, scale), file, config in zip(loras, where, adapter_configs or [None] * len(loras), strict=True)
+        for update in _updates(tensors, scale, layers, file, config or {})
     ]
     changes: dict[nn.Linear | nn.Conv2d, Tensor] = {}
-    for update in chain.from_iterable(updates):
-        layer, dtype = update.place.module, torch.promote_types(update.place.module.weight.dtype, torch.float32)
-        down, up = (half.flatten(1).to(layer.weight.device, dtype) for half in (update.down, update.up))
-        changes[layer] = changes.get(layer, torch.zeros((), dtype=dtype)) + update.factor * (up @ down)
-    for layer, change in changes.items():
-        layer.weight.copy_(layer.weight.to(change.dtype) + change.view_as(layer.weight))
+    for module, factor, down, up in updates:
+        dtype = torch.promote_types(module.weight.dtype, torch.float32)
+        down, up = (half.flatten(1).to(module.weight.device, dtype) for half in (down, up))
+        changes[module] = changes.get(module, torch.zeros((), dtype=dtype)) + factor * (up @ down)
+    for module, change in changes.items():
+        module.weight.copy_(module.weight.to(change.dtype) + change.view_as(module.weight))
 
 
 def is_peft(names: Iterable[str]) -> bool:
-    """Whether tensors are named as PEFT saves them; their alphas are in `adapter_config.json` then."""
+    """Return whether tensor names are PEFT's, which stores alphas in `adapter_config.json`."""
     return any(name.startswith(_PEFT) for name in names)
 
 
-def adapter_config(path: Path, beside: Path | None) -> dict[str, Any] | None:
-    """Read the ranks and alphas that diffusers and PEFT store beside the tensors.
+def adapter_config(path: Path, peft_config: Path | None) -> dict[str, Any] | None:
+    """Read the ranks and alphas that diffusers and PEFT store apart from the tensors.
 
     diffusers stores them in the header of the safetensors file, PEFT in `adapter_config.json` in the same folder.
 
     Args:
         path: a LoRA file.
-        beside: PEFT's settings; None without.
+        peft_config: its `adapter_config.json`, if any.
 
     Returns:
         The settings, for `fuse`; None if there are none.
@@ -151,8 +150,8 @@ def adapter_config(path: Path, beside: Path | None) -> dict[str, Any] | None:
     if path.suffix.lower() == ".safetensors":
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("lora_adapter_metadata")
-    if text is None and beside is not None:
-        text, source = read_text(beside), beside
+    if text is None and peft_config is not None:
+        text, source = read_text(peft_config), peft_config
     if text is None:
         return None
     try:
@@ -169,22 +168,12 @@ def adapter_config(path: Path, beside: Path | None) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
-    """A layer of a model that a LoRA can change."""
+class _Layer:
+    """Layer of a model that a LoRA can change."""
 
     prefix: Literal["unet", "text_encoder"]
     name: str
     module: nn.Linear | nn.Conv2d
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Update:
-    """The change of one layer: `factor * up @ down`."""
-
-    place: _Place
-    down: Tensor
-    up: Tensor
-    factor: float
 
 
 def _by_layer(names: Iterable[str]) -> tuple[dict[str, dict[Role, str]], list[str]]:
@@ -205,132 +194,118 @@ def _by_layer(names: Iterable[str]) -> tuple[dict[str, dict[Role, str]], list[st
     return dict(layers), unknown
 
 
-def _check_family(
+def _check_architecture(
     shapes: Mapping[str, tuple[int, ...]],
     layers: Mapping[str, Mapping[Role, str]],
+    cross_attention_dim: int,
+    text_width: int,
     *,
-    unet_config: Mapping[str, Any],
-    text_config: Mapping[str, Any],
     where: str,
 ) -> None:
-    cross = unet_config["cross_attention_dim"]
-    expected = set(cross) if isinstance(cross, list | tuple) else {cross}
-    advice = f"expected one for a model of cross-attention width {min(expected)}; use a LoRA of the same model family"
-    found = {
-        shapes[tensors["down"]][1]
-        for layer, tensors in layers.items()
-        if _CROSS_ATTENTION.search(layer) and "down" in tensors and len(shapes[tensors["down"]]) > 1
-    }
-    width = f" (cross-attention width {max(found)})" if found else ""
+    def input_widths(pattern: re.Pattern[str]) -> dict[str, int]:
+        names = [tensors["down"] for layer, tensors in layers.items() if pattern.search(layer) and "down" in tensors]
+        return {name: shapes[name][1] for name in names if len(shapes[name]) > 1}
+
+    advice = f"expected one for a model of cross-attention width {cross_attention_dim}; use a LoRA of the same family"
+    widths = set(input_widths(_CROSS_ATTENTION).values())
+    width = f" (cross-attention width {max(widths)})" if widths else ""
     for name in shapes:
         bare = name.removeprefix(_PEFT)
         if bare.startswith(_XL):
             raise UserError(f"{where} is a LoRA for Stable Diffusion XL{width}, since it holds {name}; {advice}")
         if bare.startswith(_TRANSFORMER_PREFIXES) or any(part in bare for part in _TRANSFORMERS):
             raise UserError(f"{where} is a LoRA for Flux or another transformer, since it holds {name}; {advice}")
-    if found - expected:
-        family = FAMILIES.get(max(found), "another model")
-        raise UserError(f"{where} is a LoRA for {family}{width}; {advice}")
-    hidden = text_config["hidden_size"]
-    for layer, tensors in layers.items():
-        if _TEXT_INPUT.search(layer) and "down" in tensors:
-            shape = shapes[tensors["down"]]
-            if len(shape) > 1 and shape[1] != hidden:
-                raise UserError(
-                    f"{where} is a LoRA for a text encoder of width {shape[1]} ({tensors['down']}), "
-                    f"expected width {hidden}; use a LoRA of the same model family"
-                )
+    if widths - {cross_attention_dim}:
+        raise UserError(f"{where} is a LoRA for {FAMILIES.get(max(widths), 'another model')}{width}; {advice}")
+    for name, got in input_widths(_TEXT_INPUT).items():
+        if got != text_width:
+            raise UserError(
+                f"{where} is a LoRA for a text encoder of width {got} ({name}), expected width {text_width}; "
+                "use a LoRA of the same family"
+            )
 
 
-def _places(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Place]:
-    """Layers by each name that files use for them."""
-    places = {}
+def _layers_by_alias(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Layer]:
+    """Return the models' layers by each name that files use for them."""
+    layers: dict[str, _Layer] = {}
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            place = _Place(prefix="unet", name=name, module=module)
-            for alias in (name, f"unet.{name}", f"lora_unet_{name.replace('.', '_')}"):
-                places[alias] = place
+            aliases = (name, f"unet.{name}", f"lora_unet_{name.replace('.', '_')}")
+            layers |= dict.fromkeys(aliases, _Layer(prefix="unet", name=name, module=module))
     for name, module in text_encoder.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            place = _Place(prefix="text_encoder", name=name, module=module)
-            bare = name.removeprefix("text_model.")  # transformers 5 has no such prefix, files have
+            layer = _Layer(prefix="text_encoder", name=name, module=module)
+            bare = name.removeprefix("text_model.")  # files have this prefix, models of transformers 5 do not
             for alias in (bare, f"text_model.{bare}"):
-                for full in (alias, f"text_encoder.{alias}", f"lora_te_{alias.replace('.', '_')}"):
-                    places[full] = place
-    return places
+                aliases = (alias, f"text_encoder.{alias}", f"lora_te_{alias.replace('.', '_')}")
+                layers |= dict.fromkeys(aliases, layer)
+    return layers
 
 
 def _canonical(layer: str) -> str:
-    """The layer's name without PEFT's prefix and without the names of diffusers' former attention processors."""
+    """Remove PEFT's prefix from a layer's name, and replace names of diffusers' former attention processors."""
     layer = layer.removeprefix(_PEFT).replace(".processor.", ".")
-    if "self_attn." in layer:
-        layer = re.sub(r"self_attn\.to_([qkv]|out)$", r"self_attn.\1_proj", layer)
+    layer = re.sub(r"self_attn\.to_([qkv]|out)$", r"self_attn.\1_proj", layer)
     return re.sub(r"\.to_out$", ".to_out.0", layer)
 
 
 def _updates(
-    tensors: Mapping[str, Tensor],
-    scale: float,
-    places: Mapping[str, _Place],
-    where: str,
-    config: Mapping[str, Any] | None,
-) -> list[_Update]:
-    layers, unknown = _by_layer(tensors)
-    updates: dict[int, _Update] = {}
-    for layer, names in layers.items():
-        place = places.get(_canonical(layer))
-        if place is None or id(place.module) in updates or not {"down", "up"} <= names.keys():
+    tensors: Mapping[str, Tensor], scale: float, layers: Mapping[str, _Layer], where: str, config: Mapping[str, Any]
+) -> list[tuple[nn.Linear | nn.Conv2d, float, Tensor, Tensor]]:
+    """Return (module, factor, down, up) for each layer that a file changes by factor * up @ down."""
+    names_by_layer, unknown = _by_layer(tensors)
+    updates: dict[nn.Module, tuple[nn.Linear | nn.Conv2d, float, Tensor, Tensor]] = {}
+    for name, names in names_by_layer.items():
+        layer = layers.get(_canonical(name))
+        if layer is None or layer.module in updates or not {"down", "up"} <= names.keys():
             unknown += names.values()
             continue
         down, up = tensors[names["down"]], tensors[names["up"]]
-        _check_shapes(place, down, up, where=where, name=names["down"])
+        _check_shapes(layer, down, up, where=where, name=names["down"])
         alpha = tensors[names["alpha"]].item() if "alpha" in names else None
-        factor = scale * _strength(place, down.shape[0], alpha, config or {})
+        factor = scale * _alpha_over_rank(layer, down.shape[0], alpha, config)
         if not (down.isfinite().all() and up.isfinite().all() and math.isfinite(factor)):
-            raise UserError(f"{where}: the tensors of {layer} hold values that are not finite; get the file again")
-        updates[id(place.module)] = _Update(place=place, down=down, up=up, factor=factor)
+            raise UserError(f"{where}: the tensors of {name} hold values that are not finite; get the file again")
+        updates[layer.module] = layer.module, factor, down, up
     if unknown:
         raise UserError(
-            f"{where}: {len(unknown)} tensors have no place in this model: {_listed(unknown)}; "
-            "use a LoRA that was made for Stable Diffusion v1"
+            f"{where}: {len(unknown)} tensors match no layer of this model: {_first_names(unknown)}; "
+            "use a LoRA for Stable Diffusion v1"
         )
     return list(updates.values())
 
 
-def _check_shapes(place: _Place, down: Tensor, up: Tensor, *, where: str, name: str) -> None:
-    weight = place.module.weight
-    rank, kernel = down.shape[0], tuple(weight.shape[2:])
+def _check_shapes(layer: _Layer, down: Tensor, up: Tensor, *, where: str, name: str) -> None:
+    weight, rank = layer.module.weight, down.shape[0]
     fits = (
-        tuple(down.shape[:2]) == (rank, weight.shape[1])
+        down.shape[:2] == (rank, weight.shape[1])
         and down.numel() == rank * weight[0].numel()
-        and tuple(up.shape[:2]) == (weight.shape[0], rank)
+        and up.shape[:2] == (weight.shape[0], rank)
         and up.numel() == weight.shape[0] * rank
     )
     if not fits:
         raise UserError(
             f"{where}: {name} has shape {tuple(down.shape)} and its counterpart {tuple(up.shape)}, expected "
-            f"{(rank, weight.shape[1], *kernel)} and {(weight.shape[0], rank)} for the layer {place.name}; "
-            "use a LoRA that was made for Stable Diffusion v1"
+            f"{(rank, *weight.shape[1:])} and {(weight.shape[0], rank)} for the layer {layer.name}; "
+            "use a LoRA for Stable Diffusion v1"
         )
 
 
-def _strength(place: _Place, rank: int, alpha: float | None, config: Mapping[str, Any]) -> float:
-    """alpha / rank: alpha from the file, else from its settings, else equal to the rank."""
+def _alpha_over_rank(layer: _Layer, rank: int, alpha: float | None, config: Mapping[str, Any]) -> float:
+    """Return alpha / rank, with alpha from its tensor, else from the settings, else equal to the rank."""
 
     def option(name: str) -> Any:
-        return config.get(f"{place.prefix}.{name}", config.get(name))
+        return config.get(f"{layer.prefix}.{name}", config.get(name))
 
     if alpha is None:
-        alpha = option("lora_alpha")
-        for pattern, value in (option("alpha_pattern") or {}).items():
-            if re.fullmatch(rf"(.*\.)?({pattern})", place.name):
-                alpha = value
-                break
+        patterns = (option("alpha_pattern") or {}).items()
+        matches = [value for pattern, value in patterns if re.fullmatch(rf"(.*\.)?({pattern})", layer.name)]
+        alpha = matches[0] if matches else option("lora_alpha")
     if alpha is None:
         return 1.0
     return alpha / (rank**0.5 if option("use_rslora") else rank)
 
 
-def _listed(names: Iterable[str], most: int = 3) -> str:
+def _first_names(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

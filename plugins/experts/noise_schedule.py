@@ -1,9 +1,10 @@
-"""Noise schedules and prediction types, as `scheduler_config.json` states them."""
+"""Noise schedules and prediction types from `scheduler_config.json`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,69 +22,70 @@ STABLE_DIFFUSION: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
 }
-"""What Stable Diffusion v1 was trained with; its own file leaves the prediction type out."""
+"""Settings of Stable Diffusion v1's training; its own file omits the prediction type."""
 
 
-def alphas_of(schedule: Betas, start: float, end: float, timesteps: int) -> Tensor:
-    """(T,) alpha_t, float32 on the CPU: the share of the signal's variance at each training timestep.
+def compute_alphas(schedule: Betas, start: float, end: float, timesteps: int) -> Tensor:
+    """Return alpha_t (T,), float32 on the CPU: the signal's share of the variance at each training timestep.
 
     Args:
-        schedule: what grows evenly: the square root of beta (`scaled_linear`) or beta (`linear`); `squaredcos_cap_v2`
-            is the cosine schedule of Nichol and Dhariwal (arXiv 2102.09672, Eq. 17), which has no start and end.
+        schedule: `scaled_linear`: the square root of beta is linear; `linear`: beta is. `squaredcos_cap_v2` is the
+            cosine schedule (Nichol, Dhariwal, arXiv 2102.09672, Eq. 17), which ignores `start` and `end`.
         start: beta of training timestep 0.
-        end: beta of the last one.
+        end: beta of the last training timestep.
         timesteps: T.
     """
     if schedule == "squaredcos_cap_v2":
-        betas = _cosine_betas(timesteps)
+        signal = [math.cos((t / timesteps + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(timesteps + 1)]
+        betas = torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(signal)], dtype=torch.float32, device="cpu")
     else:
         power = 0.5 if schedule == "scaled_linear" else 1.0
-        # In float32 and in this order, as diffusers does and as the models were trained: float64 differs by 1e-6,
-        # which the networks let grow over a hundred steps.
+        # In float32 and in this order, as in diffusers and in training: float64 differs by 1e-6, an error that the
+        # networks amplify over a hundred steps.
         ends = start**power, end**power
         betas = torch.linspace(*ends, timesteps, dtype=torch.float32, device="cpu") ** (1 / power)
-    return torch.cumprod(1 - betas, dim=0)  # alpha_t of the paper, which is alpha-bar elsewhere
+    return torch.cumprod(1 - betas, dim=0)  # the paper's alpha_t, elsewhere called alpha-bar
 
 
 def read_schedule(config: Mapping[str, Any], *, where: str) -> tuple[Tensor, Prediction]:
-    """The noise schedule and the prediction type of a `scheduler_config.json`.
+    """Read the noise schedule, as alpha_t (T,), and the prediction type from the settings of a scheduler.
 
     Args:
-        config: content of the file; what it leaves out is Stable Diffusion v1's.
-        where: the weights, for messages.
+        config: contents of `scheduler_config.json`; missing keys default to Stable Diffusion v1's.
+        where: name of the weights, for messages.
 
     Raises:
-        UserError: a schedule that experts can't share: with zero terminal signal, or of a kind that is not known.
+        UserError: the schedule has zero terminal SNR, or the schedule or prediction type is not supported.
     """
-    known = {**STABLE_DIFFUSION, **{key: value for key, value in config.items() if value is not None}}
-    if known.get("rescale_betas_zero_snr"):
+    settings = {**STABLE_DIFFUSION, **{key: value for key, value in config.items() if value is not None}}
+    if settings.get("rescale_betas_zero_snr"):
         raise UserError(
-            f"{where}: its noise schedule ends without signal (rescale_betas_zero_snr), where no noise estimate tells "
-            "the picture, so it can't share a canvas with other experts. Expected a model with a schedule as Stable "
-            "Diffusion v1's"
+            f"{where}: its noise schedule has zero terminal SNR (rescale_betas_zero_snr), which can't be combined with "
+            "other experts. Use a model with a noise schedule like Stable Diffusion v1's"
         )
-    prediction = known["prediction_type"]
+    prediction = settings["prediction_type"]
     if prediction not in get_args(Prediction):
         expected = ", ".join(get_args(Prediction))
         raise UserError(f"{where}: prediction_type is {prediction!r}; expected one of {expected}")
-    if "trained_betas" in known:
-        betas = torch.tensor(known["trained_betas"], dtype=torch.float32, device="cpu")
+    if "trained_betas" in settings:
+        betas = torch.tensor(settings["trained_betas"], dtype=torch.float32, device="cpu")
         return torch.cumprod(1 - betas, dim=0), prediction
-    schedule = known["beta_schedule"]
+    schedule = settings["beta_schedule"]
     if schedule not in get_args(Betas):
         raise UserError(f"{where}: beta_schedule is {schedule!r}; expected one of {', '.join(get_args(Betas))}")
-    return alphas_of(schedule, known["beta_start"], known["beta_end"], known["num_train_timesteps"]), prediction
+    ends = settings["beta_start"], settings["beta_end"]
+    return compute_alphas(schedule, *ends, settings["num_train_timesteps"]), prediction
 
 
 class ToEpsilon:
-    """Turns a network's output into a noise estimate.
+    """Conversion of a network's output to a noise estimate.
 
     With a = alpha_t: v = sqrt(a) eps - sqrt(1 - a) z_0 (Salimans, Ho, arXiv 2202.00512) and
     z_t = sqrt(a) z_0 + sqrt(1 - a) eps, so that eps = sqrt(a) v + sqrt(1 - a) z_t.
 
     Args:
         alphas: (T,) alpha_t.
-        prediction: what the network was trained to predict.
+        prediction: prediction type of the network.
     """
 
     def __init__(self, alphas: Tensor, prediction: Prediction) -> None:
@@ -101,16 +103,8 @@ class ToEpsilon:
         return ((latents - signal * output) / sigma).to(output.dtype)
 
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha) and sqrt(1 - alpha), in float32 whatever the precision of the run."""
+        """Return sqrt(alpha) and sqrt(1 - alpha), in float32 whatever the precision of the run."""
         if device not in self._roots:
             alphas = self.alphas.double()  # 1 - alpha is small at the first timesteps
             self._roots[device] = alphas.sqrt().float().to(device), (1 - alphas).sqrt().float().to(device)
         return self._roots[device]
-
-
-def _cosine_betas(timesteps: int) -> Tensor:
-    def signal(time: float) -> float:  # alpha-bar at a share of the whole time
-        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-
-    shares = [signal((t + 1) / timesteps) / signal(t / timesteps) for t in range(timesteps)]
-    return torch.tensor([min(1 - share, 0.999) for share in shares], dtype=torch.float32, device="cpu")

@@ -1,4 +1,4 @@
-"""Riffusion: an audio expert that knows music, in a picture of its own kind."""
+"""Riffusion, an audio expert for music, and its spectrogram format."""
 
 from __future__ import annotations
 
@@ -28,36 +28,35 @@ RIFFUSION = SpectrogramFormat(
     ceiling=30e6 / 2**15,
     silence=1,
 )
-"""Riffusion's format, as its `SpectrogramParams` has it: 44.1 kHz, 512 bands up to 10 kHz, 100 columns a second.
+"""Format of Riffusion's `SpectrogramParams`: 44.1 kHz, 512 bands up to 10 kHz, 100 columns per second.
 
-Dark is loud, white is silence. Its pictures are scaled to the loudest of each clip and played at full volume, so that
-no level is right or wrong; the ceiling is the one that its `spectrogram_from_image` takes, 30e6 in 16-bit samples.
-It draws 0 as white; the floor here is 0.05 of 255 grays away from that.
+Black is loud, white is silent. Riffusion scales each clip to its peak and plays it at full volume, so it defines no
+absolute level; the ceiling is the default of its `spectrogram_from_image`, 30e6 in 16-bit samples. Riffusion draws 0 as
+white; the floor used here differs from that by 0.05 of 255 gray levels.
 """
 
 RIFFUSION_STEREO = replace(RIFFUSION, name="Riffusion in stereo", channels=2)
-"""The same, with the left channel in the green of the picture and the right one in its blue."""
+"""The same in stereo: the left channel is green and the right channel is blue."""
 
-# The default branch holds pickles alone; this commit is its conversion to safetensors (refs/pr/11).
+# The default branch has only pickled tensors; this commit is its conversion to safetensors (refs/pr/11).
 pin({"riffusion/riffusion-model-v1": Pin(revision="ea2085a79829d34f529dbec1906321335c49195b")})
 
 
 @register
 class Riffusion(StableDiffusion):
-    """Riffusion (Forsgren and Martiros, 2022): Stable Diffusion v1.5 tuned to draw spectrograms of music.
+    """Riffusion (Forsgren and Martiros, 2022): Stable Diffusion v1.5 fine-tuned on spectrograms of music.
 
-    It was trained on canvases of 512 x 512, 5.12 s; wider ones work.
+    It was trained on canvases of 512 x 512 (5.12 s), but also works on wider ones.
 
     Args:
         weights: `pack:NAME`, a diffusers folder, a checkpoint file, `owner/name` on the hub, or `owner/name/file`.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
-        unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
-        channels_last: another layout in memory, often faster; results differ by rounding.
-        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
+        unet_folder: subfolder of the UNet; some folders hold several UNets with one text encoder and VAE.
+        channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
+        attention: attention kernel of torch; `auto` measures and uses the fastest. Results differ by rounding.
         lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
-        stereo: the picture keeps its colour, and is heard from the left by its green and from the right by its blue.
+        stereo: play the picture's green channel on the left and its blue channel on the right, and keep its colour.
     """
 
     def __init__(

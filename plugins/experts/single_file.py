@@ -1,16 +1,15 @@
 """Read single-file checkpoints of Stable Diffusion v1 in the original layout.
 
 Such a file holds the UNet (`model.diffusion_model.*`), the VAE (`first_stage_model.*`) and the text encoder
-(`cond_stage_model.transformer.*`), but no configuration and no tokenizer: those ship with this package. diffusers
+(`cond_stage_model.transformer.*`), but no configurations and no tokenizer, which ship with this package. diffusers
 converts the tensors; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from its.errors import UserError
+from its.weights.files import read_json
 from its.weights.models import SkipInit
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 from its_plugins.experts.original_layout import PREFIXES, Component, original_name
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 CONFIGS = Path(__file__).parent / "sd_v1"
-"""Configurations of Stable Diffusion v1.5, and the merges of CLIP's tokenizer."""
+"""Configurations of Stable Diffusion v1.5."""
 
-MAX_TOKENS = 77
+_MERGES = CONFIGS / "tokenizer" / "merges.txt.gz"
 
 _TITLES: dict[Component, str] = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 _CONV_IN = f"{PREFIXES['unet']}input_blocks.0.0.weight"
@@ -40,8 +40,8 @@ _TOKEN_EMBEDDING = re.compile(
 )
 _UNUSED = re.compile(r"(?:.*\.)?(?:position_ids|text_projection(?:\.weight)?|logit_scale)")
 
-# What a file is if a tensor's name begins with, or contains, one of these; the first match counts.
-_BEGINNINGS = {
+# Types of files by the beginnings of their tensor names; the first match counts.
+_OTHER_CHECKPOINTS = {
     "conditioner.embedders.": "a Stable Diffusion XL checkpoint",
     "cond_stage_model.model.": "a Stable Diffusion v2 checkpoint, with OpenCLIP as text encoder",
     f"{PREFIXES['unet']}joint_blocks.": "a Stable Diffusion 3 checkpoint",
@@ -50,7 +50,7 @@ _BEGINNINGS = {
     "controlnet_cond_embedding.": "a ControlNet",
 }
 _LORA = re.compile(r".*(?:\.lora_(?:down|up|A|B)\.|[._]lora\.(?:down|up)\.|lora_linear_layer|\.hada_w|\.lokr_w).*")
-_OTHERS = {
+_OTHER_FILES = {
     "down_blocks.": "a UNet in the layout of diffusers",
     "encoder.down_blocks.": "a VAE in the layout of diffusers",
     "decoder.up_blocks.": "a VAE in the layout of diffusers",
@@ -65,33 +65,32 @@ _OTHERS = {
 }
 
 
-def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str, configs: Path = CONFIGS) -> None:
-    """Check that a file is a Stable Diffusion v1 checkpoint with this part whole, from names and shapes alone.
+def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str) -> None:
+    """Check that a file is a Stable Diffusion v1 checkpoint in which a model is complete.
 
     Args:
         shapes: names and shapes of the file's tensors.
         part: the model to be read.
-        where: the file, for messages.
-        configs: folder with a `config.json` for each part.
+        where: name of the file, for messages.
 
     Raises:
-        UserError: the file is something else, has no such part or lacks some of it, or holds a model of another
+        UserError: the file is of another type, lacks the model or some of its tensors, or holds a model of another
             architecture.
     """
     advice = "expected a Stable Diffusion v1 checkpoint in the original layout (model.diffusion_model.*, ...)"
-    held = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in shapes)]
-    if kind := _other_kind(shapes, whole=bool(held)):
+    present = [each for each, prefix in PREFIXES.items() if any(name.startswith(prefix) for name in shapes)]
+    if kind := _other_type(shapes, is_checkpoint=bool(present)):
         raise UserError(f"{where} is {kind}; {advice}")
-    if not held:
+    if not present:
         names = ", ".join([*shapes][:3]) or "no tensors"
-        raise UserError(f"{where} is no checkpoint that can be read: it holds {names}; {advice}")
-    if part not in held:
-        titles = " and ".join(_TITLES[each] for each in held)
+        raise UserError(f"{where} is not a checkpoint that can be read: it holds {names}; {advice}")
+    if part not in present:
+        titles = " and ".join(_TITLES[each] for each in present)
         raise UserError(
             f"{where} holds no {_TITLES[part]} ({PREFIXES[part]}*), only the {titles}; "
-            "use a full checkpoint, or take this part from another source"
+            "use a full checkpoint, or read this model from other weights"
         )
-    config = _config(configs, part)
+    config = read_config(part)
     if part == "unet":
         _check_unet(shapes, config, where=where)
     for name, shape in shapes.items():
@@ -99,22 +98,14 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str,
             raise UserError(
                 f"{where} has a text encoder of width {shape[-1]}, expected {config['hidden_size']}; {advice}"
             )
-    own = {name: torch.empty(shape, device="meta") for name, shape in shapes.items() if name.startswith(PREFIXES[part])}
-    model = _build(part, config)
-    _check_complete(
-        _convert(own, part, model, config=config, where=where),
-        model.state_dict(),
-        part=part,
-        config=config,
-        where=where,
-    )
+    _convert({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, part, where=where)
 
 
 def scheduler_config(names: Iterable[str]) -> dict[str, Any]:
-    """Scheduler settings of a checkpoint: those of Stable Diffusion v1.5, changed by marker tensors.
+    """Return a checkpoint's scheduler settings: Stable Diffusion v1.5's, changed by marker tensors.
 
     Args:
-        names: of the file's tensors; `v_pred` marks v-prediction, `ztsnr` betas rescaled to zero terminal SNR.
+        names: names of the file's tensors; `v_pred` marks v-prediction, `ztsnr` betas rescaled to zero terminal SNR.
     """
     names = set(names)
     return {
@@ -124,19 +115,16 @@ def scheduler_config(names: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def read(
-    tensors: Mapping[str, Tensor], part: Component, *, configs: Path = CONFIGS, where: str = "the checkpoint"
-) -> nn.Module:
+def read(tensors: Mapping[str, Tensor], part: Component, *, where: str = "the checkpoint") -> nn.Module:
     """Convert one model of a checkpoint for inference.
 
-    The UNet comes from `model.diffusion_model.*`; an EMA copy in the same file (`model_ema.*`) is ignored. Weights
+    The UNet is read from `model.diffusion_model.*`; an EMA copy in the same file (`model_ema.*`) is ignored. Weights
     that are in torch's default dtype already share memory with `tensors`.
 
     Args:
         tensors: the file's tensors by name, in any floating-point dtypes: see `its.weights.files.tensors_of`.
         part: the model.
-        configs: folder with a `config.json` for each part.
-        where: the file, for messages.
+        where: name of the file, for messages.
 
     Returns:
         `UNet2DConditionModel`, `AutoencoderKL` or `CLIPTextModel`, in torch's default dtype, on the CPU, in
@@ -145,45 +133,38 @@ def read(
     Raises:
         UserError: tensors are missing, have other shapes, or belong to another architecture.
     """
-    prefix, dtype = PREFIXES[part], torch.get_default_dtype()
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    config = _config(configs, part)
     with torch.device("cpu"):
-        model = _build(part, config)
-        converted = _convert(own, part, model, config=config, where=where)
-        _check_complete(converted, model.state_dict(), part=part, config=config, where=where)
+        model, converted = _convert(tensors, part, where=where)
+        dtype = torch.get_default_dtype()
         weights = {name: converted[name].to(device="cpu", dtype=dtype) for name in model.state_dict()}
         model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def tokenizer(*, configs: Path = CONFIGS) -> CLIPTokenizer:
-    """CLIP's tokenizer, with the settings of Stable Diffusion v1.5: 49,408 tokens, texts of at most 77.
+def read_config(part: Component) -> dict[str, Any]:
+    """Return Stable Diffusion v1.5's `config.json` of a model."""
+    return read_json(CONFIGS / part / "config.json")
 
-    Args:
-        configs: folder with `tokenizer/merges.txt.gz`.
-    """
+
+def tokenizer() -> CLIPTokenizer:
+    """Create CLIP's tokenizer with the settings of Stable Diffusion v1.5: 49,408 tokens, at most 77 per text."""
     from transformers import CLIPTokenizer
 
-    with gzip.open(configs / "tokenizer" / "merges.txt.gz", "rt", encoding="utf-8") as file:
-        pairs = [(left, right) for left, right in map(str.split, file.read().splitlines()[1:])]  # after the version
+    with gzip.open(_MERGES, "rt", encoding="utf-8") as file:
+        pairs = [(left, right) for left, right in map(str.split, file.read().splitlines()[1:])]  # skip the version
     letters = byte_letters()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, pairs), START, END]
-    return CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)}, merges=pairs, model_max_length=MAX_TOKENS
-    )
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=77)
 
 
-def _other_kind(names: Iterable[str], *, whole: bool) -> str | None:
-    """What a file is that is no Stable Diffusion v1 checkpoint; None if that isn't known."""
+def _other_type(names: Iterable[str], *, is_checkpoint: bool) -> str | None:
+    """Return the type of a file that is not a Stable Diffusion v1 checkpoint, or None if it is not known."""
     names = list(names)
     if any(map(_LORA.fullmatch, names)):
         return "a LoRA"
-    for beginnings in (_BEGINNINGS, {} if whole else _OTHERS):
-        for beginning, kind in beginnings.items():
-            if any(name.startswith(beginning) for name in names):
-                return kind
-    return None
+    types = _OTHER_CHECKPOINTS if is_checkpoint else _OTHER_CHECKPOINTS | _OTHER_FILES
+    return next((kind for start, kind in types.items() if any(name.startswith(start) for name in names)), None)
 
 
 def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], *, where: str) -> None:
@@ -204,13 +185,8 @@ def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
             )
 
 
-def _config(configs: Path, part: Component) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((configs / part / "config.json").read_text(encoding="utf-8"))
-    return config
-
-
 def _build(part: Component, config: Mapping[str, Any]) -> Any:
-    """The model on the meta device, where its weights take no memory."""
+    """Create a model on the meta device."""
     with torch.device("meta"), SkipInit():
         if part == "text_encoder":
             from transformers import CLIPTextConfig, CLIPTextModel
@@ -225,51 +201,48 @@ def _build(part: Component, config: Mapping[str, Any]) -> Any:
     return model
 
 
-def _convert(
-    own: dict[str, Tensor], part: Component, model: Any, *, config: Mapping[str, Any], where: str
-) -> dict[str, Tensor]:
+def _convert(tensors: Mapping[str, Tensor], part: Component, *, where: str) -> tuple[Any, dict[str, Tensor]]:
+    """Return a model on the meta device, and its tensors, by the names in the model.
+
+    Raises:
+        UserError: tensors are missing, have other shapes, or belong to another architecture.
+    """
     from diffusers.loaders import single_file_utils
 
+    config = read_config(part)
+    model = _build(part, config)
+    expected = model.state_dict()
+    names = {name: original_name(name, part, config) for name in expected}
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIXES[part])}
+    converted: dict[str, Tensor] = {}
     try:
         if part == "unet":
-            return single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
-        if part == "vae":
-            return single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
-        converted = single_file_utils.convert_ldm_clip_checkpoint(own)
-    except (KeyError, AttributeError):  # of tensors that the conversion takes for granted
-        names = [original_name(name, part, config) for name in model.state_dict()]
-        raise _incomplete(where, part, [name for name in names if name not in own]) from None
-    # Neither some early checkpoints nor the model in transformers 5 have this prefix.
-    inner = "text_model." if hasattr(model, "text_model") else ""
-    return {f"{inner}{name.removeprefix('text_model.')}": tensor for name, tensor in converted.items()}
-
-
-def _check_complete(
-    converted: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    *,
-    part: Component,
-    config: Mapping[str, Any],
-    where: str,
-) -> None:
+            converted = single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
+        elif part == "vae":
+            converted = single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
+        else:
+            # The inner prefix is missing in some early checkpoints, and in the model of transformers 5.
+            inner = "text_model." if hasattr(model, "text_model") else ""
+            for name, tensor in single_file_utils.convert_ldm_clip_checkpoint(own).items():
+                converted[f"{inner}{name.removeprefix('text_model.')}"] = tensor
+        missing = [names[name] for name in expected if converted.get(name) is None]
+    except (KeyError, AttributeError):  # the conversion requires tensors that are missing
+        missing = [name for name in names.values() if name not in own]
     title = _TITLES[part]
-    if missing := [original_name(name, part, config) for name in expected if converted.get(name) is None]:
-        raise _incomplete(where, part, missing)
+    if missing or not converted:
+        raise UserError(
+            f"{where}: the {title} is incomplete. It lacks {len(missing)} tensors of Stable Diffusion v1, such as "
+            f"{', '.join(missing[:3])}; get the file again"
+        )
     for name, tensor in expected.items():
         if converted[name].shape != tensor.shape:
             raise UserError(
-                f"{where}: {original_name(name, part, config)} has shape {tuple(converted[name].shape)}, expected "
-                f"{tuple(tensor.shape)} in the {title} of Stable Diffusion v1; use a checkpoint of this model family"
+                f"{where}: {names[name]} has shape {tuple(converted[name].shape)}, expected {tuple(tensor.shape)} in "
+                f"the {title} of Stable Diffusion v1; use a checkpoint of this model family"
             )
-    if more := [name for name in converted if name not in expected and not _UNUSED.fullmatch(name)]:
+    if unknown := [name for name in converted if name not in expected and not _UNUSED.fullmatch(name)]:
         raise UserError(
-            f"{where}: the {title} has {len(more)} tensors that Stable Diffusion v1 has not, such as "
-            f"{', '.join(more[:3])}; use a checkpoint of this model family"
+            f"{where}: the {title} has {len(unknown)} tensors that Stable Diffusion v1 does not have, such as "
+            f"{', '.join(unknown[:3])}; use a checkpoint of this model family"
         )
-
-
-def _incomplete(where: str, part: Component, missing: Sequence[str]) -> UserError:
-    return UserError(
-        f"{where} is incomplete as {_TITLES[part]} of Stable Diffusion v1: it lacks {len(missing)} tensors, such as "
-        f"{', '.join(missing[:3])}; get the file again"
-    )
+    return model, converted

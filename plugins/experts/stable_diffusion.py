@@ -1,4 +1,4 @@
-"""Stable Diffusion v1 and models of its shape: the paper's visual expert, and the base of its audio one."""
+"""Stable Diffusion v1 and models of its architecture: the paper's visual expert, and the base of its audio expert."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from its.errors import UserError
 from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Download, Pin, PretrainedComponent, Source, pin
-from its.weights.files import read_json, tensors_of
+from its.weights.files import tensors_of
 from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, say_variant, tokenizer_files
 from its.weights.models import check_shapes, for_inference, read_model, read_tokenizer
 from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
@@ -24,31 +24,31 @@ from its_plugins.experts import single_file
 from its_plugins.experts import stable_diffusion_configs as configs
 from its_plugins.experts.attention_backend import Attention
 from its_plugins.experts.cached_conditioning_unet import CachedConditioningUNet
-from its_plugins.experts.lora_file import fuse_files, lora_files
+from its_plugins.experts.lora_file import fuse_files, parse_loras
 from its_plugins.experts.noise_schedule import ToEpsilon, read_schedule
+from its_plugins.experts.original_layout import PREFIXES
+from its_plugins.experts.prompt_warnings import shorten, warn_if_truncated
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
 RECOMPILE_LIMIT = 64
-CHECKPOINT_PARTS = ("unet", "text_encoder", "vae")
 
 pin({"stable-diffusion-v1-5/stable-diffusion-v1-5": Pin(revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14")})
 
 
 @register
 class StableDiffusion(PretrainedComponent, NoiseExpert):
-    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752): from a diffusers folder, a checkpoint file, or the hub.
+    """Stable Diffusion v1 (Rombach et al., arXiv 2112.10752), from a diffusers folder, a checkpoint file or the hub.
 
     Args:
         weights: `pack:NAME`, a diffusers folder, a checkpoint file (.safetensors, .ckpt), `owner/name` on the hub, or
             `owner/name/file`.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        variant: such as `fp16`, for weights files that carry this word in their names; null takes full precision, or
-            else what is there.
-        unet_folder: where the UNet is; some folders keep several beside one text encoder and one VAE.
-        channels_last: another layout in memory, often faster; results differ by rounding.
-        attention: which of torch's kernels; `auto` takes the fastest of a few runs. Results differ by rounding.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        variant: variant of the weights files, such as `fp16`; null prefers full precision to any variant.
+        unet_folder: subfolder of the UNet; some folders hold several UNets with one text encoder and VAE.
+        channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
+        attention: attention kernel of torch; `auto` measures and uses the fastest. Results differ by rounding.
         lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
     """
 
@@ -78,15 +78,15 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         self.unet_folder = unet_folder
         self.channels_last = channels_last
         self.attention: Attention = attention
-        self.loras = lora_files(lora)
-        self._lora_parts = nn.ModuleList(self.loras)  # found and downloaded with the expert
+        self.loras = parse_loras(lora)
+        self._lora_modules = nn.ModuleList(self.loras)  # as submodules they are found and downloaded with the expert
         self._configs: dict[str, dict[str, Any]] = {}
         self._models: dict[str, ModelFiles] = {}
         self._known_words: list[str] = []
-        self._seen: set[str] = set()
+        self._checked_prompts: set[str] = set()
 
     def select(self, source: Source) -> Sequence[str]:
-        """UNet, text encoder and tokenizer; nothing else of a folder is read."""
+        """Select a checkpoint file, or the UNet, text encoder and tokenizer of a folder."""
         if source.checkpoint is not None:
             return self._select_checkpoint(source)
         configs.refuse_adapter(source)
@@ -101,7 +101,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return unet.names + text.names + tokenizer
 
     def find(self) -> list[Download]:
-        """Find the model and its LoRA files, which are checked against it."""
+        """Find the model and its LoRA files, and check that they fit together."""
         downloads = super().find()
         for lora in self.loras:
             lora.check_against(unet_config=self._configs["unet"], text_config=self._configs["text_encoder"])
@@ -111,16 +111,15 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return downloads
 
     def check_tensors(self) -> None:
-        """Of a folder against its `config.json` files; of a checkpoint file they were checked by `select`."""
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextModel
 
-        if self._models:
+        if self._models:  # `select` checks a checkpoint file
             check_shapes(UNet2DConditionModel, self.source, self._models["unet"])
             check_shapes(CLIPTextModel, self.source, self._models["text_encoder"])
 
     def read(self) -> None:
-        """UNet, text encoder and tokenizer; LoRA files are fused first, since the UNet is changed for speed then."""
+        """Read the models and the tokenizer, fuse the LoRA files, and precompute the UNet's conditioning."""
         device = torch.get_default_device()
         unet, text_encoder = self._read_checkpoint() if self.source.checkpoint else self._read_folder()
         if self.loras:
@@ -131,40 +130,36 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     @property
     def schedule_file(self) -> str:
-        """File that states the noise schedule and the prediction type."""
+        """Name of the file with the noise schedule and the prediction type."""
         return "scheduler/scheduler_config.json"
 
     @property
     def latent_space(self) -> str:
-        """By the configuration of the autoencoder beside the UNet; where there is none, Stable Diffusion v1's."""
+        """Latent space of the autoencoder in the same folder; without one, that of Stable Diffusion v1."""
         self._valid()
         return configs.latent_space(self._configs["vae"] or configs.STABLE_DIFFUSION_VAE)
 
     def alphas(self) -> Tensor:
-        """(T,), as `scheduler/scheduler_config.json` states it."""
         self._valid()
         return self.to_epsilon.alphas
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, c): keys and values of all cross-attentions."""
+        """Return the keys and values of all cross-attentions, (b, 77, c)."""
         return self.unet.keys_and_values(self.hidden_states(prompts))
 
     def hidden_states(self, prompts: Sequence[str]) -> Tensor:
-        """b prompts -> (b, 77, 768), after the text encoder's final norm; padding is not masked."""
+        """Return the text encoder's hidden states after its final norm, (b, 77, 768). Padding is not masked."""
+        # A tokenizer that was saved without its length has no limit, but the text encoder's positions have.
+        length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         for prompt in prompts:
-            if prompt not in self._seen:
-                self._seen.add(prompt)
-                self._warn_if_cut(prompt)
+            if prompt not in self._checked_prompts:
+                self._checked_prompts.add(prompt)
+                warn_if_truncated(prompt, tokenizer=self.tokenizer, max_tokens=length, model=self.weights)
                 self._warn_if_unknown(prompt)
         tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self._max_tokens,
-            truncation=True,
-            return_tensors="pt",
+            list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        states: Tensor = self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
-        return states
+        return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, c) -> noise, in the latents' dtype."""
@@ -173,22 +168,21 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return self.to_epsilon(output.to(latents.dtype), latents, timestep)
 
     def compile_network(self) -> bool:
-        """Compile the inner UNet; two experts of one layout share one compilation."""
+        """Compile the inner UNet. Experts of the same architecture share one compilation."""
         import torch._dynamo.config as dynamo
 
-        # Each batch size is a compilation, of code that all UNets share; beyond the limit torch goes on uncompiled.
+        # Each batch size needs a compilation of the code that all UNets share. Above the limit torch runs uncompiled.
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
         self.unet.unet.compile(dynamic=False)
         return True
 
     def codec(self) -> LatentCodec:
-        """The autoencoder beside the UNet, not yet found."""
         return AutoencoderKLCodec(
             weights=self.weights, revision=self.revision, variant=self.variant, channels_last=self.channels_last
         )
 
     def provenance(self) -> dict[str, Any]:
-        """As for all weights, and the LoRA files and a prediction type other than epsilon."""
+        """Record of the weights, with the LoRA files and any prediction type other than epsilon."""
         record = super().provenance()
         if self.to_epsilon.prediction != "epsilon":
             record["prediction_type"] = self.to_epsilon.prediction
@@ -198,13 +192,11 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """With tiny random weights made in `folder`."""
-        from its_plugins.random_weights import stable_diffusion as random_weights
+        from its_plugins.random_weights import stable_diffusion
 
-        return cls(weights=str(random_weights.stable_diffusion(folder)))
+        return cls(weights=str(stable_diffusion.stable_diffusion(folder)))
 
     def _check_configs(self, name: str) -> None:
-        """Check what was found against each other, and against what this class can run."""
         unet, text, vae = (self._configs[part] for part in ("unet", "text_encoder", "vae"))
         configs.check_unet(unet, where=f"{name}: {self.unet_folder}", channels=self.channels)
         configs.check_text_encoder(text, unet, where=f"{name}: text_encoder")
@@ -216,16 +208,16 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         file = source.require(str(source.checkpoint))
         self._models = {}
         shapes = source.shapes(file[0])
-        if shapes is not None:  # else a pickle on the hub, which tells nothing before it is whole
-            single_file.check(shapes, part="unet", where=source.name, configs=single_file.CONFIGS)
-            single_file.check(shapes, part="text_encoder", where=source.name, configs=single_file.CONFIGS)
-        self._configs = {part: read_json(single_file.CONFIGS / part / "config.json") for part in CHECKPOINT_PARTS}
+        if shapes is not None:  # None: a pickle on the hub, whose shapes are unknown before its download
+            single_file.check(shapes, part="unet", where=source.name)
+            single_file.check(shapes, part="text_encoder", where=source.name)
+        self._configs = {part: single_file.read_config(part) for part in PREFIXES}
         self._configs["scheduler"] = single_file.scheduler_config(shapes or {})
         self._check_configs(source.name)
         return file
 
     def _read_folder(self) -> tuple[Any, Any]:
-        """UNet and text encoder on the CPU, and the tokenizer."""
+        """Set the tokenizer; return UNet and text encoder."""
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -237,43 +229,23 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return unet, text_encoder
 
     def _read_checkpoint(self) -> tuple[Any, Any]:
-        """The same from one file."""
-        file, shipped = self.folder / self.files[0], single_file.CONFIGS
+        """Set the tokenizer; return UNet and text encoder."""
+        file = self.folder / self.files[0]
         tensors = tensors_of(file)
-        if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # of a pickle, known only now
+        if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # of a pickle, unknown until now
             raise UserError(
-                f"{self.weights} has another prediction type or noise schedule than Stable Diffusion v1.5, which only "
-                "the whole file could tell. It is on this machine now: run the same command again"
+                f"{self.weights} has another prediction type or noise schedule than Stable Diffusion v1.5, which was "
+                "unknown before its download; run the same command again"
             )
         self.tokenizer = single_file.tokenizer()
-        unet = single_file.read(tensors, "unet", configs=shipped, where=str(file))
-        return unet, single_file.read(tensors, "text_encoder", configs=shipped, where=str(file))
-
-    @property
-    def _max_tokens(self) -> int:
-        # A tokenizer saved without its length claims to have no limit; the text encoder's positions are one.
-        limit: int = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        return limit
-
-    def _warn_if_cut(self, prompt: str) -> None:
-        tokens = self.tokenizer(prompt, verbose=False).input_ids
-        if len(tokens) > self._max_tokens:
-            lost = self.tokenizer.decode(tokens[self._max_tokens - 1 : -1])  # one place goes to the end token
-            warnings.warn(
-                f"the prompt {_short(prompt)} has {len(tokens)} tokens, but {self.weights} reads "
-                f"{self._max_tokens}: its end was cut: {_short(lost)}",
-                stacklevel=3,
-            )
+        unet = single_file.read(tensors, "unet", where=str(file))
+        return unet, single_file.read(tensors, "text_encoder", where=str(file))
 
     def _warn_if_unknown(self, prompt: str) -> None:
         words = set(re.findall(r"\w+", prompt.lower()))
         if self._known_words and words and words.isdisjoint(self._known_words):
             warnings.warn(
-                f"{self.weights} knows no word of the prompt {_short(prompt)}, so expect nothing of it. "
-                f"It knows words such as {', '.join(self._known_words[:12])}",
+                f"{self.weights} was not trained on any word of the prompt {shorten(prompt)}. "
+                f"Use words such as {', '.join(self._known_words[:12])}",
                 stacklevel=3,
             )
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -1,4 +1,4 @@
-"""Experts that look at the canvas in another way: mirrored, turned round, or with its blocks rearranged."""
+"""Wrapper that applies an expert to a view of the canvas: mirrored, rotated, or with its blocks rearranged."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ AXES = {"frequency": 2, "time": 3}
 
 @register
 class View(ExpertWrapper):
-    """Another expert that sees the canvas through a view: v^-1(eps(v(z); y, t)), as in visual anagrams.
+    """Expert applied to a view of the canvas, v^-1(eps(v(z); y, t)), as in visual anagrams.
 
-    Geng et al., arXiv 2311.17919. A sound expert that sees time mirrored wants a picture that sounds as its prompt
-    says when it is played backwards. Views act on latents, where they are what they are to pixels as far as the
-    autoencoder treats both ways alike; theirs worked on pixels. Flips come first, then blocks.
+    Geng et al., arXiv 2311.17919. With time mirrored, an audio expert gives a picture that fits its prompt when played
+    backwards. Views transform latents here, and pixels in the paper; the two agree as far as the autoencoder is
+    equivariant. Flips are applied before blocks.
 
     Args:
-        expert: who looks.
-        flips: `time` mirrors the columns, `frequency` the rows; both are a rotation by 180 degrees.
-        blocks: rows and columns of blocks that the canvas is cut into.
-        order: which block is seen at each place, row by row from 0; or a seed that draws an order.
+        expert: the wrapped expert.
+        flips: `time` mirrors the columns, `frequency` the rows; both together rotate by 180 degrees.
+        blocks: rows and columns of blocks into which the canvas is divided.
+        order: number of the block that the expert gets at each position, row by row from 0; or a seed for a random
+            order.
 
     Raises:
-        ValueError: an order that is none, or blocks without order.
+        ValueError: `blocks` and `order` do not fit together.
     """
 
     def __init__(
@@ -43,55 +44,50 @@ class View(ExpertWrapper):
         order: list[int] | int | None = None,
     ) -> None:
         super().__init__(expert)
-        self.capturable = expert.capturable and blocks == (1, 1)  # an order is copied to the device at each call
+        self.capturable = expert.capturable and blocks == (1, 1)  # indexing by the order copies it to the device
         self.axes = [AXES[flip] for flip in flips or []]
         self.blocks = blocks
         count = blocks[0] * blocks[1]
         if min(blocks) < 1 or (count > 1) != (order is not None):
             raise ValueError(
-                f"blocks (={list(blocks)}) and order (={order}) go together: rows and columns of blocks, at least 1 "
-                "each, and which block is seen at each place"
+                f"blocks (={list(blocks)}) and order (={order}) go together: expected at least 1 row and column of "
+                "blocks, and an order if there is more than one block"
             )
         if isinstance(order, int):
             order = torch.randperm(count, generator=torch.Generator("cpu").manual_seed(order), device="cpu").tolist()
         self.order = list(range(count)) if order is None else list(order)
         if sorted(self.order) != list(range(count)):
-            raise ValueError(f"order (={self.order}) must have each of 0 to {count - 1} once")
+            raise ValueError(f"order (={self.order}) must contain each number from 0 to {count - 1} once")
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
-        """The latents can be cut into these blocks.
-
-        Raises:
-            ValueError: they can't.
-        """
         super().check(canvas=canvas, steps=steps)
         codec = self.codec()
         codec.find()
         self._check_size(*codec.latent_shape(canvas)[1:])
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        return self.back(super().predict_noise(self.through(latents), timestep, text))
+        return self.invert_view(super().predict_noise(self.apply_view(latents), timestep, text))
 
-    def through(self, canvas: Tensor) -> Tensor:
-        """v: the canvas (b, c, h, w) as the expert sees it.
+    def apply_view(self, canvas: Tensor) -> Tensor:
+        """v: map the canvas (b, c, h, w) to the expert's view.
 
         Raises:
-            ValueError: it can't be cut into these blocks.
+            ValueError: it can't be divided into these blocks.
         """
-        return self._rearranged(canvas.flip(self.axes), self.order)
+        return self._rearrange(canvas.flip(self.axes), self.order)
 
-    def back(self, seen: Tensor) -> Tensor:
-        """v^-1: what the expert sees -> as it is on the canvas."""
+    def invert_view(self, view: Tensor) -> Tensor:
+        """v^-1: map the expert's view (b, c, h, w) to the canvas."""
         inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return self._rearranged(seen, inverse).flip(self.axes)
+        return self._rearrange(view, inverse).flip(self.axes)
 
-    def _rearranged(self, canvas: Tensor, order: list[int]) -> Tensor:
+    def _rearrange(self, canvas: Tensor, order: list[int]) -> Tensor:
         rows, columns = self.blocks
         if rows == columns == 1:
             return canvas
         self._check_size(*canvas.shape[2:])
-        cut = rearrange(canvas, "b c (r h) (k w) -> (r k) b c h w", r=rows, k=columns)
-        return rearrange(cut[order], "(r k) b c h w -> b c (r h) (k w)", r=rows, k=columns)
+        blocks = rearrange(canvas, "b c (r h) (k w) -> (r k) b c h w", r=rows, k=columns)
+        return rearrange(blocks[order], "(r k) b c h w -> b c (r h) (k w)", r=rows, k=columns)
 
     def _check_size(self, rows: int, columns: int) -> None:
         if rows % self.blocks[0] or columns % self.blocks[1]:
@@ -101,5 +97,4 @@ class View(ExpertWrapper):
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """Of tiny random weights made in `folder`, mirrored in time and with its blocks rearranged."""
         return cls(expert=StableDiffusion.example(folder), flips=["time"], blocks=(2, 2), order=[1, 0, 3, 2])

@@ -1,4 +1,4 @@
-"""Random CLIP and CLAP models in the real layouts, small enough for tests, so that tests run the real loading code."""
+"""Tiny random CLIP and CLAP models in the layouts of transformers."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from pathlib import Path
 
 import torch
 
-from its_plugins.random_weights.stable_diffusion import END, START, byte_letters, write_json, write_tokenizer
+from its_plugins.random_weights import stable_diffusion as sd
 
 
 def clip(folder: Path, *, seed: int = 0) -> Path:
-    """Write a CLIP of 32 x 32 pixels; the folder again."""
+    """Write a CLIP model for 32 x 32 pixels, and return the folder."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = write_tokenizer(folder)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vocabulary = sd.write_tokenizer(folder)
+    tokens = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary[sd.START], "eos_token_id": vocabulary[sd.END]}
     config = CLIPConfig(
-        text_config=small
-        | {"vocab_size": len(vocabulary), "bos_token_id": vocabulary[START], "eos_token_id": vocabulary[END]},
-        vision_config=small | {"image_size": 32, "patch_size": 8},
+        text_config=sd.TRANSFORMER | tokens,
+        vision_config=sd.TRANSFORMER | {"image_size": 32, "patch_size": 8},
         projection_dim=8,
-        initializer_factor=10.0,  # so that prompts and pictures lie apart without any training
+        initializer_factor=10.0,  # so that embeddings differ without training
     )
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
@@ -31,24 +30,16 @@ def clip(folder: Path, *, seed: int = 0) -> Path:
 
 
 def clap(folder: Path, *, seed: int = 0) -> Path:
-    """Write a CLAP that hears a second at a time; the folder again."""
+    """Write a CLAP model for sounds of one second, and return the folder."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *byte_letters()]
-    write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sd.byte_letters()]
+    sd.write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer", "model_max_length": 77})
+    sd.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer", "model_max_length": 77})
     config = ClapConfig(
-        text_config={
-            "vocab_size": len(tokens),
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "max_position_embeddings": 80,
-            "projection_dim": 8,
-        },
+        text_config=sd.TRANSFORMER | {"vocab_size": len(tokens), "max_position_embeddings": 80, "projection_dim": 8},
         audio_config={
             "spec_size": 64,
             "num_mel_bins": 16,
@@ -68,7 +59,7 @@ def clap(folder: Path, *, seed: int = 0) -> Path:
         model = ClapModel(config)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.mul_(3)  # so that prompts and sounds lie apart without any training
+                parameter.mul_(3)  # so that embeddings differ without training
         model.save_pretrained(folder)
     ClapFeatureExtractor(feature_size=16, max_length_s=1, truncation="rand_trunc").save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Random weights in the real layouts, small enough for tests, so that tests run the real loading code."""
+"""Tiny random weights in the layout of Stable Diffusion v1."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 
 WORDS = ("a", "painting", "of", "castle", "towers", "grayscale", "bell", "ringing", "dog", "barking")
 START, END = "<|startoftext|>", "<|endoftext|>"
+TRANSFORMER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+"""Sizes of text and vision encoders."""
 
-# What Stable Diffusion v1.5 says of its noise schedule, as DDIM reads it.
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
     **STABLE_DIFFUSION,
@@ -22,6 +23,7 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "leading",
 }
+"""Scheduler settings of Stable Diffusion v1.5, for DDIM."""
 
 
 def stable_diffusion(
@@ -34,19 +36,16 @@ def stable_diffusion(
     max_shard_size: str = "5GB",
     channels: int = 4,
 ) -> Path:
-    """Write a diffusers folder of Stable Diffusion v1's kind: 4 latent channels, 8 x 8 pixels a latent.
+    """Write a diffusers folder like Stable Diffusion v1's (4 latent channels, 8 x 8 pixels per latent), and return it.
 
     Args:
-        folder: where to; made if need be.
-        seed: of all its weights. The global generator is left as it was.
-        unets: subfolders of UNets, which differ from each other.
-        variant: word that the weights files carry in their names.
-        max_tokens: length of the text that the encoder reads.
-        max_shard_size: UNets larger than this are split into several files.
-        channels: of the UNets; 3 for models of pixels.
-
-    Returns:
-        The folder.
+        folder: target, which is created if missing.
+        seed: random seed of all weights. The global random generator is not changed.
+        unets: subfolders of UNets, each with other weights.
+        variant: variant in the names of the weights files.
+        max_tokens: text length of tokenizer and text encoder.
+        max_shard_size: larger UNets are split into several files.
+        channels: channels of the UNets; 3 for pixel-space models.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -61,7 +60,7 @@ def stable_diffusion(
                 in_channels=channels,
                 out_channels=channels,
                 block_out_channels=(16, 32),
-                # Attention on the larger level, as in the real one, but not on pixels: there are too many.
+                # Attention at the higher resolution, as in the real model, but at the lower one for pixels.
                 down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:: 1 if channels == 4 else -1],
                 up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[:: 1 if channels == 4 else -1],
                 layers_per_block=1,
@@ -77,50 +76,37 @@ def stable_diffusion(
             norm_num_groups=4,
             sample_size=64,
         ).save_pretrained(folder / "vae", variant=variant)
-        CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(vocabulary),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=max_tokens,
-                bos_token_id=vocabulary[START],
-                eos_token_id=vocabulary[END],
-                pad_token_id=vocabulary[END],
-                initializer_factor=10.0,  # so that prompts lie apart without any training
-            )
-        ).save_pretrained(folder / "text_encoder", variant=variant)
+        config = CLIPTextConfig(
+            **TRANSFORMER,
+            vocab_size=len(vocabulary),
+            max_position_embeddings=max_tokens,
+            bos_token_id=vocabulary[START],
+            eos_token_id=vocabulary[END],
+            pad_token_id=vocabulary[END],
+            initializer_factor=10.0,  # so that embeddings differ without training
+        )
+        CLIPTextModel(config).save_pretrained(folder / "text_encoder", variant=variant)
     write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
-    write_json(
-        folder / "model_index.json",
-        {
-            "_class_name": "StableDiffusionPipeline",
-            "feature_extractor": [None, None],
-            "requires_safety_checker": False,
-            "safety_checker": [None, None],
-            "scheduler": ["diffusers", "DDIMScheduler"],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
-        },
-    )
+    components = {"scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"],
+                  "vae": ["diffusers", "AutoencoderKL"], "text_encoder": ["transformers", "CLIPTextModel"],
+                  "tokenizer": ["transformers", "CLIPTokenizer"], "feature_extractor": [None, None],
+                  "safety_checker": [None, None], "requires_safety_checker": False}  # fmt: skip
+    write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"} | components)
     return folder
 
 
 def write_tokenizer(folder: Path, *, words: Sequence[str] = WORDS, max_tokens: int = 77) -> dict[str, int]:
-    """Write a CLIP tokenizer in the files that Stable Diffusion v1.5 has.
+    """Write a CLIP tokenizer with the file names of Stable Diffusion v1.5.
 
     Args:
-        folder: where to; made if need be.
-        words: lower-case words that become one token each. Any other text falls into its bytes.
-        max_tokens: length that texts are padded or cut to.
+        folder: target, which is created if missing.
+        words: lower-case words that become one token each. Other text is split into bytes.
+        max_tokens: length to which texts are padded or cut.
 
     Returns:
-        Tokens and their numbers.
+        The number of each token.
     """
-    merges: dict[tuple[str, str], None] = {}  # in order, without repetition
+    merges: dict[tuple[str, str], None] = {}  # an ordered set
     for word in words:
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
@@ -142,12 +128,12 @@ def write_tokenizer(folder: Path, *, words: Sequence[str] = WORDS, max_tokens: i
 
 
 def byte_letters() -> list[str]:
-    """The 256 letters that byte-level tokenizers write bytes with: printable ones, then U+0100 and on."""
+    """Return the 256 letters that stand for bytes in byte-level tokenizers: printable ones, then U+0100 and on."""
     printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
     return printable + [chr(256 + number) for number in range(256 - len(printable))]
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, and the folder it is in."""
+    """Write a JSON file, and create its folder if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

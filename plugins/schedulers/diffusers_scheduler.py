@@ -1,4 +1,4 @@
-"""Any deterministic scheduler of diffusers, for fewer steps than DDIM needs."""
+"""Deterministic schedulers of diffusers, some of which need fewer steps than DDIM."""
 
 from __future__ import annotations
 
@@ -14,46 +14,44 @@ from its.registry import register
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 
 DEFAULTS = {**STABLE_DIFFUSION, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
-"""Stable Diffusion v1.5's settings; each scheduler takes those that it has."""
+"""Stable Diffusion v1.5's settings; each scheduler gets those that its constructor accepts."""
 
 
 class _DiffusersPlan(SamplingPlan):
-    """A reverse process by a scheduler of diffusers, which keeps earlier estimates.
+    """Reverse process of a diffusers scheduler that stores earlier estimates.
 
     Args:
-        solver: with its timesteps set; used by this plan alone.
+        solver: the scheduler, with its timesteps set; not shared with other plans.
     """
 
     def __init__(self, solver: Any) -> None:
-        self._noising = copy.deepcopy(solver)  # one that has a begin index adds the noise of its current step alone
+        self._noising = copy.deepcopy(solver)  # after set_begin_index, add_noise would ignore its timesteps
         self._solver = solver
         if hasattr(solver, "set_begin_index"):
-            solver.set_begin_index(0)  # else each step looks its timestep up
+            solver.set_begin_index(0)  # saves a search for the timestep in each step
         self.timesteps = solver.timesteps.round().to(torch.int64)
 
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
-        cleaner: Tensor = self._solver.step(noise, self._solver.timesteps[index], latents, return_dict=False)[0]
-        return cleaner
+        return self._solver.step(noise, self._solver.timesteps[index], latents, return_dict=False)[0]
 
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
         timesteps = self._noising.timesteps[index].expand(len(clean)).to(clean.device)
-        noisy: Tensor = self._noising.add_noise(clean, noise, timesteps)
-        return noisy
+        return self._noising.add_noise(clean, noise, timesteps)
 
 
 @register
 class DiffusersScheduler(Scheduler):
-    """A scheduler of diffusers by its class name, such as DPMSolverMultistepScheduler or UniPCMultistepScheduler.
+    """Scheduler of diffusers by class name, such as DPMSolverMultistepScheduler or UniPCMultistepScheduler.
 
-    It gets Stable Diffusion v1.5's noise schedule. Those that draw noise of their own are refused, since a sample
-    may depend on nothing but its own seed; so are those that call the models more than once a step.
+    It uses Stable Diffusion v1.5's noise schedule by default. Stochastic schedulers are refused, since a sample must
+    depend on its seed alone, and so are schedulers that evaluate the models more than once per step.
 
     Args:
-        name: of the class.
-        options: arguments of its constructor, over Stable Diffusion's.
+        name: class name in diffusers.
+        options: constructor arguments, which override Stable Diffusion's.
 
     Raises:
-        ValueError: there is no such scheduler, it does not take an option, or it is refused.
+        ValueError: diffusers has no such scheduler, it does not accept an option, or it is refused.
     """
 
     def __init__(self, *, name: str = "DPMSolverMultistepScheduler", options: dict[str, Any] | None = None) -> None:
@@ -62,35 +60,29 @@ class DiffusersScheduler(Scheduler):
         self._check()
 
     def plan(self, steps: int) -> SamplingPlan:
-        """A reverse process of this many steps.
-
-        Raises:
-            ValueError: the scheduler evaluates the models more than once a step.
-        """
         solver = copy.deepcopy(self._solver)
         solver.set_timesteps(steps, device="cpu")
         if len(solver.timesteps) != steps:
             raise ValueError(
-                f"{self.name} takes {len(solver.timesteps)} evaluations for {steps} steps; expected one each"
+                f"{self.name} takes {len(solver.timesteps)} evaluations for {steps} steps; expected one per step"
             )
         return _DiffusersPlan(solver)
 
     def _check(self) -> None:
-        """Check that the scheduler is deterministic, and that it starts from noise of unit variance."""
         if not hasattr(self._solver, "add_noise"):
-            raise ValueError(f"{self.name} adds no noise, as an inverse scheduler; take one that removes it")
+            raise ValueError(f"{self.name} can't add noise, like an inverse scheduler; use one that denoises")
         sigma = float(self._solver.init_noise_sigma)
         if abs(sigma - 1) > 1e-6:
             raise ValueError(f"{self.name} starts from noise of standard deviation {sigma:g}; expected 1")
         z = torch.linspace(-1, 1, 16, device="cpu").reshape(1, 1, 4, 4)
-        ends = []
+        results = []
         for _ in range(2):
-            end, plan = z, self.plan(4)
+            result, plan = z, self.plan(4)
             for index in range(4):
-                end = plan.step(z, index, end)
-            ends.append(end)
-        if not torch.equal(*ends):
-            raise ValueError(f"{self.name} draws noise of its own; take a deterministic scheduler")
+                result = plan.step(z, index, result)
+            results.append(result)
+        if not torch.equal(*results):
+            raise ValueError(f"{self.name} adds random noise; use a deterministic scheduler")
 
 
 def _make(name: str, options: dict[str, Any]) -> Any:
@@ -101,7 +93,7 @@ def _make(name: str, options: dict[str, Any]) -> Any:
     if cls is None or name not in known:
         near = get_close_matches(name, known, n=3)
         raise ValueError(f"diffusers has no scheduler {name!r}; try {', '.join(near or known[:5])}")
-    takes = cls._get_init_keys(cls) - {"self"}
-    if unknown := [key for key in options if key not in takes]:
-        raise ValueError(f"{name} takes no option {unknown[0]}; it takes {', '.join(sorted(takes))}")
-    return cls(**{key: value for key, value in DEFAULTS.items() if key in takes} | options)
+    accepted = cls._get_init_keys(cls) - {"self"}
+    if unknown := [key for key in options if key not in accepted]:
+        raise ValueError(f"{name} has no option {unknown[0]}; expected one of {', '.join(sorted(accepted))}")
+    return cls(**{key: value for key, value in DEFAULTS.items() if key in accepted} | options)

@@ -1,4 +1,4 @@
-"""CLAP score (Wu et al., arXiv 2211.06687) of the sound, as the paper has it."""
+"""CLAP score (Wu et al., arXiv 2211.06687) of the sound, as in the paper."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -16,77 +15,59 @@ from its.registry import register
 from its.weights import Pin, pin
 from its_plugins.scorers.dual_encoder import DualEncoder
 
-# The repository's conversion to safetensors; its default branch has pickled tensors.
+# A conversion to safetensors; the repository's default branch has pickled tensors.
 pin({"laion/clap-htsat-unfused": Pin(revision="79b58ed25fc00386262a2bea4b19fd21dc4310a0")})
 
 
 @register
 class CLAPScorer(DualEncoder):
-    """CLAP: cosine of sound and prompt, not below 0.
+    """CLAP score: cosine similarity of sound and prompt, at least 0.
 
-    The sound is resampled to the model's rate (48 kHz) and its peak brought to 1. Of a sound of more than 10 s the
-    model's own preprocessing takes 10 s at random; here it gets the first ones.
+    The sound is resampled to the model's rate (48 kHz), scaled to a peak of 1, and cut after 10 s. The model's own
+    preprocessing would take 10 s at a random offset.
 
     Args:
         weights: a folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub; null for the pinned one.
-        batch_size: sounds that the network gets at once.
+        revision: branch, tag or commit on the hub; null for the pinned commit.
+        batch_size: sounds per forward pass of the network.
     """
 
+    modality: Literal["audio"] = "audio"
     model_type = "clap"
+    reserved_positions = 2  # RoBERTa's positions start after that of its padding token
 
     def __init__(
         self, *, weights: str = "laion/clap-htsat-unfused", revision: str | None = None, batch_size: int = 16
     ) -> None:
         super().__init__(weights=weights, revision=revision, batch_size=batch_size)
 
-    @property
-    def modality(self) -> Literal["audio"]:
-        """The sound."""
-        return "audio"
-
-    @property
-    def max_tokens(self) -> int:
-        """RoBERTa counts positions from its padding on, so two are lost."""
-        limit: int = self.model.config.text_config.max_position_embeddings - 2
-        return limit
-
-    def libraries(self) -> tuple[Any, Any]:
+    def model_classes(self) -> tuple[Any, Any]:
         from transformers import ClapFeatureExtractor, ClapModel
 
         return ClapModel, ClapFeatureExtractor
 
-    def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
-        """cos(sound, prompt), floored at 0."""
-        scores: list[float | None] = []
-        for first in range(0, len(samples), self.batch_size):
-            part = samples[first : first + self.batch_size]
-            sounds = self._embed(part)
-            texts = torch.stack([self.embed_text(sample.prompt) for sample in part])
-            scores += [max(float(value), 0.0) for value in (sounds * texts).sum(-1)]
-        return scores
+    def inputs(self, sample: ScorerInput) -> list[Tensor]:
+        sound = normalize_sound(sample.waveform, sample.sample_rate, self._preprocessor.sampling_rate)
+        return [sound[: self._preprocessor.nb_max_samples]]
 
-    def _embed(self, samples: Sequence[ScorerInput]) -> Tensor:
-        """(b, c), normalised."""
-        rate, longest = self._preprocessor.sampling_rate, self._preprocessor.nb_max_samples
-        sounds = [as_heard(sample.waveform, sample.sample_rate, rate)[:longest].numpy() for sample in samples]
-        inputs = self._preprocessor(sounds, sampling_rate=rate, return_tensors="pt")
-        features = self.model.get_audio_features(
-            input_features=inputs["input_features"].float().to(self.model.device),
-            is_longer=inputs["is_longer"].to(self.model.device),
+    def embed(self, inputs: Sequence[Tensor]) -> Tensor:
+        sounds, rate = [sound.numpy() for sound in inputs], self._preprocessor.sampling_rate
+        features = self._preprocessor(sounds, sampling_rate=rate, return_tensors="pt")
+        embedded = self.model.get_audio_features(
+            input_features=features["input_features"].float().to(self.model.device),
+            is_longer=features["is_longer"].to(self.model.device),
         ).pooler_output
-        return normalize(features, dim=-1)
+        return normalize(embedded, dim=-1)
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """With tiny random weights made in `folder`."""
-        from its_plugins.random_weights import dual_encoders as random_towers
+        from its_plugins.random_weights import dual_encoders
 
-        return cls(weights=str(random_towers.clap(folder)), batch_size=2)
+        return cls(weights=str(dual_encoders.clap(folder)), batch_size=2)
 
 
-def as_heard(waveform: Tensor, sample_rate: int, rate: int) -> Tensor:
-    """(n,) -> (m,) at the rate of the model, with its peak at 1; silence stays silence."""
-    resampled = resample(waveform, sample_rate, rate)
+def normalize_sound(waveform: Tensor, sample_rate: int, new_rate: int) -> Tensor:
+    """Resample (n,) to another rate and scale its peak to 1. Silence stays silence."""
+    resampled = resample(waveform, sample_rate, new_rate)
     peak = resampled.abs().max()
     return resampled / peak if peak > 0 else resampled

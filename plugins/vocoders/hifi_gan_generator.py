@@ -1,4 +1,4 @@
-"""The network of HiFi-GAN (Kong et al., arXiv 2010.05646), named as in the checkpoints."""
+"""Network of HiFi-GAN (Kong et al., arXiv 2010.05646), with the layer names of its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-SLOPE = 0.1
-"""Slope of the leaky rectifiers inside."""
-LAST_SLOPE = 0.01
-"""The same before the last convolution."""
+SLOPE, LAST_SLOPE = 0.1, 0.01
+"""Negative slopes of the leaky ReLUs: in the network, and before its last convolution."""
 
 
 class Generator(nn.Module):
-    """Upsamples columns to samples by transposed convolutions, each followed by the mean of residual blocks."""
+    """Upsampling of mel frames to samples by transposed convolutions, each followed by the mean of residual blocks.
+
+    Args:
+        config: contents of the checkpoint's `config.json`.
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -23,12 +25,11 @@ class Generator(nn.Module):
         self.conv_pre = nn.Conv1d(config["num_mels"], channels, 7, padding=3)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
-        self.blocks_a_stage = len(config["resblock_kernel_sizes"])
+        self.blocks_per_stage = len(config["resblock_kernel_sizes"])
         block = PairedBlock if str(config["resblock"]) == "1" else SingleBlock
         for u, k in zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True):
-            odd = (k - u) % 2  # then one sample more is cut at the start than at the end: u for each, in any case
-            up = nn.ConvTranspose1d(channels, channels // 2, k, u, (k - u) // 2 + odd, output_padding=odd)
-            self.ups.append(up)
+            odd = (k - u) % 2  # if odd, cut one sample more at the start than at the end, so that the factor is u
+            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, k, u, (k - u) // 2 + odd, output_padding=odd))
             channels //= 2
             shapes = zip(config["resblock_kernel_sizes"], config["resblock_dilation_sizes"], strict=True)
             self.resblocks.extend(block(channels, kernel, dilations) for kernel, dilations in shapes)
@@ -39,15 +40,14 @@ class Generator(nn.Module):
         x = self.conv_pre(log_mel)
         for stage, up in enumerate(self.ups):
             x = up(functional.leaky_relu(x, SLOPE))
-            first = stage * self.blocks_a_stage
-            blocks = self.resblocks[first : first + self.blocks_a_stage]
+            first = stage * self.blocks_per_stage
+            blocks = self.resblocks[first : first + self.blocks_per_stage]
             x = sum(block(x) for block in blocks) / len(blocks)
-        sound: Tensor = self.conv_post(functional.leaky_relu(x, LAST_SLOPE))
-        return sound.tanh()
+        return self.conv_post(functional.leaky_relu(x, LAST_SLOPE)).tanh()
 
 
 class PairedBlock(nn.Module):
-    """Residual block of type 1: each dilated convolution is followed by a plain one."""
+    """Residual block of type 1: each dilated convolution is followed by one without dilation."""
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class PairedBlock(nn.Module):
 
 
 class SingleBlock(nn.Module):
-    """Residual block of type 2: dilated convolutions alone."""
+    """Residual block of type 2: only dilated convolutions."""
 
     def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
         super().__init__()

@@ -30,9 +30,9 @@ def test_adapter_model_of_auffusion(fresh):
     ("edited", "expected"),
     [
         ({"unet": {"in_channels": 9}}, "9 input channels (an inpainting model), expected 4"),
-        ({"unet": {"cross_attention_dim": 1024}}, "texts of width 1024 (Stable Diffusion v2)"),
+        ({"unet": {"cross_attention_dim": 1024}}, "cross-attention of width 1024 (Stable Diffusion v2)"),
         ({"unet": {"addition_embed_type": "text_time"}}, "embeddings of text_time (Stable Diffusion XL)"),
-        ({"text_encoder": {"hidden_size": 32}}, "texts of width 32, but the UNet reads 16"),
+        ({"text_encoder": {"hidden_size": 32}}, "text_encoder has width 32, but the UNet expects 16"),
         ({"vae": {"shift_factor": 0.1}}, "shift_factor"),
     ],
     ids=["inpainting", "SD 2", "SDXL", "text encoder", "VAE"],

@@ -1,4 +1,4 @@
-"""Everything that is registered keeps its interface's contract."""
+"""Every registered plugin keeps the contract of its interface."""
 
 import pytest
 

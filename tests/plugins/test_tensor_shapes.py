@@ -1,4 +1,4 @@
-"""Weights of another model than their configuration's are refused when they are found, or right after the download."""
+"""Weights that don't match their configuration are refused by `find`, or right after the download."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from its_plugins.experts.deepfloyd_if import DeepFloydIF
 from its_plugins.experts.deepfloyd_if_upscaler import DeepFloydIFUpscaler
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights import deepfloyd_if as random_weights_if
-from its_plugins.random_weights import dual_encoders as random_towers
+from its_plugins.random_weights import dual_encoders
 from its_plugins.random_weights import stable_diffusion as random_weights
 from its_plugins.scorers.clap_scorer import CLAPScorer
 from its_plugins.scorers.clip_scorer import CLIPScorer
@@ -32,13 +32,13 @@ EDITS = {
     "vae": (AutoencoderKLCodec, SD, "vae/config.json", SMALL_VAE),
     "IF": (DeepFloydIF, IF, "text_encoder/config.json", {"d_ff": 20}),
     "upscaler": (DeepFloydIFUpscaler, UPSCALER, "unet/config.json", {"encoder_hid_dim": 12}),
-    "CLIP": (CLIPScorer, random_towers.clip, "config.json", {"projection_dim": 6}),
-    "CLAP": (CLAPScorer, random_towers.clap, "config.json", {"projection_dim": 6}),
+    "CLIP": (CLIPScorer, dual_encoders.clip, "config.json", {"projection_dim": 6}),
+    "CLAP": (CLAPScorer, dual_encoders.clap, "config.json", {"projection_dim": 6}),
 }
 
 
 def edited(make, folder, file, change):
-    """Weights of `make`, with another configuration; and the component's arguments for them."""
+    """Write weights with another configuration; return the component's arguments for them."""
     made = make(folder)
     path = made / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -46,7 +46,7 @@ def edited(make, folder, file, change):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_a_configuration_of_another_model_is_seen_before_loading(tmp_path, name):
+def test_a_configuration_of_another_model_is_refused(tmp_path, name):
     cls, make, file, change = EDITS[name]
     with pytest.raises(UserError, match=rf"has shape \(.*\), but {file} requires \(.*get both from one source"):
         cls(**edited(make, tmp_path / "weights", file, change)).find()
@@ -67,7 +67,7 @@ def served(tmp_path, monkeypatch):
     hub_of_its._listing.cache_clear()
 
 
-def test_of_safetensors_on_the_hub_only_the_beginning_is_downloaded(served, tmp_path):
+def test_only_headers_of_safetensors_are_downloaded(served, tmp_path):
     cls, make, file, change = EDITS["unet"]
     edited(make, folder := tmp_path / "weights", file, change)
     served.add("someone/model", folder)
@@ -89,7 +89,7 @@ def test_a_pickle_on_the_hub_is_refused_after_its_download(served, tmp_path):
         prepare([expert])
 
 
-def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
+def test_a_vocoder_of_another_configuration_is_refused(tmp_path):
     vocoder = HiFiGAN.example(tmp_path)
     path = tmp_path / "vocoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"upsample_initial_channel": 16}))
@@ -98,14 +98,14 @@ def test_a_vocoder_of_another_configuration_is_seen_before_loading(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cls", "make", "expected"), [(CLIPScorer, random_towers.clap, "clip"), (CLAPScorer, random_towers.clip, "clap")]
+    ("cls", "make", "expected"), [(CLIPScorer, dual_encoders.clap, "clip"), (CLAPScorer, dual_encoders.clip, "clap")]
 )
 def test_a_scorer_of_another_kind_is_refused(tmp_path, cls, make, expected):
     with pytest.raises(UserError, match=f"expected {expected}"):
         cls(weights=str(make(tmp_path))).find()
 
 
-def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
+def test_provenance_does_not_depend_on_the_choice_of_variant(served, tmp_path):
     folder = shutil.copytree(random_weights.stable_diffusion(tmp_path / "made"), tmp_path / "weights")
     for path in [*folder.rglob("*.safetensors")]:
         path.rename(path.with_suffix(".fp16.safetensors"))
@@ -116,7 +116,7 @@ def test_a_variant_is_one_content_however_it_was_chosen(served, tmp_path):
     assert experts[0].provenance() == experts[1].provenance()
 
 
-def test_tensors_of_other_models_beside_those_that_are_read_are_passed_over(tmp_path):
+def test_tensors_of_other_models_are_ignored(tmp_path):
     folder = random_weights.stable_diffusion(tmp_path / "weights")
     for part, name, extra in (
         ("text_encoder", "model.safetensors", "vision_model.embeddings.position_embedding.weight"),
@@ -135,7 +135,7 @@ def test_tensors_of_other_models_beside_those_that_are_read_are_passed_over(tmp_
         ("text_encoder", {"vocab_size": -1}),
     ],
 )
-def test_a_configuration_that_no_model_can_be_made_of_is_one_message(tmp_path, part, change):
+def test_a_configuration_without_a_valid_model_gives_one_message(tmp_path, part, change):
     arguments = edited(random_weights.stable_diffusion, tmp_path / "weights", f"{part}/config.json", change)
     with pytest.raises(UserError, match="configuration holds values that can't be used"):
         StableDiffusion(**arguments).find()

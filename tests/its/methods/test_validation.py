@@ -15,7 +15,7 @@ from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.deepfloyd_if import DeepFloydIF
-from its_plugins.experts.noise_schedule import alphas_of
+from its_plugins.experts.noise_schedule import compute_alphas
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights import deepfloyd_if as random_weights_if
 from its_plugins.schedulers.ddim import DDIM
@@ -114,7 +114,7 @@ def test_the_check_leaves_a_scheduler_as_it_was(stable):
 def test_fewer_training_timesteps_than_the_scheduler_has_are_refused(stable):
     class Short(StableDiffusion):
         def alphas(self):
-            return alphas_of("scaled_linear", 0.00085, 0.012, 1000)[:500]
+            return compute_alphas("scaled_linear", 0.00085, 0.012, 1000)[:500]
 
     with pytest.raises(UserError, match=r"another noise schedule.*of 500 timesteps"):
         check(Short(weights="x"), DDIM())

@@ -149,7 +149,7 @@ def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_nois
         alone = WarmStartAverage({"a": 1.0})
         return denoise(start, experts={"a": guided}, combiner=alone, scheduler=DDIM(), steps=3)
 
-    assert torch.equal(run(view, z), view.back(run(bare, view.through(z))))
+    assert torch.equal(run(view, z), view.invert_view(run(bare, view.apply_view(z))))
 
 
 def test_samples_are_told_apart_by_view_and_by_what_is_viewed(tiny):

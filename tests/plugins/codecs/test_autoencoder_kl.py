@@ -1,4 +1,4 @@
-"""Autoencoders beside a model, alone in a repository, and as `model.codec`."""
+"""AutoencoderKLCodec, from the folder of a model and from a repository of its own."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def alone(model, tmp_path):
-    """An autoencoder as it has a repository of its own: `config.json` in the root."""
+    """Folder of an autoencoder with `config.json` in the root, as in a repository of its own."""
     return shutil.copytree(model / "vae", tmp_path / "vae")
 
 
@@ -53,7 +53,7 @@ def test_an_autoencoder_in_the_root_equals_the_one_beside_a_model(model, alone, 
     assert torch.equal(decoded(codec), decoded(loaded(model)))
 
 
-def test_the_one_of_a_subfolder_is_taken_where_both_are_there(model, tmp_path):
+def test_the_subfolder_is_preferred_to_the_root(model, tmp_path):
     both = shutil.copytree(model, tmp_path / "both")
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         shutil.copy(model / "unet" / name, both)
@@ -97,7 +97,7 @@ def test_an_autoencoder_whose_latents_are_shifted_is_refused_before_it_is_read(a
         AutoencoderKLCodec(weights=str(alone)).find()
 
 
-def test_the_scale_is_the_files(alone, model):
+def test_scaling_factor_is_that_of_the_file(alone, model):
     path = alone / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": 0.5}))
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
@@ -106,7 +106,7 @@ def test_the_scale_is_the_files(alone, model):
     torch.testing.assert_close(scaled / 0.5, usual / 0.18215)
 
 
-def test_a_variant_is_taken_where_nothing_else_is_there(tmp_path):
+def test_the_only_variant_is_the_fallback(tmp_path):
     folder = random_weights.stable_diffusion(tmp_path, variant="fp16")
     assert loaded(folder).provenance() == loaded(folder, variant="fp16").provenance()
     with pytest.raises(WeightsNotFound, match=r"no bf16 weights in vae .*Set variant to fp16"):

@@ -4,11 +4,11 @@ import torch
 from its_plugins.colorizers import factorized_diffusion
 from its_plugins.colorizers.factorized_diffusion import (
     FactorizedDiffusion,
-    ancestral,
-    guided,
-    in_gamut,
+    add_chroma,
+    add_noise,
+    guide,
     luminance,
-    noised,
+    sample_ancestral,
 )
 from its_plugins.experts.deepfloyd_if import DeepFloydIF
 from its_plugins.experts.deepfloyd_if_upscaler import DeepFloydIFUpscaler
@@ -22,10 +22,10 @@ def source(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def ready(part):
-    part.prepare()
-    part.load()
-    return part
+def loaded(component):
+    component.prepare()
+    component.load()
+    return component
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +39,16 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expert(folders):
-    return ready(DeepFloydIF(weights=str(folders[0]), variant=None))
+    return loaded(DeepFloydIF(weights=str(folders[0]), variant=None))
 
 
 @pytest.fixture(scope="module")
 def upscaler(folders):
-    return ready(DeepFloydIFUpscaler(weights=str(folders[1]), variant=None))
+    return loaded(DeepFloydIFUpscaler(weights=str(folders[1]), variant=None))
 
 
-def read(folder, kind):
-    """What `kind` of diffusers' pipelines needs, from a folder, by diffusers' and transformers' own loading."""
+def load_pipeline(folder, cls):
+    """Load a pipeline of diffusers from a folder of `random_weights`."""
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
     parts = {
@@ -63,28 +63,28 @@ def read(folder, kind):
     }
     if (folder / "image_noising_scheduler").exists():
         parts["image_noising_scheduler"] = DDPMScheduler.from_pretrained(folder / "image_noising_scheduler")
-    pipeline = kind(**parts)
+    pipeline = cls(**parts)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def sampled(x, estimate, sampler, steps, generators):
+def sample(x, estimate, sampler, steps, generators):
     sampler.set_timesteps(steps)
     timesteps = sampler.timesteps.tolist()
-    return ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators)
+    return sample_ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=generators)
 
 
 def test_stage_one_without_a_gray_equals_diffusers_pipeline(folders, expert):
     from diffusers import IFPipeline
 
     text, null = expert.encode_text(PROMPTS), expert.encode_text(["", ""])
-    told = {"prompt_embeds": text, "negative_prompt_embeds": null, "output_type": "pt", "guidance_scale": 7.0}
-    theirs = read(folders[0], IFPipeline)(
-        **told, height=16, width=32, num_inference_steps=8, generator=[source(0), source(1)]
+    arguments = {"prompt_embeds": text, "negative_prompt_embeds": null, "output_type": "pt", "guidance_scale": 7.0}
+    theirs = load_pipeline(folders[0], IFPipeline)(
+        **arguments, height=16, width=32, num_inference_steps=8, generator=[source(0), source(1)]
     ).images
     sources = [source(0), source(1)]
     x = torch.stack([torch.randn(3, 16, 32, generator=generator) for generator in sources])
-    ours = sampled(x, guided(expert.predict, text, null, 7.0), expert.sampler(), 8, sources)
+    ours = sample(x, guide(expert.predict, text, null, 7.0), expert.sampler(), 8, sources)
     assert theirs.std() > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
@@ -94,35 +94,35 @@ def test_stage_two_without_a_gray_equals_diffusers_pipeline(folders, expert, ups
 
     text, null = expert.encode_text(PROMPTS), expert.encode_text(["", ""])
     small = torch.rand(2, 3, 8, 16, generator=source(5)) * 2 - 1
-    told = {"prompt_embeds": text, "negative_prompt_embeds": null, "output_type": "pt", "guidance_scale": 4.0}
-    theirs = read(folders[1], IFSuperResolutionPipeline)(
-        **told, image=small, height=32, width=64, num_inference_steps=8, noise_level=50,
+    arguments = {"prompt_embeds": text, "negative_prompt_embeds": null, "output_type": "pt", "guidance_scale": 4.0}
+    theirs = load_pipeline(folders[1], IFSuperResolutionPipeline)(
+        **arguments, image=small, height=32, width=64, num_inference_steps=8, noise_level=50,
         generator=[source(0), source(1)],
     ).images  # fmt: skip
     sources = [source(0), source(1)]
     x = torch.stack([torch.randn(3, 32, 64, generator=generator) for generator in sources])
-    estimate = guided(upscaler.condition_on(small, (32, 64), sources), text, null, 4.0)
-    ours = sampled(x, estimate, upscaler.sampler(), 8, sources)
+    estimate = guide(upscaler.condition_on(small, (32, 64), sources), text, null, 4.0)
+    ours = sample(x, estimate, upscaler.sampler(), 8, sources)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 def test_every_noisy_picture_has_the_luminance_of_the_noised_gray(expert):
-    """Seen from the model: what it gets is sqrt(a_t) gray + noise of variance (1 - a_t) / 3 in the channel mean."""
+    """The channel mean of the model's input is sqrt(a_t) gray + noise of variance (1 - a_t) / 3."""
     gray = torch.rand(1, 1, 64, 64, generator=source(1)) * 2 - 1
-    sampler, seen = expert.sampler(), []
+    sampler, inputs = expert.sampler(), []
     sampler.set_timesteps(30)
     timesteps = sampler.timesteps.tolist()[7:]
 
     def estimate(x, t):
-        seen.append((int(t[0]), x))
-        return torch.randn(1, 6, 64, 64, generator=source(len(seen))) * 0.1  # any model
+        inputs.append((int(t[0]), x))
+        return torch.randn(1, 6, 64, 64, generator=source(len(inputs))) * 0.1  # output of an arbitrary model
 
     sources = [source(0)]
-    x = noised(gray, timesteps[0], sampler, sources)
-    ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray)
-    assert [t for t, _ in seen] == timesteps
-    assert len(seen) == 23
-    for t, x in seen:
+    x = add_noise(gray, timesteps[0], sampler, sources)
+    sample_ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray)
+    assert [t for t, _ in inputs] == timesteps
+    assert len(inputs) == 23
+    for t, x in inputs:
         alpha = sampler.alphas_cumprod[t]
         rest = luminance(x) - alpha.sqrt() * gray
         assert float(rest.std()) == pytest.approx(float(((1 - alpha) / 3).sqrt()), rel=0.05)
@@ -130,16 +130,16 @@ def test_every_noisy_picture_has_the_luminance_of_the_noised_gray(expert):
         assert float(gain) == pytest.approx(float(alpha.sqrt()), abs=0.05)
 
 
-def test_the_first_step_sees_the_noised_gray_at_gain_one(expert):
+def test_the_gray_is_noised_at_gain_one(expert):
     sampler, gray = expert.sampler(), torch.full((1, 1, 64, 64), 0.5)
     alpha = sampler.alphas_cumprod[100]
-    x = noised(gray, 100, sampler, [source(0)])
+    x = add_noise(gray, 100, sampler, [source(0)])
     assert float(x.mean()) == pytest.approx(float(alpha.sqrt()) * 0.5, abs=0.01)
     assert float(x.var()) == pytest.approx(float(1 - alpha), rel=0.05)
 
 
-class Gaudy(PixelExpert):
-    """Takes all noise for the picture, so that its colours are as strong as can be."""
+class MaximalChroma(PixelExpert):
+    """Predicts zero noise, which gives the strongest colours."""
 
     multiple = 8
 
@@ -156,10 +156,10 @@ class Gaudy(PixelExpert):
 
 def check_mean(colorizer, size):
     gray = torch.rand(2, 1, *size, generator=source(2))
-    gray[0, 0, 0], gray[0, 0, 1] = 0.0, 1.0  # no room for any colour
+    gray[0, 0, 0], gray[0, 0, 1] = 0.0, 1.0  # black and white can't have chroma
     rgb = colorizer(gray, PROMPTS, [source(0), source(1)])
     assert rgb.shape == (2, 3, *size)
-    assert float((rgb - luminance(rgb)).abs().max()) > 0.05, "no colour at all: the comparison says nothing"
+    assert float((rgb - luminance(rgb)).abs().max()) > 0.05, "the result has no colour, so the test is void"
     pixels, spectrogram = (rgb * 255).round(), (gray * 255).round()
     assert float((luminance(pixels) - spectrogram).abs().max()) <= 1
     assert float((luminance(rgb) - gray).abs().max()) < 1e-5
@@ -168,7 +168,7 @@ def check_mean(colorizer, size):
 @pytest.mark.parametrize("shrink", [1, 4, 8])
 @pytest.mark.parametrize("size", [(256, 1024), (256, 992), (64, 124), (50, 70), (5, 3)])
 def test_channel_mean_is_the_gray_after_rounding_to_8_bits(size, shrink):
-    check_mean(FactorizedDiffusion(expert=Gaudy(), shrink=shrink, steps=2, start=0), size)
+    check_mean(FactorizedDiffusion(expert=MaximalChroma(), shrink=shrink, steps=2, start=0), size)
 
 
 @pytest.mark.parametrize("size", [(64, 124), (50, 70)])
@@ -179,7 +179,7 @@ def test_channel_mean_is_the_gray_with_a_second_stage_too(expert, upscaler, size
 def test_chroma_is_shrunk_as_little_as_needed_and_keeps_its_hue():
     gray = torch.tensor([0.5, 0.9, 0.1, 0.0, 1.0]).reshape(1, 1, 1, 5)
     chroma = torch.tensor([0.3, -0.1, -0.2]).reshape(1, 3, 1, 1).expand(1, 3, 1, 5)
-    rgb = in_gamut(gray, chroma)
+    rgb = add_chroma(gray, chroma)
     expected = torch.tensor([[0.8, 0.4, 0.3], [1.0, 0.9 - 0.1 / 3, 0.9 - 0.2 / 3], [0.25, 0.05, 0.0], [0] * 3, [1] * 3])
     torch.testing.assert_close(rgb[0, :, 0].T, expected, atol=1e-6, rtol=0)
 
@@ -193,16 +193,16 @@ def test_a_batch_is_its_samples_and_each_has_its_own_noise(expert, upscaler):
     assert not torch.allclose(both[0], both[1], atol=1e-2)
 
 
-def test_one_estimate_a_step_and_none_for_those_before_the_start(expert, monkeypatch):
-    asked = []
-    monkeypatch.setattr(expert, "predict", lambda x, t, text: asked.append((len(x), int(t[0]))) or torch.zeros_like(x))
+def test_one_estimate_per_step_from_start(expert, monkeypatch):
+    calls = []
+    monkeypatch.setattr(expert, "predict", lambda x, t, text: calls.append((len(x), int(t[0]))) or torch.zeros_like(x))
     monkeypatch.setattr(type(expert), "sampler", lambda self: fixed_variance())
     FactorizedDiffusion(expert=expert)(torch.rand(1, 1, 64, 64), ["bell"], [source(0)])
-    assert [rows for rows, _ in asked] == [2] * 23  # with and without text
-    assert asked[0][1] == fixed_variance(30).timesteps[7]
-    asked.clear()
+    assert [rows for rows, _ in calls] == [2] * 23  # conditional and unconditional
+    assert calls[0][1] == fixed_variance(30).timesteps[7]
+    calls.clear()
     FactorizedDiffusion(expert=expert, guidance_scale=1.0)(torch.rand(1, 1, 64, 64), ["bell"], [source(0)])
-    assert [rows for rows, _ in asked] == [1] * 23
+    assert [rows for rows, _ in calls] == [1] * 23
 
 
 def fixed_variance(steps=1):
@@ -213,8 +213,8 @@ def fixed_variance(steps=1):
     return sampler
 
 
-def test_an_all_knowing_model_gives_the_colours_back(monkeypatch):
-    """A model that knows the clean picture: factorisation must leave its colours as they are."""
+def test_a_perfect_model_reproduces_the_colours(monkeypatch):
+    """With a perfect model, factorisation must reproduce the colours of the clean picture."""
     gray = torch.rand(1, 1, 32, 32, generator=source(4)) * 0.2 + 0.4
     clean = 2 * (gray + torch.tensor([0.2, -0.05, -0.15]).reshape(1, 3, 1, 1)) - 1
     sampler = fixed_variance(30)
@@ -225,12 +225,14 @@ def test_an_all_knowing_model_gives_the_colours_back(monkeypatch):
         return (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
 
     sources = [source(0)]
-    x = noised(gray * 2 - 1, timesteps[0], sampler, sources)
-    x = ancestral(x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1)
+    x = add_noise(gray * 2 - 1, timesteps[0], sampler, sources)
+    x = sample_ancestral(
+        x, estimate=estimate, sampler=sampler, timesteps=timesteps, generators=sources, gray=gray * 2 - 1
+    )
     torch.testing.assert_close(x, clean, atol=1e-3, rtol=0)
 
 
-def test_one_record_tells_of_both_stages(expert, upscaler):
+def test_the_record_covers_both_stages(expert, upscaler):
     record = FactorizedDiffusion(expert=expert, upscaler=upscaler).provenance()
     assert record["name"] == f"{expert.weights} + {upscaler.weights}"
     assert len(record["sha256"].split(" + ")) == 2
@@ -247,13 +249,13 @@ def test_arguments_out_of_range_are_refused(expert):
 
 
 def test_the_gray_is_made_smaller_with_antialiasing(expert, monkeypatch):
-    """Stripes a pixel wide are gray from afar; every fourth pixel alone would be black or white."""
-    seen = []
+    """Stripes of one pixel average to gray; subsampling every fourth pixel would give black or white."""
+    inputs = []
     monkeypatch.setattr(
-        factorized_diffusion, "ancestral", lambda x, *, gray, **rest: seen.append(gray) or torch.zeros_like(x)
+        factorized_diffusion, "sample_ancestral", lambda x, *, gray, **rest: inputs.append(gray) or torch.zeros_like(x)
     )
     gray = torch.zeros(1, 1, 64, 64)
     gray[..., ::2] = 1
     FactorizedDiffusion(expert=expert)(gray, ["bell"], [source(0)])
-    assert seen[0].shape == (1, 1, 16, 16)
-    assert float(seen[0][..., 2:-2].abs().max()) < 0.1
+    assert inputs[0].shape == (1, 1, 16, 16)
+    assert float(inputs[0][..., 2:-2].abs().max()) < 0.1

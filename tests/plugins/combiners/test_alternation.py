@@ -1,4 +1,4 @@
-"""Turns: who is run when."""
+"""Alternation: which expert runs in which step."""
 
 import pytest
 
@@ -12,17 +12,17 @@ def turns(combiner, steps):
 
 
 @pytest.mark.parametrize("steps", [6, 7, 10, 30, 50, 100])
-def test_at_every_step_another_one(steps):
+def test_the_expert_changes_at_each_step(steps):
     assert turns(Alternation(["a", "b"], turns=steps), steps) == ("ab" * steps)[:steps]
 
 
-def test_longer_turns_and_some_oftener_than_others():
+def test_longer_turns_and_repeated_experts():
     assert turns(Alternation(["a", "b"], turns=3), 9) == "aaabbbaaa"
     assert turns(Alternation(["a", "a", "b"], turns=6), 6) == "aabaab"
-    assert turns(Alternation(["a", "b", "c"], turns=4), 10) == "aaabbcccaa"  # begins at 0, 2.5, 5 and 7.5
+    assert turns(Alternation(["a", "b", "c"], turns=4), 10) == "aaabbcccaa"  # turns begin at steps 0, 2.5, 5 and 7.5
 
 
-def test_what_makes_no_sense():
+def test_wrong_arguments():
     with pytest.raises(ValueError, match="order is empty"):
         Alternation([], turns=1)
     with pytest.raises(ValueError, match=r"turns \(=1\) must be at least 2"):

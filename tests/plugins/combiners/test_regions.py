@@ -1,4 +1,4 @@
-"""Masks: who paints where, against constants for estimates."""
+"""Regions with constant estimates: the weight of each expert at each place."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from its_plugins.combiners.masks import Box, Picture
+from its_plugins.combiners.masks import Box, FileMask
 from its_plugins.combiners.regions import Regions
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 
@@ -15,7 +15,7 @@ LATENTS = torch.zeros(2, 4, 8, 16)
 
 
 def combine(combiner, values, progress=0.5):
-    """The first sample's first channel, where each expert estimates one value everywhere."""
+    """Combine estimates that are one value everywhere; return a channel (h, w)."""
     estimates = {name: torch.full_like(LATENTS, value) for name, value in values.items()}
     result = combiner.combine(estimates, LATENTS, progress)
     assert (result == result[:1, :1]).all()
@@ -29,7 +29,7 @@ def test_each_half_is_its_experts_alone():
     assert (result[:, 8:] == 5).all()
 
 
-def test_an_expert_everywhere_shares_with_each():
+def test_an_expert_with_mask_1_is_averaged_with_each_region():
     combiner = Regions({"low": {"top": 0.75}, "high": {"bottom": 0.75}, "sound": 1.0})
     result = combine(combiner, {"low": 2.0, "high": 4.0, "sound": 10.0})
     assert (result[:6] == 7).all()
@@ -41,7 +41,7 @@ def test_equal_masks_are_the_plain_average():
     torch.testing.assert_close(combine(Regions({"a": 0.2, "b": 0.6}), {"a": 2.0, "b": 4.0}), torch.full((8, 16), 3.5))
 
 
-def test_an_edge_in_the_midst_of_a_latent_counts_by_its_share():
+def test_an_edge_within_a_latent_is_averaged():
     combiner = Regions({"a": {"right": 0.25 + 0.25 / 16}, "b": {"left": 0.25 + 0.25 / 16}})
     row = combine(combiner, {"a": 0.0, "b": 1.0})[0]
     torch.testing.assert_close(row, torch.tensor([0.0] * 4 + [0.75] + [1.0] * 11))
@@ -49,17 +49,19 @@ def test_an_edge_in_the_midst_of_a_latent_counts_by_its_share():
 
 def test_soft_edges_are_ramps_that_add_up_to_one():
     left, right = (Box(right=0.4, soft=0.3), Box(left=0.4, soft=0.3))
-    one, other = left.draw((4, 1000)), right.draw((4, 1000))
+    one, other = left.render((4, 1000)), right.render((4, 1000))
     torch.testing.assert_close(one + other, torch.ones(4, 1000))
     places = (torch.arange(1000) + 0.5) / 1000
     torch.testing.assert_close(other[0], ((places - 0.25) / 0.3).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_the_time_is_another_combiners():
+def test_weights_over_time_come_from_another_combiner():
     warm = WarmStartAverage({"a": 1.0, "b": 0.6})
     combiner = Regions({"a": {"right": 0.5}, "b": 1.0}, combiner=warm)
     assert combiner.weights(0.1) == {"a": 1.0, "b": 0.0}
-    assert combine(combiner, {"a": 2.0}, progress=0.1).eq(2).all()  # also where its mask is 0: it is the only one
+    assert (
+        combine(combiner, {"a": 2.0}, progress=0.1).eq(2).all()
+    )  # also where its mask is 0, as the only active expert
     result = combine(combiner, {"a": 2.0, "b": 4.0}, progress=0.5)
     assert (result[:, :8] == 3).all()
     assert (result[:, 8:] == 4).all()
@@ -69,7 +71,7 @@ def test_the_time_is_another_combiners():
 def test_a_file_is_averaged_down_to_the_latents(tmp_path, ending):
     mask = np.zeros((64, 128), np.float32)
     mask[:, :32] = 1
-    mask[:32, 32:40] = 1  # half of one latent's pixels in each of the upper rows
+    mask[:32, 32:40] = 1  # half of the pixels of one latent, in the upper rows
     mask[::2, 40:48] = 1
     file = tmp_path / f"mask.{ending}"
     np.save(file, mask) if ending == "npy" else Image.fromarray((mask * 255).astype(np.uint8)).save(file)
@@ -88,7 +90,7 @@ def test_a_file_is_averaged_down_to_the_latents(tmp_path, ending):
 )
 def test_masks_of_more_than_8_bits_keep_their_range(tmp_path, name, value):
     Image.fromarray(np.full((8, 16), value)).save(tmp_path / name)
-    torch.testing.assert_close(Picture(file=str(tmp_path / name)).values, torch.full((8, 16), 128 / 255))
+    torch.testing.assert_close(FileMask(file=str(tmp_path / name)).values, torch.full((8, 16), 128 / 255))
 
 
 def test_a_file_is_described_by_its_content(tmp_path):
@@ -99,7 +101,7 @@ def test_a_file_is_described_by_its_content(tmp_path):
     assert described[0] == described[1] != described[2]
 
 
-def test_files_that_are_no_masks(tmp_path):
+def test_invalid_mask_files(tmp_path):
     Image.new("L", (64, 64)).save(tmp_path / "square.png")
     (tmp_path / "text.png").write_text("no picture")
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))

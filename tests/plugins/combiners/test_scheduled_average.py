@@ -1,4 +1,4 @@
-"""Weights over time: lines written out by hand, and the negation of compositional diffusion."""
+"""ScheduledAverage: interpolated weights, and the negation of compositional diffusion."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_weight_0_leaves_an_expert_out():
 
 
 def test_conjunction_and_negation_are_those_of_compositional_diffusion():
-    """Liu et al., Eq. 11 and 13: eps = eps(z) + sum_i w_i (eps(z; c_i) - eps(z)), w_i < 0 for what is negated.
+    """Liu et al., Eq. 11 and 13: eps = eps(z) + sum_i w_i (eps(z; c_i) - eps(z)), with w_i < 0 for negated prompts.
 
     Guided estimates are eps(z) + gamma_i (eps(z; c_i) - eps(z)), so their average with weights lambda_i has
     w_i = lambda_i gamma_i.

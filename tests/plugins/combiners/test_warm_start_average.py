@@ -1,4 +1,4 @@
-"""The paper's combiner: who takes part when, and Eq. 1 to 6 written out for two experts."""
+"""WarmStartAverage: when experts join, and Eq. 1 to 6 of the paper written out for two experts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_an_expert_joins_at_the_exact_step(t: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize(("steps", "joins"), [(100, 10), (20, 2)])
-def test_the_paper_starts_with_a_tenth_of_sound_alone(steps: int, joins: int) -> None:
+def test_the_papers_visual_expert_joins_after_a_tenth_of_the_steps(steps: int, joins: int) -> None:
     combiner = WarmStartAverage({"visual": 0.9, "audio": 1.0})
     present = [combiner.weights(index / steps)["visual"] > 0 for index in range(steps)]
     assert present == [False] * joins + [True] * (steps - joins)
 
 
 @pytest.mark.parametrize("t", [1 / 3, 2 / 3])
-def test_shares_that_are_no_short_decimals(t: float) -> None:
+def test_shares_that_are_not_exact_decimals(t: float) -> None:
     combiner = WarmStartAverage({"visual": t, "audio": 1.0})
     present = [combiner.weights(index / 3)["visual"] > 0 for index in range(3)]
     assert present.count(True) == round(t * 3)
@@ -79,9 +79,9 @@ def test_combine_is_the_weighted_sum() -> None:
             {"audoi": 1.0},
             r"'audoi', but t only has audio, visual. Did you mean audio\?",
         ),
-        ({"visual": 0.9, "audio": 0.99}, None, r"nobody takes part .*audio: t 0.99 weight 1.*t = 1.0"),
-        ({"visual": 0.9, "audio": 1.0}, {"audio": 0.0}, "nobody takes part .*audio: t 1 weight 0"),
-        ({}, None, "no expert at all"),
+        ({"visual": 0.9, "audio": 0.99}, None, r"no expert runs in the first steps .*audio: t 0.99 weight 1.*t = 1.0"),
+        ({"visual": 0.9, "audio": 1.0}, {"audio": 0.0}, "no expert runs in the first steps .*audio: t 1 weight 0"),
+        ({}, None, "t is empty"),
     ],
 )
 def test_wrong_arguments(t: dict[str, float], weights: dict[str, float] | None, message: str) -> None:
@@ -95,25 +95,25 @@ def test_the_example_names_every_expert(names: list[str]) -> None:
 
 
 class LinearExpert(NoiseExpert):
-    """eps(z; y, t) = slope z + y + t / 1000, where y is the length of the prompt. Keeps what it was asked."""
+    """eps(z; y, t) = slope z + y + t / 1000, where y is the length of the prompt. Records its calls."""
 
     latent_space = "dummy"
 
     def __init__(self, slope: float) -> None:
         super().__init__()
         self.slope = slope
-        self.asked: list[tuple[int, int]] = []  # (timestep, rows) of each call
+        self.calls: list[tuple[int, int]] = []  # (timestep, batch size)
 
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([[float(len(prompt))] for prompt in prompts])
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        self.asked.append((int(timestep[0]), len(latents)))
+        self.calls.append((int(timestep[0]), len(latents)))
         return self.slope * latents + (text[:, 0] + timestep / 1000).reshape(-1, 1, 1, 1)
 
 
 def test_the_method_of_the_paper_written_out() -> None:
-    """Eq. 1 to 6 by hand, for two experts, three samples with scales of their own, and 20 steps."""
+    """Eq. 1 to 6 for two experts, three samples with different guidance scales, and 20 steps."""
     steps, t_v, t_a = 20, 0.9, 1.0
     prompts = {"visual": ["castle", "dogs", "a garden"], "audio": ["bell", "bark", "bird"]}
     gammas = {"visual": [10.0, 1.0, 7.5], "audio": [1.0, 7.5, 3.0]}
@@ -143,7 +143,7 @@ def test_the_method_of_the_paper_written_out() -> None:
                 eps_text = slopes[name] * z + len(prompts[name][sample]) + t / 1000
                 return eps_null + gammas[name][sample] * (eps_text - eps_null)  # Eq. 3 and 4
 
-            w_v, w_a = float(index >= 2), 1.0  # the picture joins after 10 % of 20 steps
+            w_v, w_a = float(index >= 2), 1.0  # the visual expert joins after 10 % of 20 steps
             eps = (w_v * guided_noise("visual") + w_a * guided_noise("audio")) / (w_v + w_a)  # Eq. 5 and 6
             a_t, a_prev = alpha_bar[t], alpha_bar[max(t - 50, 0)]
             z_0 = (z - (1 - a_t).sqrt() * eps) / a_t.sqrt()
@@ -151,6 +151,6 @@ def test_the_method_of_the_paper_written_out() -> None:
         torch.testing.assert_close(result[sample].double(), z, rtol=1e-5, atol=1e-4)
 
     timesteps = [951 - 50 * index for index in range(steps)]
-    # Two of the three samples have a scale other than 1 in each expert: 3 rows with the prompt and 2 without.
-    assert experts["audio"].asked == [(t, 5) for t in timesteps]
-    assert experts["visual"].asked == [(t, 5) for t in timesteps[2:]]
+    # Two of three samples have a scale other than 1: 3 conditional and 2 unconditional estimates.
+    assert experts["audio"].calls == [(t, 5) for t in timesteps]
+    assert experts["visual"].calls == [(t, 5) for t in timesteps[2:]]

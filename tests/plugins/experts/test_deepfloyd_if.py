@@ -55,20 +55,20 @@ def test_text_equals_diffusers(expert, pipeline):
     torch.testing.assert_close(expert.encode_text([""]), null[:1])
 
 
-def test_padding_is_hidden_from_t5(expert):
-    """Texts of one word differ in it alone; seen padding would mix into its state."""
+def test_padding_is_masked_in_t5(expert):
+    """The state of a word must not depend on the padding after it."""
     tokens = expert.tokenizer(["bell"], return_tensors="pt").input_ids
     alone = expert.text_encoder(tokens)[0]
     torch.testing.assert_close(expert.encode_text(["bell"])[:, : tokens.shape[1]], alone)
 
 
 def test_a_step_without_learned_variance_equals_diffusers_pipeline(expert, pipeline):
-    """Deterministic sampling by our parts: guidance and noise as IFPipeline has them."""
+    """Deterministic sampling with `its` components gives the same as IFPipeline."""
     from diffusers import DDIMScheduler
 
     kept, schedule = pipeline.scheduler, {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}
     pipeline.scheduler = DDIMScheduler(**schedule, set_alpha_to_one=False, steps_offset=1)
-    pipeline.scheduler.register_to_config(variance_type="fixed_small")  # so that the pipeline drops the learned one
+    pipeline.scheduler.register_to_config(variance_type="fixed_small")  # makes the pipeline drop the learned variance
     try:
         generator = torch.Generator().manual_seed(0)
         theirs = pipeline(PROMPTS, height=16, width=32, generator=generator, num_inference_steps=5, output_type="pt")
@@ -106,12 +106,12 @@ def test_sampler_is_the_folder_s(expert):
     assert config.thresholding
 
 
-def test_before_find_nothing_is_known_of_the_model():
-    """Else an empty configuration would give diffusers' defaults: another noise schedule."""
-    for ask in (lambda part: part.sampler(), lambda part: part.multiple):
+def test_sampler_and_multiple_need_find():
+    """An empty configuration would give diffusers' defaults, which are another noise schedule."""
+    for read in (lambda part: part.sampler(), lambda part: part.multiple):
         for part in (DeepFloydIF(), DeepFloydIFUpscaler()):
             with pytest.raises(RuntimeError, match=r"call find\(\)"):
-                ask(part)
+                read(part)
 
 
 @pytest.mark.parametrize(("cls", "channels"), [(DeepFloydIF, 6), (DeepFloydIF, 4), (DeepFloydIFUpscaler, 3)])
@@ -122,7 +122,7 @@ def test_a_unet_of_another_kind_is_refused_before_anything_is_read(folder, tmp_p
     path = tmp_path / "unet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": channels}))
     expected = {DeepFloydIF: 3, DeepFloydIFUpscaler: 6}[cls]
-    with pytest.raises(UserError, match=f"unet has {channels} input channels, expected {expected}"):
+    with pytest.raises(UserError, match=f"unet: in_channels is {channels}, expected {expected}"):
         cls(weights=str(tmp_path), variant=None).find()
 
 
@@ -155,7 +155,7 @@ def test_a_tokenizer_that_can_not_be_read_is_one_message(tmp_path):
 
 def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch):
     folder = random_weights_if.deepfloyd_if(tmp_path)
-    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # what the hub has
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer" / "spiece.model")  # as on the hub
     monkeypatch.setattr("its.weights.models.find_spec", lambda name: None)
     expert = DeepFloydIF(weights=str(folder), variant=None)
     expert.prepare()
@@ -163,9 +163,9 @@ def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch)
         expert.load()
 
 
-def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
+def test_a_long_prompt_is_cut_with_one_warning(expert):
     prompt = "bell " * 90
-    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads 77: its end was cut"):
+    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads only 77. Its end was cut"):
         text = expert.encode_text([prompt])
     assert text.shape[1] == 77
     with warnings.catch_warnings():
@@ -174,7 +174,7 @@ def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "said"),
+    ("file", "change", "message"),
     [
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction, expected epsilon"),
         ("text_encoder/config.json", {"model_type": "clip_text_model"}, "clip_text_model, expected t5"),
@@ -185,7 +185,7 @@ def test_a_long_prompt_is_cut_and_this_is_said_once(expert):
         ),
     ],
 )
-def test_models_of_another_kind_are_refused_before_they_are_read(tmp_path, file, change, said):
+def test_models_of_another_kind_are_refused_before_they_are_read(tmp_path, file, change, message):
     import json
 
     from its.errors import UserError
@@ -193,7 +193,7 @@ def test_models_of_another_kind_are_refused_before_they_are_read(tmp_path, file,
 
     path = deepfloyd_if(tmp_path / "if") / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         DeepFloydIF(weights=str(tmp_path / "if"), variant=None).find()
 
 
@@ -201,5 +201,5 @@ def test_texts_of_another_width_than_the_unet_reads_are_refused(folder, tmp_path
     copied = shutil.copytree(folder, tmp_path / "weights")
     path = copied / "text_encoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"d_model": 24}))
-    with pytest.raises(UserError, match="texts of width 24, but the UNet reads 16"):
+    with pytest.raises(UserError, match="text_encoder has width 24, but the UNet expects 16"):
         DeepFloydIF(weights=str(copied), variant=None).find()

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def models(folder):
-    # float64: the text encoder's random weights amplify rounding, and the comparisons are about the mathematics.
+    # float64, since the text encoder's random weights amplify rounding.
     unet, text_encoder = UNet2DConditionModel, CLIPTextModel
     return (
         unet.from_pretrained(folder / "unet").double(),
@@ -34,7 +34,7 @@ def models(folder):
 
 
 def layers(models, *, convolutions=False):
-    """Names and weights of the layers that a LoRA usually changes."""
+    """Yield (model, name, weight) of the layers that a LoRA usually changes."""
     for prefix, model in zip(("unet", "text_encoder"), models, strict=True):
         for name, module in model.named_modules():
             attention = isinstance(module, nn.Linear) and re.search(rf"(?:^|\.)(?:{ATTENTION.pattern})$", name)
@@ -105,7 +105,7 @@ def in_kohya_naming(made, alpha=None):
 
 
 def outputs(unet, text_encoder):
-    """Noise prediction (2, 4, 8, 8) and text hidden states (2, 77, 16)."""
+    """Return the noise prediction (2, 4, 8, 8) and text hidden states (2, 77, 16)."""
     generator = torch.Generator().manual_seed(1)
     dtype = unet.dtype
     latents = torch.randn(2, 4, 8, 8, generator=generator).to(dtype)
@@ -117,7 +117,7 @@ def outputs(unet, text_encoder):
 
 
 def from_diffusers(folder, files, scales, **options):
-    """Outputs of diffusers' own pipeline with unmerged adapters."""
+    """Return the outputs of diffusers' pipeline with unmerged adapters."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float64)
     names = [f"adapter{i}" for i in range(len(files))]
     for file, name in zip(files, names, strict=True):
@@ -133,7 +133,7 @@ def assert_equal(ours, theirs, atol=1e-6):
 
 def assert_changed(before, after):
     for old, new in zip(before, after, strict=True):
-        assert (old - new).abs().max() > 0.05, "the LoRA changes nothing, so the comparison says nothing"
+        assert (old - new).abs().max() > 0.05, "the LoRA has no effect, so the test is void"
 
 
 NAMINGS = [in_diffusers_naming, in_former_diffusers_naming, in_processor_naming, in_kohya_naming]
@@ -211,17 +211,17 @@ def test_alpha_from_the_settings_beside_the_tensors(tmp_path, folder, models):
 
 
 def test_settings_of_a_peft_folder(tmp_path):
-    path, beside = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    path, peft_config = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
     save_file({"x": torch.zeros(1)}, path)
     assert lora.adapter_config(path, None) is None
-    beside.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
-    assert lora.adapter_config(path, beside)["lora_alpha"] == 8
-    beside.write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
+    peft_config.write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    assert lora.adapter_config(path, peft_config)["lora_alpha"] == 8
+    peft_config.write_text(json.dumps({"peft_type": "LORA", "use_dora": True}))
     with pytest.raises(UserError, match=r"adapter_config\.json: use_dora is True, which is not supported"):
-        lora.adapter_config(path, beside)
-    beside.write_text("{")
+        lora.adapter_config(path, peft_config)
+    peft_config.write_text("{")
     with pytest.raises(UserError, match=r"adapter_config\.json: the LoRA settings are not JSON"):
-        lora.adapter_config(path, beside)
+        lora.adapter_config(path, peft_config)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -241,7 +241,7 @@ def test_half_precision_rounds_once(dtype, models):
             torch.testing.assert_close(got, expected.to(dtype), rtol=0, atol=0)
 
 
-def test_plain_layers_remain_and_the_unet_can_be_made_lean(models):
+def test_plain_layers_remain_and_conditioning_can_be_precomputed(models):
     unet, text_encoder = models
     kinds = [type(module) for model in models for module in model.modules()]
     state = torch.get_rng_state()
@@ -256,8 +256,8 @@ def test_plain_layers_remain_and_the_unet_can_be_made_lean(models):
     timestep = torch.tensor([500, 20])
     with torch.no_grad():
         expected = unet(latents, timestep, states).sample
-        lean = CachedConditioningUNet(unet)
-        got = lean(latents, timestep, lean.keys_and_values(states))
+        cached = CachedConditioningUNet(unet)
+        got = cached(latents, timestep, cached.keys_and_values(states))
     torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
 
 
@@ -280,11 +280,11 @@ def assert_refused(models, file, message):
             torch.testing.assert_close(tensor, old[name], rtol=0, atol=0)
 
 
-def test_tensors_without_a_place_are_named(models):
+def test_tensors_that_match_no_layer_are_refused(models):
     file = in_kohya_naming(pairs(models))
     down, up = torch.zeros(4, 16), torch.zeros(16, 4)
     file |= {"lora_unet_down_blocks_7_to_q.lora_down.weight": down, "lora_unet_down_blocks_7_to_q.lora_up.weight": up}
-    assert_refused(models, file, r"^a\.st: 2 tensors have no place in this model: lora_unet_down_blocks_7_to_q")
+    assert_refused(models, file, r"^a\.st: 2 tensors match no layer of this model: lora_unet_down_blocks_7_to_q")
 
 
 def test_tensors_of_another_shape_are_refused(models):

@@ -1,4 +1,4 @@
-"""Which file of a folder is the LoRA, and what is said of it; what it holds is tested in `test_lora.py`."""
+"""LoRAFile: choice of the file and messages. `test_lora.py` tests the contents."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from weight_files import LFS_POINTER, Code, save_pickle, save_tensors
 
 from its.errors import UserError
 from its.weights import WeightsNotFound
-from its_plugins.experts.lora_file import LoRAFile, lora_files
+from its_plugins.experts.lora_file import LoRAFile, parse_loras
 
 LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 LORA = {f"{LAYER}.lora_A.weight": torch.zeros(2, 16), f"{LAYER}.lora_B.weight": torch.zeros(16, 2)}
@@ -22,7 +22,7 @@ def found(folder, **arguments):
 
 
 @pytest.mark.parametrize(
-    ("names", "taken"),
+    ("names", "expected"),
     [
         (["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"], "pytorch_lora_weights.safetensors"),
         (["pytorch_lora_weights.bin"], "pytorch_lora_weights.bin"),
@@ -30,11 +30,11 @@ def found(folder, **arguments):
         (["a_style.safetensors", "notes.txt"], "a_style.safetensors"),
     ],
 )
-def test_the_file_of_a_folder(tmp_path, names, taken):
+def test_the_file_of_a_folder(tmp_path, names, expected):
     for name in names:
         save_tensors(tmp_path / name, LORA)
     file = found(tmp_path, scale=0.5)
-    assert file.files == (taken,)
+    assert file.files == (expected,)
     file.check_against(**MODEL)
     assert file.provenance()["scale"] == 0.5
     assert len(file.provenance()["sha256"]) == 64
@@ -49,18 +49,20 @@ def test_settings_of_peft_belong_to_the_file(tmp_path):
 PEFT = {f"base_model.model.{name}": tensor for name, tensor in LORA.items()}
 
 
-def test_settings_of_peft_are_found_beside_a_renamed_file(tmp_path):
+def test_settings_of_a_renamed_peft_file(tmp_path):
     save_tensors(tmp_path / "renamed.safetensors", PEFT)
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 32}')
     for name in ("renamed.safetensors", ""):
         assert found(tmp_path / name).settings == tmp_path / "adapter_config.json"
-    save_tensors(tmp_path / "other.safetensors", LORA)  # not PEFT's: the settings are another file's
+    save_tensors(tmp_path / "other.safetensors", LORA)  # not a PEFT file, so the settings belong to another file
     assert found(tmp_path / "other.safetensors").settings is None
 
 
-def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
+def test_a_peft_file_without_its_settings_gives_a_warning(tmp_path):
     save_tensors(tmp_path / "renamed.safetensors", PEFT)
-    with pytest.warns(UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is taken to be the rank"):
+    with pytest.warns(
+        UserWarning, match=r"renamed\.safetensors .*adapter_config\.json.*alpha is assumed to equal the rank"
+    ):
         found(tmp_path / "renamed.safetensors").check_against(**MODEL)
     save_tensors(tmp_path / "renamed.safetensors", PEFT | {f"base_model.model.{LAYER}.alpha": torch.tensor(4.0)})
     with warnings.catch_warnings():
@@ -68,12 +70,12 @@ def test_a_file_of_peft_without_its_settings_is_told(tmp_path):
         found(tmp_path / "renamed.safetensors").check_against(**MODEL)
 
 
-def test_several_files_and_none_are_told_with_what_to_name(tmp_path):
+def test_folders_without_a_unique_file(tmp_path):
     with pytest.raises(WeightsNotFound, match=r"lacks pytorch_lora_weights\.safetensors\. Name the LoRA's file"):
         found(tmp_path)
     for name in ("one", "two"):
         save_tensors(tmp_path / f"{name}.safetensors", LORA)
-    with pytest.raises(UserError, match=r"holds the files one\.safetensors, two\.safetensors: name one"):
+    with pytest.raises(UserError, match=r"holds the files one\.safetensors, two\.safetensors; name one"):
         found(tmp_path)
     assert found(tmp_path / "two.safetensors").files == ("two.safetensors",)
 
@@ -102,14 +104,14 @@ def test_code_is_refused_and_not_run(tmp_path, form):
 )
 def test_an_entry_with_other_keys_is_refused(entry):
     with pytest.raises(ValueError, match=r"lora: got .*expected {weights: FILE_OR_HUB_ID, scale: 0\.8}"):
-        lora_files([entry])
+        parse_loras([entry])
 
 
 def test_entries_become_files():
-    first, second = lora_files([{"weights": "x"}, {"weights": "y", "scale": 2, "revision": "v1"}])
+    first, second = parse_loras([{"weights": "x"}, {"weights": "y", "scale": 2, "revision": "v1"}])
     assert (first.weights, first.scale, first.revision) == ("x", 1.0, None)
     assert (second.weights, second.scale, second.revision) == ("y", 2.0, "v1")
-    assert lora_files(None) == []
+    assert parse_loras(None) == []
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,6 @@ def test_entries_become_files():
         [{"weights": "x", "scale": True}],
     ],
 )
-def test_entries_of_other_types_are_one_message(entries):
+def test_entries_of_other_types_are_refused(entries):
     with pytest.raises(ValueError, match=r"lora: got .*expected \{weights.* in a list"):
-        lora_files(entries)
+        parse_loras(entries)

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline
 
 from its import Combiner, GuidedExpert, denoise
 from its.errors import UserError
-from its_plugins.experts.noise_schedule import ToEpsilon, alphas_of, read_schedule
+from its_plugins.experts.noise_schedule import ToEpsilon, compute_alphas, read_schedule
 from its_plugins.experts.stable_diffusion import StableDiffusion
 from its_plugins.random_weights import stable_diffusion as random_weights
 from its_plugins.random_weights.stable_diffusion import SCHEDULER
@@ -21,7 +21,7 @@ PREDICTIONS = ["epsilon", "v_prediction", "sample"]
 
 
 class Alone(Combiner):
-    """Only one expert, at weight 1."""
+    """Combiner of one expert."""
 
     def weights(self, progress):
         return {"visual": 1.0}
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def scheduled(folder, tmp_path):
-    """Writes the same weights with other settings of the scheduler; the folder."""
+    """Function that links the weights into a folder with other scheduler settings, and returns the folder."""
 
     def write(**settings):
         other = tmp_path / "scheduled"
@@ -52,12 +52,12 @@ def scheduled(folder, tmp_path):
 
 @pytest.fixture
 def precision():
-    """Sets torch's default dtype, as Lightning does around `load`."""
+    """Setter of torch's default dtype, which Lightning sets around `load`."""
     yield torch.set_default_dtype
     torch.set_default_dtype(torch.float32)
 
 
-# In float32, rounding counts more for `sample`: the first steps recover z_0 from the noise, divided by 0.07.
+# In float32, `sample` amplifies rounding: the first steps divide by sqrt(alpha_t) = 0.07.
 @pytest.mark.parametrize(
     ("prediction", "dtype", "tolerance"),
     [
@@ -80,8 +80,8 @@ def test_an_expert_of_each_prediction_type_equals_diffusers_pipeline(
     expert.prepare()
     expert.load()
     noise = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(0))
-    told = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
-    theirs = pipeline(**told, latents=noise, height=64, width=128, output_type="latent").images
+    arguments = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
+    theirs = pipeline(**arguments, latents=noise, height=64, width=128, output_type="latent").images
     text, null = expert.encode_text(PROMPTS), expert.encode_text(NEGATIVE)
     guided = GuidedExpert(expert, text=text, null_text=null, scales=[7.5] * 2)
     ours = denoise(noise, experts={"visual": guided}, combiner=Alone(), scheduler=DDIM(), steps=20)
@@ -91,11 +91,11 @@ def test_an_expert_of_each_prediction_type_equals_diffusers_pipeline(
 
 
 def test_prediction_types_give_different_estimates():
-    """Else the comparison with diffusers says nothing."""
+    """Otherwise the comparison with diffusers is void."""
     latents, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([500])
     output = torch.ones_like(latents)
     estimates = [
-        ToEpsilon(alphas_of("scaled_linear", 0.00085, 0.012, 1000), p)(output, latents, t) for p in PREDICTIONS
+        ToEpsilon(compute_alphas("scaled_linear", 0.00085, 0.012, 1000), p)(output, latents, t) for p in PREDICTIONS
     ]
     for number, one in enumerate(estimates):
         assert all((one - other).abs().max() > 0.1 for other in estimates[:number])
@@ -103,21 +103,21 @@ def test_prediction_types_give_different_estimates():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_estimate_is_the_noise_of_which_the_latents_were_made(prediction, dtype):
-    """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a network that predicts without error."""
-    alphas = alphas_of("scaled_linear", 0.00085, 0.012, 1000)
+def test_the_estimate_is_the_noise_in_the_latents(prediction, dtype):
+    """z_t = sqrt(a) z_0 + sqrt(1 - a) eps, and a perfect network."""
+    alphas = compute_alphas("scaled_linear", 0.00085, 0.012, 1000)
     generator = torch.Generator().manual_seed(2)
     clean, noise = (torch.randn(4, 4, 8, 8, generator=generator) for _ in range(2))
     timestep = torch.tensor([1, 250, 600, 999])
     signal, sigma = alphas[timestep].sqrt().reshape(-1, 1, 1, 1), (1 - alphas[timestep]).sqrt().reshape(-1, 1, 1, 1)
     latents = signal * clean + sigma * noise
     output = {"epsilon": noise, "v_prediction": signal * noise - sigma * clean, "sample": clean}[prediction]
-    found = ToEpsilon(alphas, prediction)(output.to(dtype), latents.to(dtype), timestep)
-    assert found.dtype == dtype
+    estimate = ToEpsilon(alphas, prediction)(output.to(dtype), latents.to(dtype), timestep)
+    assert estimate.dtype == dtype
     exact = dtype == torch.float32
-    # At timestep 1, `sample` divides by sigma = 0.04: rounding counts 24 times.
-    torch.testing.assert_close(found[1:].float(), noise[1:], atol=1e-4 if exact else 0.1, rtol=0)
-    torch.testing.assert_close(found[:1].float(), noise[:1], atol=1e-4 if exact else 1.0, rtol=0)
+    # At timestep 1, `sample` divides by sigma = 0.04, which amplifies rounding 24 times.
+    torch.testing.assert_close(estimate[1:].float(), noise[1:], atol=1e-4 if exact else 0.1, rtol=0)
+    torch.testing.assert_close(estimate[:1].float(), noise[:1], atol=1e-4 if exact else 1.0, rtol=0)
 
 
 @pytest.mark.parametrize("schedule", ["scaled_linear", "linear", "squaredcos_cap_v2"])
@@ -129,7 +129,7 @@ def test_schedules_equal_diffusers(schedule, timesteps):
     torch.testing.assert_close(alphas, DDPMScheduler(**settings).alphas_cumprod, rtol=0, atol=1e-7)
 
 
-def test_what_the_file_leaves_out_is_stable_diffusions():
+def test_defaults_are_stable_diffusions():
     expected = DDIMScheduler(**{key: value for key, value in SCHEDULER.items() if key != "_class_name"}).alphas_cumprod
     for config in ({}, SCHEDULER, {"trained_betas": None, "prediction_type": None}):
         alphas, prediction = read_schedule(config, where="x")
@@ -137,7 +137,7 @@ def test_what_the_file_leaves_out_is_stable_diffusions():
         torch.testing.assert_close(alphas, expected, rtol=0, atol=1e-7)
 
 
-def test_betas_written_out_are_taken():
+def test_trained_betas():
     betas = torch.linspace(0.001, 0.02, 30).tolist()
     alphas, _ = read_schedule({"trained_betas": betas}, where="x")
     torch.testing.assert_close(alphas, DDPMScheduler(30, trained_betas=betas).alphas_cumprod)
@@ -146,12 +146,12 @@ def test_betas_written_out_are_taken():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rescale_betas_zero_snr": True}, r"rescale_betas_zero_snr.*Expected a model with a schedule as Stable"),
+        ({"rescale_betas_zero_snr": True}, r"rescale_betas_zero_snr.*Use a model with a noise schedule"),
         ({"prediction_type": "flow"}, "prediction_type is 'flow'; expected one of epsilon, v_prediction, sample"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'; expected one of scaled_linear, linear"),
     ],
 )
-def test_what_can_not_be_converted_is_refused_by_name(scheduled, settings, message):
+def test_unsupported_settings_are_refused(scheduled, settings, message):
     folder = scheduled(**settings)
     with pytest.raises(UserError, match=message) as error:
         StableDiffusion(weights=str(folder)).find()

@@ -1,4 +1,4 @@
-"""Riffusion beside Stable Diffusion, on tiny random weights, from prompts to files."""
+"""Riffusion with Stable Diffusion on tiny random weights, from prompts to files."""
 
 import json
 from dataclasses import asdict, replace
@@ -22,7 +22,7 @@ from its_plugins.schedulers.ddim import DDIM
 from its_plugins.vocoders.griffin_lim import GriffinLim
 from its_plugins.vocoders.hifi_gan import HiFiGAN
 
-ROW = SampleSpec(
+SPEC = SampleSpec(
     prompts={"visual": "castle towers", "audio": "bell ringing"},
     negative_prompts={"visual": "", "audio": ""},
     guidance_scale={"visual": 3.0, "audio": 3.0},
@@ -51,7 +51,7 @@ def made(model):
     model.prepare()
     model.configure_model()
     with torch.inference_mode():
-        (sample,) = model.predict_step([ROW])
+        (sample,) = model.predict_step([SPEC])
     assert sample.error is None
     return sample
 
@@ -96,25 +96,25 @@ def test_stereo_from_prompts_to_files(tiny, tmp_path):
     assert (sound.shape, rate) == ((20 * 441, 2), 44100)
     assert not np.array_equal(sound[:, 0], sound[:, 1])
     assert json.loads((tmp_path / "sample.json").read_text())["status"] == "ok"
-    # Each side alone, by the mono format, from the color that is its own.
+    # Vocode each channel alone, in the mono format, from its color.
     latents = sample.result.latents[None]
     with torch.inference_mode():
-        heard = model.decoder.sound.decode(latents)
+        decoded = model.decoder.sound.decode(latents)
         mono = GriffinLim(format=RIFFUSION, iterations=1)
         mono.load()
-        left, right = (mono(RIFFUSION.to_log_mel(heard[:, [color]]))[0, : 20 * 441] for color in (1, 2))
+        left, right = (mono(RIFFUSION.to_log_mel(decoded[:, [color]]))[0, : 20 * 441] for color in (1, 2))
     for side, alone in ((0, left), (1, right)):
         found = torch.from_numpy(sound[:, side].copy())
-        level = float((found * alone).sum() / alone.square().sum())  # mono may have been turned down alone
+        level = float((found * alone).sum() / alone.square().sum())  # mono may have been scaled by another factor
         assert level > 0
         torch.testing.assert_close(found, level * alone, rtol=0, atol=1e-3)
 
 
-def test_griffin_lim_follows_the_expert_and_the_record_says_that_nobody_chose(tiny):
+def test_griffin_lim_uses_the_experts_format_and_records_null(tiny):
     model = method(tiny)
     model.prepare()
     assert model.post_process.vocoder.format == RIFFUSION
-    assert model.settings(ROW)["vocoder"]["format"] is None
+    assert model.settings(SPEC)["vocoder"]["format"] is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_parts_that_do_not_fit(tiny, changes, message):
         method(tiny, **changes).prepare()
 
 
-def test_a_vocoder_of_one_format_is_told_with_one_that_plays_any(tiny):
+def test_a_vocoder_of_another_format_is_refused(tiny):
     model = method(tiny, vocoder=HiFiGAN(weights=str(tiny / "auffusion")))
     with pytest.raises(
         UserError,

@@ -22,7 +22,7 @@ NEGATIVE = ["", "dog barking"]
 
 
 class Alone(Combiner):
-    """Only one expert, at weight 1."""
+    """Combiner of one expert."""
 
     def weights(self, progress):
         return {"visual": 1.0}
@@ -66,9 +66,9 @@ def pipeline(folder):
 
 def test_one_guided_expert_alone_equals_diffusers_pipeline(expert, pipeline):
     noise = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(0))
-    told = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
-    theirs = pipeline(**told, latents=noise, height=64, width=128, output_type="latent").images
-    picture = pipeline(**told, latents=noise, height=64, width=128, output_type="pt").images
+    arguments = {"prompt": PROMPTS, "negative_prompt": NEGATIVE, "guidance_scale": 7.5, "num_inference_steps": 20}
+    theirs = pipeline(**arguments, latents=noise, height=64, width=128, output_type="latent").images
+    picture = pipeline(**arguments, latents=noise, height=64, width=128, output_type="pt").images
 
     def ours(scale):
         text, null = expert.encode_text(PROMPTS), expert.encode_text(NEGATIVE)
@@ -76,25 +76,23 @@ def test_one_guided_expert_alone_equals_diffusers_pipeline(expert, pipeline):
         return denoise(noise, experts={"visual": guided}, combiner=Alone(), scheduler=DDIM(), steps=20)
 
     latents = ours(7.5)
-    spread = theirs.std()  # about 12, since random weights take no noise away
+    spread = theirs.std()  # about 12, since random weights remove no noise
     torch.testing.assert_close(latents / spread, theirs / spread, atol=1e-5, rtol=0)
-    assert (latents - ours(1)).abs().max() > spread / 10, (
-        "guidance changes nothing here, so the comparison says nothing"
-    )
+    assert (latents - ours(1)).abs().max() > spread / 10, "guidance has no effect, so the test is void"
     torch.testing.assert_close(loaded(expert.codec()).decode(latents), picture, atol=1e-5, rtol=1e-5)
 
 
 def test_text_is_padded_and_not_masked(expert, pipeline):
     states, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
     layers = [module for name, module in pipeline.unet.named_modules() if name.endswith("attn2")]
-    theirs = [heard for layer in layers for heard in (layer.to_k(states), layer.to_v(states))]
+    theirs = [projected for layer in layers for projected in (layer.to_k(states), layer.to_v(states))]
     text = expert.encode_text(PROMPTS)
-    assert text.shape == (2, 77, 2 * (16 + 16 + 16 + 32))  # two of three blocks down and up at 16, the middle at 32
+    assert text.shape == (2, 77, 2 * (16 + 16 + 16 + 32))  # three blocks of width 16, one of width 32
     torch.testing.assert_close(text, torch.cat(theirs, -1))
 
 
 @pytest.mark.parametrize("timesteps", [[999, 0], [1, 500]])
-def test_what_is_computed_ahead_is_what_the_unet_would_compute(expert, pipeline, timesteps):
+def test_precomputed_conditioning_equals_the_unets(expert, pipeline, timesteps):
     latents, t = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(4)), torch.tensor(timesteps)
     states, _ = pipeline.encode_prompt(PROMPTS, "cpu", 1, do_classifier_free_guidance=False)
     theirs = pipeline.unet(latents, t, states).sample
@@ -109,13 +107,13 @@ def test_unet_folder_and_variant(unet, tmp_path, capsys):
     torch.testing.assert_close(expert.unet.unet.conv_in.weight, file["conv_in.weight"])
     assert loaded(expert.codec()).variant == "fp16"
     assert capsys.readouterr().err == ""
-    taken = StableDiffusion(weights=str(tmp_path), unet_folder=unet)  # the only one that is there
+    fallback = StableDiffusion(weights=str(tmp_path), unet_folder=unet)  # fp16 is the only variant
     for _ in range(2):
-        taken.find()
-    said = [line for line in capsys.readouterr().err.splitlines() if str(tmp_path) in line]
-    assert len(said) == 1
-    assert "fp16" in said[0]
-    assert taken.provenance() == expert.provenance()
+        fallback.find()
+    lines = [line for line in capsys.readouterr().err.splitlines() if str(tmp_path) in line]
+    assert len(lines) == 1
+    assert "fp16" in lines[0]
+    assert fallback.provenance() == expert.provenance()
     with pytest.raises(WeightsNotFound, match=rf"no bf16 weights in {unet} .*Set variant to fp16"):
         StableDiffusion(weights=str(tmp_path), unet_folder=unet, variant="bf16").find()
 
@@ -130,7 +128,7 @@ def test_sharded_weights_equal_whole_ones(folder, tmp_path, variant):
 
 @pytest.fixture
 def pickled(copied):
-    """The same weights in `.bin` files, as older repositories have them; the files by component."""
+    """Convert the weights to `.bin` files, as in older repositories; return the files by component."""
     names = {"unet": "diffusion_pytorch_model.bin", "vae": "diffusion_pytorch_model.bin"}
     files = {part: copied / part / names.get(part, "pytorch_model.bin") for part in ("unet", "text_encoder", "vae")}
     for file in files.values():
@@ -141,7 +139,7 @@ def pickled(copied):
 
 
 def copies(file):
-    """A file's tensors, which `tensors_of` maps from the disk, so that the file can be written over."""
+    """Copy a file's tensors, which `tensors_of` memory-maps, so that the file can be overwritten."""
     return {name: tensor.clone() for name, tensor in tensors_of(file).items()}
 
 
@@ -168,7 +166,7 @@ def test_a_pickle_that_carries_code_is_refused_and_not_run(pickled, tmp_path, co
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_mixed_precisions_in_one_file_become_that_of_the_run(copied, ending):
-    """Merged checkpoints mix them."""
+    """Merged checkpoints have mixed precisions."""
     for part, naming in (("unet", DIFFUSERS), ("text_encoder", TRANSFORMERS), ("vae", DIFFUSERS)):
         (file,) = (copied / part).glob("*.safetensors")
         mixed = {
@@ -200,7 +198,7 @@ def test_incomplete_weights_are_an_error(copied):
 
 
 def test_names_of_older_files_are_understood(copied, expert):
-    # Stable Diffusion v1.5: a prefix that transformers 5 dropped, and the VAE's former attention names.
+    # Stable Diffusion v1.5's files have a prefix that transformers 5 dropped, and former names of the VAE's attention.
     file = copied / "text_encoder" / "model.safetensors"
     tensors = {f"text_model.{name}": tensor for name, tensor in load_file(file).items()}
     tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
@@ -222,7 +220,7 @@ def test_names_of_older_files_are_understood(copied, expert):
 
 
 def test_weights_follow_the_dtype_and_device_of_lightning(folder):
-    # Lightning calls load within its dtype and device; "meta" stands for a device that isn't the CPU.
+    # Lightning sets default dtype and device around load; "meta" represents a device other than the CPU.
     expert = StableDiffusion(weights=str(folder))
     expert.prepare()
     default = torch.get_default_dtype()
@@ -237,9 +235,9 @@ def test_weights_follow_the_dtype_and_device_of_lightning(folder):
     assert not any(module.training for module in expert.unet.modules())
 
 
-def test_a_prompt_that_is_too_long_is_cut_and_said_once(expert):
+def test_a_long_prompt_is_cut_with_one_warning(expert):
     prompt = " ".join(["castle"] * 75 + ["bell"] * 5)
-    with pytest.warns(UserWarning, match="has 82 tokens, .* reads 77: .* cut: 'bell bell bell bell bell'"):
+    with pytest.warns(UserWarning, match="has 82 tokens, .* reads only 77.* cut: 'bell bell bell bell bell'"):
         text = expert.encode_text([prompt])
     assert text.shape[:2] == (1, 77)
     with warnings.catch_warnings():
@@ -248,10 +246,12 @@ def test_a_prompt_that_is_too_long_is_cut_and_said_once(expert):
         expert.encode_text([" ".join(["castle"] * 75)])  # fits exactly
 
 
-def test_a_prompt_of_unknown_words_is_warned_of_once(copied):
+def test_a_prompt_of_unknown_words_gives_one_warning(copied):
     (copied / "unet" / "known_words.json").write_text(json.dumps(["castle", "bell"]))
     expert = loaded(StableDiffusion(weights=str(copied)))
-    with pytest.warns(UserWarning, match=r"knows no word of the prompt 'a Frog croaking'.* such as castle, bell"):
+    with pytest.warns(
+        UserWarning, match=r"was not trained on any word of the prompt 'a Frog croaking'.* such as castle, bell"
+    ):
         expert.encode_text(["a Frog croaking"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -276,7 +276,7 @@ def test_encoding_is_the_scaled_mean_of_the_posterior(folder, pipeline):
     torch.testing.assert_close(latents, posterior.mode() * 0.18215)
 
 
-def test_provenance_tells_what_is_read(copied):
+def test_provenance_covers_the_files_that_are_read(copied):
     expert = StableDiffusion(weights=str(copied))
     expert.prepare()
     record = expert.provenance()
@@ -310,7 +310,7 @@ def test_channels_last_differs_by_rounding_alone(folder):
         ("unet/config.json", {"quantization_config": {"load_in_8bit": True}}),
     ],
 )
-def test_values_of_a_configuration_that_cannot_be_used_are_one_message(copied, file, change):
+def test_invalid_values_in_a_configuration_give_one_message(copied, file, change):
     path = copied / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     expert = StableDiffusion(weights=str(copied))
@@ -328,7 +328,7 @@ def test_a_vocabulary_without_merges_is_missing_and_a_damaged_one_named(copied):
         loaded(StableDiffusion(weights=str(copied)))
 
 
-def test_another_kind_of_model_is_refused_and_not_missing(tmp_path):
+def test_deepfloyd_if_is_refused(tmp_path):
     from its_plugins.random_weights.deepfloyd_if import deepfloyd_if
 
     with pytest.raises(UserError, match="3 input channels|additional embeddings"):

@@ -1,4 +1,4 @@
-"""Views: what an expert sees, and that its estimate comes back to where it belongs."""
+"""View: the transformation of the canvas, and its inverse on the estimate."""
 
 import json
 
@@ -20,7 +20,7 @@ VIEWS = [
 
 
 class Ramp(NoiseExpert):
-    """eps(z; y, t) = z + t * (a ramp over rows and columns) + y: pixel by pixel, and other in every place."""
+    """eps(z; y, t) = z + t y + a ramp over rows and columns: acts on each pixel, differently at each place."""
 
     latent_space = "pixels"
     format = AUFFUSION
@@ -42,57 +42,59 @@ def canvas(seed=0):
     return torch.randn(2, 3, 8, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def ask(expert, latents):
+def estimate(expert, latents):
     return expert.predict_noise(latents, torch.tensor([3, 5]), expert.encode_text(["bell", "a dog"]))
 
 
 def test_flips_are_those_of_a_spectrogram():
     z = canvas()
-    assert torch.equal(View(expert=Ramp(), flips=["time"]).through(z), z.flip(3))
-    assert torch.equal(View(expert=Ramp(), flips=["frequency"]).through(z), z.flip(2))
-    assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).through(z), torch.rot90(z, 2, (2, 3)))
+    assert torch.equal(View(expert=Ramp(), flips=["time"]).apply_view(z), z.flip(3))
+    assert torch.equal(View(expert=Ramp(), flips=["frequency"]).apply_view(z), z.flip(2))
+    assert torch.equal(View(expert=Ramp(), flips=["time", "frequency"]).apply_view(z), torch.rot90(z, 2, (2, 3)))
 
 
-def test_blocks_are_seen_in_the_order_that_is_given():
-    seen = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).through(canvas())
+def test_order_of_blocks():
+    view_of_canvas = View(expert=Ramp(), blocks=(2, 2), order=[3, 0, 1, 2]).apply_view(canvas())
     blocks = [canvas()[:, :, r : r + 4, c : c + 8] for r in (0, 4) for c in (0, 8)]
     for place, block in enumerate([3, 0, 1, 2]):
         r, c = place // 2 * 4, place % 2 * 8
-        assert torch.equal(seen[:, :, r : r + 4, c : c + 8], blocks[block])
+        assert torch.equal(view_of_canvas[:, :, r : r + 4, c : c + 8], blocks[block])
 
 
 @pytest.mark.parametrize("options", VIEWS, ids=str)
-def test_there_and_back_is_where_one_was(options):
+def test_inverse(options):
     view = View(expert=Ramp(), **options)
-    assert not torch.equal(view.through(canvas()), canvas())
-    assert torch.equal(view.back(view.through(canvas())), canvas())
-    assert torch.equal(view.through(view.back(canvas())), canvas())
+    assert not torch.equal(view.apply_view(canvas()), canvas())
+    assert torch.equal(view.invert_view(view.apply_view(canvas())), canvas())
+    assert torch.equal(view.apply_view(view.invert_view(canvas())), canvas())
 
 
 @pytest.mark.parametrize("options", VIEWS, ids=str)
-def test_the_view_of_a_canvas_is_estimated_as_the_canvas_itself(options):
-    """Equivariance: what the wrapped expert says of v^-1(z) is v^-1 of what the bare one says of z."""
+def test_equivariance(options):
+    """Equivariance: the view's estimate for v^-1(z) is v^-1 of the bare expert's estimate for z."""
     expert, view = Ramp(), View(expert=Ramp(), **options)
-    assert torch.equal(ask(view, view.back(canvas())), view.back(ask(expert, canvas())))
+    assert torch.equal(estimate(view, view.invert_view(canvas())), view.invert_view(estimate(expert, canvas())))
 
 
-def test_an_expert_that_treats_all_places_alike_is_the_same_through_every_view():
+def test_a_view_does_not_change_an_expert_without_position_dependence():
     for options in VIEWS:
-        torch.testing.assert_close(ask(View(expert=Ramp(slope=0), **options), canvas()), ask(Ramp(slope=0), canvas()))
+        torch.testing.assert_close(
+            estimate(View(expert=Ramp(slope=0), **options), canvas()), estimate(Ramp(slope=0), canvas())
+        )
 
 
 def test_noise_keeps_its_statistics():
     for options in VIEWS:
-        seen = View(expert=Ramp(), **options).through(canvas())
-        assert torch.equal(seen.flatten().sort().values, canvas().flatten().sort().values)
+        view_of_canvas = View(expert=Ramp(), **options).apply_view(canvas())
+        assert torch.equal(view_of_canvas.flatten().sort().values, canvas().flatten().sort().values)
 
 
 def test_a_view_of_a_view():
     twice = View(expert=View(expert=Ramp(), flips=["time"]), flips=["time"])
-    assert torch.equal(ask(twice, canvas()), ask(Ramp(), canvas()))
+    assert torch.equal(estimate(twice, canvas()), estimate(Ramp(), canvas()))
 
 
-def test_everything_else_is_the_wrapped_experts():
+def test_other_members_are_the_wrapped_experts():
     view = View(expert=Ramp(), flips=["time"])
     assert (view.latent_space, view.format, view.provenance()) == ("pixels", AUFFUSION, None)
     assert isinstance(view.codec(), IdentityCodec)
@@ -110,7 +112,7 @@ def test_what_is_compiled_is_the_wrapped_experts_network():
     assert not View(expert=Ramp()).compile_network()
 
 
-def test_it_is_described_with_what_it_wraps_and_not_where_weights_are():
+def test_the_description_includes_the_wrapped_expert():
     class Placed(Ramp):
         non_identity_args = ("slope",)
 
@@ -135,8 +137,8 @@ def test_a_seed_draws_the_same_order_each_time_and_leaves_the_global_generator()
         ({"blocks": (2, 2)}, "go together"),
         ({"order": [0]}, "go together"),
         ({"blocks": (0, 2), "order": []}, "at least 1"),
-        ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must have each of 0 to 1 once"),
-        ({"blocks": (1, 2), "order": [0, 1, 2]}, "must have each of 0 to 1 once"),
+        ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must contain each number from 0 to 1 once"),
+        ({"blocks": (1, 2), "order": [0, 1, 2]}, "must contain each number from 0 to 1 once"),
     ],
 )
 def test_wrong_arguments(options, message):

@@ -82,7 +82,9 @@ def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expert.encode_text([*prompts, ""])
-    with pytest.warns(UserWarning, match="pack:mini knows no word of the prompt 'quantum chromodynamics'"):
+    with pytest.warns(
+        UserWarning, match="pack:mini was not trained on any word of the prompt 'quantum chromodynamics'"
+    ):
         expert.encode_text(["quantum chromodynamics"])
 
 

@@ -1,4 +1,4 @@
-"""DDIM against diffusers' scheduler, and against what a deterministic sampler has to do in closed form."""
+"""DDIM against diffusers' scheduler and against closed forms."""
 
 from __future__ import annotations
 

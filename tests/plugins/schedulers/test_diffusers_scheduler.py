@@ -18,7 +18,7 @@ def run(scheduler, steps):
 
 
 @pytest.mark.parametrize("steps", [5, 20, 100])
-def test_diffusers_ddim_through_it_is_ours(steps):
+def test_ddim_of_diffusers_equals_ddim(steps):
     ours, theirs = DDIM(), DiffusersScheduler(name="DDIMScheduler")
     assert theirs.plan(steps).timesteps.tolist() == ours.plan(steps).timesteps.tolist()
     assert torch.equal(run(theirs, steps), run(ours, steps))
@@ -37,7 +37,7 @@ def test_dpm_solver_is_diffusers_own():
 
 @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
 def test_fewer_steps_come_close_to_many(name):
-    """For a smooth estimate, a higher-order solver at 25 steps is nearer to the limit than DDIM is."""
+    """For a smooth estimate, a higher-order solver at 25 steps is closer to the limit than DDIM."""
     limit = run(DDIM(), 1000 // 2)
     error = (run(DiffusersScheduler(name=name), 25) - limit).abs().max()
     assert error < (run(DDIM(), 25) - limit).abs().max()
@@ -48,20 +48,20 @@ def test_fewer_steps_come_close_to_many(name):
     [
         ({"name": "DPMSolver"}, "diffusers has no scheduler 'DPMSolver'; try .*DPMSolver"),
         ({"name": "StableDiffusionPipeline"}, "diffusers has no scheduler"),
-        ({"options": {"algorithm": "x"}}, "takes no option algorithm; it takes algorithm_type"),
-        ({"options": {"algorithm_type": "sde-dpmsolver++"}}, "draws noise of its own"),
-        ({"name": "DDPMScheduler"}, "draws noise of its own"),
-        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler adds no noise.*take one that removes it"),
+        ({"options": {"algorithm": "x"}}, "has no option algorithm; expected one of algorithm_type"),
+        ({"options": {"algorithm_type": "sde-dpmsolver++"}}, "adds random noise; use a deterministic scheduler"),
+        ({"name": "DDPMScheduler"}, "adds random noise; use a deterministic scheduler"),
+        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler can't add noise.*use one that denoises"),
         ({"name": "EulerDiscreteScheduler"}, "starts from noise of standard deviation 1[34]"),
         ({"name": "HeunDiscreteScheduler"}, "starts from noise|evaluations for 4 steps"),
     ],
 )
-def test_what_is_refused(arguments, message):
+def test_unsupported_schedulers_and_options(arguments, message):
     with pytest.raises(ValueError, match=message):
         DiffusersScheduler(**arguments)
 
 
-def test_two_plans_of_one_solver_do_not_disturb_each_other():
+def test_plans_share_no_state():
     scheduler = DiffusersScheduler()
     alone = run(scheduler, 10)
     plans = [scheduler.plan(10), scheduler.plan(5), scheduler.plan(10)]

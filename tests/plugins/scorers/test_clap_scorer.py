@@ -1,4 +1,4 @@
-"""CLAP score against the formula written out, on a tiny random model through the real loading code."""
+"""CLAP score against its formula, on a tiny random model."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from its.errors import UserError
 from its.interfaces import ScorerInput
 from its.weights.hub import pinned_revision
 from its_plugins.random_weights import dual_encoders as random_towers
-from its_plugins.scorers.clap_scorer import CLAPScorer, as_heard
+from its_plugins.scorers.clap_scorer import CLAPScorer, normalize_sound
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def scorer(folder):
     return scorer
 
 
-def judged(seed=0, seconds=0.9, rate=16_000, prompt="bell ringing"):
+def make_input(seed=0, seconds=0.9, rate=16_000, prompt="bell ringing"):
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * rate)) / rate
     sound = 0.1 * np.sin(2 * np.pi * 200 * (seed + 1) * time) + 0.02 * rng.standard_normal(len(time))
@@ -35,8 +35,8 @@ def judged(seed=0, seconds=0.9, rate=16_000, prompt="bell ringing"):
     return ScorerInput(picture=torch.zeros(8, 8), waveform=waveform, sample_rate=rate, prompt=prompt)
 
 
-def written_out(folder, sample):
-    """The protocol: to 48 kHz, peak 1, CLAP's own processor (`audio=`), cosine; not yet floored."""
+def reference_score(folder, sample):
+    """Cosine before the floor: resample to 48 kHz, scale to peak 1, apply CLAP's processor."""
     from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel, ClapProcessor
 
     model = ClapModel.from_pretrained(folder).eval()
@@ -46,28 +46,28 @@ def written_out(folder, sample):
     inputs = processor(text=[sample.prompt], audio=sound, sampling_rate=48_000, return_tensors="pt", padding=True)
     with torch.inference_mode():
         outputs = model(**inputs)
-    heard, read = outputs.audio_embeds[0].numpy(), outputs.text_embeds[0].numpy()
-    return float(heard @ read / np.linalg.norm(heard) / np.linalg.norm(read))
+    sound, text = outputs.audio_embeds[0].numpy(), outputs.text_embeds[0].numpy()
+    return float(sound @ text / np.linalg.norm(sound) / np.linalg.norm(text))
 
 
 def test_the_formula_written_out(folder, scorer):
-    found = []
+    values = []
     for seed, prompt in enumerate(["bell ringing", "dog barking", "bird chirping, tweeting", "people cheering"]):
-        sample = judged(seed, prompt=prompt)
-        expected = written_out(folder, sample)
-        found.append(expected)
+        sample = make_input(seed, prompt=prompt)
+        expected = reference_score(folder, sample)
+        values.append(expected)
         assert scorer.score([sample])[0] == pytest.approx(max(expected, 0), abs=1e-4)
-    assert len({round(value, 4) for value in found}) > 1
+    assert len({round(value, 4) for value in values}) > 1
 
 
 def test_the_floor(scorer, monkeypatch):
-    monkeypatch.setattr(scorer, "_embed", lambda samples: torch.tensor([[1.0, 0.0]] * len(samples)))
+    monkeypatch.setattr(scorer, "embed", lambda inputs: torch.tensor([[1.0, 0.0]] * len(inputs)))
     monkeypatch.setattr(scorer, "embed_text", lambda prompt: torch.tensor([-0.5, 0.5]))
-    assert scorer.score([judged()]) == [0.0]
+    assert scorer.score([make_input()]) == [0.0]
 
 
 def test_loudness_does_not_matter_and_silence_is_no_error(scorer):
-    loud = judged()
+    loud = make_input()
     quiet = ScorerInput(picture=loud.picture, waveform=loud.waveform / 50, sample_rate=16_000, prompt=loud.prompt)
     assert scorer.score([quiet])[0] == pytest.approx(scorer.score([loud])[0], abs=1e-4)
     silent = ScorerInput(picture=loud.picture, waveform=torch.zeros(1000), sample_rate=16_000, prompt=loud.prompt)
@@ -75,34 +75,34 @@ def test_loudness_does_not_matter_and_silence_is_no_error(scorer):
 
 
 def test_resampled_to_48_khz_with_its_peak_at_1():
-    sound = as_heard(judged(seconds=0.5).waveform, 16_000, 48_000)
+    sound = normalize_sound(make_input(seconds=0.5).waveform, 16_000, 48_000)
     assert len(sound) == 24_000
     assert sound.abs().max() == 1
 
 
-def test_of_a_sound_too_long_the_beginning_is_heard_every_time(scorer):
-    long = judged(seconds=2.5)
+def test_a_long_sound_is_cut_at_the_end(scorer):
+    long = make_input(seconds=2.5)
     scores = {scorer.score([long])[0] for _ in range(3)}
     assert len(scores) == 1
-    heard = scorer._preprocessor.nb_max_samples
+    length = scorer._preprocessor.nb_max_samples
     begin = ScorerInput(
         picture=long.picture,
-        waveform=as_heard(long.waveform, 16_000, 48_000)[:heard],
+        waveform=normalize_sound(long.waveform, 16_000, 48_000)[:length],
         sample_rate=48_000,
         prompt=long.prompt,
     )
     assert scores.pop() == pytest.approx(scorer.score([begin])[0], abs=1e-4)
 
 
-def test_several_together(scorer):
-    samples = [judged(seed, rate=rate) for seed, rate in enumerate((16_000, 44_100, 8_000))]
+def test_a_batch_equals_its_samples(scorer):
+    samples = [make_input(seed, rate=rate) for seed, rate in enumerate((16_000, 44_100, 8_000))]
     scorer.batch_size = 2
     assert scorer.score(samples) == pytest.approx([scorer.score([sample])[0] for sample in samples], abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
-    """The repository's default branch has no others."""
+    """The repository's default branch has only pickled tensors."""
     for file in folder.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).symlink_to(file)
@@ -110,7 +110,7 @@ def test_pickled_tensors_equal_safetensors(folder, scorer, tmp_path, form):
     other = CLAPScorer(weights=str(tmp_path))
     other.prepare()
     other.load()
-    assert other.score([judged()]) == scorer.score([judged()])
+    assert other.score([make_input()]) == scorer.score([make_input()])
     trace = tmp_path / "was run"
     save_pickle({"x": Code(trace)}, tmp_path / "pytorch_model.bin", form)
     with pytest.raises(UserError, match=r"pytorch_model\.bin holds more than tensors"):

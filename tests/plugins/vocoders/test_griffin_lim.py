@@ -1,4 +1,4 @@
-"""Griffin-Lim: what comes back is the sound that went in, at the pitch, the time and the level that it had."""
+"""Griffin-Lim reconstructs sounds with their pitch, timing and level."""
 
 import math
 import time
@@ -60,7 +60,7 @@ def distance(sound: Tensor, log_mel: Tensor) -> float:
 
 
 @pytest.mark.parametrize("hertz", [110.0, 440.0, 1000.0, 2500.0, 6000.0])
-def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
+def test_band_and_level_of_a_tone(griffin_lim, hertz):
     sound = tone(hertz)
     log_mel = AUFFUSION.log_mel(sound)
     back = griffin_lim(log_mel)
@@ -71,13 +71,13 @@ def test_a_tone_comes_back_in_its_band_and_at_its_level(griffin_lim, hertz):
     assert float(found.max() - expected.max()) == pytest.approx(0, abs=0.15)
     inside = back[0, 3200:6400]
     spectrum = torch.fft.rfft(inside * torch.hann_window(len(inside))).abs()
-    # Low bands are narrower than what the window resolves, high ones are wider: within one band's width.
+    # Tolerance: the window's resolution for low bands, which are narrower, and a band's width for high ones.
     assert abs(int(spectrum.argmax()) * RATE / len(inside) - hertz) <= max(8, 0.015 * hertz)
 
 
-# Measured: bells 0.023, chirp 0.052, hiss 0.093. From a phase of zero it would be 0.047, 0.089, 0.100.
+# Measured: bells 0.023, chirp 0.052, hiss 0.093. With an initial phase of zero: 0.047, 0.089, 0.100.
 @pytest.mark.parametrize(("sound", "bound"), [(bells(), 0.035), (chirp(), 0.07), (hiss(), 0.105)])
-def test_a_sound_comes_back_as_itself(griffin_lim, sound, bound):
+def test_spectral_convergence(griffin_lim, sound, bound):
     log_mel = AUFFUSION.log_mel(sound)
     assert distance(griffin_lim(log_mel), log_mel) < bound
 
@@ -92,8 +92,8 @@ def test_more_iterations_come_closer():
     assert found[0] > 1.2 * found[1] > 1.5 * found[2]
 
 
-def test_events_come_back_when_they_happened(griffin_lim):
-    """The best shift between what went in and what came out is none, to a tenth of a column."""
+def test_timing_of_clicks(griffin_lim):
+    """Clicks are reconstructed at their time, to a tenth of a column."""
     sound = 1e-4 * hiss(100)
     strokes = [1600, 5000, 8333, 12000]
     for at in strokes:
@@ -128,7 +128,7 @@ def test_a_batch_is_exactly_its_samples(griffin_lim):
         assert torch.equal(batch[row], griffin_lim(log_mel[row : row + 1])[0])
 
 
-def test_only_what_would_clip_is_scaled_down(griffin_lim):
+def test_only_clipping_samples_are_scaled_down(griffin_lim):
     quiet = AUFFUSION.log_mel(bells(60))
     loud = quiet + math.log(20.0)
     sound = griffin_lim(torch.cat([quiet, loud]))
@@ -136,15 +136,15 @@ def test_only_what_would_clip_is_scaled_down(griffin_lim):
     assert float(peaks[0]) < 0.9
     assert float(peaks[1]) == pytest.approx(1.0, abs=1e-6)
     torch.testing.assert_close(sound[0], griffin_lim(quiet)[0])
-    assert int((sound[1].abs() > 0.99).sum()) < 5  # scaled, not cut
+    assert int((sound[1].abs() > 0.99).sum()) < 5  # scaled, not clipped
 
 
 def test_black_is_silence(griffin_lim):
     sound = griffin_lim(AUFFUSION.to_log_mel(torch.zeros(1, 1, 256, 30)))
-    assert sound.abs().max() < 1 / 32768  # less than a step of 16 bits
+    assert sound.abs().max() < 1 / 32768  # less than one step of 16-bit samples
 
 
-def test_the_global_generator_is_neither_used_nor_touched(griffin_lim):
+def test_the_global_random_generator_is_not_used(griffin_lim):
     log_mel = AUFFUSION.log_mel(hiss(40))
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -155,7 +155,7 @@ def test_the_global_generator_is_neither_used_nor_touched(griffin_lim):
 
 
 def test_inverse_of_the_filterbank(griffin_lim):
-    """What the inverse gives has the mel magnitudes that were asked for, but for the little that was negative."""
+    """The inverse gives the original mel magnitudes, except for negative values, which are small."""
     wanted = AUFFUSION.log_mel(bells()).exp()
     linear = torch.einsum("k f, b f t -> b k t", griffin_lim.inverse_mel, wanted)
     mel = torch.einsum("k f, b k t -> b f t", AUFFUSION.filterbank(), linear)
@@ -203,7 +203,7 @@ def test_a_clip_of_ten_seconds_is_quick(griffin_lim):
     log_mel = AUFFUSION.log_mel(bells(1024))
     start = time.process_time()
     griffin_lim(log_mel)
-    assert time.process_time() - start < 4  # about 0.8 s on a core that has nothing else to do
+    assert time.process_time() - start < 4  # about 0.8 s on an idle core
 
 
 def test_from_yaml():
@@ -232,16 +232,16 @@ def test_from_yaml():
         assert vocoder.iterations == init_args.get("iterations", 32)
 
 
-def test_it_plays_what_the_experts_draw_unless_it_was_told():
+def test_the_experts_format_is_the_default():
     vocoder = GriffinLim(iterations=1)
     vocoder.load()
     vocoder.set_format(RIFFUSION)
     assert vocoder.format == RIFFUSION
     vocoder.load()
     assert vocoder(torch.zeros(1, 512, 3)).shape == (1, 3 * 441)
-    told = GriffinLim(format=AUFFUSION)
-    told.set_format(RIFFUSION)
-    assert told.format == AUFFUSION
+    fixed = GriffinLim(format=AUFFUSION)
+    fixed.set_format(RIFFUSION)
+    assert fixed.format == AUFFUSION
 
 
 @pytest.mark.parametrize("form", [RIFFUSION, RIFFUSION_STEREO], ids=lambda form: form.name)
@@ -249,8 +249,8 @@ def test_contract_in_other_formats(form):
     check_vocoder(GriffinLim(format=form, iterations=2))
 
 
-def test_padding_of_the_window_is_not_played():
-    """Riffusion pads its window of 4410 to 17640: every fourth bin is the transform of the window alone."""
+def test_bins_of_zero_padding_are_left_out():
+    """Riffusion pads its window of 4410 to 17640: every fourth bin equals the transform without padding."""
     vocoder = GriffinLim(format=RIFFUSION)
     vocoder.load()
     assert vocoder.inverse_mel.shape == (2206, 512)
@@ -259,20 +259,20 @@ def test_padding_of_the_window_is_not_played():
     torch.testing.assert_close(vocoder.inverse_mel, whole[::4].float(), rtol=0, atol=1e-5)
 
 
-def test_a_melody_comes_back_from_riffusions_format():
+def test_melody_in_riffusions_format():
     vocoder = GriffinLim(format=RIFFUSION)
     vocoder.load()
     n = torch.arange(100 * 441, dtype=torch.float64)
     notes = [0.02 * torch.sin(2 * math.pi * f * n / 44100) * torch.exp(-n / 30000) for f in (220, 277, 330, 1318)]
     log_mel = RIFFUSION.log_mel(torch.stack(notes).sum(0).float()[None])
     drawn = (RIFFUSION.to_picture(log_mel) * 255).round() / 255
-    inner = slice(10, -10)  # the window takes ten columns, and a sound that begins or ends is none of the picture's
+    inner = slice(10, -10)  # without the borders: the window spans ten columns
     wanted = log_mel.exp()[..., inner]
     found = RIFFUSION.log_mel(vocoder(RIFFUSION.to_log_mel(drawn))).exp()[..., inner]
     assert torch.linalg.norm(found - wanted) / torch.linalg.norm(wanted) < 0.06
 
 
-def test_channels_are_turned_down_together():
+def test_channels_are_scaled_together():
     form = replace(AUFFUSION, name="stereo", channels=2)
     vocoder = GriffinLim(format=form, iterations=4)
     vocoder.load()
@@ -297,14 +297,14 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_order_and_wrong_bands(griffin_lim):
-    with pytest.raises(RuntimeError, match=r"call load\(\) before playing"):
+    with pytest.raises(RuntimeError, match=r"call load\(\) first"):
         GriffinLim()(torch.zeros(1, 256, 10))
-    with pytest.raises(ValueError, match="got a spectrogram of 64 bands, expected 256"):
+    with pytest.raises(ValueError, match="got a spectrogram of 64 mel bands, expected 256"):
         griffin_lim(torch.zeros(1, 64, 10))
 
 
 def test_nothing_is_float64_on_the_device(monkeypatch):
-    """MPS has none. Fake tensors compute no values, which istft checks its window by."""
+    """MPS lacks float64. istft is replaced, since it checks the values of its window, which fake tensors lack."""
 
     def istft(spectrum, *, hop_length, **_):
         return torch.zeros((spectrum.shape[-1] - 1) * hop_length, device=spectrum.device)

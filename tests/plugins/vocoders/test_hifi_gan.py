@@ -1,4 +1,4 @@
-"""HiFi-GAN against its architecture written out with torch's own weight normalisation, and its checkpoint's traps."""
+"""HiFi-GAN against a reference with torch's weight normalisation, and invalid checkpoints."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ from its_plugins.vocoders.hifi_gan import HiFiGAN, _fold_weight_norm, write_rand
 CONFIG: dict[str, Any] = {
     "resblock": "1",
     "upsample_rates": [8, 5, 4],
-    "upsample_kernel_sizes": [16, 10, 9],  # even, odd and odd kernel - stride
+    "upsample_kernel_sizes": [16, 10, 9],  # kernel - stride is even, odd and odd
     "upsample_initial_channel": 16,
     "resblock_kernel_sizes": [3, 7],
     "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]],
@@ -43,7 +43,7 @@ def spectrogram(rows: int = 2, bands: int = 256, columns: int = 9) -> Tensor:
 
 
 def reference(state: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> Tensor:
-    """The generator as the paper and Auffusion's checkpoint have it, one operation at a time."""
+    """Reference generator, by the paper and the layout of Auffusion's checkpoint."""
 
     def weight(name: str) -> Tensor:
         return torch._weight_norm(state[f"{name}.weight_v"], state[f"{name}.weight_g"], 0)
@@ -80,7 +80,7 @@ def reference(state: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> Te
             for j, dilations in enumerate(config["resblock_dilation_sizes"])
         ]
         x = torch.stack(outputs).mean(0)
-    return torch.tanh(conv(functional.leaky_relu(x), "conv_post"))[:, 0]  # torch's default slope is 0.01
+    return torch.tanh(conv(functional.leaky_relu(x), "conv_post"))[:, 0]  # slope 0.01, torch's default
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_equals_the_architecture_written_out(tmp_path, changes):
     state = torch.load(tmp_path / "vocoder" / "vocoder.pt", weights_only=True)["generator"]
     sound = loaded(tmp_path)(spectrogram())
     expected = reference(state, config | {"resblock": str(config["resblock"])}, spectrogram())
-    assert 0.05 < expected.std() < 0.8  # tanh is not saturated: the sound says something
+    assert 0.05 < expected.std() < 0.8  # tanh is not saturated
     assert sound.shape == (2, 9 * 160)
     torch.testing.assert_close(sound, expected, rtol=0, atol=1e-5)
 
 
 def test_both_kinds_of_weight_normalisation_give_the_same_weights(tmp_path):
-    """`torch.nn.utils.weight_norm` and `torch.nn.utils.parametrizations.weight_norm` name lengths and directions."""
+    """Names by `torch.nn.utils.weight_norm` and by `torch.nn.utils.parametrizations.weight_norm`."""
     for name in ("old", "new", "plain"):
         write_random_checkpoint(tmp_path / name / "vocoder", CONFIG)
     path = tmp_path / "old" / "vocoder" / "vocoder.pt"
@@ -121,7 +121,7 @@ def test_both_kinds_of_weight_normalisation_give_the_same_weights(tmp_path):
         assert torch.equal(other.generator.state_dict()[name], tensor)
     assert torch.equal(other(spectrogram()), old(spectrogram()))
     torch.save({"generator": old.generator.state_dict()}, tmp_path / "plain" / "vocoder" / "vocoder.pt")
-    assert torch.equal(loaded(tmp_path / "plain")(spectrogram()), old(spectrogram()))  # folded already
+    assert torch.equal(loaded(tmp_path / "plain")(spectrogram()), old(spectrogram()))  # already folded
 
 
 def test_names_of_torchs_own_parametrization_are_understood(tmp_path):
@@ -156,7 +156,7 @@ def test_format_follows_the_configuration(tmp_path):
     assert vocoder(spectrogram(1, bands=64)).shape == (1, 9 * 16)
 
 
-def test_what_the_configuration_leaves_out_is_auffusions(tmp_path):
+def test_defaults_of_the_format_are_auffusions(tmp_path):
     sizes = ("n_fft", "hop_size", "win_size", "sampling_rate", "fmin")
     config = {key: value for key, value in CONFIG.items() if key not in sizes} | {"fmax": None}
     write_random_checkpoint(tmp_path / "vocoder", config)
@@ -233,7 +233,7 @@ def test_another_checkpoint_is_named(tmp_path):
         ({"num_mels": 64}, r"conv_pre.weight is \(16, 256, 7\), expected \(16, 64, 7\)"),
         ({"resblock": "2"}, r"it lacks resblocks.0.convs.0.weight, and \d+ more"),
         ({"upsample_initial_channel": 32}, r"conv_pre.weight is \(16, 256, 7\), expected \(32, 256, 7\), and \d+ more"),
-        ({"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]]}, "has no place|expected"),
+        ({"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]]}, "is not part of the network|expected"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_gives_one_clear_error(tmp_path, changes, message):
@@ -282,5 +282,5 @@ def test_wrong_order_and_wrong_bands(tmp_path):
         vocoder.load()
     with pytest.raises(RuntimeError, match=r"call prepare\(\) and load\(\)"):
         vocoder(spectrogram())
-    with pytest.raises(ValueError, match="got a spectrogram of 64 bands, expected 256"):
+    with pytest.raises(ValueError, match="got a spectrogram of 64 mel bands, expected 256"):
         loaded(tmp_path)(spectrogram(bands=64))
