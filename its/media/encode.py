@@ -1,4 +1,4 @@
-"""Write pictures, sounds and tensors, each as a whole or not at all; errors name the file."""
+"""Write pictures, sounds and tensors atomically."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
-    """Write (h, w) or (h, w, 3) of 0 to 255, with a text unless it is None.
+    """Write a PNG.
+
+    Args:
+        path: of the file.
+        pixels: (h, w) or (h, w, 3), from 0 to 255.
+        text: metadata, stored under the keyword `its`; None for none.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -34,16 +39,16 @@ def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None)
 
 
 def write_wav(path: Path, waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> None:
-    """Write 16-bit PCM.
+    """Write a WAV file of 16-bit PCM samples.
 
     Args:
-        path: where to.
+        path: of the file.
         waveform: (n,) or (n, channels), 16-bit.
         sample_rate: in Hz.
-        comment: in ASCII, of any length: libsndfile's own are read back up to 2 KB only.
+        comment: metadata in ASCII, of any length (libsndfile reads no more than 2 KB back); None for none.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     import soundfile
 
@@ -57,7 +62,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     from safetensors.torch import save
 
@@ -66,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _with_comment(sound: bytes, text: str) -> bytes:
-    """A WAV file with one more chunk at its end: LIST of the type INFO with one ICMT."""
+    """Append a LIST chunk of type INFO with one ICMT to a WAV file."""
     body = text.encode("ascii") + b"\0"
     body += b"\0" * (len(body) % 2)
     chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(body)) + body

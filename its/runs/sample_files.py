@@ -12,7 +12,7 @@ from torch import Tensor
 
 from its.audio.cycle import go_round
 from its.media.atomic import make_folder, remove_partials, synchronise_folder
-from its.media.colormap import colored
+from its.media.colormap import apply_magma
 from its.media.contained import contained, is_own_file
 from its.media.encode import write_png, write_tensors, write_wav
 from its.media.metadata import text_of
@@ -96,7 +96,7 @@ def _write_files(
     pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
     if "colormap" in extras:
         gray = result.spectrogram.mean(0) if result.spectrogram.ndim == 3 else result.spectrogram  # 3: stereo
-        pictures["colormap"] = colored(eight_bit(gray))
+        pictures["colormap"] = apply_magma(eight_bit(gray))
     for name, pixels in pictures.items():
         write_png(folder / f"{name}.png", pixels, text)
     pcm = sixteen_bit(result.waveform)

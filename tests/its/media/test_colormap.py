@@ -1,6 +1,6 @@
 import numpy as np
 
-from its.media.colormap import MAGMA, colored
+from its.media.colormap import MAGMA, apply_magma
 
 
 def test_the_table_is_magma():
@@ -14,5 +14,5 @@ def test_the_table_is_magma():
 
 def test_every_level_gets_its_colour():
     gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    assert (colored(gray).reshape(256, 3) == MAGMA).all()
-    assert colored(gray).dtype == np.uint8
+    assert (apply_magma(gray).reshape(256, 3) == MAGMA).all()
+    assert apply_magma(gray).dtype == np.uint8

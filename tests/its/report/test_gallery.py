@@ -101,7 +101,7 @@ def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
     assert main(["gallery", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"its: \S+index.html is there already, and was not written by its: .*\n", error)
+    assert re.fullmatch(r"its: \S+index.html .*not written by .*move it away.*\n", error)
     assert (tmp_path / "run" / "index.html").read_text() == "<html>my homepage"
     (tmp_path / "run" / "index.html").unlink()
     assert main(["gallery", str(tmp_path / "run")]) == main(["gallery", str(tmp_path / "run")]) == 0  # our own is
