@@ -18,7 +18,7 @@ from its.media.marked import check_marked, write_marked
 from its.output import comma_separated
 from its.runs.reader import StoredSample, read_run
 from its.runs.records import update_record
-from its.runs.sample_media import judged
+from its.runs.sample_media import load_scorer_input
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
     wanted = [(scorer, type(scorer).__name__, identity(scorer)) for scorer in scorers]
     for found in samples:
         if not all(is_scored(found, name, asked) for _, name, asked in wanted):
-            judged(found, "visual")  # all files are looked at before anything is changed
+            load_scorer_input(found, "visual")  # all files are looked at before anything is changed
     for scorer, name, asked in wanted:
         todo = [found for found in by_folder.values() if not is_scored(found, name, asked)]
         if not todo:
@@ -94,7 +94,7 @@ def _score(scorer: Scorer, some: Sequence[StoredSample], entry: Mapping[str, Any
     name, numbers = type(scorer).__name__, dict.fromkeys(found.folder for found in some)
     asked = [found for found in some if found.prompt(scorer.modality).strip()]
     with torch.inference_mode():
-        said = scorer.score([judged(found, scorer.modality) for found in asked])
+        said = scorer.score([load_scorer_input(found, scorer.modality) for found in asked])
     for found, score in zip(asked, said, strict=True):
         if score is not None and not (math.isfinite(score) and -1e-6 <= score <= 1 + 1e-6):
             raise UserError(f"{name} scored {found.folder} {score}; expected a number in [0, 1], or nothing")

@@ -1,8 +1,8 @@
-"""The videos of a sample, with its sound and its prompts: `video.mp4`, and one for each colour picture."""
+"""Write a video of a sample, with its prompts, seed and weights as captions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +12,39 @@ from its.media.video import Array, write_video
 def write_sample_video(
     path: Path,
     record: Mapping[str, Any],
-    *,
-    spectrogram: Array,
-    color: Array | None,
+    pictures: Sequence[Array],
     waveform: Array,
     sample_rate: int,
+    *,
     comment: str | None,
+    color_prompt: bool = False,
 ) -> None:
-    """Write `video.mp4`: the spectrogram, below the colour picture if there is one.
+    """Write a video of a sample.
 
     Args:
         path: of the video.
         record: of the sample.
-        spectrogram: (h, w) or (h, w, 3), 0 to 255.
-        color: (h, w, 3), 0 to 255.
+        pictures: stacked vertically; (h, w) or (h, w, 3), from 0 to 255.
         waveform: (n,) or (n, 2), 16-bit.
         sample_rate: in Hz.
-        comment: for the file's metadata.
+        comment: metadata; None for none.
+        color_prompt: whether to add the colorizer's prompt to the captions.
 
     Raises:
-        OSError: it can't be written.
+        NotWritten: the video can't be written.
     """
-    write_video(
-        path,
-        [spectrogram] if color is None else [color, spectrogram],
-        waveform,
-        sample_rate,
-        captions=_captions(record),
-        note=_note(record),
-        comment=comment,
-    )
-
-
-def write_color_video(
-    path: Path,
-    record: Mapping[str, Any],
-    *,
-    color: Array,
-    waveform: Array,
-    sample_rate: int,
-    comment: str | None,
-) -> None:
-    """Write the video of one colour picture, without the spectrogram.
-
-    Args:
-        path: of the video.
-        record: of the sample.
-        color: (h, w, 3), 0 to 255.
-        waveform: (n,) or (n, 2), 16-bit.
-        sample_rate: in Hz.
-        comment: for the file's metadata.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    captions = [f"{name}: {prompt}" for name, prompt in record["prompts"].items()]
     colorizer = record.get("settings", {}).get("colorizer")
-    own = [f"color: {colorizer['prompt']}"] if isinstance(colorizer, Mapping) and "prompt" in colorizer else []
-    write_video(
-        path,
-        [color],
-        waveform,
-        sample_rate,
-        captions=[*_captions(record), *own],
-        note=_note(record),
-        comment=comment,
-    )
-
-
-def _captions(record: Mapping[str, Any]) -> list[str]:
-    return [f"{name}: {prompt}" for name, prompt in record["prompts"].items()]
+    if color_prompt and isinstance(colorizer, Mapping) and "prompt" in colorizer:
+        captions.append(f"color: {colorizer['prompt']}")
+    write_video(path, pictures, waveform, sample_rate, captions=captions, note=_note(record), comment=comment)
 
 
 def _note(record: Mapping[str, Any]) -> str:
-    """Seed and weights of the sample, in one line."""
-    weights = {
-        str(w["name"]): w.get("embedded", False) for w in record.get("weights", {}).values() if w and "name" in w
-    }
-    names = [Path(name).name if Path(name).is_absolute() else name for name in weights]
-    shown = [f"{name} (embedded)" if embedded else name for name, embedded in zip(names, weights.values(), strict=True)]
-    return " - ".join([f"seed {record['seed']}", *dict.fromkeys(shown)])
+    """Join the seed and the names of the weights in one line, without the folders of local weights."""
+    weights = {str(w["name"]): w.get("embedded") for w in record.get("weights", {}).values() if w and "name" in w}
+    names = (
+        (Path(name).name if Path(name).is_absolute() else name) + (" (embedded)" if embedded else "")
+        for name, embedded in weights.items()
+    )
+    return " - ".join([f"seed {record['seed']}", *dict.fromkeys(names)])

@@ -121,10 +121,10 @@ def test_a_picture_is_a_config_too(config, tmp_path):
     [
         ({"model": {"vocoder": {"class_path": "os.system"}}}, "there is no 'os.system'"),
         ({"model": {"vocoder": "own.Vocoder"}}, "there is no 'own.Vocoder'"),
-        ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata may say the precision alone"),
+        ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata has other keys than precision"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),
-        ({"output": "/etc"}, "its metadata has no config of ours"),
+        ({"output": "/etc"}, "allowed: method, model, data"),
         ({"model": "/etc/secret.yaml"}, "model in its metadata is '/etc/secret.yaml'; expected a dict"),
         ({"save": ["everything"]}, "save"),
         ({"model": {"stepz": 3}}, "model.stepz"),

@@ -10,7 +10,7 @@ import pytest
 
 from its.media.atomic import NotWritten
 from its.media.video import AAC_RATES, FPS, line_column, write_video
-from its.runs.sample_video import write_color_video
+from its.runs.sample_video import write_sample_video
 
 SECONDS = 3.1
 CLICK = 1.7
@@ -99,9 +99,8 @@ def test_the_video_of_a_colour_picture_shows_it_alone_with_the_sound(tmp_path, s
     rate, color = 16_000, np.full((64, 640, 3), (200, 40, 40), np.uint8)
     tone = (9_000 * np.sin(2 * np.pi * 440 * np.arange(int(SECONDS * rate)) / rate)).astype(np.int16)
     record = {"prompts": {"visual": "castle", "audio": "bell"}, "seed": 1, "weights": {}, "settings": settings}
-    write_color_video(
-        tmp_path / "color.mp4", record, color=color, waveform=tone, sample_rate=rate, comment='{"its": 1}'
-    )
+    path = tmp_path / "color.mp4"
+    write_sample_video(path, record, [color], tone, rate, comment='{"its": 1}', color_prompt=True)
     heard, _ = sound(tmp_path / "color.mp4")
     assert len(heard) / rate == pytest.approx(SECONDS, abs=0.1)
     assert np.abs(heard[rate : 2 * rate]).max() > 0.2

@@ -165,7 +165,7 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
         load_record(bad)
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr()
-    assert f"its: {bad} is left out: sample.json can't be read: " in printed.err
+    assert f"its: WARNING: {bad} is left out: sample.json can't be read: " in printed.err
     assert "its: 1 samples of 1 run are shown" in printed.out
     assert look(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
@@ -180,7 +180,8 @@ def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsy
     assert "\x1b" not in printed
     assert printed.count("the name of its folder is not printable") == 3
     assert (
-        f"its: {good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link" in printed
+        f"its: WARNING: {good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link"
+        in printed
     )
 
 

@@ -16,7 +16,9 @@ from its.runs.reader import read_runs
 class Loud(Scorer):
     """Scores every sample one half."""
 
-    judges = "audio"
+    @property
+    def modality(self):
+        return "audio"
 
     def score(self, samples):
         return [0.5 for _ in samples]
@@ -117,5 +119,5 @@ def test_only_regular_files_of_the_right_kind_are_uploaded(add, home, capsys):
     assert [rows[seed]["spectrogram"] is not None for seed in (1, 2, 3)] == [True, True, False]
     assert [rows[seed]["sound"] is not None for seed in (1, 2, 3)] == [True, False, True]
     said = capsys.readouterr().err
-    assert f"its: {folders['a'] / 'video.mp4'} is not uploaded: it is no MP4" in said
-    assert f"its: {folders['c'] / 'spectrogram.png'} is not uploaded: it is no PNG" in said
+    assert f"its: WARNING: {folders['a'] / 'video.mp4'} is not uploaded: it is no MP4" in said
+    assert f"its: WARNING: {folders['c'] / 'spectrogram.png'} is not uploaded: it is no PNG" in said
