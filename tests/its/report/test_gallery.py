@@ -48,11 +48,11 @@ def test_whose_weights_is_said_loudly(add, tmp_path):
         name: write_gallery([tmp_path / name], tmp_path / name)[0].read_text() for name in ("real", "pack", "fallen")
     }
     assert 'class="loud"' not in texts["real"]
-    assert "Made by the embedded pack" in texts["pack"]
-    assert "Not the weights that the config names" in texts["fallen"]
+    assert "Made with the embedded demo weights" in texts["pack"]
+    assert "Not made with the weights in the config" in texts["fallen"]
     assert "no network &lt;here&gt;" in texts["fallen"]
     write_gallery([tmp_path / "real", tmp_path / "pack"], tmp_path / "both")
-    assert "1 of 2 were made by the embedded pack" in (tmp_path / "both" / "index.html").read_text()
+    assert "1 of 2 were made with the embedded demo weights" in (tmp_path / "both" / "index.html").read_text()
 
 
 def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
     samples = {sample["seed"]: sample for sample in data_of(tmp_path / "run" / "index.html")["samples"]}
     assert (samples["1"]["status"], samples["1"]["error"]) == ("failed", "not finite: the picture")
     assert (samples["2"]["status"], samples["2"]["error"]) == ("damaged", "audio.wav is missing")
-    assert "2 not whole" in (tmp_path / "run" / "index.html").read_text()
+    assert "2 incomplete" in (tmp_path / "run" / "index.html").read_text()
 
 
 def test_records_of_others_are_taken_as_they_come(add, tmp_path):
