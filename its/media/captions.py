@@ -18,17 +18,9 @@ LINES = 3
 """Maximum number of lines of a caption; longer ones end in an ellipsis."""
 
 FONTS = (
-    "DejaVuSans.ttf",
-    "LiberationSans-Regular.ttf",
-    "NotoSans-Regular.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "Arial Unicode.ttf",
-    "Arial.ttf",
-    "arialuni.ttf",
-    "arial.ttf",
-    "msyh.ttc",
-    "PingFang.ttc",
-)
+    "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf", "Arial.ttf", "arialuni.ttf", "arial.ttf", "msyh.ttc", "PingFang.ttc",
+)  # fmt: skip
 """System fonts to try for characters that Pillow's own font lacks: it has few beyond ASCII."""
 
 

@@ -56,14 +56,18 @@ def write_video(
     import av
 
     still, height = _still(pictures, captions, note)
-    options = {"movflags": "faststart"}
     try:
+        options = {"movflags": "faststart"}
         with atomic(path) as partial, av.open(str(partial), "w", format="mp4", options=options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
-            tracks = (_Picture(container, still), _Sound(container, waveform, sample_rate))
-            tracks[1].encode()
-            tracks[0].encode(height=height, seconds=len(waveform) / sample_rate)
+            # Stills compress well with any preset; CRF 18 keeps the fine strokes of spectrograms.
+            video = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "18"})
+            (video.height, video.width), video.pix_fmt = still.shape[:2], "yuv420p"
+            video.thread_count = 1  # more threads are no faster, and take cores from the sampling
+            audio = _add_audio_stream(container, waveform, sample_rate)
+            _encode_sound(container, audio, waveform, sample_rate)
+            _encode_picture(container, video, still, height=height, seconds=len(waveform) / sample_rate)
     except av.FFmpegError as error:
         raise NotWritten(error.errno, error.strerror, str(path)) from None
 
@@ -73,61 +77,47 @@ def line_column(frame: int, *, width: int, seconds: float) -> int:
     return min(int(frame / FPS / seconds * width), width - 1)
 
 
-class _Picture:
-    """The video stream: a still picture, with the line drawn into a copy of it for each frame."""
+def _encode_picture(container: Any, stream: Any, still: Array, *, height: int, seconds: float) -> None:
+    """Encode a still picture, with the line drawn into the upper `height` rows of each frame."""
+    from av import VideoFrame
 
-    def __init__(self, container: Any, still: Array) -> None:
-        from av import VideoFrame
-
-        self.container = container
-        self.rows, self.width = still.shape[:2]
-        # Stills compress well with any preset; CRF 18 keeps the fine strokes of spectrograms.
-        self.stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "18"})
-        self.stream.width, self.stream.height, self.stream.pix_fmt = self.width, self.rows, "yuv420p"
-        self.stream.thread_count = 1  # more threads are no faster, and take cores from the sampling
-        frame = VideoFrame.from_ndarray(still, format="rgb24").reformat(format="yuv420p")
-        self.planes = frame.to_ndarray()  # (3/2 h, w): luma, then both chroma planes at half the size
-
-    def encode(self, *, height: int, seconds: float) -> None:
-        from av import VideoFrame
-
-        for number in range(max(1, math.ceil(round(seconds * FPS, 6)))):
-            planes = self.planes.copy()
-            self._draw(planes, line_column(number, width=self.width, seconds=seconds), height)
-            frame = VideoFrame.from_ndarray(planes, format="yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            self.container.mux(self.stream.encode(frame))
-        self.container.mux(self.stream.encode(None))
-
-    def _draw(self, planes: Array, column: int, height: int) -> None:
-        """Draw a white line with black edges, visible on any picture, over the upper `height` rows."""
-        planes[:height, max(column - 2, 0) : column + 3] = BLACK
-        planes[:height, max(column - 1, 0) : column + 2] = WHITE
-        colors = planes[self.rows :].reshape(2, self.rows // 2, self.width // 2)
-        colors[:, : height // 2, max(column // 2 - 1, 0) : column // 2 + 2] = NEUTRAL
+    planes = VideoFrame.from_ndarray(still, format="rgb24").reformat(format="yuv420p").to_ndarray()
+    for number in range(max(1, math.ceil(round(seconds * FPS, 6)))):
+        column = line_column(number, width=still.shape[1], seconds=seconds)
+        frame = VideoFrame.from_ndarray(_with_line(planes, column, height), format="yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, FPS)
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
-class _Sound:
-    """The audio stream, resampled to a rate of `AAC_RATES`."""
+def _with_line(planes: Array, column: int, height: int) -> Array:
+    """Draw a white line with black edges, visible on any picture, into a copy of (3/2 h, w) YUV 4:2:0 planes."""
+    planes = planes.copy()
+    planes[:height, max(column - 2, 0) : column + 3] = BLACK
+    planes[:height, max(column - 1, 0) : column + 2] = WHITE
+    rows = planes.shape[0] * 2 // 3
+    chroma = planes[rows:].reshape(2, rows // 2, -1)  # both planes have half the size of the luma above them
+    chroma[:, : height // 2, max(column // 2 - 1, 0) : column // 2 + 2] = NEUTRAL
+    return planes
 
-    def __init__(self, container: Any, waveform: Array, sample_rate: int) -> None:
-        self.container = container
-        self.sample_rate = sample_rate
-        self.waveform = waveform.reshape(len(waveform), -1)
-        self.layout = "mono" if self.waveform.shape[1] == 1 else "stereo"
-        rate = next((rate for rate in AAC_RATES if rate >= sample_rate), AAC_RATES[-1])
-        self.stream = container.add_stream("aac", rate=rate, layout=self.layout)
-        self.stream.bit_rate = 5 * rate * self.waveform.shape[1]  # AAC allows at most 6 bits a sample
 
-    def encode(self) -> None:
-        from av import AudioFrame, AudioResampler
+def _add_audio_stream(container: Any, waveform: Array, sample_rate: int) -> Any:
+    rate = next((rate for rate in AAC_RATES if rate >= sample_rate), AAC_RATES[-1])
+    channels = waveform.reshape(len(waveform), -1).shape[1]
+    stream = container.add_stream("aac", rate=rate, layout="mono" if channels == 1 else "stereo")
+    stream.bit_rate = 5 * rate * channels  # AAC allows at most 6 bits a sample
+    return stream
 
-        frame = AudioFrame.from_ndarray(self.waveform.reshape(1, -1), format="s16", layout=self.layout)
-        frame.sample_rate, frame.pts, frame.time_base = self.sample_rate, 0, Fraction(1, self.sample_rate)
-        resampler = AudioResampler("fltp", self.layout, self.stream.rate, frame_size=1024)
-        for piece in (*resampler.resample(frame), *resampler.resample(None)):
-            self.container.mux(self.stream.encode(piece))
-        self.container.mux(self.stream.encode(None))
+
+def _encode_sound(container: Any, stream: Any, waveform: Array, sample_rate: int) -> None:
+    from av import AudioFrame, AudioResampler
+
+    frame = AudioFrame.from_ndarray(waveform.reshape(1, -1), format="s16", layout=stream.layout.name)
+    frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
+    resampler = AudioResampler("fltp", stream.layout.name, stream.rate, frame_size=1024)
+    for piece in (*resampler.resample(frame), *resampler.resample(None)):
+        container.mux(stream.encode(piece))
+    container.mux(stream.encode(None))
 
 
 def _still(pictures: Sequence[Array], captions: Sequence[str], note: str) -> tuple[Array, int]:

@@ -15,8 +15,8 @@ from its.report.page import PAGE, render, write_page
 from its.runs.reader import Run, StoredSample, read_runs
 from its.runs.records import RECORD, numbers, seconds_of
 
-LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
-"""Pictures of the spectrogram's size, which the page can show over it."""
+LAYERS = ("image", "color", "colormap")
+"""Names of pictures of the spectrogram's size, which the page can show over it."""
 
 
 def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -> tuple[Path, list[Run]]:
@@ -106,7 +106,7 @@ def _sample(
         "time": None if sample.seconds is None else times(second_ticks(sample.seconds)),
         "seconds": sample.seconds,
         "size": sample.size,
-        "layers": [name for name, file in LAYERS.items() if file in sample.files],
+        "layers": [name for name in LAYERS if f"{name}.png" in sample.files],
         "files": [quote(name) for name in sample.files],
         "scores": dict(numbers(sample.part("scores"), " ")),
         "took": seconds_of(record),

@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from its.media.marked import check_marked, write_marked
+from its.media.marked import write_marked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE = "index.html"
 GENERATOR = "its, images that sound"
-"""Generator in the head of every page. Pages without it are not overwritten."""
-_MARK = f'<meta name="generator" content="{GENERATOR}"'
+MARK = f'<meta name="generator" content="{GENERATOR}"'
+"""Mark in the head of every page. Files without it are not overwritten."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,15 +36,6 @@ def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **va
     return _environment().get_template(template).render(**inserted, **values)
 
 
-def check_page(path: Path) -> None:
-    """Check that a page may be written.
-
-    Raises:
-        UserError: a file that `its` did not write is there.
-    """
-    check_marked(path, _MARK)
-
-
 def write_page(path: Path, html: str) -> None:
     """Write a page, and make the folders above it.
 
@@ -52,7 +43,7 @@ def write_page(path: Path, html: str) -> None:
         NotWritten: the page can't be written.
         UserError: a file that `its` did not write is there.
     """
-    write_marked(path, html.encode(errors="replace").decode(), _MARK)
+    write_marked(path, html.encode(errors="replace").decode(), MARK)
 
 
 @cache

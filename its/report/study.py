@@ -20,7 +20,8 @@ from its.media.contained import contained
 from its.media.decode import naming, open_sound
 from its.media.encode import write_png, write_wav
 from its.media.headers import png_size, wav_seconds
-from its.report.page import PAGE, check_page, render, write_page
+from its.media.marked import check_marked
+from its.report.page import MARK, PAGE, render, write_page
 from its.runs.reader import SOUND, SPECTROGRAM, Run, StoredSample, read_runs
 
 FORMAT = "its study answers, version 1"
@@ -51,7 +52,7 @@ def write_study(
     """
     runs = read_runs(folders)
     choices = [_choices(run, roles, samples) for run in runs]
-    check_page(output / PAGE)
+    check_marked(output / PAGE, MARK)
     media = _Media(contained(output, output / "media"))
     pairs = _pairs(runs, choices, media)
     noise = media.noise(like=next(iter(choices[0].values()))[0]) if catch else None

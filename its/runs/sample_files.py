@@ -19,7 +19,7 @@ from its.media.encode import write_png, write_tensors, write_wav
 from its.media.metadata import text_of
 from its.methods.sample import CHECKPOINT, Result, Sample
 from its.runs.records import RECORD, read_record, write_record
-from its.runs.sample_video import write_sample_video
+from its.runs.stored_video import write_sample_video
 
 EXTRA_FILES = {
     "image": "image.png",

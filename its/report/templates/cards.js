@@ -2,7 +2,6 @@
 
 const ROLES = { visual: "looks like", audio: "sounds like" };
 const LAYERS = { gray: "Gray", image: "Image", color: "Colour", colormap: "Colour map", fade: "Fade" };
-const FILES = { image: "image.png", color: "color.png", colormap: "colormap.png" };
 
 /* Flatten nested settings to dotted names and values. The class of a component is stored under the component's name. */
 function flatten(value, name = "", into = new Map()) {
@@ -53,7 +52,7 @@ function picture(card, sample, report) {
     frame.insertBefore(image, frame.querySelector(".playhead"));
   };
   add("gray", "spectrogram.png");
-  for (const layer of sample.layers) add(layer, FILES[layer]);
+  for (const layer of sample.layers) add(layer, `${layer}.png`);
   frame.setAttribute("aria-label", `Position in the sound of a picture that ${description(sample)}`);
   ticks(card.querySelector(".hertz"), data.pitches[sample.pitch], "bottom", "");
   ticks(card.querySelector(".seconds"), data.times[sample.time] ?? [], "left", " s");

@@ -46,6 +46,7 @@ fill($("sort"), [
 function compare(by) {
   const prompts = (a, b) => order(Object.values(a.prompts).join(" "), Object.values(b.prompts).join(" "));
   const last = (value) => value ?? Infinity;
+  const score = (sample) => sample.scores[by.slice("score ".length)] ?? -Infinity;
   const incomplete = (sample) => Number(sample.status !== "ok"); // sorted last
   const then = (a, b) => prompts(a, b) || order(String(a.seed), String(b.seed)) || a.run - b.run || a.index - b.index;
   const difference = (a, b) => (a === b ? 0 : a - b);
@@ -54,14 +55,8 @@ function compare(by) {
     seed: (a, b) => order(String(a.seed), String(b.seed)),
     rank: (a, b) => difference(last(a.rank), last(b.rank)) || Number(b.kept === true) - Number(a.kept === true),
     took: (a, b) => difference(last(a.took), last(b.took)),
-  }[by] ?? byScore(by.slice(6));
+  }[by] ?? ((a, b) => difference(score(b), score(a)));
   return (a, b) => incomplete(a) - incomplete(b) || first(a, b) || then(a, b);
-}
-
-/* The highest score first; samples without the score last. */
-function byScore(name) {
-  const value = (sample) => sample.scores[name] ?? -Infinity;
-  return (a, b) => (value(a) === value(b) ? 0 : value(b) - value(a));
 }
 
 function filtered() {

@@ -10,7 +10,7 @@ import pytest
 
 from its.media.atomic import NotWritten
 from its.media.video import AAC_RATES, FPS, line_column, write_video
-from its.runs.sample_video import write_sample_video
+from its.runs.stored_video import write_sample_video
 
 SECONDS = 3.1
 CLICK = 1.7
