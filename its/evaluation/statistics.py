@@ -42,14 +42,8 @@ def estimate(scores: Sequence[float], prompts: Sequence[str]) -> Estimate | None
     for score, prompt in zip(scores, prompts, strict=True):
         by_prompt.setdefault(prompt, []).append(score)
     low, high = _bootstrap(by_prompt)
-    return Estimate(
-        mean=float(values.mean()),
-        interval=float(1.96 * values.std() / np.sqrt(len(values))),
-        low=low,
-        high=high,
-        n=len(values),
-        prompts=len(by_prompt),
-    )
+    mean, interval = float(values.mean()), float(1.96 * values.std() / np.sqrt(len(values)))
+    return Estimate(mean=mean, interval=interval, low=low, high=high, n=len(values), prompts=len(by_prompt))
 
 
 def _bootstrap(by_prompt: Mapping[str, Sequence[float]]) -> tuple[float | None, float | None]:

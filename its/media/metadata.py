@@ -43,12 +43,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file can't be read, or has no metadata, damaged metadata or too much.
     """
-    readers = {".png": _from_png, ".wav": _from_wav, ".mp4": _from_mp4, ".json": _from_json}
-    if path.suffix.lower() not in readers:
+    if path.suffix.lower() not in KINDS:
         raise UserError(f"{path}: expected a file written by `its`, ending in {', '.join(KINDS)}")
     try:
         check_regular(path)
-        text = readers[path.suffix.lower()](path)
+        text = _read(path)
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (OSError, ValueError, struct.error, RecursionError) as error:
@@ -68,16 +67,24 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return content
 
 
-def _from_png(path: Path) -> str | None:
-    return png_text(path, KEY)
-
-
-def _from_wav(path: Path) -> str | None:
-    with path.open("rb") as file:
-        for name, size in wav_chunks(file):
-            if name == b"LIST" and size <= 2 * LONGEST and (text := _comment(file.read(size))) is not None:
-                return text
-    return None
+def _read(path: Path) -> str | None:
+    """Return the metadata of a file as JSON; None if it has none."""
+    match path.suffix.lower():
+        case ".png":
+            return png_text(path, KEY)
+        case ".mp4":
+            with open_video(path) as container:
+                return _identified(container.metadata.get("comment", ""))
+        case ".wav":
+            with path.open("rb") as file:
+                for name, size in wav_chunks(file):
+                    if name == b"LIST" and size <= 2 * LONGEST and (text := _comment(file.read(size))) is not None:
+                        return text
+            return None
+    record = json.loads(read_text(path, 4 * LONGEST))
+    if not isinstance(record, dict) or "config" not in record:
+        return None
+    return json.dumps({key: record.get(key) for key in ("id", "config", "settings", "weights")})
 
 
 def _comment(chunk: bytes) -> str | None:
@@ -93,15 +100,3 @@ def _comment(chunk: bytes) -> str | None:
 
 def _identified(text: str) -> str | None:
     return text if f'"{KEY}"' in text[:20] else None
-
-
-def _from_mp4(path: Path) -> str | None:
-    with open_video(path) as container:
-        return _identified(container.metadata.get("comment", ""))
-
-
-def _from_json(path: Path) -> str | None:
-    record = json.loads(read_text(path, 4 * LONGEST))
-    if not isinstance(record, dict) or "config" not in record:
-        return None
-    return json.dumps({key: record.get(key) for key in ("id", "config", "settings", "weights")})

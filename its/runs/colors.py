@@ -40,23 +40,18 @@ class Colors:
     count: int
     size: tuple[int, int]
 
-    @property
-    def _settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.record.get("settings", {})
-        return settings
-
     def path(self, number: int) -> Path:
         """Return the path of picture `number`, from 1: `color.png`, `color_2.png` and so on."""
         return self.folder / ("color.png" if number == 1 else f"color_{number}.png")
 
     def missing(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> list[int]:
         """List the pictures to make: all if colorizer, prompt or weights differ from the record's."""
-        same = self._settings.get("colorizer") == {**coloring, "prompt": self.prompt}
+        same = self.record.get("settings", {}).get("colorizer") == {**coloring, "prompt": self.prompt}
         same = same and self.record.get("weights", {}).get("colorizer") == weights
         return [n for n in range(1, self.count + 1) if not (same and is_own_file(self.path(n)))]
 
     def gray(self) -> Tensor:
-        """Read the spectrogram, (1, h, w) in [0, 1]; in stereo, the mean of both channels.
+        """Read the spectrogram, (1, h, w) in [0, 1]; in stereo, the mean over its channels.
 
         Raises:
             UserError: the spectrogram can't be read, or its size differs from the record's.
@@ -82,14 +77,16 @@ class Colors:
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
         """Update the record, and remove the pictures and videos of an earlier colorizer or prompt."""
-        colorizer = {**coloring, "prompt": self.prompt}
-        if self._settings.get("colorizer") != colorizer:
+        colorizer, settings = {**coloring, "prompt": self.prompt}, self.record.get("settings", {})
+        if settings.get("colorizer") != colorizer:
             for path in set(color_pictures(self.folder)) - set(map(self.path, range(1, self.count + 1))):
                 color_video(path).unlink(missing_ok=True)
                 path.unlink()
-        settings = {**self._settings, "colorizer": colorizer}
-        components = {**self.record.get("weights", {}), "colorizer": weights}
-        write_record(self.folder, {**self.record, "settings": settings, "weights": components})
+        changed = {
+            "settings": {**settings, "colorizer": colorizer},
+            "weights": {**self.record.get("weights", {}), "colorizer": weights},
+        }
+        write_record(self.folder, {**self.record, **changed})
 
 
 def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:

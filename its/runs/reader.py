@@ -183,8 +183,8 @@ def stored_samples(run: Path, names: Sequence[str]) -> list[StoredSample]:
 def roles_of(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of the experts whose prompts describe the picture ("visual") and the sound ("audio").
 
-    Old records do not have them. Then the experts named so are taken, or else the first expert of images and the first
-    of spectrograms, if their classes are registered.
+    Old records lack the key `roles`. Then experts of these names are used; otherwise the first expert without a
+    spectrogram format is visual, and the first with one is audio, if their classes are registered.
     """
     if "roles" in record:
         return dict(record["roles"])

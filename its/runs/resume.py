@@ -58,7 +58,7 @@ def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, pru
     Args:
         samples: the folder of all samples.
         names: ids of the run's samples.
-        extras: keys of `its.runs.sample_files.EXTRA_FILES` that a complete sample must have.
+        extras: keys of `its.runs.sample_files.EXTRAS` that a complete sample must have.
         prunes: whether samples that were stopped early stay stopped; else they count as missing.
     """
     try:

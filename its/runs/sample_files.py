@@ -21,7 +21,7 @@ from its.methods.sample import CHECKPOINT, Result, Sample
 from its.runs.records import RECORD, read_record, write_record
 from its.runs.stored_video import write_sample_video
 
-EXTRA_FILES = {
+EXTRAS = {
     "image": "image.png",
     "latents": "latents.safetensors",
     "color": "color.png",
@@ -39,19 +39,14 @@ def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] 
     record = record or read_record(folder)
     if record is None or record.get("status") != "ok":
         return False
-    names = [EXTRA_FILES[extra] for extra in extras]
+    names = [EXTRAS[extra] for extra in extras]
     if {"color", "video"} <= set(extras):
         names.append(_COLOR_VIDEO)
     return all(is_own_file(folder / name) for name in names)
 
 
 def write_sample(
-    folder: Path,
-    sample: Sample,
-    record: Mapping[str, Any],
-    extras: Sequence[str] = (),
-    *,
-    metadata: bool = False,
+    folder: Path, sample: Sample, record: Mapping[str, Any], extras: Sequence[str] = (), *, metadata: bool = False
 ) -> None:
     """Write a sample's files, and its record last.
 
@@ -59,7 +54,7 @@ def write_sample(
         folder: of the sample.
         sample: complete, failed or stopped.
         record: complete except for `status`, `error` and similar keys.
-        extras: keys of `EXTRA_FILES`.
+        extras: keys of `EXTRAS`.
         metadata: whether pictures, sound and video include the metadata for `its rerun`.
 
     Raises:
@@ -79,7 +74,7 @@ def write_sample(
         _write_files(folder, sample.result, extras, record, text)
         if "cycle" in extras and sample.result.format is not None:
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
-            write_png(folder / EXTRA_FILES["cycle"], eight_bit(cycle.picture), text)
+            write_png(folder / EXTRAS["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     write_record(folder, {**record, **outcome})
     synchronise_folder(folder)
@@ -101,11 +96,11 @@ def _write_files(
     pcm = sixteen_bit(result.waveform)
     write_wav(folder / "audio.wav", pcm, result.sample_rate, text)
     if "latents" in extras and result.latents is not None:
-        write_tensors(folder / EXTRA_FILES["latents"], {"latents": result.latents})
+        write_tensors(folder / EXTRAS["latents"], {"latents": result.latents})
     if "video" in extras:
         write = partial(write_sample_video, record=record, waveform=pcm, sample_rate=result.sample_rate, comment=text)
         color = [pictures["color"]] if "color" in pictures else []
-        write(folder / EXTRA_FILES["video"], pictures=[*color, pictures["spectrogram"]])
+        write(folder / EXTRAS["video"], pictures=[*color, pictures["spectrogram"]])
         if color:
             write(folder / _COLOR_VIDEO, pictures=color, color_prompt=True)
 

@@ -31,7 +31,7 @@ class SampleWriter(BasePredictionWriter):
 
     Args:
         output: the run directory.
-        save: keys of `its.runs.sample_files.EXTRA_FILES`.
+        save: keys of `its.runs.sample_files.EXTRAS`.
         config: of the run, resolved. Each record includes the part that reproduces its sample.
         metadata: whether the files include that part too.
     """

@@ -189,14 +189,12 @@ function connect(card, sample, report) {
   const surface = makeSurface(card, {
     source: `${sample.folder}/audio.wav`, seconds, name: description(sample), failed: (message) => report(message),
     shown(time) {
+      move(time);
       if (time > 0) card.classList.add("begun");
       card.style.setProperty("--shown", String(Math.min(Math.max(time / seconds - 0.05, 0) * 2.2, 1)));
-      frame.setAttribute("aria-valuenow", time.toFixed(1));
-      frame.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${seconds.toFixed(1)} seconds`);
     },
   });
-  frame.setAttribute("aria-valuemax", seconds.toFixed(2));
-  makeSeekable(frame, surface);
+  const move = playable(frame, surface);
   surface.show(0);
   button.addEventListener("click", () => player.toggle(surface, sameMoment(card)));
   for (const element of [frame, button]) element.addEventListener("focus", () => { current = card; });

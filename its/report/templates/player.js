@@ -89,15 +89,13 @@ function make(tag, text, className) {
   return element;
 }
 
-/* Make the surface of an element that has a picture with a line, a play button and a clock. */
+/* Make the surface of an element with a play button and a clock. */
 function makeSurface(element, { source, seconds, name, failed, shown, ended }) {
-  const [line, button, clock] = [".playhead", ".play", ".clock"].map((selector) => element.querySelector(selector));
+  const button = element.querySelector(".play");
   const surface = {
     source, seconds, failed, ended,
     show(time) {
-      surface.at = time;
-      line.style.transform = `translateX(${(100 * time) / seconds}%)`;
-      clock.textContent = `${time.toFixed(1)} / ${seconds.toFixed(1)} s`;
+      element.querySelector(".clock").textContent = `${time.toFixed(1)} / ${seconds.toFixed(1)} s`;
       shown(time);
     },
     playing(is) {
@@ -110,8 +108,16 @@ function makeSurface(element, { source, seconds, name, failed, shown, ended }) {
   return surface;
 }
 
-/* Let a click, a drag or the arrow keys on a picture seek, and Space or Enter play. */
-function makeSeekable(picture, surface) {
+/* Move the line of a picture to a time. */
+function moveLine(picture, surface, time) {
+  surface.at = time;
+  picture.querySelector(".playhead").style.transform = `translateX(${(100 * time) / surface.seconds}%)`;
+}
+
+/* Let a click, a drag or the arrow keys on a picture seek, and Space or Enter play. Return a function that moves the
+   line and the slider to a time. */
+function playable(picture, surface) {
+  picture.setAttribute("aria-valuemax", surface.seconds.toFixed(2));
   const at = (event) => {
     const box = picture.getBoundingClientRect();
     return ((event.clientX - box.left) / box.width) * surface.seconds;
@@ -147,4 +153,9 @@ function makeSeekable(picture, surface) {
     event.preventDefault();
     event.stopPropagation();
   });
+  return (time) => {
+    moveLine(picture, surface, time);
+    picture.setAttribute("aria-valuenow", time.toFixed(1));
+    picture.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${surface.seconds.toFixed(1)} seconds`);
+  };
 }

@@ -51,7 +51,10 @@ function buildSide(side, trial) {
   const button = figure.querySelector(".play");
   const surface = makeSurface(figure, {
     source: media.sound, seconds: media.seconds, name: NAMES[side], failed: showError,
-    shown() { if (heard.has(side)) figure.querySelector(".clock").append(", played"); },
+    shown(time) {
+      moveLine(frame, surface, time);
+      if (heard.has(side)) figure.querySelector(".clock").append(", played");
+    },
     ended() {
       heard.add(side);
       surface.show(media.seconds);

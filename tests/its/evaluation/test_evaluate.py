@@ -29,7 +29,7 @@ registry.load_plugins()
 
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory):
-    """Options that name a tiny CLIP and a tiny CLAP."""
+    """Options for tiny CLIP and CLAP models."""
     folder = tmp_path_factory.mktemp("towers")
     clip, clap = random_towers.clip(folder / "clip"), random_towers.clap(folder / "clap")
     return [

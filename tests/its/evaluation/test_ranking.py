@@ -1,4 +1,4 @@
-"""Best of N: the rule, written out."""
+"""The rule of best of N, in examples."""
 
 import csv
 import importlib.util

@@ -1,4 +1,4 @@
-"""Groups and formats of tables."""
+"""Groups and formats of tables of scores."""
 
 import csv
 import io

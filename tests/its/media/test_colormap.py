@@ -4,7 +4,7 @@ from its.media.colormap import MAGMA, apply_magma
 
 
 def test_the_table_is_magma():
-    """Values of the published map, and what it was designed for: lightness that only rises."""
+    """Check values of the published map, and that its lightness increases monotonically."""
     published = {0: "000004", 64: "51127c", 128: "b73779", 192: "fc8961", 255: "fcfdbf"}
     assert {level: bytes(MAGMA[level]).hex() for level in published} == published
     assert len({bytes(color) for color in MAGMA}) == 256

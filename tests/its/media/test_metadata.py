@@ -19,7 +19,7 @@ PIXELS = np.zeros((8, 8), np.uint8)
 
 
 def write(path, text):
-    """Any of our files, with this text inside."""
+    """Write a file of any kind with a text as metadata."""
     if path.suffix == ".png":
         write_png(path, PIXELS, text)
     elif path.suffix == ".wav":
@@ -55,7 +55,7 @@ def test_decoders_that_read_little_of_a_wav_do_not_play_its_comment(tmp_path):
     pcm = np.random.default_rng(0).integers(-9, 9, 1001, dtype="<i2")
     write_wav(tmp_path / "x.wav", pcm, 16_000, "x" * 10_001)
     content = (tmp_path / "x.wav").read_bytes()
-    assert content[36:40] == b"data"  # right after the shortest header, where the simplest look
+    assert content[36:40] == b"data"  # right after the shortest header, where simple decoders expect it
     size = struct.unpack("<I", content[40:44])[0]
     assert content[44 : 44 + size] == pcm.tobytes()
     with wave.open(str(tmp_path / "x.wav")) as file:

@@ -11,7 +11,7 @@ NASTY = "</script><script>document.title='hit'</script><img src=x onerror=\"docu
 
 
 def data_of(page):
-    """The JSON of a page, read as a browser does."""
+    """Read the JSON in a page, as a browser does."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     return json.loads(text)
 
@@ -82,7 +82,7 @@ def test_seeds_that_javascript_rounds_stay_apart(add, tmp_path):
 
 
 def test_the_command_for_the_whole_run_is_for_its_maker_alone(add, tmp_path):
-    """That of a received run would run whatever its config names."""
+    """The config of a received run may name any plugin."""
     add()
     for own in (True, False):
         page, _ = write_gallery([tmp_path / "run"], tmp_path / "run", own=own)

@@ -11,7 +11,7 @@ CASTLE, DOGS = {"visual": "a castle", "audio": "a bell"}, {"visual": "dogs", "au
 
 @pytest.fixture
 def study(tmp_path, capsys):
-    """`study("a", "b", ...)` makes a study of runs -> (exit status, the page's data, stderr)."""
+    """`study("a", "b", ...)` writes a study of runs and returns (exit status, data of the page, stderr)."""
 
     def study(*runs, options=()):
         status = main(["study", *(str(tmp_path / run) for run in runs), "--output", str(tmp_path / "study"), *options])

@@ -12,7 +12,7 @@ PAIRS = [("a castle", "a bell"), ("dogs", "barking")]
 
 
 def answers(*, who="p1", wins=(True, True), caught=False, runs=("ours", "imprint"), study="s"):
-    """What somebody saved who chose the first run in all questions of these pairs, or the other."""
+    """Answers of a participant who chose the first run in all questions of a pair if `wins` is true for the pair."""
 
     def trial(pair, left, right, side, catch):
         sides = {"left": {"run": left, "sample": "x"}, "right": {"run": right, "sample": "y"}}

@@ -25,7 +25,7 @@ class Loud(Scorer):
 
 
 class Tint(Colorizer):
-    """Colours nothing."""
+    """Returns gray pictures."""
 
     def forward(self, gray, prompts, generators):
         return gray.expand(-1, 3, -1, -1)
@@ -39,7 +39,7 @@ def _stubs(monkeypatch):
 
 @pytest.fixture
 def home(tmp_path):
-    """Files of the user's: a text, a picture and a sound."""
+    """Private files of the user: a text, a picture and a sound."""
     home = tmp_path / "home"
     home.mkdir()
     (home / ".profile").write_text("model: {colorizer: secret}")
