@@ -41,7 +41,7 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
         if not (equals and dot and argument):
             raise UserError(f"--set {setting}: expected NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER")
         if class_name not in specs:
-            raise UserError(f"--set {setting}: expected a scorer of {', '.join(specs)}.{nearest(class_name, specs)}")
+            raise UserError(f"--set {setting}: expected one of {', '.join(specs)}.{nearest(class_name, specs)}")
         specs[class_name][argument] = read_value(value)
     if not specs:
         raise UserError("scorers: the list is empty; expected names of scorers or packs")
@@ -52,14 +52,11 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
 
 
 def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
-    """Find the weights of scorers. If some are missing, replace all scorers by those of the fallback.
+    """Find the weights of scorers without downloading them. If some are missing, return the fallback's scorers instead.
 
     Args:
         scorers: constructed.
         fallback: name of a pack; None to raise an error instead.
-
-    Returns:
-        Scorers whose weights were found, but not downloaded.
 
     Raises:
         UserError: weights are missing without a fallback, or a scorer's argument is wrong.

@@ -42,15 +42,12 @@ def is_scored(sample: StoredSample, name: str, identity: Mapping[str, Any]) -> b
 
 
 def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, device: str = "auto") -> list[StoredSample]:
-    """Score the samples that have no score yet, and write each score into its sample's record.
+    """Score the samples without a score, and update their records. Return all samples with their updated records.
 
     Args:
         scorers: prepared.
         samples: of any runs.
         device: such as `cpu` or `cuda:1`; `auto` for a GPU if there is one.
-
-    Returns:
-        The samples with their updated records.
 
     Raises:
         UserError: the device can't be used, a file can't be read, a record can't be written, or a score is invalid.

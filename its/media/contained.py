@@ -9,14 +9,11 @@ from its.media.limited import check_regular
 
 
 def contained(root: Path, path: Path) -> Path:
-    """Check that no component of a path below a folder is a symbolic link.
+    """Check that no component of a path below a folder is a symbolic link, and return the path.
 
     Args:
         root: a folder that the user named; it may be a symbolic link itself.
         path: a path below `root`; need not exist.
-
-    Returns:
-        `path`.
 
     Raises:
         UserError: a component below `root` is a symbolic link.

@@ -63,8 +63,8 @@ def wav_seconds(path: Path) -> float:
     with open_regular(path, follow_links=False) as file:
         rate = width = size = 0
         for name, length in wav_chunks(file):
-            if name == b"fmt " and length >= 16:
-                kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", file.read(16))
+            if name == b"fmt " and len(form := file.read(min(length, 16))) == 16:
+                kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", form)
                 if kind not in PCM:
                     raise ValueError("it is no WAV file with PCM samples")
             elif name == b"data":

@@ -92,10 +92,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a sample's record, set keys and write it back. Mappings are merged with those in the record.
-
-    Returns:
-        The updated record.
+    """Set keys in a sample's record on disk, and return the updated record. Mappings are merged with existing ones.
 
     Raises:
         NotWritten: the record can't be written.

@@ -37,6 +37,9 @@ def test_headers_that_claim_too_much(picture, sound):
     sound.write_bytes(content[:-1])
     with pytest.raises(ValueError, match="truncated"):
         wav_seconds(sound)
+    sound.write_bytes(content[:24])  # within the description of the format
+    with pytest.raises(ValueError, match="0 samples"):
+        wav_seconds(sound)
     sound.write_bytes(content[:24] + struct.pack("<I", 1) + content[28:])  # 800 seconds, by its header
     with pytest.raises(ValueError, match="at 1 Hz"):
         wav_seconds(sound)
