@@ -53,7 +53,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, struct.error, RecursionError) as error:
         raise UserError(f"{path} can't be read as {path.suffix[1:].upper()}: {reason(error)}") from None
     if text is None:
-        raise UserError(f"{path} has no metadata: expected a file that `its` wrote, not with metadata: false")
+        raise UserError(f"{path} has no metadata: expected a file written by `its` without --no-metadata")
     if len(text) > LONGEST:
         raise UserError(f"{path}: its metadata has {len(text):,} characters; expected {LONGEST:,} at most")
     try:
@@ -61,9 +61,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not {"id", "config", "weights"} <= content.keys():
-        raise UserError(
-            f"{path}: its metadata is damaged or of another program; expected JSON with id, config, weights"
-        )
+        raise UserError(f"{path}: its metadata is damaged; expected JSON with the keys id, config and weights")
     return content
 
 
