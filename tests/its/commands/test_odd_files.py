@@ -78,7 +78,7 @@ def test_records(add, odd, capsys):
     run = str(good.parents[1])
     for command in (["gallery", run], ["video", run], ["log", run, "--mode=disabled"]):
         main(command)
-        assert f"its: WARNING: {bad} is left out: sample.json can't be read" in capsys.readouterr().err, command
+        assert f"{bad} is left out: sample.json can't be read" in capsys.readouterr().err, command
 
 
 def test_media_of_runs(add, odd, capsys):

@@ -165,8 +165,8 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
         load_record(bad)
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr()
-    assert f"its: WARNING: {bad} is left out: sample.json can't be read: " in printed.err
-    assert "its: 1 samples of 1 run are shown" in printed.out
+    assert f"{bad} is left out: sample.json can't be read: " in printed.err
+    assert "1 samples of 1 run are shown" in printed.out
     assert look(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
 
@@ -179,10 +179,7 @@ def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsy
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
     assert printed.count("the name of its folder is not printable") == 3
-    assert (
-        f"its: WARNING: {good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link"
-        in printed
-    )
+    assert f"{good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link" in printed
 
 
 def test_every_command_that_reads_runs_is_tried(tmp_path):
