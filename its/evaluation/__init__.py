@@ -1,1 +1,1 @@
-"""How good samples are: scores of run folders, tables of them, and which samples are best."""
+"""Scores of samples: scoring, tables, ranking and early stopping."""

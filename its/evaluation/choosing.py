@@ -1,4 +1,4 @@
-"""Which scorers are asked: by their names, with their arguments, or a pack's where theirs can't be had."""
+"""Select scorers by name, and find their weights or fall back to the scorers of a pack."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from its.weights import WeightsNotFound
 logger = logging.getLogger(__name__)
 
 DEFAULT = ("CLIPScorer", "CLAPScorer")
-"""The paper's."""
+"""The paper's scorers."""
 
 
 def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
-    """Scorers, not yet prepared.
+    """Construct scorers. Their weights are not loaded.
 
     Args:
-        names: of scorers, or of packs that bring some; or mappings of `class_path` and `init_args`.
-        settings: `NAME.ARGUMENT=VALUE`, which change arguments of theirs.
+        names: of scorers, or of packs with scorers; or mappings with `class_path` and `init_args`.
+        settings: arguments of the scorers, as `NAME.ARGUMENT=VALUE`.
 
     Raises:
-        UserError: there is no such scorer, or it takes no such argument.
+        UserError: a name or an argument is unknown, a scorer is given twice, or none is given.
     """
     specs: dict[str, dict[str, Any]] = {}
     for name in names:
-        for class_name, arguments in _spelled_out(name):
+        for class_name, arguments in _expand(name):
             if class_name in specs:
-                raise UserError(f"scorer {class_name} is given twice; one of a class is asked")
+                raise UserError(f"scorer {class_name} is given twice; expected each class once")
             specs[class_name] = arguments
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -41,11 +41,10 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
         if not (equals and dot and argument):
             raise UserError(f"--set {setting}: expected NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER")
         if class_name not in specs:
-            asked = ", ".join(specs)
-            raise UserError(f"--set {setting}: the scorers are {asked}.{nearest(class_name, specs)}")
+            raise UserError(f"--set {setting}: expected one of {', '.join(specs)}.{nearest(class_name, specs)}")
         specs[class_name][argument] = read_value(value)
     if not specs:
-        raise UserError("no scorers are named")
+        raise UserError("scorers: the list is empty; expected names of scorers or packs")
     return [
         instantiate({"class_path": name, "init_args": arguments}, Scorer, key="scorers")
         for name, arguments in specs.items()
@@ -53,19 +52,15 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
 
 
 def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
-    """Find the scorers' weights; where they are missing, take all scorers of a pack instead, if that is allowed.
+    """Find the weights of scorers without downloading them. If some are missing, return the fallback's scorers instead.
 
     Args:
-        scorers: the ones that are wanted.
-        fallback: name of a pack; None for an error.
-
-    Returns:
-        Scorers that were found, and not yet downloaded.
+        scorers: constructed.
+        fallback: name of a pack; None to raise an error instead.
 
     Raises:
-        UserError: weights are missing, and there is no fallback.
+        UserError: weights are missing without a fallback, or a scorer's argument is wrong.
     """
-    name, missing = "", None
     for scorer in scorers:
         name = type(scorer).__name__
         try:
@@ -73,29 +68,29 @@ def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
         except WeightsNotFound as error:
-            missing = error.prefixed(name)
-            break
-    if missing is None:
-        return list(scorers)
+            return _fall_back(name, error.prefixed(name), fallback)
+    return list(scorers)
+
+
+def _fall_back(name: str, missing: WeightsNotFound, fallback: str | None) -> list[Scorer]:
     if fallback is None:
         raise UserError(
-            f"{missing}. Or name a folder: --set {name}.weights=FOLDER; or take the embedded judge, which is neither "
-            "CLIP nor CLAP and knows the embedded pack's prompts alone: --scorers mini"
+            f"{missing}. Or name a folder: --set {name}.weights=FOLDER; or use the embedded judge, which is neither "
+            "CLIP nor CLAP and scores the embedded pack's prompts only: --scorers mini"
         )
-    instead = chosen([fallback])
-    for scorer in instead:
+    scorers = chosen([fallback])
+    for scorer in scorers:
         scorer.find()
-    names = ", ".join(type(scorer).__name__ for scorer in instead)
+    names = ", ".join(type(scorer).__name__ for scorer in scorers)
     logger.warning(
-        f"scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: "
-        f"{missing.reason}. Their scores can't be compared with CLIP's and CLAP's, and have columns of their own. "
-        f"What helps: {missing.remedy}.",
+        f"scoring with {names} of the embedded pack {fallback}, not with the scorers in the config: {missing.reason}. "
+        f"Their scores can't be compared with CLIP's and CLAP's, and have separate columns. Remedy: {missing.remedy}."
     )
-    return instead
+    return scorers
 
 
-def _spelled_out(name: Any) -> list[tuple[str, dict[str, Any]]]:
-    """(class name, arguments) of what a name stands for; packs stand for several."""
+def _expand(name: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return the class names and arguments of a scorer, or of all scorers of a pack."""
     if isinstance(name, str) and name.lstrip().startswith("{"):
         name = read_value(name)
     pack = registry.packs().get(str(name))

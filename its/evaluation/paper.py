@@ -1,4 +1,4 @@
-"""What the paper reports (arXiv 2405.12221, Tables 1 and 3, Section 4), and how its samples are made here."""
+"""Figures of the paper (arXiv 2405.12221, Tables 1 and 3, Section 4), and the runs that reproduce them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 SAMPLE_SECONDS = 10.0
 """The paper's time for a sample of the main method or Imprint, on an L40S."""
 DISTILLATION_SECONDS = 7200.0
-"""And for one of score distillation."""
+"""The paper's time for a sample of score distillation, on an L40S."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """A run that makes samples.
+    """A run of `its predict`.
 
     Attributes:
         folder: of the run, in the experiment's output folder.
-        configs: one over the other, relative to the folder of configs.
-        options: of `its predict` besides.
-        samples: how many the paper's protocol makes.
-        seconds: the paper's for a sample.
+        configs: paths in the folder of configs; later ones override earlier ones.
+        options: further options of `its predict`.
+        samples: number of samples in the paper's protocol.
+        seconds: the paper's time for a sample.
     """
 
     folder: str
@@ -32,13 +32,13 @@ class Making:
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A row of a table of the paper's.
+    """A row of a table in the paper.
 
     Attributes:
-        label: what it calls the row.
-        making: the run that its samples are in.
-        where: settings of the samples of this row, by dotted key; empty if all of the run are.
-        clip, clap: the paper's scores, in percent, with their intervals where it gives some; None where it gives none.
+        label: the paper's name of the row.
+        making: the run that makes its samples.
+        where: settings of the samples of this row, by dotted key; empty for all samples of the run.
+        clip, clap: the paper's scores in percent, with intervals if reported; None if not reported.
     """
 
     label: str
@@ -65,38 +65,26 @@ def _warm_start(visual: float, audio: float, clip: str, clap: str) -> Reported:
     return Reported(label=label, making=_WARM_START, where=where, clip=clip, clap=clap)
 
 
+_SDS = Making(
+    folder="sds",
+    configs=(_TABLE_1, "methods/sds.yaml"),
+    options=("--data.seeds={start: 0, count: 4}", "--data.batch_size=1"),
+    samples=400,
+    seconds=DISTILLATION_SECONDS,
+)
+_GRIFFIN_LIM = Making(folder="griffin_lim", configs=(_TABLE_1,), options=("--model.vocoder=GriffinLim",))
+
+
+def _table_1(folder: str) -> Making:
+    return Making(folder=folder, configs=(_TABLE_1, f"methods/{folder}.yaml"))
+
+
 EXPERIMENTS: dict[str, tuple[Reported, ...]] = {
     "table1": (
-        Reported(
-            label="Stable Diffusion alone",
-            making=Making(folder="visual_only", configs=(_TABLE_1, "methods/visual_only.yaml")),
-            clip="34.5 (0.1)",
-            clap="2.2 (0.2)",
-        ),
-        Reported(
-            label="Auffusion alone",
-            making=Making(folder="audio_only", configs=(_TABLE_1, "methods/audio_only.yaml")),
-            clip="22.5 (0.1)",
-            clap="48.3 (0.6)",
-        ),
-        Reported(
-            label="Imprint",
-            making=Making(folder="imprint", configs=(_TABLE_1, "methods/imprint.yaml")),
-            clip="27.2 (0.2)",
-            clap="32.3 (1.0)",
-        ),
-        Reported(
-            label="SDS",
-            making=Making(
-                folder="sds",
-                configs=(_TABLE_1, "methods/sds.yaml"),
-                options=("--data.seeds={start: 0, count: 4}", "--data.batch_size=1"),
-                samples=400,
-                seconds=DISTILLATION_SECONDS,
-            ),
-            clip="25.4 (0.2)",
-            clap="23.4 (1.4)",
-        ),
+        Reported(label="Stable Diffusion alone", making=_table_1("visual_only"), clip="34.5 (0.1)", clap="2.2 (0.2)"),
+        Reported(label="Auffusion alone", making=_table_1("audio_only"), clip="22.5 (0.1)", clap="48.3 (0.6)"),
+        Reported(label="Imprint", making=_table_1("imprint"), clip="27.2 (0.2)", clap="32.3 (1.0)"),
+        Reported(label="SDS", making=_SDS, clip="25.4 (0.2)", clap="23.4 (1.4)"),
         Reported(label="multimodal denoising", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
     ),
     "table3-guidance": (
@@ -112,11 +100,7 @@ EXPERIMENTS: dict[str, tuple[Reported, ...]] = {
     ),
     "vocoders": (
         Reported(label="HiFi-GAN", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
-        Reported(
-            label="Griffin-Lim",
-            making=Making(folder="griffin_lim", configs=(_TABLE_1,), options=("--model.vocoder=GriffinLim",)),
-            clap="30.2",
-        ),
+        Reported(label="Griffin-Lim", making=_GRIFFIN_LIM, clap="30.2"),
     ),
 }
-"""Rows by experiment. One run may serve several rows, and several experiments."""
+"""Rows by experiment. Rows and experiments may share a run."""

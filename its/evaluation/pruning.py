@@ -1,7 +1,6 @@
-"""Stop samples early: score predictions of the finished samples during the process, and end the worse ones.
+"""Stop samples early: score the predicted results during the reverse process, and stop the worse samples.
 
-The clean latents z_0 that follow from a step's noise estimate (`Step.predict_clean`) are decoded, vocoded and scored
-like those of a finished sample.
+The predicted clean latents z_0 (`Step.predict_clean`) are decoded, vocoded and scored like those of a finished sample.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class _Unfinished:
-    """A sample in progress: latents (c, h, w) before step `index`, and its last scores by scorer."""
+    """A sample in progress: its latents (c, h, w) before step `index`, and its latest scores by scorer."""
 
     spec: SampleSpec
     latents: Tensor
@@ -40,15 +39,15 @@ class _Unfinished:
 
 
 class PruningRunner(BatchRunner):
-    """Makes the samples of one prompt pair, the worse of which are stopped early.
+    """Makes the samples of one prompt pair, and stops the worse ones early.
 
-    If that fails, all samples are made without pruning.
+    If this fails, all samples are made without pruning.
 
     Attributes:
         method: makes the samples.
-        keep: the rule.
+        keep: the rule by which samples are stopped.
         scorers: prepared.
-        batch_size: samples that are made at once.
+        batch_size: number of samples that are made at once.
     """
 
     method: MultimodalDenoising
@@ -74,14 +73,14 @@ class PruningRunner(BatchRunner):
                 raise UserError(f"scorers: {type(scorer).__name__} can't be loaded: {reason}") from error
 
     def __call__(self, batch: Sequence[SampleSpec]) -> list[Sample]:
-        """A sample for each spec, in their order; stopped ones have their scores instead of a result."""
+        """Make a sample for each spec, in order. Stopped samples have their scores instead of a result."""
         try:
             return self._prune(batch)
-        except Exception as error:  # noqa: BLE001 - as in BatchRunner: no sample may be lost
+        except Exception as error:  # noqa: BLE001 - as in BatchRunner, an error must not lose samples
             traceback.print_exc()
             logger.warning(f"pruning failed ({type(error).__name__}: {error}); making all {len(batch)}")
             make = super().__call__
-            return [sample for some in _batches(batch, self.batch_size) for sample in make(some)]
+            return [sample for part in _batches(batch, self.batch_size) for sample in make(part)]
 
     def _prune(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
@@ -92,20 +91,20 @@ class PruningRunner(BatchRunner):
         for check in checks:
             goal = max(self.keep.best, math.ceil(self.keep.prune.leave * len(rest)))
             if goal >= len(rest):
-                break  # a check costs time, and none would be stopped
-            for some in _batches(rest, self.batch_size):
-                self._advance(some, check)
+                break  # the check would stop no sample
+            for batch in _batches(rest, self.batch_size):
+                self._advance(batch, check)
             criteria = self.keep.criteria(self.scorers)
             scores = {name: [sample.scores[name] for sample in rest] for name in criteria}
             order = best_first(scores, [sample.spec.seed for sample in rest])
             made |= {id(rest[i].spec): self._stopped(rest[i], steps, len(rest)) for i in order[goal:]}
             rest = [rest[i] for i in sorted(order[:goal])]
-        for some in _batches(rest, self.batch_size):
-            made |= {id(sample.spec): sample for sample in self._finish(some)}
+        for batch in _batches(rest, self.batch_size):
+            made |= {id(sample.spec): sample for sample in self._finish(batch)}
         return [made[id(spec)] for spec in specs]
 
     def _advance(self, unfinished: Sequence[_Unfinished], end: int) -> None:
-        """Denoise up to a step, and score the predicted samples."""
+        """Denoise samples up to a step, and score their predicted results."""
         specs, clock = [sample.spec for sample in unfinished], Clock(self.method.device)
         report, last = self.method.report(len(specs)), None
 
@@ -119,15 +118,15 @@ class PruningRunner(BatchRunner):
         z = self.method.walk(specs, z, clock=clock, part=range(unfinished[0].index, end), on_step=on_step)
         assert last is not None
         scores = self._scores(specs, last.predict_clean())
-        for sample, latents, found in zip(unfinished, z, scores, strict=True):
-            sample.latents, sample.index, sample.scores = latents, end, found
+        for sample, latents, own in zip(unfinished, z, scores, strict=True):
+            sample.latents, sample.index, sample.scores = latents, end, own
 
     def _scores(self, specs: Sequence[SampleSpec], clean: Tensor) -> list[dict[str, float | None]]:
         post, roles = self.method.post_process, self.method.roles()
         _, spectrogram = self.method.decoder(clean)
         sound = post.play(spectrogram).cpu().float()
         gray = (post.cut(spectrogram).mean(1).cpu().float() * 255).round() / 255
-        found: list[dict[str, float | None]] = [{} for _ in specs]
+        scores: list[dict[str, float | None]] = [{} for _ in specs]
         for scorer in self.scorers:
             samples = [
                 ScorerInput(
@@ -139,13 +138,13 @@ class PruningRunner(BatchRunner):
                 for i, spec in enumerate(specs)
             ]
             with torch.autocast(self.method.device.type, enabled=False):
-                said = scorer.score(samples)
-            for scores, score in zip(found, said, strict=True):
-                scores[type(scorer).__name__] = score
-        return found
+                results = scorer.score(samples)
+            for own, score in zip(scores, results, strict=True):
+                own[type(scorer).__name__] = score
+        return scores
 
     def _finish(self, unfinished: Sequence[_Unfinished]) -> list[Sample]:
-        """Complete samples. One that is not finite is made again from the beginning."""
+        """Complete samples. Samples that are not finite are made again from the beginning."""
         method, specs, clock = self.method, [sample.spec for sample in unfinished], Clock(self.method.device)
         steps = method.process_of(specs[0]).steps
         z = torch.stack([sample.latents for sample in unfinished])
@@ -158,26 +157,26 @@ class PruningRunner(BatchRunner):
 
     def _stopped(self, sample: _Unfinished, steps: int, of: int) -> Sample:
         done, whole = (self.method.evaluations(sample.spec, range(end)) for end in (sample.index, steps))
-        known: dict[str, Any] = {"step": sample.index, "steps": steps, "among": of, "scores": sample.scores}
-        return Sample(spec=sample.spec, stopped=known, evaluations={"made": done, "whole": whole})
+        stopped = {"step": sample.index, "steps": steps, "among": of, "scores": sample.scores}
+        return Sample(spec=sample.spec, stopped=stopped, evaluations={"made": done, "whole": whole})
 
 
 def check_prunes(method: Method) -> MultimodalDenoising:
-    """Check that a method's samples can be stopped early; its components are prepared.
+    """Check that a method, whose components are prepared, can stop samples early.
 
     Raises:
-        UserError: they can't.
+        UserError: it can't.
     """
     if not isinstance(method, MultimodalDenoising):
         raise UserError(f"keep.prune: {type(method).__name__} can't stop samples early; MultimodalDenoising can")
     scheduler = method.process.scheduler
     if not scheduler.plan(method.process.steps).stateless:
         raise UserError(
-            f"keep.prune: {type(scheduler).__name__} keeps state from step to step, so the process can't be run in "
-            "parts: use DDIM, or remove keep.prune"
+            f"keep.prune: {type(scheduler).__name__} keeps state from step to step, so the process can't be "
+            "interrupted: use DDIM, or remove keep.prune"
         )
     if method.fixed_shapes:
-        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile")
+        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile: remove one of the two")
     return method
 
 

@@ -1,4 +1,4 @@
-"""Best of N: the samples of each prompt pair in order, and the best of them marked. Nothing is deleted."""
+"""Best of N: rank the samples of each prompt pair, and mark the best ones. Samples are not deleted."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MARK = "prompts,rank,kept,id,seed"
 
 @dataclass(frozen=True, kw_only=True)
 class Prune:
-    """Successive halving: which samples of a prompt pair go on, by the scores of what they seem to become.
+    """Successive halving: stop the samples of a prompt pair whose predicted results have the lowest scores.
 
     Attributes:
-        at: shares of the reverse process at which they are looked at, rising.
-        leave: share of them that goes on each time; never fewer than are kept in the end.
+        at: fractions of the reverse process at which samples are scored, in ascending order.
+        leave: fraction of the samples that continue each time; never fewer than `Keep.best` samples.
     """
 
     at: list[float] = field(default_factory=lambda: [1 / 3])
@@ -37,23 +37,23 @@ class Prune:
 
     def __post_init__(self) -> None:
         if not self.at or sorted(set(self.at)) != self.at or not 0 < self.at[0] <= self.at[-1] < 1:
-            raise UserError(f"keep: prune.at is {self.at}; expected shares of the process above 0 and below 1, rising")
+            raise UserError(f"keep: prune.at is {self.at}; expected ascending fractions above 0 and below 1")
         if not 0 < self.leave < 1:
-            raise UserError(f"keep: prune.leave is {self.leave}; expected a share above 0 and below 1")
+            raise UserError(f"keep: prune.leave is {self.leave}; expected a fraction above 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """What to keep of the samples of each prompt pair.
+    """How many samples of each prompt pair to keep, and how to rank them.
 
-    The rule: by each criterion, samples are ranked from 1, equal scores sharing the mean of their ranks, and missing
-    ones coming last. The mean over the criteria decides; then the worse of a sample's ranks; then the sum of its
-    scores; then the lower seed. A sample without any score is never kept.
+    Each criterion ranks the samples from 1. Equal scores share the mean of their ranks; missing scores rank last.
+    Samples are ordered by the mean of their ranks, then by their worst rank, the sum of their scores (higher first)
+    and the seed (lower first). Samples without any score are never kept.
 
     Attributes:
-        best: how many.
-        by: criteria: `visual` or `audio`, which is every scorer that judges it, or a scorer's name.
-        prune: whether samples that look bad early are stopped; null for none.
+        best: number of samples to keep.
+        by: criteria: names of scorers, or `visual` or `audio` for all scorers of this modality.
+        prune: how to stop samples early; None to complete all.
     """
 
     best: int
@@ -67,58 +67,58 @@ class Keep:
             raise UserError("keep: by is empty; expected visual, audio, or names of scorers")
 
     def check(self, scorers: Sequence[Scorer]) -> None:
-        """Whether each criterion has somebody who judges it.
+        """Check that each criterion has a scorer.
 
         Raises:
-            UserError: one has nobody.
+            UserError: a criterion has none.
         """
         self.criteria(scorers)
 
     def criteria(self, scorers: Sequence[Scorer]) -> list[str]:
-        """Names of the scorers that rank, in order.
+        """Return the names of the scorers to rank by.
 
         Raises:
-            UserError: a criterion has nobody who judges it.
+            UserError: a criterion has no scorer.
         """
-        known = {type(scorer).__name__: scorer.modality for scorer in scorers}
-        found: list[str] = []
+        modalities = {type(scorer).__name__: scorer.modality for scorer in scorers}
+        names: list[str] = []
         for key in self.by:
-            mine = [name for name, judges in known.items() if key in (name, judges)]
-            if not mine:
-                offered = [*known, *dict.fromkeys(known.values())]
+            matching = [name for name, modality in modalities.items() if key in (name, modality)]
+            if not matching:
+                known = [*modalities, *dict.fromkeys(modalities.values())]
                 raise UserError(
-                    f"keep: by names {key!r}, which no scorer judges; there are {', '.join(offered)}."
-                    f"{nearest(key, offered)}"
+                    f"keep: by has {key!r}, which no scorer rates; expected some of {', '.join(known)}."
+                    f"{nearest(key, known)}"
                 )
-            found += mine
-        return list(dict.fromkeys(found))
+            names += matching
+        return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A sample's place among those of its prompts.
+    """A sample with its rank among the samples of its prompts.
 
     Attributes:
-        found: the sample.
+        sample: the sample.
         rank: from 1.
-        ranks: by each criterion.
+        ranks: by criterion.
         kept: whether it is one of the best.
     """
 
-    found: StoredSample
+    sample: StoredSample
     rank: int
     ranks: Mapping[str, float]
     kept: bool
 
 
-def ranked(samples: Sequence[StoredSample], criteria: Sequence[str], best: int) -> list[Ranked]:
-    """Samples of one prompt pair, in order."""
-    scores = {name: [score_of(found, name) for found in samples] for name in criteria}
+def rank_samples(samples: Sequence[StoredSample], criteria: Sequence[str], best: int) -> list[Ranked]:
+    """Sort the samples of one prompt pair by the rule of `Keep`, and mark the best ones as kept."""
+    scores = {name: [score_of(sample, name) for sample in samples] for name in criteria}
     ranks = {name: ranks_of(column) for name, column in scores.items()}
-    order = best_first(scores, [(found.record.get("seed", 0), found.folder.name) for found in samples])
+    order = best_first(scores, [(sample.record.get("seed", 0), sample.folder.name) for sample in samples])
     return [
         Ranked(
-            found=samples[index],
+            sample=samples[index],
             rank=rank,
             ranks={name: ranks[name][index] for name in criteria},
             kept=rank <= best and any(column[index] is not None for column in scores.values()),
@@ -127,55 +127,51 @@ def ranked(samples: Sequence[StoredSample], criteria: Sequence[str], best: int) 
     ]
 
 
-def best_first(scores: Mapping[str, Sequence[float | None]], last_resort: Sequence[Any]) -> list[int]:
-    """Indices of samples by the rule of `Keep`, from their scores by criterion.
+def best_first(scores: Mapping[str, Sequence[float | None]], tie_breakers: Sequence[Any]) -> list[int]:
+    """Return the indices of samples, sorted by the rule of `Keep`.
 
     Args:
         scores: by criterion, of each sample.
-        last_resort: what decides between samples that are equal in everything, the lower first.
+        tie_breakers: order samples that are equal in everything else, the lowest first.
     """
     ranks = {name: ranks_of(column) for name, column in scores.items()}
 
-    def place(index: int) -> tuple[Any, ...]:
+    def sort_key(index: int) -> tuple[Any, ...]:
         own = [column[index] for column in ranks.values()]
-        said = [column[index] for column in scores.values() if column[index] is not None]
-        return not said, sum(own) / len(own), max(own), -sum(s for s in said if s is not None), last_resort[index]
+        values = [score for column in scores.values() if (score := column[index]) is not None]
+        return not values, sum(own) / len(own), max(own), -sum(values), tie_breakers[index]
 
-    return sorted(range(len(last_resort)), key=place)
+    return sorted(range(len(tie_breakers)), key=sort_key)
 
 
 def ranks_of(scores: Sequence[float | None]) -> list[float]:
-    """Ranks from 1, the highest score first; equal scores share the mean of their ranks; None comes last."""
+    """Return ranks from 1, the highest score first. Equal scores share the mean of their ranks; None ranks last."""
     values = [-1.0 if score is None else score for score in scores]  # scores lie in [0, 1]
     return [sum(other > value for other in values) + (1 + values.count(value)) / 2 for value in values]
 
 
 def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Sequence[Scorer]) -> list[Ranked]:
-    """Rank a run's samples for each prompt pair; mark them in their records, and write RUN/ranking.csv.
+    """Rank a run's samples for each prompt pair, and write the ranks into their records and into RUN/ranking.csv.
 
     Raises:
-        UserError: a criterion has nobody who judges it, or a file can't be written.
+        UserError: a criterion has no scorer, or a file can't be written.
     """
     criteria = keep.criteria(scorers)
     pairs: dict[str, list[StoredSample]] = {}
-    for found in samples:
-        pairs.setdefault(prompts_of(found), []).append(found)
-    placed = [one for some in pairs.values() for one in ranked(some, criteria, keep.best)]
-    for one in placed:
-        update_record(one.found.folder, {"rank": one.rank, "kept": one.kept, "ranked_by": criteria})
-    _write(placed, criteria, run)
-    kept = sum(one.kept for one in placed)
-    logger.info(
-        f"kept the best {kept} of {len(placed)} samples of {len(pairs)} prompt pairs by {', '.join(criteria)}: "
-        f"{run / CSV}; nothing was deleted",
-    )
-    return placed
-
-
-def _write(placed: Sequence[Ranked], criteria: Sequence[str], run: Path) -> None:
+    for sample in samples:
+        pairs.setdefault(prompts_of(sample), []).append(sample)
+    ranking = [ranked for group in pairs.values() for ranked in rank_samples(group, criteria, keep.best)]
     rows: list[list[Any]] = [[*MARK.split(","), *(f"{name}{kind}" for name in criteria for kind in ("", ".rank"))]]
-    for one in placed:
-        said = [value for name in criteria for value in (score_of(one.found, name), one.ranks[name])]
-        own = [prompts_of(one.found), one.rank, str(one.kept).lower(), one.found.folder.name]
-        rows.append([*own, one.found.record["seed"], *said])
+    for ranked in ranking:
+        sample = ranked.sample
+        update_record(sample.folder, {"rank": ranked.rank, "kept": ranked.kept, "ranked_by": criteria})
+        values = [value for name in criteria for value in (score_of(sample, name), ranked.ranks[name])]
+        kept = str(ranked.kept).lower()
+        rows.append([prompts_of(sample), ranked.rank, kept, sample.folder.name, sample.record["seed"], *values])
     write_marked(run / CSV, comma_separated(rows), MARK)
+    count = sum(ranked.kept for ranked in ranking)
+    logger.info(
+        f"kept the best {count} of {len(ranking)} samples of {len(pairs)} prompt pairs by {', '.join(criteria)}: "
+        f"{run / CSV}; nothing was deleted"
+    )
+    return ranking

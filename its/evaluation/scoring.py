@@ -1,4 +1,4 @@
-"""Asks scorers about the samples of runs, and writes down what they say."""
+"""Score the samples of runs, and write the scores into their records and into `scores.csv`."""
 
 from __future__ import annotations
 
@@ -18,61 +18,58 @@ from its.media.marked import check_marked, write_marked
 from its.output import comma_separated
 from its.runs.reader import StoredSample, read_run
 from its.runs.records import update_record
-from its.runs.sample_media import judged
+from its.runs.sample_media import load_scorer_input
 
 logger = logging.getLogger(__name__)
 
-TOGETHER = 16
-"""Samples that are read and scored before their records are written."""
+CHUNK = 16
+"""Number of samples that are read and scored before their records are written."""
 CSV = "scores.csv"
 MARK = "id,seed,"
 
 
-def identity(scorer: Scorer) -> dict[str, Any]:
-    """What a score depends on besides the sample: settings and weights. Scores of equal identity are comparable."""
+def identity_of(scorer: Scorer) -> dict[str, Any]:
+    """Return a scorer's settings and weights. Scores are comparable if these are equal."""
     described = scorer.describe(defining=True)
     settings = {key: value for key, value in described.items() if key != "class"}
     return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
 
 
-def is_scored(found: StoredSample, name: str, asked: Mapping[str, Any]) -> bool:
-    """Whether a sample has been scored by this scorer with these weights, prompt included."""
-    entry = found.part("scores").get(name)
-    return isinstance(entry, Mapping) and {key: entry.get(key) for key in asked} == dict(asked)
+def is_scored(sample: StoredSample, name: str, identity: Mapping[str, Any]) -> bool:
+    """Return whether a sample's record has a score of a scorer with these settings and weights."""
+    entry = sample.part("scores").get(name)
+    return isinstance(entry, Mapping) and {key: entry.get(key) for key in identity} == dict(identity)
 
 
 def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, device: str = "auto") -> list[StoredSample]:
-    """Score what isn't scored yet, and keep each score in its sample's record as soon as it is there.
+    """Score the samples without a score, and update their records. Return all samples with their updated records.
 
     Args:
         scorers: prepared.
         samples: of any runs.
-        device: such as `cpu` or `cuda:1`; `auto` takes a GPU where there is one.
-
-    Returns:
-        The samples with their records as they are now.
+        device: such as `cpu` or `cuda:1`; `auto` for a GPU if there is one.
 
     Raises:
-        UserError: a file can't be read, a record can't be written, or a scorer says what no scorer may say.
+        UserError: the device can't be used, a file can't be read, a record can't be written, or a score is invalid.
     """
-    by_folder = {found.folder: found for found in samples}
-    where = _device(device)
-    wanted = [(scorer, type(scorer).__name__, identity(scorer)) for scorer in scorers]
-    for found in samples:
-        if not all(is_scored(found, name, asked) for _, name, asked in wanted):
-            judged(found, "visual")  # all files are looked at before anything is changed
-    for scorer, name, asked in wanted:
-        todo = [found for found in by_folder.values() if not is_scored(found, name, asked)]
+    by_folder = {sample.folder: sample for sample in samples}
+    torch_device = _device(device)
+    identities = [(scorer, type(scorer).__name__, identity_of(scorer)) for scorer in scorers]
+    for sample in samples:
+        if not all(is_scored(sample, name, identity) for _, name, identity in identities):
+            load_scorer_input(sample, "visual")  # check all files before anything is changed
+    for scorer, name, identity in identities:
+        todo = [sample for sample in by_folder.values() if not is_scored(sample, name, identity)]
         if not todo:
             continue
         scorer.load()
-        scorer.to(where).eval().requires_grad_(False)
+        scorer.to(torch_device).eval().requires_grad_(False)
         begin = time.perf_counter()
-        for first in range(0, len(todo), TOGETHER):
-            for found in _score(scorer, todo[first : first + TOGETHER], {"judges": scorer.modality, **asked}):
-                by_folder[found.folder] = found
+        for first in range(0, len(todo), CHUNK):
+            for sample in _score(scorer, todo[first : first + CHUNK], {"judges": scorer.modality, **identity}):
+                by_folder[sample.folder] = sample
         rate = len(todo) / (time.perf_counter() - begin)
-        logger.info(f"{name} scored {len(todo)} samples on {where}, {rate:.3g} a second")
+        logger.info(f"{name} scored {len(todo)} samples on {torch_device}, {rate:.3g} a second")
         scorer.to("cpu")
     return list(by_folder.values())
 
@@ -89,23 +86,23 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _score(scorer: Scorer, some: Sequence[StoredSample], entry: Mapping[str, Any]) -> list[StoredSample]:
-    """Score some samples and write it down. One without a prompt is not asked about, and has no score."""
-    name, numbers = type(scorer).__name__, dict.fromkeys(found.folder for found in some)
-    asked = [found for found in some if found.prompt(scorer.modality).strip()]
+def _score(scorer: Scorer, samples: Sequence[StoredSample], entry: Mapping[str, Any]) -> list[StoredSample]:
+    """Score samples and update their records. Samples without a prompt get the score None."""
+    name, scores = type(scorer).__name__, dict.fromkeys(sample.folder for sample in samples)
+    prompted = [sample for sample in samples if sample.prompt(scorer.modality).strip()]
     with torch.inference_mode():
-        said = scorer.score([judged(found, scorer.modality) for found in asked])
-    for found, score in zip(asked, said, strict=True):
+        results = scorer.score([load_scorer_input(sample, scorer.modality) for sample in prompted])
+    for sample, score in zip(prompted, results, strict=True):
         if score is not None and not (math.isfinite(score) and -1e-6 <= score <= 1 + 1e-6):
-            raise UserError(f"{name} scored {found.folder} {score}; expected a number in [0, 1], or nothing")
-        numbers[found.folder] = score
-    changes = {found.folder: {"scores": {name: {"score": numbers[found.folder], **entry}}} for found in some}
-    return [replace(found, record=update_record(found.folder, changes[found.folder])) for found in some]
+            raise UserError(f"{name} returned {score} for {sample.folder}; expected a number in [0, 1] or None")
+        scores[sample.folder] = score
+    changes = {folder: {"scores": {name: {"score": score, **entry}}} for folder, score in scores.items()}
+    return [replace(sample, record=update_record(sample.folder, changes[sample.folder])) for sample in samples]
 
 
-def score_of(found: StoredSample, name: str) -> float | None:
-    """What a scorer gave a sample; None if it gave none."""
-    entry = found.part("scores").get(name)
+def score_of(sample: StoredSample, name: str) -> float | None:
+    """Return a scorer's score of a sample; None if there is none."""
+    entry = sample.part("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return None
@@ -113,28 +110,26 @@ def score_of(found: StoredSample, name: str) -> float | None:
 
 
 def check_csv(run: Path) -> None:
-    """Check that RUN/scores.csv may be written, before hours of scoring.
+    """Check that RUN/scores.csv may be written.
 
     Raises:
-        UserError: a file of another origin is there.
+        UserError: a file that `its` did not write is there.
     """
     check_marked(run / CSV, MARK)
 
 
 def write_csv(run: Path) -> None:
-    """Write RUN/scores.csv anew from the run directory: a row for each whole sample, a column for each scorer.
-
-    What has no score is empty.
+    """Write RUN/scores.csv from the run directory: a row for each complete sample, a column for each scorer.
 
     Raises:
-        UserError: the directory can't be read, the file can't be written, or a file of another origin is there.
+        UserError: the directory can't be read, the file can't be written, or a file that `its` did not write is there.
     """
-    mine = [sample for sample in read_run(run).samples if sample.whole]
-    prompts = list(dict.fromkeys(name for found in mine for name in found.record["prompts"]))
-    scorers = sorted({name for found in mine for name in found.part("scores")})
-    rows: list[list[Any]] = [["id", "seed", *(f"prompt.{name}" for name in prompts), *scorers]]
-    for found in mine:
-        said = [score_of(found, name) for name in scorers]
-        worded = [found.record["prompts"].get(name) for name in prompts]
-        rows.append([found.folder.name, found.record["seed"], *worded, *said])
+    samples = [sample for sample in read_run(run).samples if sample.whole]
+    experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
+    scorers = sorted({name for sample in samples for name in sample.part("scores")})
+    rows: list[list[Any]] = [["id", "seed", *(f"prompt.{name}" for name in experts), *scorers]]
+    for sample in samples:
+        prompts = [sample.record["prompts"].get(name) for name in experts]
+        scores = [score_of(sample, name) for name in scorers]
+        rows.append([sample.folder.name, sample.record["seed"], *prompts, *scores])
     write_marked(run / CSV, comma_separated(rows), MARK)

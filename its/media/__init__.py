@@ -1,1 +1,1 @@
-"""Pictures, sounds and videos as files."""
+"""Reading and writing of pictures, sounds and videos."""

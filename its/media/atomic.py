@@ -1,4 +1,4 @@
-"""Write a file as a whole or not at all. All files of run directories are written by these functions."""
+"""Write files atomically: as a whole or not at all. All files of run directories are written with these functions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from its.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows: partial files are not locked, and never removed as left over
+except ImportError:  # Windows: partial files are not locked, and `remove_partials` keeps them
     fcntl = None  # type: ignore[assignment]
 
 
 class NotWritten(OSError, UserError):
-    """A file can't be written: the disk is full, the folder is read-only or the like."""
+    """A file can't be written, because the disk is full or the folder is read-only, say."""
 
     def __init__(self, number: int | None, reason: str | None, path: str) -> None:
         OSError.__init__(self, number, reason, path)
@@ -28,39 +28,39 @@ class NotWritten(OSError, UserError):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of UTF-8, as `atomic`."""
+    """Write a UTF-8 file atomically. Raises `NotWritten` if it can't be written."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, as `atomic`."""
+    """Write a file atomically. Raises `NotWritten` if it can't be written."""
     with atomic(path) as partial:
         partial.write_bytes(content)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, unless they are there.
+    """Make a folder and the folders above it. Existing folders are kept.
 
     Raises:
-        NotWritten: it can't be made.
+        NotWritten: the folder can't be made.
     """
-    with _naming(path):
+    with _name_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Create an empty file beside `path` to write to; it replaces `path` when the block ends without an error.
+    """Create a temporary file beside `path`, which replaces `path` when the block ends without an error.
 
-    The file gets a random name, which begins with a dot, and is created exclusively: symbolic links are not followed,
-    and processes that write the same file do not mix. Its mode honours the umask. It is removed after an error. Its
-    content is on the disk before it is renamed: after a power failure, `path` is the old file or the whole new one.
-    That it is the new one is sure after `synchronise_folder`.
+    The temporary file has a random name that begins with a dot, and is created exclusively: symbolic links are not
+    followed, and processes that write the same `path` do not interfere. Its mode honours the umask. It is removed
+    after an error. Its content is synchronised before the renaming: after a power failure, `path` is the old file or
+    the complete new one. After `synchronise_folder`, it is the new one.
 
     Raises:
-        NotWritten: the file can't be created, written or renamed.
+        NotWritten: the temporary file can't be created, written or renamed.
     """
-    with _naming(path):
+    with _name_errors(path):
         partial, descriptor = _create(path)
         try:
             yield partial
@@ -77,28 +77,28 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def synchronise_folder(folder: Path) -> None:
-    """Make the renames in a folder outlast a power failure, where the system can.
+    """Write the renamings in a folder to the disk, if the file system can, so that they survive a power failure.
 
     Raises:
         NotWritten: the disk fails.
     """
     if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
-    with _naming(folder):
+    with _name_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems don't have this
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't
                 raise
         finally:
             os.close(descriptor)
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left of files that they wrote with `atomic`.
+    """Remove the temporary files of `atomic` that killed processes left.
 
-    Files that are being written stay, and so do all of them where the file system has no locks to tell the two apart.
+    Files that another process is writing are locked and kept. On a file system without locks, all are kept.
     """
     for partial in folder.glob(".*.partial"):
         with suppress(OSError):
@@ -111,7 +111,7 @@ def remove_partials(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _name_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except NotWritten:
@@ -121,17 +121,17 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _create(path: Path) -> tuple[Path, int]:
-    """A new file beside `path` and its descriptor, which holds a lock until it is closed."""
+    """Create a temporary file beside `path`. Its descriptor holds a lock until it is closed."""
     while True:
         partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.partial")
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        if _lock(descriptor) is not False and partial.exists():  # else `remove_partials` of another process was faster
+        if _lock(descriptor) is not False and partial.exists():  # else another process has just removed it
             return partial, descriptor
         os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock a file: True if it is locked now, False if another process has it, None if there are no locks."""
+    """Lock a file. True if locked, False if another process holds the lock, None if locks are not supported."""
     if fcntl is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""A spectrogram in colour: gray levels mapped through the perceptually uniform colour map magma."""
+"""The perceptually uniform colour map magma, for spectrograms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # matplotlib's `magma` by Stéfan van der Walt and Nathaniel Smith, released under CC0 1.0 (public domain), rounded to
-# 8 bit: one RRGGBB for each of the 256 gray levels.
+# 8 bit: RRGGBB for each of the 256 gray levels.
 _MAGMA = (
     "00000401000501010601010802010902020b02020d03030f03031204041405041606051806051a07061c08071e090720"
     "0a08220b09240c09260d0a290e0b2b100b2d110c2f120d31130d34140e36150e38160f3b180f3d19103f1a10421c1044"
@@ -30,9 +30,9 @@ _MAGMA = (
 )
 
 MAGMA: Bytes = np.frombuffer(bytes.fromhex(_MAGMA), np.uint8).reshape(256, 3)
-"""(256, 3): the RGB value of each gray level, from black through purple and orange to pale yellow."""
+"""(256, 3): RGB value of each gray level, from black over purple and orange to pale yellow."""
 
 
-def colored(gray: Bytes) -> Bytes:
-    """Map gray levels of 0 to 255, (h, w), to RGB, (h, w, 3). Each level has a colour of its own."""
+def apply_magma(gray: Bytes) -> Bytes:
+    """Map gray levels from 0 to 255, (h, w), to RGB, (h, w, 3)."""
     return MAGMA[gray]

@@ -1,21 +1,19 @@
-"""Files below a folder that somebody else may have filled, such as a received run: no link leads out of it."""
+"""Guards against symbolic links in folders of unknown origin, such as a received run directory."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from its.errors import UserError
+from its.media.limited import check_regular
 
 
 def contained(root: Path, path: Path) -> Path:
-    """Check a path below a folder before it is read, written or copied.
+    """Check that no component of a path below a folder is a symbolic link, and return the path.
 
     Args:
-        root: the folder, which the user named; it may be a symbolic link itself.
-        path: below it; need not exist.
-
-    Returns:
-        The path.
+        root: a folder that the user named; it may be a symbolic link itself.
+        path: a path below `root`; need not exist.
 
     Raises:
         UserError: a component below `root` is a symbolic link.
@@ -29,5 +27,9 @@ def contained(root: Path, path: Path) -> Path:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a path is a regular file and no symbolic link to one. The folders above it are `contained`'s matter."""
-    return path.is_file() and not path.is_symlink()
+    """Return whether a path is a regular file and no symbolic link. `contained` checks the folders above it."""
+    try:
+        check_regular(path, follow_links=False)
+    except OSError:
+        return False
+    return True

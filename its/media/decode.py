@@ -1,4 +1,4 @@
-"""Open pictures and sounds from untrusted sources. All commands use these functions, so their checks are the same."""
+"""Open pictures, sounds and videos of unknown origin. All commands open them here, with the same checks."""
 
 from __future__ import annotations
 
@@ -11,67 +11,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from its.errors import UserError
-from its.media.limited import check_regular, read_limited
+from its.media.limited import check_regular, read_limited, reason
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""Formats that are read; no decoder of these runs other programs."""
+"""Accepted picture formats, by Pillow's names. None of their decoders runs other programs."""
 
 MOST_BYTES = 2**28
-"""Of a file that is read as a whole."""
+"""Maximum size of a picture file."""
 MOST_PIXELS = 2**26
 MOST_FRAMES = 2**28
-"""Of a sound, of all channels: an hour and a half in mono at 48 kHz."""
+"""Maximum number of values of a sound, over all channels: an hour and a half in mono at 48 kHz."""
 
 RATES = (4_000, 384_000)
-"""Least and largest sample rate, in Hz."""
+"""Minimum and maximum sample rate, in Hz."""
 
 
 def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURES) -> Image.Image:
-    """Decode a picture, upright by its EXIF; of an animation, its first frame.
+    """Decode a picture and rotate it as its EXIF orientation says. Of an animation, decode the first frame.
 
-    Its size is checked before any pixel is decoded.
+    The number of pixels is checked before any is decoded.
 
     Args:
         source: a file, or its content.
-        formats: that it may have, as Pillow names them.
+        formats: accepted formats, by Pillow's names.
 
     Raises:
-        OSError: there is no such file, or it can't be read.
-        ValueError: it is no picture, damaged, or has more than `MOST_PIXELS`.
+        OSError: the file can't be read.
+        ValueError: the content is damaged, of another format, or has more than `MOST_PIXELS`.
     """
-    from PIL.Image import Transpose
+    from PIL import ImageOps
 
     with _opened(source, formats) as picture:
         picture.load()
-        turn = _TURNS.get(_orientation(picture))
-        return picture.copy() if turn is None else picture.transpose(Transpose[turn])
-
-
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""Orientation in EXIF -> what makes a picture upright, as Pillow names it."""
-
-
-def _orientation(picture: Image.Image) -> int:
-    """Orientation in a picture's EXIF; 1, upright, if there is none or the block can't be read."""
-    try:
-        return int(picture.getexif().get(0x0112, 1))
-    except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged blocks; the pixels are whole
-        return 1
+        try:
+            return ImageOps.exif_transpose(picture)
+        except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged EXIF blocks; the pixels are whole
+            return picture.copy()
 
 
 def png_text(path: Path, key: str) -> str | None:
-    """The text that a PNG has under a keyword, if it has one; no pixel is decoded.
+    """Return the text of a PNG under a keyword, or None if it has none. No pixel is decoded.
 
     Raises:
         OSError, ValueError: as `open_picture`.
@@ -83,39 +65,36 @@ def png_text(path: Path, key: str) -> str | None:
 
 @contextmanager
 def _opened(source: Path | str | bytes, formats: Sequence[str]) -> Iterator[Image.Image]:
-    """A picture of which only the header is read; what Pillow raises of it, in the block too, as ValueError."""
+    """Open a picture, read its header only, and turn Pillow's errors, in the block too, into ValueError."""
     from PIL import Image, UnidentifiedImageError
 
     content = source if isinstance(source, bytes) else read_limited(Path(source), MOST_BYTES)
+    pixels = 0
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of a larger limit than ours
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its limit is above MOST_PIXELS
             picture = Image.open(io.BytesIO(content), formats=list(formats))
         with picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                size = f"{picture.width} x {picture.height}"
-                raise _Unusable(f"it has {size} pixels; expected {MOST_PIXELS:,} at most: make it smaller")
-            yield picture
-    except _Unusable:
-        raise
+            pixels = picture.width * picture.height
+            if pixels <= MOST_PIXELS:
+                yield picture
     except UnidentifiedImageError:
         raise ValueError(f"it is no picture that can be read; expected {', '.join(formats)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"it has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they meet in damaged content
+    except Exception as error:  # noqa: BLE001 - decoders raise many kinds for damaged content
         raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
-
-
-class _Unusable(ValueError):
-    """A message of ours."""
+    if pixels > MOST_PIXELS:
+        size = f"{picture.width} x {picture.height}"
+        raise ValueError(f"it has {size} pixels; expected {MOST_PIXELS:,} at most: make it smaller")
 
 
 @contextmanager
 def open_video(path: Path) -> Iterator[Any]:
-    """Open an MP4, nothing of which is decoded yet -> `av.container.InputContainer`.
+    """Open an MP4 as an `av.container.InputContainer`, without decoding it.
 
     Raises:
-        OSError: there is no such file, or it can't be read.
+        OSError: the file can't be read.
         ValueError: it is no MP4.
     """
     import av
@@ -129,54 +108,50 @@ def open_video(path: Path) -> Iterator[Any]:
 
 
 def open_sound(source: Path | str | bytes) -> Any:
-    """Open a sound, nothing of which is decoded yet.
+    """Open a sound as a `soundfile.SoundFile`, to be closed by the caller, without decoding it.
 
     Args:
         source: a file, or its content.
 
-    Returns:
-        A `soundfile.SoundFile`, to be closed.
-
     Raises:
-        OSError: there is no such file, or it can't be read.
-        ValueError: it is no sound, empty, longer than `MOST_FRAMES`, or of a sample rate outside of `RATES`.
+        OSError: the file can't be read.
+        ValueError: it is no sound, empty, longer than `MOST_FRAMES`, or its sample rate is outside `RATES`.
     """
     import soundfile
 
-    if not isinstance(source, bytes):
-        check_regular(Path(source))  # soundfile's error doesn't tell a missing file from a damaged one
+    if isinstance(source, bytes):
+        name: Any = io.BytesIO(source)
+    else:
+        check_regular(Path(source))  # soundfile raises the same error for missing and for damaged files
+        name = os.fsencode(source) if os.name == "posix" else source  # names may have any bytes on POSIX
     try:
-        sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else _system_path(source))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: by its ending it has no header, as .raw
+        sound = soundfile.SoundFile(name)
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: an extension such as .raw means that it has no header
         raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
     low, high = RATES
     if not 0 < sound.frames * sound.channels <= MOST_FRAMES:
         raise ValueError(f"it has {sound.frames * sound.channels:,} values; expected 1 to {MOST_FRAMES:,}")
     if not low <= sound.samplerate <= high:
-        raise ValueError(f"its sample rate is {sound.samplerate} Hz: resample it to 44100 Hz or the like")
+        raise ValueError(
+            f"its sample rate is {sound.samplerate} Hz; expected {low} to {high} Hz: resample it to 44100 Hz, say"
+        )
     return sound
-
-
-def _system_path(path: Path | str) -> Path | str | bytes:
-    """A path for libsndfile, whose names may have any bytes on POSIX."""
-    return os.fsencode(path) if os.name == "posix" else path
 
 
 @contextmanager
 def naming(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turn what opening a file raises into an error of the user's that names the file.
+    """Turn errors of opening and decoding a file into a `UserError` that names the file.
 
     Args:
         path: the file.
-        remedy: what to do; added to the message.
+        remedy: what the user can do; added to the message.
 
     Raises:
-        UserError: instead of `OSError` and `ValueError`.
+        UserError: for `OSError`, `ValueError` and `RuntimeError` in the block.
     """
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"there is no file {path}{remedy and f'; {remedy}'}") from None
-    except (OSError, ValueError, RuntimeError) as error:  # soundfile's own are RuntimeErrors
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path} can't be read: {reason}{remedy and f'; {remedy}'}") from None
+    except (OSError, ValueError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
+        raise UserError(f"{path} can't be read: {reason(error)}{remedy and f'; {remedy}'}") from None

@@ -1,4 +1,4 @@
-"""Write pictures, sounds and tensors, each as a whole or not at all; errors name the file."""
+"""Write pictures, sounds and tensors atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def png_bytes(pixels: np.ndarray[Any, Any], text: str | None = None) -> bytes:
-    """Encode (h, w) or (h, w, 3) of 0 to 255 as PNG, with a text unless it is None."""
+    """Encode a PNG.
+
+    Args:
+        pixels: (h, w) or (h, w, 3), from 0 to 255.
+        text: metadata, stored under the keyword `its`; None for none.
+    """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -30,21 +35,21 @@ def png_bytes(pixels: np.ndarray[Any, Any], text: str | None = None) -> bytes:
 
 
 def write_png(path: Path, pixels: np.ndarray[Any, Any], text: str | None = None) -> None:
-    """Write a picture, as `png_bytes`.
+    """Write a PNG, encoded with `png_bytes`.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     write_bytes(path, png_bytes(pixels, text))
 
 
 def wav_bytes(waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> bytes:
-    """Encode sound as WAV of 16-bit PCM.
+    """Encode a WAV file of 16-bit PCM samples.
 
     Args:
         waveform: (n,) or (n, channels), 16-bit.
         sample_rate: in Hz.
-        comment: in ASCII, of any length: libsndfile's own are read back up to 2 KB only.
+        comment: metadata in ASCII, of any length (libsndfile reads no more than 2 KB back); None for none.
     """
     import soundfile
 
@@ -54,10 +59,10 @@ def wav_bytes(waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | N
 
 
 def write_wav(path: Path, waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | None = None) -> None:
-    """Write sound, as `wav_bytes`.
+    """Write a WAV file, encoded with `wav_bytes`.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     write_bytes(path, wav_bytes(waveform, sample_rate, comment))
 
@@ -66,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write a safetensors file.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
     """
     from safetensors.torch import save
 
@@ -75,7 +80,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _with_comment(sound: bytes, text: str) -> bytes:
-    """A WAV file with one more chunk at its end: LIST of the type INFO with one ICMT."""
+    """Append a LIST chunk of type INFO with one ICMT to a WAV file."""
     body = text.encode("ascii") + b"\0"
     body += b"\0" * (len(body) % 2)
     chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(body)) + body

@@ -1,28 +1,29 @@
-"""Sizes of pictures, sounds and videos from their headers alone: a gallery of thousands has no time for pixels."""
+"""Read the sizes of pictures and sounds from file headers alone, which is fast enough for thousands of files."""
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from its.media.contained import is_own_file
 from its.media.decode import MOST_FRAMES, MOST_PIXELS, RATES
+from its.media.limited import open_regular
 
 MOST_CHUNKS = 1000
-"""Of a WAV file; ours have four."""
+"""Maximum number of chunks of a WAV file; those that `its` writes have four."""
 
 PCM = (1, 0xFFFE)
-"""Format tags of WAV files whose samples are integers, the second with more about its channels."""
+"""WAV format tags of integer samples: WAVE_FORMAT_PCM and WAVE_FORMAT_EXTENSIBLE."""
 
 
 def png_size(path: Path) -> tuple[int, int]:
-    """Columns and rows of a PNG.
+    """Return the width and height of a PNG, in pixels.
 
     Raises:
-        ValueError: it is no PNG, or of more than `MOST_PIXELS`.
-        OSError: it can't be read.
+        ValueError: the file is no PNG, or has more than `MOST_PIXELS`.
+        OSError: the file can't be read, or is a symbolic link.
     """
     head = _head(path, 24)
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
@@ -34,10 +35,10 @@ def png_size(path: Path) -> tuple[int, int]:
 
 
 def wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Names and sizes of a WAV file's chunks; the file is at the beginning of each chunk's content.
+    """Yield the name and size of each chunk of a WAV file, with the file positioned at the chunk's content.
 
     Raises:
-        ValueError: it is no WAV file, or has more than `MOST_CHUNKS`.
+        ValueError: the file is no WAV file, or has more than `MOST_CHUNKS`.
     """
     riff = file.read(12)
     if (riff[:4], riff[8:]) != (b"RIFF", b"WAVE"):
@@ -53,36 +54,37 @@ def wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def wav_seconds(path: Path) -> float:
-    """Length of a WAV file of PCM.
+    """Return the duration of a PCM WAV file, in seconds.
 
     Raises:
-        ValueError: it is none, is cut off, or has no sound or an unusual sample rate.
-        OSError: it can't be read.
+        ValueError: the file is no PCM WAV file, is truncated, has no samples, too many, or an unusual sample rate.
+        OSError: the file can't be read, or is a symbolic link.
     """
-    _head(path, 0)
-    with path.open("rb") as file:
+    with open_regular(path, follow_links=False) as file:
         rate = width = size = 0
         for name, length in wav_chunks(file):
-            if name == b"fmt " and length >= 16:
-                kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", file.read(16))
+            if name == b"fmt " and len(form := file.read(min(length, 16))) == 16:
+                kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", form)
                 if kind not in PCM:
-                    raise ValueError("it is no WAV of PCM")
+                    raise ValueError("it is no WAV file with PCM samples")
             elif name == b"data":
                 size = length
-                if file.tell() + size > path.stat().st_size:
-                    raise ValueError("it is cut off")
+                if file.tell() + size > os.fstat(file.fileno()).st_size:
+                    raise ValueError("it is truncated")
     frames = size // width if width else 0
     if not 0 < frames <= MOST_FRAMES or not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"it has {frames:,} samples at {rate} Hz")
+        raise ValueError(
+            f"it has {frames:,} samples at {rate} Hz; expected 1 to {MOST_FRAMES:,} at {RATES[0]} to {RATES[1]} Hz"
+        )
     return frames / rate
 
 
 def check_kind(path: Path) -> None:
-    """Check that a file is what its ending says, before it is copied or uploaded.
+    """Check that the content of a PNG, WAV or MP4 file matches its extension.
 
     Raises:
-        ValueError: it is not, or the ending is none of .png, .wav and .mp4.
-        OSError: it can't be read.
+        ValueError: it does not, or the extension is another.
+        OSError: the file can't be read, or is a symbolic link.
     """
     if path.suffix == ".png":
         png_size(path)
@@ -93,8 +95,5 @@ def check_kind(path: Path) -> None:
 
 
 def _head(path: Path, length: int) -> bytes:
-    """The first bytes of a regular file."""
-    if path.exists() and not is_own_file(path):
-        raise ValueError("it is no regular file, or a symbolic link")
-    with path.open("rb") as file:
+    with open_regular(path, follow_links=False) as file:
         return file.read(length)

@@ -1,77 +1,92 @@
-"""Read files that data names: regular files alone, up to a size."""
+"""Read regular files up to a maximum size, and expand paths given by users."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST_TEXT = 16 * 2**20
-"""Bytes of a text file, unless its reader sets another limit."""
+"""Default maximum size of a text file, in bytes."""
 
-_USUAL = 2**16
-"""Bytes that most files have less than: memory for the largest ones is not asked for at once."""
+_FIRST_READ = 2**16
+"""Bytes read first, so that small files, the usual ones, do not allocate a buffer of the maximum size."""
 
 
 def user_path(text: str) -> Path:
-    """A path that a person wrote, with `~`, `$NAME` and `${NAME}` expanded as a shell does.
-
-    Unknown users and variables are kept as they are.
-    """
+    """Expand `~`, `$NAME` and `${NAME}` as a shell does. Unknown users and variables are kept."""
     return Path(os.path.expanduser(os.path.expandvars(text)))
 
 
-def read_limited(path: Path, largest: int = LARGEST_TEXT) -> bytes:
-    """Content of a regular file. Devices and pipes, which may have no end, are neither opened nor waited for.
+@contextmanager
+def open_regular(path: Path, *, follow_links: bool = True) -> Iterator[BinaryIO]:
+    """Open a regular file for reading. Devices and pipes, which may have no end, are not opened.
 
     Args:
-        path: of the file; symbolic links are followed.
-        largest: bytes that it may have.
+        path: of the file.
+        follow_links: whether `path` may be a symbolic link.
 
     Raises:
-        OSError: it can't be read, is no regular file, or is too large; `strerror` is the reason in words.
+        OSError: the file can't be opened or is not regular; `strerror` is the reason in words.
     """
-    check_regular(path)  # opening some devices has effects
-    with open(path, "rb", opener=_open_at_once) as file:
-        _check_regular(os.fstat(file.fileno()), path)  # the name may be another file's by now
-        content = file.read(_USUAL)
-        if len(content) == _USUAL:
-            content += file.read(max(largest + 1 - _USUAL, 0))
+    check_regular(path, follow_links=follow_links)  # opening some devices has effects
+    extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))  # not on Windows
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra)) as file:
+        _check_mode(os.fstat(file.fileno()), path)  # another file may have taken the name since the first check
+        yield file
+
+
+def read_limited(path: Path, largest: int = LARGEST_TEXT, *, follow_links: bool = True) -> bytes:
+    """Read a regular file of at most `largest` bytes, opened with `open_regular`.
+
+    Raises:
+        OSError: the file can't be opened, is not regular or is too large; `strerror` is the reason in words.
+    """
+    with open_regular(path, follow_links=follow_links) as file:
+        content = file.read(_FIRST_READ)
+        if len(content) == _FIRST_READ:
+            content += file.read(max(largest + 1 - _FIRST_READ, 0))
     if len(content) > largest:
         raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, which is the limit here", str(path))
     return content
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
-    """Content of a regular file of UTF-8, with or without a byte order mark; as `read_limited`.
+    """Read a UTF-8 file, with or without a byte order mark, with `read_limited`.
 
     Raises:
         OSError: as `read_limited`.
-        UnicodeDecodeError: it is no UTF-8.
+        UnicodeDecodeError: the content is not UTF-8.
     """
     return read_limited(path, largest).decode("utf-8-sig")
 
 
-def check_regular(path: Path) -> None:
-    """Check that a path leads to a regular file, which can be opened without waiting.
+def check_regular(path: Path, *, follow_links: bool = True) -> None:
+    """Check that a path is a regular file, or, with `follow_links`, a symbolic link to one.
 
     Raises:
-        OSError: it does not; `strerror` is the reason in words.
+        OSError: it is not; `strerror` is the reason in words.
     """
     try:
-        found = os.stat(path)
-    except ValueError as error:  # the path holds a null character, or no text
+        status = os.stat(path) if follow_links else os.lstat(path)
+    except ValueError as error:  # the path has a null character or can't be encoded
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    _check_regular(found, path)
+    _check_mode(status, path)
 
 
-def _check_regular(found: os.stat_result, path: Path) -> None:
-    if stat.S_ISDIR(found.st_mode):
+def _check_mode(status: os.stat_result, path: Path) -> None:
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if not stat.S_ISREG(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is a device or a pipe, no regular file", str(path))
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # which Windows lacks
+def reason(error: Exception) -> str:
+    """Return an error's reason in words, without number and path, on one line."""
+    return " ".join(str((isinstance(error, OSError) and error.strerror) or error).split())

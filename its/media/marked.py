@@ -1,39 +1,41 @@
-"""Files that are generated again over an earlier one, which has to be ours: they begin with a mark."""
+"""Generated files that later runs overwrite. A mark near their beginning tells them from files of other origin."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from its.errors import UserError
 from its.media.atomic import make_folder, write_text
-from its.media.contained import is_own_file
+from its.media.limited import open_regular, reason
 
 WITHIN = 2000
-"""Bytes from the beginning of a file that hold its mark."""
+"""Number of bytes at the beginning of a file that contain its mark."""
 
 
 def check_marked(path: Path, mark: str) -> None:
-    """Check that nothing is at a path but a regular file with a mark.
+    """Check that a path is free, or a regular file with a mark.
 
     Raises:
-        UserError: something else is there.
+        UserError: something else is there, or can't be read.
     """
-    if not os.path.lexists(path):
-        return
     try:
-        ours = is_own_file(path) and mark.encode() in path.open("rb").read(WITHIN)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from None
-    if not ours:
-        raise UserError(f"{path} is there already, and was not written by its: move it away, or choose another folder")
+        with open_regular(path, follow_links=False) as file:
+            if mark.encode() in file.read(WITHIN):
+                return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError as error:
+        raise UserError(f"{path} can't be written: {reason(error)}") from None
+    except OSError:  # a folder, symbolic link, device or pipe
+        pass
+    raise UserError(f"{path} exists and was not written by `its`: move it away, or choose another folder")
 
 
 def write_marked(path: Path, text: str, mark: str) -> None:
-    """Write a file whose text begins with a mark, with the folders above it.
+    """Write a text that contains a mark, and make the folders above it.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the file can't be written.
         UserError: a file without the mark is there.
     """
     check_marked(path, mark)

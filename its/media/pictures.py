@@ -1,4 +1,4 @@
-"""Read pictures of any mode as tensors, the same for all commands."""
+"""Read pictures of any mode as tensors."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
 
 
 def read_picture(path: Path, *, background: int) -> Tensor:
-    """Read a picture -> (1, 3, h, w) in [0, 1], upright; of an animation, its first frame.
+    """Read a picture of one of the formats `its.media.decode.PICTURES` as (1, 3, h, w) in [0, 1].
+
+    The EXIF orientation is applied. Of an animation, the first frame is read.
 
     Args:
-        path: of one of `its.media.decode.PICTURES`.
-        background: of what is transparent, 0 for black or 1 for white.
+        path: of the file.
+        background: shown through transparent pixels: 0 for black, 1 for white.
 
     Raises:
-        UserError: it can't be read, or is too large.
+        UserError: the picture can't be read or is too large.
     """
     with naming(path):
         return to_tensor(open_picture(path), background)
 
 
 def to_tensor(picture: Image.Image, background: int) -> Tensor:
-    """A picture of any mode -> (1, 3, h, w) in [0, 1], as the table in docs/formats.md says.
+    """Convert a picture of any mode to (1, 3, h, w) in [0, 1]. docs/formats.md has a table of modes.
 
-    Gray of more than 8 bits is divided by 65535, and gray of floats kept, if all values are then within [0, 1]; else
-    it is scaled so that the least value is 0 and the largest 1. Values that are no numbers are 0.
+    Gray values of more than 8 bits are divided by 65535; floating-point gray is kept. If a value then lies outside
+    [0, 1], the range of values is scaled to [0, 1] instead. NaN becomes 0.
 
     Args:
         picture: decoded.
@@ -47,16 +49,15 @@ def to_tensor(picture: Image.Image, background: int) -> Tensor:
     if picture.has_transparency_data:
         from PIL import Image
 
-        colored = picture.convert("RGBA")
-        shade = 255 * background
-        picture = Image.alpha_composite(Image.new("RGBA", colored.size, (shade, shade, shade, 255)), colored)
+        backdrop = Image.new("RGBA", picture.size, (*[255 * background] * 3, 255))
+        picture = Image.alpha_composite(backdrop, picture.convert("RGBA"))
     return rearrange(torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255, "h w c -> 1 c h w")
 
 
 def _unit_range(values: NDArray[np.float64], mode: str) -> NDArray[np.float64]:
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    white = 1.0 if mode == "F" else 65535.0  # 16 bits come as 32 from some formats
+    white = 1.0 if mode == "F" else 65535.0  # Pillow reads 16 bits of some formats as 32
     if low >= 0 and high <= white:
         low, high = 0.0, white
     return np.nan_to_num((values - low) / max(high - low, 1e-12), nan=0.0).clip(0, 1)

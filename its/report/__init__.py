@@ -1,1 +1,1 @@
-"""Pages, studies and logs of runs."""
+"""Galleries, studies and W&B logs of runs."""

@@ -1,4 +1,4 @@
-"""The gallery: one static page that shows the samples of one run or of several, and plays them."""
+"""Write the gallery: a static page that shows and plays the samples of runs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from its.report.page import PAGE, render, write_page
 from its.runs.reader import Run, StoredSample, read_runs
 from its.runs.records import RECORD, numbers, seconds_of
 
-LAYERS = {"image": "image.png", "color": "color.png", "colormap": "colormap.png"}
-"""Pictures of the same size that can be laid over the spectrogram."""
+LAYERS = ("image", "color", "colormap")
+"""Names of pictures of the spectrogram's size, which the page can show over it."""
 
 
 def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -> tuple[Path, list[Run]]:
-    """Write `index.html` into a folder, with relative links to the samples of run folders.
+    """Write `index.html` into a folder, with relative links to the samples of run directories.
 
     Args:
-        folders: of the runs.
-        output: where the page goes; made if need be.
-        own: whether `its_config.yaml` in `output` was written by this process, so that the page may offer it to
-            `its predict`. That of a received run may name anything.
+        folders: run directories.
+        output: folder of the page; made if it does not exist.
+        own: whether this process wrote `its_config.yaml` in `output`. Only then does the page show the command that
+            uses it, because the config of a received run may name any file or plugin.
 
     Returns:
-        The page, and what it shows.
+        Path of the page, and the runs that it shows.
 
     Raises:
-        UserError: a folder is no run or has no samples, or the page can't be written.
+        UserError: a folder is no run directory or has no samples, or the page can't be written.
     """
     runs = read_runs(folders)
     data = page_data(runs, output)
@@ -42,45 +42,39 @@ def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -
         styles=["base.css", "gallery.css"],
         scripts=["player.js", "cards.js", "gallery.js"],
         title=", ".join(run.name for run in runs),
-        runs=data["runs"],
         facts=_facts(data),
-        makers=_makers(data),
         count=len(data["samples"]),
         data=data,
         own=own,
+        **_embedded(data),
     )
     write_page(page, html)
     return page, runs
 
 
 def page_data(runs: Sequence[Run], output: Path) -> dict[str, Any]:
-    """What the page's script works on, JSON-serialisable.
+    """Return the data for the page's script, JSON-serialisable.
 
-    What many samples share (settings, weights, axes) is there once, and samples refer to it by its index.
+    Settings, weights and axes, which many samples share, are stored once; samples refer to them by index.
     """
-    setups, pitches, times = _Shared(), _Shared(), _Shared()
+    setups, pitches, times = _Unique(), _Unique(), _Unique()
     samples = [
-        _sample(found, index, output, setups=setups, pitches=pitches, times=times)
+        _sample(sample, index, output, setups=setups, pitches=pitches, times=times)
         for index, run in enumerate(runs)
-        for found in run.samples
+        for sample in run.samples
     ]
-    data = {
-        "runs": [
-            {"name": run.name, "folder": _relative(run.folder, output), "unfinished": len(run.unfinished)}
-            for run in runs
-        ],
-        "setups": setups.values,
-        "pitches": pitches.values,
-        "times": times.values,
-        "samples": samples,
-    }
-    # A browser's JSON knows no NaN: where a record has one, it is a word.
+    described = [
+        {"name": run.name, "folder": _relative(run.folder, output), "unfinished": len(run.unfinished)} for run in runs
+    ]
+    shared = {"setups": setups.values, "pitches": pitches.values, "times": times.values}
+    data = {"runs": described, **shared, "samples": samples}
+    # JSON in browsers has no NaN and no infinity: they become strings.
     plain: dict[str, Any] = json.loads(json.dumps(data), parse_constant=str)
     return plain
 
 
-class _Shared:
-    """Values without repetition."""
+class _Unique:
+    """A list of unique values. A call adds a value unless it is in the list, and returns its index."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -95,26 +89,26 @@ class _Shared:
 
 
 def _sample(
-    found: StoredSample, run: int, output: Path, *, setups: _Shared, pitches: _Shared, times: _Shared
+    sample: StoredSample, run: int, output: Path, *, setups: _Unique, pitches: _Unique, times: _Unique
 ) -> dict[str, Any]:
-    record, folder = found.record, _relative(found.folder, output)
+    record, folder = sample.record, _relative(sample.folder, output)
     return {
         "run": run,
-        "id": found.folder.name,
+        "id": sample.folder.name,
         "folder": quote(os.fsencode(folder)),
-        "status": "damaged" if found.damage else str(record.get("status")),
-        "error": "; ".join(found.damage) or _text(record.get("error")),
-        "prompts": {str(name): str(text) for name, text in found.part("prompts").items()},
-        "negative": {str(name): str(text) for name, text in found.part("negative_prompts").items() if text},
+        "status": "damaged" if sample.damage else str(record.get("status")),
+        "error": "; ".join(sample.damage) or _text(record.get("error")),
+        "prompts": {str(name): str(text) for name, text in sample.part("prompts").items()},
+        "negative": {str(name): str(text) for name, text in sample.part("negative_prompts").items() if text},
         "seed": _text(record.get("seed")),  # JavaScript rounds numbers above 2^53
-        "setup": setups(_setup(found)),
+        "setup": setups(_setup(sample)),
         "pitch": pitches(hertz_ticks(record.get("format"))),
-        "time": None if found.seconds is None else times(second_ticks(found.seconds)),
-        "seconds": found.seconds,
-        "size": found.size,
-        "layers": [name for name, file in LAYERS.items() if file in found.files],
-        "files": [quote(name) for name in found.files],
-        "scores": dict(numbers(found.part("scores"), " ")),
+        "time": None if sample.seconds is None else times(second_ticks(sample.seconds)),
+        "seconds": sample.seconds,
+        "size": sample.size,
+        "layers": [name for name in LAYERS if f"{name}.png" in sample.files],
+        "files": [quote(name) for name in sample.files],
+        "scores": dict(numbers(sample.part("scores"), " ")),
         "took": seconds_of(record),
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
         "rank": dict(numbers({"rank": record.get("rank")})).get("rank"),
@@ -122,26 +116,26 @@ def _sample(
     }
 
 
-def _setup(found: StoredSample) -> dict[str, Any]:
-    """What made the sample, besides its prompts and its seed."""
-    weights = {key: _weights(value) for key, value in found.part("weights").items() if value is not None}
+def _setup(sample: StoredSample) -> dict[str, Any]:
+    """Return the settings, weights and versions of a sample."""
+    weights = {key: _weights(value) for key, value in sample.part("weights").items() if value is not None}
     return {
-        "settings": found.part("settings"),
+        "settings": sample.part("settings"),
         "weights": weights,
         "embedded": sorted({value["name"] for value in weights.values() if value["embedded"]}),
-        "fallback": _text(found.record.get("fallback")),
-        "versions": found.part("versions"),
+        "fallback": _text(sample.record.get("fallback")),
+        "versions": sample.part("versions"),
     }
 
 
 def _weights(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of weights: texts, and whether they are embedded."""
+    """Return the keys of weights that the page shows."""
     shown = {key: _text(recorded.get(key)) for key in ("name", "revision", "sha256")}
     return {**shown, "name": shown["name"] or "unnamed", "embedded": bool(recorded.get("embedded"))}
 
 
-def _makers(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose weights made the samples, for the head of the page, where nobody misses it."""
+def _embedded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the number of samples made with embedded weights, and the reasons of fallbacks, for the page's head."""
     setups = [data["setups"][sample["setup"]] for sample in data["samples"]]
     embedded = [setup for setup in setups if setup["embedded"]]
     fallbacks = list(dict.fromkeys(setup["fallback"] for setup in setups if setup["fallback"]))
@@ -149,14 +143,14 @@ def _makers(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(data: Mapping[str, Any]) -> list[str]:
-    """What the head of the page says of all samples: how many are not whole, and what is common to the others."""
-    lost = sum(sample["status"] != "ok" for sample in data["samples"])
+    """Return facts for the page's head: number of incomplete samples, common method and vocoder, names of weights."""
+    incomplete = sum(sample["status"] != "ok" for sample in data["samples"])
     settings = [setup["settings"] for setup in data["setups"]]
     methods = {_text(s.get("method")) for s in settings}
     vocoders = {_text(s["vocoder"].get("class")) for s in settings if isinstance(s.get("vocoder"), Mapping)}
     common = [value for values in (methods, vocoders) if len(values) == 1 for value in values if value]
     weights = {value["name"] for setup in data["setups"] for value in setup["weights"].values()}
-    return [*([f"{lost} not whole"] if lost else []), *common, *sorted(weights)]
+    return [*([f"{incomplete} incomplete"] if incomplete else []), *common, *sorted(weights)]
 
 
 def _text(value: Any) -> str:
@@ -164,5 +158,5 @@ def _text(value: Any) -> str:
 
 
 def _relative(folder: Path, output: Path) -> str:
-    """A way from the page to a folder that holds on every machine, wherever both are moved together."""
+    """Return the path from the page to a folder, which stays valid if both are moved together."""
     return Path(os.path.relpath(folder.resolve(), output.resolve())).as_posix()

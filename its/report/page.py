@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves and the media beside them: templates, styles and scripts put into one file."""
+"""Render self-contained pages: template, styles and scripts become one file, which loads only local media."""
 
 from __future__ import annotations
 
@@ -9,72 +9,49 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from its.media.marked import check_marked, write_marked
+from its.media.marked import write_marked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGE = "index.html"
 GENERATOR = "its, images that sound"
-"""Stands in the head of every page of ours: no other page is ever overwritten."""
-_MARK = f'<meta name="generator" content="{GENERATOR}"'
+MARK = f'<meta name="generator" content="{GENERATOR}"'
+"""Mark in the head of every page. Files without it are not overwritten."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """Fill a template in; every value is escaped.
+    """Render a template with its values escaped, and with styles and scripts inserted.
 
-    The styles and scripts become part of the page. It lets no other script run, whatever a prompt may say: the one
-    that is its own is named by its digest (Content-Security-Policy).
+    The page's Content-Security-Policy allows only these scripts, by their digest, so that no text can add another.
     """
     from markupsafe import Markup
 
     script = "\n".join(_text(name) for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            style=Markup("\n".join(_text(name) for name in styles)),
-            script=Markup(script),
-            script_digest=digest,
-            generator=GENERATOR,
-            **values,
-        )
-    )
-
-
-def check_page(path: Path) -> None:
-    """Check that a page may be written.
-
-    Raises:
-        UserError: another page is there.
-    """
-    check_marked(path, _MARK)
+    style = Markup("\n".join(_text(name) for name in styles))
+    inserted = {"style": style, "script": Markup(script), "script_digest": digest, "generator": GENERATOR}
+    return _environment().get_template(template).render(**inserted, **values)
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write a page, with the folders above it.
+    """Write a page, and make the folders above it.
 
     Raises:
-        NotWritten: it can't be written.
-        UserError: another page is there.
+        NotWritten: the page can't be written.
+        UserError: a file that `its` did not write is there.
     """
-    write_marked(path, html.encode(errors="replace").decode(), _MARK)
+    write_marked(path, html.encode(errors="replace").decode(), MARK)
 
 
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, undefined = FileSystemLoader(_TEMPLATES), StrictUndefined
+    environment = Environment(loader=loader, undefined=undefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     return environment
 

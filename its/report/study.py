@@ -1,5 +1,8 @@
-"""A human study as one page: which of two runs' samples looks, sounds, and fits together better (two-alternative
-forced choice, arXiv 2405.12221, Section 4.3 and Appendix A.3)."""
+"""Write the page of a human study that compares the samples of runs.
+
+The study is a two-alternative forced choice of the better picture, sound and alignment (arXiv 2405.12221, Section 4.3
+and Appendix A.3).
+"""
 
 from __future__ import annotations
 
@@ -17,38 +20,39 @@ from its.media.contained import contained
 from its.media.decode import naming, open_sound
 from its.media.encode import write_png, write_wav
 from its.media.headers import png_size, wav_seconds
-from its.report.page import PAGE, check_page, render, write_page
+from its.media.marked import check_marked
+from its.report.page import MARK, PAGE, render, write_page
 from its.runs.reader import SOUND, SPECTROGRAM, Run, StoredSample, read_runs
 
 FORMAT = "its study answers, version 1"
 NOISE = None
-"""The run of a catch trial's other side in the answers: it is of none."""
+"""Run of the noise in the answers of a catch trial."""
 
-READING = 25.0
-"""Seconds that somebody needs for the three questions, beside the time of playing; only to say how long it takes."""
+SECONDS_PER_TRIAL = 25.0
+"""Time for the three questions of a trial, in addition to playing; only for the duration shown on the page."""
 
 
 def write_study(
     folders: Sequence[Path], output: Path, *, roles: tuple[str, str], samples: int, catch: int
 ) -> tuple[Path, dict[str, Any]]:
-    """Write the page, and copies of the media under names that tell nothing.
+    """Write the page of a study, and copy the media under names that do not reveal the run.
 
     Args:
-        folders: of the runs; the first one is compared with each of the others.
-        output: where the page goes; made if need be.
-        roles: names of the prompts of the picture and of the sound.
-        samples: how many of each run and pair of prompts are used at most, the best ranked first.
-        catch: how many trials have plain noise on one side.
+        folders: run directories. The first run is compared with each of the others.
+        output: folder of the page; made if it does not exist.
+        roles: names of the image prompt and of the sound prompt.
+        samples: maximum number of samples for each run and prompt pair, the best-ranked first.
+        catch: number of catch trials, which have noise on one side.
 
     Returns:
-        The page, and the data that it works on.
+        Path of the page, and its data.
 
     Raises:
-        UserError: a folder is no run, runs share no prompts, or the page can't be written. Nothing was changed.
+        UserError: a folder is no run directory, runs share no prompt pair, or the page can't be written.
     """
     runs = read_runs(folders)
     choices = [_choices(run, roles, samples) for run in runs]
-    check_page(output / PAGE)
+    check_marked(output / PAGE, MARK)
     media = _Media(contained(output, output / "media"))
     pairs = _pairs(runs, choices, media)
     noise = media.noise(like=next(iter(choices[0].values()))[0]) if catch else None
@@ -63,13 +67,13 @@ def write_study(
     }
     data["study"] = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     trials = len(pairs) + catch
-    length = 2 * sum(m["seconds"] for m in media.listed) / len(media.listed) + READING
+    seconds = 2 * sum(m["seconds"] for m in media.listed) / len(media.listed) + SECONDS_PER_TRIAL
     html = render(
         "study.html",
         styles=["base.css", "study.css"],
         scripts=["player.js", "study.js"],
         trials=trials,
-        minutes=math.ceil(trials * length / 60),
+        minutes=math.ceil(trials * seconds / 60),
         data=data,
     )
     write_page(output / PAGE, html)
@@ -77,71 +81,68 @@ def write_study(
 
 
 def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, str], list[StoredSample]]:
-    """Prompts of picture and sound -> the best samples of them, by rank where there is one, then by seed.
+    """Map prompt pairs to their best samples: kept ones first, then by rank and seed.
 
     Raises:
-        UserError: no sample has prompts of these names.
+        UserError: no sample is complete, or none has both prompts.
     """
-    found: dict[tuple[str, str], list[StoredSample]] = {}
+    groups: dict[tuple[str, str], list[StoredSample]] = {}
     playable = [s for s in run.samples if s.playable and s.record.get("status") == "ok"]
     if not playable:
-        raise UserError(f"{run.folder} has no sample with a picture and a sound to show")
+        raise UserError(f"{run.folder} has no complete sample with a picture and a sound")
     for sample in playable:
         prompts = sample.part("prompts")
         if all(role in prompts for role in roles):
-            found.setdefault((str(prompts[roles[0]]), str(prompts[roles[1]])), []).append(sample)
-    if not found:
+            groups.setdefault((str(prompts[roles[0]]), str(prompts[roles[1]])), []).append(sample)
+    if not groups:
         names = sorted({name for sample in playable for name in sample.part("prompts")})
         raise UserError(
-            f"{run.folder}: no sample has prompts {roles[0]} and {roles[1]}; there are: {', '.join(names)}. Name that "
-            "of the picture and that of the sound with --prompts"
+            f"{run.folder}: no sample has prompts {roles[0]} and {roles[1]}, but {', '.join(names)}. Name the image "
+            "prompt and the sound prompt with --prompts"
         )
-    return {prompts: sorted(group, key=_goodness)[:samples] for prompts, group in found.items()}
+    return {prompts: sorted(group, key=_best_first)[:samples] for prompts, group in groups.items()}
 
 
-def _goodness(found: StoredSample) -> tuple[bool, float, float, str]:
-    rank, seed = found.record.get("rank"), found.record.get("seed")
-    number = [float(x) if isinstance(x, int | float) else math.inf for x in (rank, seed)]
-    return found.record.get("kept") is not True, number[0], number[1], found.folder.name
+def _best_first(sample: StoredSample) -> tuple[bool, float, float, str]:
+    values = (sample.record.get(key) for key in ("rank", "seed"))
+    rank, seed = (float(x) if isinstance(x, int | float) else math.inf for x in values)
+    return sample.record.get("kept") is not True, rank, seed, sample.folder.name
 
 
 def _pairs(
     runs: Sequence[Run], choices: Sequence[Mapping[tuple[str, str], Sequence[StoredSample]]], media: _Media
 ) -> list[dict[str, Any]]:
-    """For each of the other runs, and each pair of prompts that it shares with the first one, who may be compared."""
+    """List the samples to compare, for each other run and each prompt pair that it shares with the first run."""
     pairs: list[dict[str, Any]] = []
-    for other, theirs in zip(runs[1:], choices[1:], strict=True):
-        shared = [prompts for prompts in choices[0] if prompts in theirs]
+    for other, others in zip(runs[1:], choices[1:], strict=True):
+        shared = [prompts for prompts in choices[0] if prompts in others]
         if not shared:
-            raise UserError(
-                f"{runs[0].folder} and {other.folder} share no prompts, so nothing of theirs can be compared: expected "
-                "samples of the same pair of prompts in both"
-            )
+            names = f"{runs[0].folder} and {other.folder}"
+            raise UserError(f"{names} share no prompts; expected samples of the same prompt pair in both")
         for prompts in shared:
-            first = [media.side(runs[0], found) for found in choices[0][prompts]]
-            second = [media.side(other, found) for found in theirs[prompts]]
+            first = [media.side(runs[0], sample) for sample in choices[0][prompts]]
+            second = [media.side(other, sample) for sample in others[prompts]]
             pairs.append({"visual": prompts[0], "audio": prompts[1], "first": first, "other": second})
     return pairs
 
 
 class _Media:
-    """Pictures and sounds under names that say nothing of the run that they are from."""
+    """Pictures and sounds of a study, named by their digests so that names do not reveal the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.listed: list[dict[str, Any]] = []
         self._sources: dict[str, Path] = {}
-        self._known: dict[Path, int] = {}
+        self._indices: dict[Path, int] = {}
 
-    def side(self, run: Run, found: StoredSample) -> dict[str, Any]:
-        """A sample as the page draws it."""
-        if found.folder not in self._known:
-            picture, sound = found.need(SPECTROGRAM), found.need(SOUND)
-            self._known[found.folder] = self._add(self._name(picture), self._name(sound), picture, sound)
-        return {"run": run.name, "sample": found.folder.name, "media": self._known[found.folder]}
+    def side(self, run: Run, sample: StoredSample) -> dict[str, Any]:
+        """Add a sample's media, and return the sample as the page and the answers refer to it."""
+        if sample.folder not in self._indices:
+            self._indices[sample.folder] = self._add(sample.need(SPECTROGRAM), sample.need(SOUND))
+        return {"run": run.name, "sample": sample.folder.name, "media": self._indices[sample.folder]}
 
     def copy(self) -> None:
-        """Put everything there that isn't yet."""
+        """Copy all media that are not in the folder."""
         make_folder(self.folder)
         for name, source in self._sources.items():
             if source.parent != self.folder:
@@ -149,7 +150,7 @@ class _Media:
                     shutil.copyfile(source, partial)
 
     def noise(self, *, like: StoredSample) -> int:
-        """White noise, seen and heard: nobody takes it for anything else."""
+        """Write a picture and a sound of white noise, in the size, duration and sample rate of a sample's."""
         import numpy as np
 
         make_folder(self.folder)
@@ -161,21 +162,16 @@ class _Media:
         write_png(picture, draw.integers(0, 256, (rows, columns), dtype=np.uint8))
         waveform = (0.05 * 32767 * draw.standard_normal(frames)).clip(-32767, 32767)
         write_wav(sound, waveform.round().astype(np.int16), rate)
-        names = self._name(picture), self._name(sound)
-        sources = [path.replace(path.with_name(name)) for path, name in zip((picture, sound), names, strict=True)]
-        return self._add(*names, *sources)
+        return self._add(*(path.replace(self.folder / _digest_name(path)) for path in (picture, sound)))
 
-    def _name(self, path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16] + path.suffix
-
-    def _add(self, picture: str, sound: str, picture_source: Path, sound_source: Path) -> int:
-        self._sources |= {picture: picture_source, sound: sound_source}
-        entry = {
-            "picture": f"media/{picture}",
-            "sound": f"media/{sound}",
-            "size": png_size(picture_source),
-            "seconds": wav_seconds(sound_source),
-        }
-        self.listed.append(entry)
+    def _add(self, picture: Path, sound: Path) -> int:
+        names = _digest_name(picture), _digest_name(sound)
+        self._sources |= dict(zip(names, (picture, sound), strict=True))
+        paths = {"picture": f"media/{names[0]}", "sound": f"media/{names[1]}"}
+        self.listed.append({**paths, "size": png_size(picture), "seconds": wav_seconds(sound)})
         return len(self.listed) - 1
+
+
+def _digest_name(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16] + path.suffix

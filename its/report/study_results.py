@@ -1,4 +1,4 @@
-"""What people answered in a study: who counts, and how often the first run was chosen (as in the paper's Table 2)."""
+"""Read the answers of a study, and compute how often the first run was chosen, as in the paper's Table 2."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from its.output import markdown_table
 from its.report.study import FORMAT, NOISE
 
 QUESTIONS = {"audio": "audio quality", "visual": "visual quality", "alignment": "alignment"}
-"""Name in the answers -> what the paper's Table 2 calls it."""
+"""Questions by their name in the answers, with their titles in the paper's Table 2."""
 
 Z = 1.959963984540054
-"""The normal distribution's 97.5 % quantile."""
+"""97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """One participant's.
+    """Answers of a participant.
 
     Attributes:
-        file: where they came from.
-        study: which study.
-        participant: a random name.
-        runs: the study's, the first one first.
+        file: path of the file with the answers.
+        study: id of the study.
+        participant: random id.
+        runs: names of the runs, the first one first.
         trials: as the page wrote them.
     """
 
@@ -41,38 +41,37 @@ class Answers:
 
     @property
     def mistakes(self) -> int:
-        """How often noise was chosen in catch trials."""
-        caught = [trial for trial in self.trials if trial["catch"]]
-        return sum(_chosen(trial, question) is NOISE for trial in caught for question in QUESTIONS)
+        """Number of answers in catch trials that chose the noise."""
+        catch = [trial for trial in self.trials if trial["catch"]]
+        return sum(_chosen_run(trial, question) is NOISE for trial in catch for question in QUESTIONS)
 
     def wins(self, other: str, question: str) -> dict[tuple[str, str], bool]:
-        """(sound, picture) -> whether the first run was chosen, of the trials against another run."""
+        """Return whether the first run was chosen in each trial against another run, by (sound, image) prompt pair."""
         return {
-            (trial["audio"], trial["visual"]): _chosen(trial, question) == self.runs[0]
+            (trial["audio"], trial["visual"]): _chosen_run(trial, question) == self.runs[0]
             for trial in self.trials
             if not trial["catch"] and other in (trial["left"]["run"], trial["right"]["run"])
         }
 
 
-def _chosen(trial: Mapping[str, Any], question: str) -> str | None:
-    run: str | None = trial[trial["answers"][question]]["run"]
-    return run
+def _chosen_run(trial: Mapping[str, Any], question: str) -> Any:
+    return trial[trial["answers"][question]]["run"]
 
 
 def read_answers(files: Sequence[Path]) -> list[Answers]:
-    """Read files that the page saved.
+    """Read files of answers that the page of a study saved.
 
     Raises:
-        UserError: a file isn't ours, is of another study, or a participant is there twice.
+        UserError: a file has no valid answers, two are of different studies, or two are of one participant.
     """
     read: list[Answers] = []
     for file in files:
         answers = _read(file)
-        for before in read:
-            if before.participant == answers.participant:
-                raise UserError(f"{file} and {before.file} are of one participant; expected everybody once")
-            if before.study != answers.study:
-                raise UserError(f"{file} is of another study than {before.file}; expected answers of one study")
+        for other in read:
+            if other.participant == answers.participant:
+                raise UserError(f"{file} and {other.file} are of one participant; expected one file for each")
+            if other.study != answers.study:
+                raise UserError(f"{file} is of another study than {other.file}; expected answers of one study")
         read.append(answers)
     return read
 
@@ -85,7 +84,7 @@ def _read(file: Path) -> Answers:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{file} holds no answers of a study: expected a file that the page of its study saved")
+        raise UserError(f"{file} has no answers of a study; expected a file saved by a page of `its study`")
     try:
         answers = Answers(
             file=file,
@@ -100,16 +99,16 @@ def _read(file: Path) -> Answers:
             if not answers.wins(other, "audio"):
                 raise ValueError(f"no trial compares {answers.runs[0]} and {other}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{file} is damaged: {what}. Ask for the file once more") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file} is damaged: {reason}. Ask the participant for the file again") from None
     return answers
 
 
 def _check(trial: Mapping[str, Any], runs: Sequence[str], number: int) -> None:
-    """Raises ValueError, KeyError or TypeError where a trial isn't as the page writes it."""
+    """Raises ValueError, KeyError or TypeError if a trial is not of the form that the page writes."""
     sides = {trial["left"]["run"], trial["right"]["run"]}
     if not isinstance(trial["catch"], bool):
-        raise ValueError(f"trial {number} doesn't say whether it is a catch trial")
+        raise ValueError(f"trial {number} has no valid key catch")
     expected = NOISE if trial["catch"] else runs[0]
     if len(sides) != 2 or expected not in sides or not sides - {expected} <= {*runs}:
         raise ValueError(f"trial {number} compares {' and '.join(sorted(str(side or 'noise') for side in sides))}")
@@ -122,10 +121,10 @@ def _check(trial: Mapping[str, Any], runs: Sequence[str], number: int) -> None:
 
 
 def wilson(wins: int, of: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (J. Am. Stat. Assoc. 22, 1927): it holds for few answers, and at 0 and 1 too.
+    """Return Wilson's 95 % interval of a proportion (J. Am. Stat. Assoc. 22, 1927), also valid for few answers.
 
     Raises:
-        ValueError: no answers.
+        ValueError: `of` is below 1, or `wins` is not in 0 to `of`.
     """
     if of < 1 or not 0 <= wins <= of:
         raise ValueError(f"wins (={wins}) must be in 0 to of (={of}), and of at least 1")
@@ -136,9 +135,10 @@ def wilson(wins: int, of: int) -> tuple[float, float]:
 
 
 def mean_interval(shares: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of the participants' shares, and half of its 95 % interval, Z std / sqrt(n); None for one participant.
+    """Return the mean of the participants' shares, and half of its 95 % interval, Z std / sqrt(n).
 
-    One participant's answers are not independent of each other, so participants are what is counted.
+    n counts participants, because the answers of one participant are not independent. For one participant, the interval
+    is None.
     """
     mean = sum(shares) / len(shares)
     if len(shares) < 2:
@@ -148,7 +148,7 @@ def mean_interval(shares: Sequence[float]) -> tuple[float, float | None]:
 
 
 def table(answers: Sequence[Answers], other: str) -> str:
-    """Win rates of the first run against another one in per cent, as Markdown: by pair of prompts, and on average."""
+    """Format the first run's win rates against another run in Markdown, in percent, by prompt pair and on average."""
     pairs = list(dict.fromkeys(pair for a in answers for pair in a.wins(other, "audio")))
     rows = [["", *(f"{sound} / {picture}" for sound, picture in pairs), "average"]]
     for question, title in QUESTIONS.items():

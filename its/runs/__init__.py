@@ -1,1 +1,1 @@
-"""Run directories: what is written into them, and read from them."""
+"""Writing and reading of run directories."""

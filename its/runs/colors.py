@@ -1,4 +1,4 @@
-"""The colour pictures of a run's samples: which are wanted, which are there, and how they are written."""
+"""Plan and write the colour pictures of a run's samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from its.runs.stored_video import color_pictures, color_video
 
 @dataclass(frozen=True, kw_only=True)
 class Colors:
-    """What the colours of one sample are to be.
+    """The colour pictures to make for a sample.
 
     Attributes:
-        size: rows and columns, as the record says.
-        folder: the sample's.
-        record: its `sample.json` as it was read.
+        folder: of the sample.
+        record: of the sample.
         prompt: for the colorizer.
-        count: how many pictures.
+        count: number of pictures.
+        size: rows and columns of the spectrogram, from the record.
     """
 
     folder: Path
@@ -40,83 +40,79 @@ class Colors:
     count: int
     size: tuple[int, int]
 
-    @property
-    def _settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.record.get("settings", {})
-        return settings
-
     def path(self, number: int) -> Path:
-        """Where picture `number`, from 1, goes: `color.png`, `color_2.png` and so on."""
+        """Return the path of picture `number`, from 1: `color.png`, `color_2.png` and so on."""
         return self.folder / ("color.png" if number == 1 else f"color_{number}.png")
 
     def missing(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> list[int]:
-        """Numbers of the pictures that are not there, as this colorizer with these weights makes them."""
-        same = self._settings.get("colorizer") == {**coloring, "prompt": self.prompt}
+        """List the pictures to make: all if colorizer, prompt or weights differ from the record's."""
+        same = self.record.get("settings", {}).get("colorizer") == {**coloring, "prompt": self.prompt}
         same = same and self.record.get("weights", {}).get("colorizer") == weights
         return [n for n in range(1, self.count + 1) if not (same and is_own_file(self.path(n)))]
 
     def gray(self) -> Tensor:
-        """The spectrogram, of both channels where it is in stereo: (1, h, w) in [0, 1].
+        """Read the spectrogram, (1, h, w) in [0, 1]; in stereo, the mean over its channels.
 
         Raises:
-            UserError: it can't be read, or is not of the size that the record says.
+            UserError: the spectrogram can't be read, or its size differs from the record's.
         """
         path = contained(self.folder, self.folder / SPECTROGRAM)
         gray = read_picture(path)
         if gray.shape != self.size:
             raise UserError(
                 f"{path} has {gray.shape[0]} rows and {gray.shape[1]} columns; expected {self.size[0]} and "
-                f"{self.size[1]}, as sample.json says: make the sample again"
+                f"{self.size[1]}, as in {RECORD}: make the sample again"
             )
         return gray[None]
 
     def source(self, number: int) -> torch.Generator:
-        """The noise of picture `number`: it depends on the sample's seed and the number alone."""
+        """Return the noise generator of picture `number`, seeded by the sample's seed and the number."""
         digest = hashlib.sha256(f"color {self.record['seed']} {number}".encode()).digest()
         return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:7], "big"))
 
     def write(self, number: int, rgb: Tensor) -> None:
-        """Write a picture (3, h, w) in [0, 1], atomically, and remove the video of the picture that it replaces."""
+        """Write a picture (3, h, w) in [0, 1], and remove the video of the picture that it replaces."""
         color_video(self.path(number)).unlink(missing_ok=True)
         write_png(self.path(number), eight_bit(rgb))
 
     def finish(self, coloring: Mapping[str, Any], weights: Mapping[str, Any] | None) -> None:
-        """Update the record, and remove pictures that another colorizer or prompt made, with their videos."""
-        kept = {self.path(number) for number in range(1, self.count + 1)}
-        before = self._settings.get("colorizer")
-        if before != {**coloring, "prompt": self.prompt}:
-            for path in set(color_pictures(self.folder)) - kept:
+        """Update the record, and remove the pictures and videos of an earlier colorizer or prompt."""
+        colorizer, settings = {**coloring, "prompt": self.prompt}, self.record.get("settings", {})
+        if settings.get("colorizer") != colorizer:
+            for path in set(color_pictures(self.folder)) - set(map(self.path, range(1, self.count + 1))):
                 color_video(path).unlink(missing_ok=True)
                 path.unlink()
-        settings = {**self._settings, "colorizer": {**coloring, "prompt": self.prompt}}
-        parts = {**self.record.get("weights", {}), "colorizer": weights}
-        write_record(self.folder, {**self.record, "settings": settings, "weights": parts})
+        changed = {
+            "settings": {**settings, "colorizer": colorizer},
+            "weights": {**self.record.get("weights", {}), "colorizer": weights},
+        }
+        write_record(self.folder, {**self.record, **changed})
 
 
 def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
-    """What is to be made of the whole samples of a run folder, in the order of their names.
+    """Plan the colour pictures of the complete samples of a run directory, in the order of their names.
 
     Args:
-        run: a folder that `its predict` wrote.
-        prompt: for all of them; None makes one of each sample's own.
-        count: pictures for each.
+        run: the run directory.
+        prompt: for all samples; None derives each sample's from its image prompt.
+        count: number of pictures for each sample.
 
     Raises:
-        UserError: it is no run folder, has no whole sample, or a prompt can't be made.
+        UserError: it is no run directory, has no complete sample, or a prompt can't be derived.
     """
     (read,) = read_runs([run])
-    whole = [sample for sample in read.samples if sample.whole]
-    if not whole:
-        raise UserError(f"{run} has no whole sample in samples/, so there is nothing to colour")
+    samples = [sample for sample in read.samples if sample.whole]
+    if not samples:
+        raise UserError(f"{run} has no complete sample in samples/ to colour; `its predict` makes samples")
     return [
         Colors(
             folder=sample.folder,
             record=sample.record,
-            prompt=prompt or _own_prompt(sample),
+            prompt=prompt or _derive_prompt(sample),
             count=count,
             size=_size(sample),
         )
-        for sample in whole
+        for sample in samples
     ]
 
 
@@ -129,10 +125,10 @@ def _size(sample: StoredSample) -> tuple[int, int]:
         raise UserError(f"{sample.folder}: {RECORD} has no canvas and trim: make the sample again") from None
 
 
-def _own_prompt(sample: StoredSample) -> str:
+def _derive_prompt(sample: StoredSample) -> str:
     try:
-        if not (picture := sample.prompt("visual")):
-            raise UserError("it has no prompt of a picture")
-        return color_prompt(picture)
+        if not (prompt := sample.prompt("visual")):
+            raise UserError("the sample has no image prompt")
+        return color_prompt(prompt)
     except UserError as error:
         raise UserError(f"{sample.folder}: no colour prompt: {error}. Give one with --prompt") from None

@@ -1,10 +1,9 @@
-"""The run folder: the config that made it, and what came of every row."""
+"""Prepare a run directory, save its config, and report the outcome of a run."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,96 +25,85 @@ from its.specs.spec import SampleSpec
 logger = logging.getLogger(__name__)
 
 MARK = "# its "
-"""In the header of every config that is written into a run directory."""
+"""Mark in the header of every config that is written into a run directory."""
 
-NAMED = 20
-"""Rows that were not written which are named one by one; a run of thousands may be stopped at its beginning."""
+MAX_LISTED = 20
+"""Maximum number of missing samples that are listed one by one."""
 
 
 def check_writable(output: Path) -> None:
-    """Make the run folder.
+    """Make the run directory, and check that it can be written to.
 
     Raises:
-        UserError: it can't be made or written to, or its config is not ours.
+        UserError: it can't be made or written to, or its config was not written by `its`.
     """
     samples = contained(output, output / "samples")
-    contained(output, output / "lightning_logs")  # where Lightning's own logger writes
+    contained(output, output / "lightning_logs")  # Lightning's default logger writes there
     check_marked(output / CONFIG, MARK)
     try:
         make_folder(samples)
-        with tempfile.TemporaryFile(dir=samples):  # a name of its own: other processes may write to it too
+        with tempfile.TemporaryFile(dir=samples):  # unnamed, as other processes may test it too
             pass
     except OSError as error:
-        raise UserError(f"output is {output}: it can't be written to ({error.strerror})") from None
+        raise UserError(f"output is {output}, which can't be written to ({error.strerror})") from None
 
 
 def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False) -> None:
-    """Write a resolved config with the versions it ran on.
+    """Write the config of a run, with the versions of the packages.
 
     Args:
         config: of this run, resolved.
         output: the run directory.
-        mixed: whether the directory holds samples of other configs; theirs is kept then, as `its_config.1.yaml` etc.
+        mixed: whether to keep the config of an earlier run, as `its_config.1.yaml` and so on.
 
     Raises:
-        UserError: it can't be written.
+        UserError: the config can't be written, or an earlier one can't be kept.
     """
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     try:
         if mixed and (output / CONFIG).exists() and read_text(output / CONFIG) != text:
-            _keep_config(output)
+            numbered = ((output / CONFIG).with_suffix(f".{number}.yaml") for number in itertools.count(1))
+            (output / CONFIG).rename(next(path for path in numbered if not path.exists()))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{output / CONFIG} can't be kept: {error}") from None
     write_marked(output / CONFIG, text, MARK)
 
 
-def _keep_config(output: Path) -> None:
-    """Rename the config of an earlier run to the first free number."""
-    numbered = ((output / CONFIG).with_suffix(f".{number}.yaml") for number in itertools.count(1))
-    (output / CONFIG).rename(next(path for path in numbered if not path.exists()))
-
-
 def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, tried: Sequence[int]) -> int:
-    """Say in one line what there is now; before it, name every row that failed.
+    """Log every sample that failed or is missing, and print the counts of the run directory in one line.
 
     Args:
-        output: the run folder.
-        specs: all of the run.
-        before: how far the folder was when the run began.
-        tried: indices of the rows that it was to make; the folder is asked about these alone.
+        output: the run directory.
+        specs: of all samples of the run.
+        before: status of the directory when the run began.
+        tried: indices of the samples that this run was to make. Only their records and those of failed ones are read.
 
     Returns:
-        0 when every sample is there, 1 when some are not.
+        0 if all samples are complete or were stopped early, else 1.
     """
-    left_failed = sorted({*before.failed}.difference(tried))
     samples = output / "samples"
-    lost, stopped, unwritten = 0, len(before.stopped), []
-    for index in sorted((*tried, *left_failed)):
-        record = read_record(samples / specs[index].id)
-        if record is None:
-            unwritten.append(index)
-        elif record.get("status") == "stopped":
+    failed, stopped, missing = 0, len(before.stopped), 0
+    for index in sorted({*tried, *before.failed}):
+        spec = specs[index]
+        record = read_record(samples / spec.id)
+        status = None if record is None else record.get("status")
+        if status == "stopped":
             stopped += 1
-        elif record.get("status") != "ok":
-            lost += 1
-            logger.error(f"failed: {_described(specs[index])}: {record.get('error')}")
-    for index in unwritten[:NAMED]:
-        logger.error(f"failed: {_described(specs[index])}: it was not written")
-    if len(unwritten) > NAMED:
-        logger.error(f"and {len(unwritten) - NAMED} more were not written")
-    whole = len(specs) - lost - stopped - len(unwritten)
-    earlier = f", {len(before.done)} of them from an earlier run" if before.done else ""
-    earlier += f"; {stopped} were stopped early" if stopped else ""
-    say(f"{whole} of {len(specs)} images that sound are in {samples}{earlier}{_what_to_do(lost, len(unwritten))}")
-    sys.stdout.flush()
-    return 0 if whole + stopped == len(specs) else 1
-
-
-def _described(spec: SampleSpec) -> str:
-    return f"{spec.source}, seed {spec.seed} ({spec.id})"
-
-
-def _what_to_do(failed: int, unwritten: int) -> str:
-    missing = f"; {unwritten} are missing: the same command again makes them" if unwritten else ""
-    return missing + (f"; {failed} failed: --retry_failed true makes them again" if failed else "")
+        elif record is None:
+            missing += 1
+            if missing <= MAX_LISTED:
+                logger.error(f"failed: {spec.source}, seed {spec.seed} ({spec.id}): it was not written")
+        elif status != "ok":
+            failed += 1
+            logger.error(f"failed: {spec.source}, seed {spec.seed} ({spec.id}): {record.get('error')}")
+    if missing > MAX_LISTED:
+        logger.error(f"{missing - MAX_LISTED} more were not written")
+    done = len(specs) - failed - stopped - missing
+    summary = f"{done} of {len(specs)} images that sound are in {samples}"
+    summary += f", {len(before.done)} of them from an earlier run" if before.done else ""
+    summary += f"; {stopped} were stopped early" if stopped else ""
+    summary += f"; {missing} are missing: the same command again makes them" if missing else ""
+    summary += f"; {failed} failed: --retry_failed true makes them again" if failed else ""
+    say(summary)
+    return 0 if done + stopped == len(specs) else 1

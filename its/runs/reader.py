@@ -1,4 +1,4 @@
-"""The reader of run directories: the only one, for every command that works on samples that exist."""
+"""Read run directories. All commands that work on existing samples read them here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,25 @@ from its.errors import UserError
 from its.interfaces import NoiseExpert
 from its.media.contained import contained, is_own_file
 from its.media.headers import png_size, wav_seconds
+from its.media.limited import reason
 from its.runs.records import RECORD, load_record
 
 logger = logging.getLogger(__name__)
 
 SPECTROGRAM, SOUND = "spectrogram.png", "audio.wav"
 
-NAMED = 10
-"""Samples left out of a run that are named one by one."""
+MAX_LISTED = 10
+"""Maximum number of unreadable samples of a run that are listed one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSample:
-    """A sample in a run directory: made, failed or stopped early.
+    """A sample in a run directory: complete, failed or stopped early.
 
     Attributes:
         run: the run directory.
-        folder: the sample's own.
-        record: its `sample.json`.
+        folder: of the sample.
+        record: content of its `sample.json`.
     """
 
     run: Path
@@ -42,34 +43,34 @@ class StoredSample:
 
     @property
     def whole(self) -> bool:
-        """Whether it was made."""
+        """Whether the sample is complete, by its record."""
         return self.record.get("status") == "ok"
 
     def part(self, key: str) -> dict[str, Any]:
-        """A mapping of the record; empty where there is none."""
+        """Return a mapping of the record; empty if it is missing."""
         value = self.record.get(key)
         return dict(value) if isinstance(value, Mapping) else {}
 
     def prompt(self, role: str) -> str:
-        """What it should show ("visual") or sound like ("audio"); empty if it has no such prompt."""
+        """Return the prompt for a role, "visual" or "audio"; empty if the sample has none."""
         return str(self.part("prompts").get(roles_of(self.record).get(role, "")) or "")
 
     @cached_property
     def files(self) -> list[str]:
-        """Names of the files in its folder, sorted."""
+        """Sorted names of the files in the folder, without hidden ones and symbolic links."""
         names = (path.name for path in self.folder.iterdir() if is_own_file(path))
         return sorted(name for name in names if name.isprintable() and not name.startswith("."))
 
     def file(self, name: str) -> Path | None:
-        """One of its files, if it is there."""
+        """Return the path of a file of the sample; None if the file is missing or a symbolic link."""
         path = self.folder / name
         return path if is_own_file(path) else None
 
     def need(self, name: str) -> Path:
-        """One of its files.
+        """Return the path of a file of the sample.
 
         Raises:
-            UserError: it is missing.
+            UserError: the file is missing or a symbolic link.
         """
         path = self.file(name)
         if path is None:
@@ -78,45 +79,37 @@ class StoredSample:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Columns and rows of the spectrogram; None where it can't be read, or wasn't made."""
-        return self._headers.size
+        """Width and height of the spectrogram in pixels; None if it is missing or damaged."""
+        return self._headers[0].get(SPECTROGRAM)
 
     @property
     def seconds(self) -> float | None:
-        """Length of the sound; None where it can't be read, or wasn't made."""
-        return self._headers.seconds
+        """Duration of the sound; None if it is missing or damaged."""
+        return self._headers[0].get(SOUND)
 
     @property
     def damage(self) -> Sequence[str]:
-        """Files that should be there and are missing or can't be read, each with what is wrong."""
-        return self._headers.damage
+        """Names of missing and damaged files of a complete sample, each with the reason."""
+        return self._headers[1]
 
     @property
     def playable(self) -> bool:
-        """Whether there is a picture and its sound."""
+        """Whether the sample has a readable spectrogram and sound."""
         return self.size is not None and self.seconds is not None
 
     @cached_property
-    def _headers(self) -> _Headers:
-        headers = _Headers()
-        for name in (SPECTROGRAM, SOUND) if self.whole else ():
+    def _headers(self) -> tuple[dict[str, Any], list[str]]:
+        """Size and duration by file name, and the damage."""
+        values: dict[str, Any] = {}
+        damage = []
+        for name, read in ((SPECTROGRAM, png_size), (SOUND, wav_seconds)) if self.whole else ():
             try:
-                if name == SPECTROGRAM:
-                    headers.size = png_size(self.folder / name)
-                else:
-                    headers.seconds = wav_seconds(self.folder / name)
+                values[name] = read(self.folder / name)
             except FileNotFoundError:
-                headers.damage.append(f"{name} is missing")
+                damage.append(f"{name} is missing")
             except (OSError, ValueError) as error:
-                headers.damage.append(f"{name} can't be read: {error}")
-        return headers
-
-
-@dataclass
-class _Headers:
-    size: tuple[int, int] | None = None
-    seconds: float | None = None
-    damage: list[str] = field(default_factory=list)
+                damage.append(f"{name} can't be read: {reason(error)}")
+        return values, damage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +117,10 @@ class Run:
     """A run directory.
 
     Attributes:
-        folder: where it is.
-        name: what to call it; unique among the runs that are read together.
-        samples: those with a record, in the order of their ids.
-        unfinished: names of folders in `samples` without a readable record, each with the reason.
+        folder: its path.
+        name: for display; unique among runs that are read together.
+        samples: all with a readable record, sorted by id.
+        unfinished: names of the folders without a readable record, with the reasons.
     """
 
     folder: Path
@@ -137,10 +130,10 @@ class Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run directories, in the order given. Samples without a readable record are named and left out.
+    """Read run directories, in the order given. Samples without a readable record are logged and left out.
 
     Raises:
-        UserError: one is no run, has no samples, holds symbolic links, or is given twice.
+        UserError: a folder is no run directory, has no samples, has a symbolic link for `samples`, or is given twice.
     """
     resolved = [folder.resolve() for folder in folders]
     for index, folder in enumerate(resolved):
@@ -148,60 +141,63 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             raise UserError(f"{folders[index]} is given twice; expected every run once")
     runs = [_read(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
     for run in runs:
-        _report(run)
+        for name, why in [*run.unfinished.items()][:MAX_LISTED]:
+            logger.warning(f"{run.folder / 'samples' / name} is left out: {why}")
+        if len(run.unfinished) > MAX_LISTED:
+            logger.warning(f"{run.name}: {len(run.unfinished) - MAX_LISTED} more samples are left out")
     return runs
 
 
 def read_run(folder: Path) -> Run:
-    """Read one run directory, as `read_runs`, but silently: for files that are made of one that was read before."""
+    """Read one run directory as `read_runs` does, but without logging."""
     return _read(folder, folder.resolve().name)
 
 
 def whole_samples(folders: Sequence[Path]) -> list[StoredSample]:
-    """All whole samples of run directories, in their order; others are passed over.
+    """Read the complete samples of run directories, in their order.
 
     Raises:
-        UserError: as `read_runs`; or a run has no whole sample, or a sample lacks its picture or its sound.
+        UserError: as `read_runs`; or a run has no complete sample, or a sample lacks its spectrogram or sound.
     """
-    found = []
+    samples = []
     for run in read_runs(folders):
-        whole = [sample for sample in run.samples if sample.whole]
-        if not whole:
-            raise UserError(f"{run.folder} has no whole sample: no samples/*/{RECORD} says ok; its predict makes them")
-        found += whole
-    for sample in found:
-        for name in (SPECTROGRAM, SOUND):
-            sample.need(name)
-    return found
+        complete = [sample for sample in run.samples if sample.whole]
+        if not complete:
+            raise UserError(f"{run.folder} has no complete sample: no samples/*/{RECORD} says ok")
+        samples += complete
+    for sample in samples:
+        sample.need(SPECTROGRAM)
+        sample.need(SOUND)
+    return samples
 
 
 def stored_samples(run: Path, names: Sequence[str]) -> list[StoredSample]:
-    """The samples of these ids that a run directory holds, without those whose record is missing or damaged."""
-    found = []
+    """Read the samples of some ids in a run directory, leaving out those without a readable record."""
+    samples = []
     for name in names:
         with suppress(OSError, ValueError):
-            found.append(_sample(run, name))
-    return found
+            samples.append(_sample(run, name))
+    return samples
 
 
 def roles_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """Which expert's prompt is the picture's ("visual") and which the sound's ("audio").
+    """Return the names of the experts whose prompts describe the picture ("visual") and the sound ("audio").
 
-    As the record says. Older ones don't: then experts of these names, or else the first of those who draw no
-    spectrograms, and the first of those who do, as far as their classes are registered.
+    Old records lack the key `roles`. Then experts of these names are used; otherwise the first expert without a
+    spectrogram format is visual, and the first with one is audio, if their classes are registered.
     """
     if "roles" in record:
         return dict(record["roles"])
     prompts = record.get("prompts", {})
-    natural = {role: role for role in ("visual", "audio") if role in prompts}
-    return dict(reversed(list(_kinds(record)))) | natural
+    by_name = {role: role for role in ("visual", "audio") if role in prompts}
+    return dict(reversed(list(_roles_by_class(record)))) | by_name
 
 
-def _kinds(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _roles_by_class(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     experts = record.get("settings", {}).get("experts")
     for name, described in (experts if isinstance(experts, Mapping) else {}).items():
         while isinstance(described, Mapping) and isinstance(described.get("expert"), Mapping):
-            described = described["expert"]  # what a view looks at
+            described = described["expert"]  # wrapped by a view
         class_name = described.get("class") if isinstance(described, Mapping) else None
         cls = registry.classes("NoiseExpert").get(str(class_name))
         if cls is not None and issubclass(cls, NoiseExpert):
@@ -210,26 +206,26 @@ def _kinds(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _read(folder: Path, name: str) -> Run:
     if not (folder / "samples").is_dir():
-        raise UserError(f"{folder} is no run: it has no folder samples; expected a folder that its predict wrote")
+        raise UserError(f"{folder} is no run: it has no folder samples; expected a folder that `its predict` wrote")
     with os.scandir(contained(folder, folder / "samples")) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
-    samples, left_out = [], {}
+    samples, unfinished = [], {}
     for entry in names:
         try:
             samples.append(_sample(folder, entry))
         except FileNotFoundError:
-            left_out[entry] = f"it has no {RECORD}"
+            unfinished[entry] = f"it has no {RECORD}"
         except (OSError, ValueError) as error:
-            left_out[entry] = f"{RECORD} can't be read: {error.strerror if isinstance(error, OSError) else error}"
+            unfinished[entry] = f"{RECORD} can't be read: {reason(error)}"
     if not samples:
-        why = f"{len(left_out)} folders without a readable {RECORD}" if left_out else "nothing"
-        first = "".join(f" ({entry}: {reason})" for entry, reason in [*left_out.items()][:1])
-        raise UserError(f"{folder} has no samples: samples/ holds {why}{first}; its predict makes them")
-    return Run(folder=folder, name=name, samples=samples, unfinished=left_out)
+        content = f"{len(unfinished)} folders without a readable {RECORD}" if unfinished else "nothing"
+        first = "".join(f" ({entry}: {why})" for entry, why in [*unfinished.items()][:1])
+        raise UserError(f"{folder} has no samples: samples/ holds {content}{first}; `its predict` makes samples")
+    return Run(folder=folder, name=name, samples=samples, unfinished=unfinished)
 
 
 def _sample(run: Path, name: str) -> StoredSample:
-    """Raises OSError or ValueError: the record is missing or damaged, or the name of the folder can't be used."""
+    """Raises OSError or ValueError if the record is missing or damaged, or the name of the folder can't be used."""
     folder = run / "samples" / name
     if folder.is_symlink():
         raise ValueError("its folder is a symbolic link")
@@ -238,15 +234,8 @@ def _sample(run: Path, name: str) -> StoredSample:
     return StoredSample(run=run, folder=folder, record=load_record(folder))
 
 
-def _report(run: Run) -> None:
-    for name, reason in [*run.unfinished.items()][:NAMED]:
-        logger.warning(f"{run.folder / 'samples' / name} is left out: {reason}")
-    if len(run.unfinished) > NAMED:
-        logger.warning(f"{run.name}: {len(run.unfinished) - NAMED} more samples are left out")
-
-
 def _names(folders: Sequence[Path]) -> Iterator[str]:
-    """The last part of each path, and as many parts before it as tell it from the others."""
+    """Yield the last part of each path, with as many parts before it as make it unique."""
     for folder in folders:
         depth = 1
         while depth < len(folder.parts) and sum(f.parts[-depth:] == folder.parts[-depth:] for f in folders) > 1:

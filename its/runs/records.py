@@ -1,4 +1,4 @@
-"""`sample.json`, the record of a sample: its schema, checked wherever one is read, and how one is written."""
+"""Read, check and write `sample.json`, the record of a sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from its.privacy import scrub
 RECORD = "sample.json"
 
 DEEPEST = 100
-"""Levels of mappings and lists; functions that work on records may recurse."""
+"""Maximum nesting depth of mappings and lists, so that functions can work on records recursively."""
 
 SCHEMA: Mapping[str, Any] = {
     "id": str,
@@ -37,28 +37,25 @@ SCHEMA: Mapping[str, Any] = {
     "evaluations": dict[str, int],
     "versions": dict[str, Any],
 }
-"""What a record has by key, as far as it has the key. What methods and plugins put into mappings is theirs."""
+"""Types of the values of a record. All keys but `status` are optional. Methods and plugins define `Any`."""
 
 MOST_PROMPTS = 100
-"""Each is a caption in videos, and a column in tables."""
+"""Maximum number of prompts. Each is a caption in videos and a column in tables."""
 
-NEEDED = ("prompts", "seed")
-"""Keys of every whole sample."""
+REQUIRED = ("prompts", "seed")
+"""Keys required in the record of a complete sample."""
 
 
 def load_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a sample's folder.
+    """Read and check the record in a sample's folder.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it can't be read, or is no regular file.
-        ValueError: it is damaged; the message is the reason.
+        FileNotFoundError: the folder has no record.
+        OSError: the record can't be read, or is no regular file; `strerror` is the reason.
+        ValueError: the record is damaged; the message is the reason.
     """
-    path = folder / RECORD
-    if path.is_symlink():
-        raise ValueError("it is a symbolic link")
     try:
-        record = json.loads(read_limited(path).decode())
+        record = json.loads(read_limited(folder / RECORD, follow_links=False).decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
@@ -71,13 +68,13 @@ def load_record(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{key} is {record[key]!r:.60}; expected {getattr(kind, '__name__', kind)}")
     if len(record.get("prompts", {})) > MOST_PROMPTS:
         raise ValueError(f"it has more than {MOST_PROMPTS} prompts")
-    if record["status"] == "ok" and (missing := [key for key in NEEDED if key not in record]):
+    if record["status"] == "ok" and (missing := [key for key in REQUIRED if key not in record]):
         raise ValueError(f"its status is ok, but it has no {missing[0]}")
     return record
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a sample's folder; None where there is none, or a damaged one."""
+    """Read the record in a sample's folder; None if it is missing or damaged."""
     try:
         return load_record(folder)
     except (OSError, ValueError):
@@ -85,28 +82,25 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write a sample's record.
+    """Write the record of a sample, without secrets.
 
     Raises:
-        NotWritten: it can't be written.
+        NotWritten: the record can't be written.
     """
     text = json.dumps(scrub(record), indent=2, ensure_ascii=False) + "\n"
-    write_bytes(folder / RECORD, text.encode(errors="replace"))  # messages of errors may hold any text
+    write_bytes(folder / RECORD, text.encode(errors="replace"))  # error messages may have any text
 
 
 def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
-    """Put keys into a sample's record; mappings are merged. What else it holds by now is kept.
-
-    Returns:
-        The updated record.
+    """Set keys in a sample's record on disk, and return the updated record. Mappings are merged with existing ones.
 
     Raises:
-        NotWritten: it can't be written.
-        UserError: it can't be read.
+        NotWritten: the record can't be written.
+        UserError: the record can't be read.
     """
     record = read_record(folder)
     if record is None:
-        raise UserError(f"{folder / RECORD} was there a moment ago and can't be read any more")
+        raise UserError(f"{folder / RECORD} was changed or removed during this command, and can't be read: try again")
     for key, value in change.items():
         both = isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
         record[key] = {**record[key], **value} if both else value
@@ -115,7 +109,7 @@ def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """What a sample took: its share of the time of its batch, without what precedes the first one."""
+    """Return the seconds that a sample took: its share of its batch's stages, without the startup. None if unknown."""
     timings = {key: value for key, value in record.get("timings", {}).items() if not isinstance(value, Mapping)}
     stages = dict(numbers(timings))
     size = stages.pop("batch_size", 1)
@@ -123,7 +117,7 @@ def seconds_of(record: Mapping[str, Any]) -> float | None:
 
 
 def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -> Iterator[tuple[str, float]]:
-    """The finite numbers in nested mappings, by their joined keys."""
+    """Yield the finite numbers in nested mappings, with their keys joined by a separator."""
     for name, value in values.items():
         key = f"{before}{separator}{name}" if before else name
         if isinstance(value, Mapping):
@@ -133,7 +127,7 @@ def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a kind: a type, `Any`, a union, or `dict[str, kind]`."""
+    """Return whether a value is of a kind: a type, `Any`, a union, or `dict[str, kind]`."""
     if isinstance(kind, UnionType):
         return any(_fits(value, one) for one in get_args(kind))
     if isinstance(kind, GenericAlias):
@@ -145,10 +139,10 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def check_values(record: Mapping[str, Any]) -> None:
-    """Check that content of a file can be used, written and shown: its depth, numbers and texts.
+    """Check the nesting depth, numbers and texts of a file's content, so that it can be processed and written.
 
     Raises:
-        ValueError: the message is the reason.
+        ValueError: a check fails; the message is the reason.
     """
     queue: list[tuple[Any, int]] = [(record, 0)]
     while queue:

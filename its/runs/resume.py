@@ -1,4 +1,4 @@
-"""What a run folder holds already, and whether a run with this config may go on in it."""
+"""Find the samples that a run directory already has, and check that a run may continue in it."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 CONFIG = "its_config.yaml"
 
 READERS = 16
-"""Threads that read records: on a shared file system the time goes into waiting for each."""
+"""Number of threads that read records, because reading from a shared file system is mostly waiting."""
 
-_OTHER_ROWS = ("data.prompts", "data.seeds", "data.batch_size")
-_EXECUTION = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
-"""Last part of keys that say how a sample is made, and not which."""
+_ROW_KEYS = ("data.prompts", "data.seeds", "data.batch_size")
+_EXECUTION_KEYS = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
+"""Last parts of keys that affect how a sample is made, but not the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How far a run folder is with some rows, by their index.
+    """Status of the samples of a run, by their index, in its run directory.
 
     Attributes:
-        done: whole, with everything that is asked for.
-        failed: tried before, in vain.
-        stopped: stopped early, in favour of others of their prompts.
-        missing: the others.
-        others: how many samples of other rows the folder holds.
+        done: complete, with all extras.
+        failed: in an earlier run.
+        stopped: early, in an earlier run, in favour of other samples of their prompts.
+        missing: all others.
+        others: number of further folders in the directory, such as samples of other specs.
     """
 
     done: Sequence[int] = ()
@@ -53,76 +53,76 @@ class RunStatus:
 
 
 def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> RunStatus:
-    """See which samples are there. Only folders that exist are looked into.
+    """Find out the status of samples, reading only the folders that exist.
 
     Args:
-        samples: the folder that holds them.
-        names: ids of the rows' samples.
-        extras: some of `its.runs.sample_files.EXTRAS` that a whole sample has.
-        prunes: whether samples that were stopped early stay so; else they are missing.
+        samples: the folder of all samples.
+        names: ids of the run's samples.
+        extras: keys of `its.runs.sample_files.EXTRAS` that a complete sample must have.
+        prunes: whether samples that were stopped early stay stopped; else they count as missing.
     """
     try:
         with os.scandir(samples) as entries:
-            there = {entry.name for entry in entries}
+            existing = {entry.name for entry in entries}
     except FileNotFoundError:
-        there = set()
-    found: dict[str, list[int]] = {"done": [], "failed": [], "stopped": [], "missing": []}
-    present = [index for index, name in enumerate(names) if name in there]
+        existing = set()
+    by_status: dict[str, list[int]] = {"done": [], "failed": [], "stopped": [], "missing": []}
+    present = [index for index, name in enumerate(names) if name in existing]
     with ThreadPoolExecutor(READERS) as pool:
         outcomes = pool.map(lambda index: _outcome(samples / names[index], extras), present)
         known = dict(zip(present, outcomes, strict=True))
     for index in range(len(names)):
         outcome = known.get(index, "missing")
-        found["missing" if outcome == "stopped" and not prunes else outcome].append(index)
-    return RunStatus(**found, others=len(there.difference(names)))
+        by_status["missing" if outcome == "stopped" and not prunes else outcome].append(index)
+    return RunStatus(**by_status, others=len(existing.difference(names)))
 
 
 def check_same_settings(output: Path, config: Mapping[str, Any], standing: RunStatus, *, mixed: bool) -> None:
-    """Refuse to put samples of other settings beside those that are there, unless that is wanted.
+    """Check that a run directory has no samples of other settings, unless the user allows mixing them.
 
-    More prompts, seeds or points of a sweep are no other settings, and neither is a place from which the same weights
-    come: where one of the rows is there under its id, which tells settings and weights, the run goes on.
+    More prompts, seeds or points of a sweep are not other settings, nor are the same weights from another place: if
+    a sample of this run is there under its id, which depends on settings and weights, the run may continue.
 
     Args:
-        output: the run folder.
+        output: the run directory.
         config: of this run, resolved.
-        standing: of the folder.
-        mixed: whether other settings are wanted.
+        standing: status of the directory.
+        mixed: whether samples of other settings are allowed.
 
     Raises:
-        UserError: it names the keys that differ.
+        UserError: samples of other settings are there; the message lists the keys that differ.
     """
     if not standing.others:
         return
     ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
-    differing = [] if mixed or ours else list(differences(scrub(_saved(output)), scrub(config)))
+    differing = [] if mixed or ours else list(differences(scrub(_saved_config(output)), scrub(config)))
     if differing:
         raise UserError(
             f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
-            "Choose another --output, or have both in this folder with --mixed true"
+            "Choose another --output, or --mixed true to have both in this folder"
         )
-    logger.info(f"{standing.others} samples of other rows or settings in {output} stay as they are")
+    logger.info(f"{standing.others} samples of other rows or settings in {output} are left unchanged")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """`key: old there, new here` for each key that two resolved configs disagree about and that tells samples apart."""
+    """Yield `key is old there, new here` for each key that differs between two configs and affects the samples."""
     before, now = (dict(_flat(config)) for config in (old, new))
     for key in sorted(before.keys() | now.keys()) if before else ():
-        if before.get(key) != now.get(key) and _tells_samples_apart(key):
+        if before.get(key) != now.get(key) and _affects_samples(key):
             was, is_now = (_short(values.get(key)) for values in (before, now))
             yield f"{key} is {was} there, {is_now} here"
 
 
 def is_saved(run: Path, config: Mapping[str, Any]) -> bool:
-    """Whether this is the config that a run directory has."""
-    return bool(scrub(_saved(run)) == scrub(config))
+    """Return whether a config equals the one saved in a run directory."""
+    return bool(scrub(_saved_config(run)) == scrub(config))
 
 
 def load_config(run: Path) -> dict[str, Any]:
-    """The config of a run directory, as its last run resolved it.
+    """Read the resolved config of the last run in a run directory.
 
     Raises:
-        UserError: it can't be read.
+        UserError: the config can't be read.
     """
     path = contained(run, run / CONFIG)
     try:
@@ -143,8 +143,8 @@ def _outcome(folder: Path, extras: Sequence[str]) -> str:
     return "done" if is_done(folder, extras, record) else "missing"
 
 
-def _saved(run: Path) -> Mapping[str, Any]:
-    """The config of the run that was here; empty where there is none that can be read."""
+def _saved_config(run: Path) -> Mapping[str, Any]:
+    """Return the config saved in a run directory; empty if it is missing or can't be read."""
     try:
         return load_config(run)
     except UserError:
@@ -159,10 +159,10 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, registry.short_name(str(value)) if key.endswith(".class_path") else value
 
 
-def _tells_samples_apart(key: str) -> bool:
-    if not key.startswith(("model.", "data.", "method")) or key.startswith(_OTHER_ROWS):
+def _affects_samples(key: str) -> bool:
+    if not key.startswith(("model.", "data.", "method")) or key.startswith(_ROW_KEYS):
         return False
-    return key.rpartition(".")[2] not in _EXECUTION
+    return key.rpartition(".")[2] not in _EXECUTION_KEYS
 
 
 def _short(value: Any) -> str:

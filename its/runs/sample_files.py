@@ -1,8 +1,9 @@
-"""The folder that keeps a finished sample."""
+"""Write the folder of a finished sample."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +13,57 @@ from torch import Tensor
 
 from its.audio.cycle import go_round
 from its.media.atomic import make_folder, remove_partials, synchronise_folder
-from its.media.colormap import colored
+from its.media.colormap import apply_magma
 from its.media.contained import contained, is_own_file
 from its.media.encode import write_png, write_tensors, write_wav
 from its.media.metadata import text_of
 from its.methods.sample import CHECKPOINT, Result, Sample
 from its.runs.records import RECORD, read_record, write_record
-from its.runs.sample_video import write_color_video, write_sample_video
+from its.runs.stored_video import write_sample_video
 
-EXTRAS = ("image", "latents", "color", "colormap", "cycle", "video")
-"""What `save` can ask for, besides the spectrogram and the sound."""
+EXTRAS = {
+    "image": "image.png",
+    "latents": "latents.safetensors",
+    "color": "color.png",
+    "colormap": "colormap.png",
+    "cycle": "cycle.png",
+    "video": "video.mp4",
+}
+"""Files written in addition to the spectrogram and the sound, by the name that the key `save` has for them."""
+_COLOR_VIDEO = "color.mp4"
+"""Written if the extras include both `color` and `video`."""
 
 
 def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
-    """Whether a sample is whole, with everything that is asked for. Its record is read unless it is at hand."""
+    """Return whether a sample is complete and has some extras. Its record is read unless given."""
     record = record or read_record(folder)
     if record is None or record.get("status") != "ok":
         return False
-    wanted = [_FILES[extra] for extra in extras]
+    names = [EXTRAS[extra] for extra in extras]
     if {"color", "video"} <= set(extras):
-        wanted.append(_COLOR_VIDEO)
-    return all(is_own_file(folder / name) for name in wanted)
+        names.append(_COLOR_VIDEO)
+    return all(is_own_file(folder / name) for name in names)
 
 
 def write_sample(
-    folder: Path,
-    sample: Sample,
-    record: Mapping[str, Any],
-    extras: Sequence[str] = (),
-    *,
-    metadata: bool = False,
+    folder: Path, sample: Sample, record: Mapping[str, Any], extras: Sequence[str] = (), *, metadata: bool = False
 ) -> None:
-    """Write a sample's files, and last of all, atomically, its record.
+    """Write a sample's files, and its record last.
 
     Args:
-        folder: the sample's own.
-        sample: what to write.
-        record: the record, complete but for `status` and `error`.
-        extras: some of `EXTRAS`.
-        metadata: whether pictures, sound and video say how they were made.
+        folder: of the sample.
+        sample: complete, failed or stopped.
+        record: complete except for `status`, `error` and similar keys.
+        extras: keys of `EXTRAS`.
+        metadata: whether pictures, sound and video include the metadata for `its rerun`.
 
     Raises:
         NotWritten: a file can't be written.
-        UserError: the folder, or the one above it, is a symbolic link.
+        UserError: the folder or the one above it is a symbolic link.
     """
     contained(folder.parents[1], folder)
     make_folder(folder)
-    (folder / RECORD).unlink(missing_ok=True)  # while files change, the sample is not whole
+    (folder / RECORD).unlink(missing_ok=True)  # the sample is incomplete while its files change
     remove_partials(folder)
     outcome: dict[str, Any] = {"status": "failed", "error": sample.error, "traceback": sample.traceback}
     if sample.stopped is not None:
@@ -69,7 +74,7 @@ def write_sample(
         _write_files(folder, sample.result, extras, record, text)
         if "cycle" in extras and sample.result.format is not None:
             cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
-            write_png(folder / _FILES["cycle"], eight_bit(cycle.picture), text)
+            write_png(folder / EXTRAS["cycle"], eight_bit(cycle.picture), text)
             outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
     write_record(folder, {**record, **outcome})
     synchronise_folder(folder)
@@ -77,57 +82,37 @@ def write_sample(
         (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-_FILES = {
-    "image": "image.png",
-    "latents": "latents.safetensors",
-    "color": "color.png",
-    "colormap": "colormap.png",
-    "cycle": "cycle.png",
-    "video": "video.mp4",
-}
-_COLOR_VIDEO = "color.mp4"
-"""Written where `video` and `color` are both asked for."""
-
-
 def _write_files(
     folder: Path, result: Result, extras: Sequence[str], record: Mapping[str, Any], text: str | None
 ) -> None:
-    shown = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
-    pictures = {name: eight_bit(x) for name, x in shown.items() if x is not None and name in ("spectrogram", *extras)}
+    available = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
+    wanted = ("spectrogram", *extras)
+    pictures = {name: eight_bit(x) for name, x in available.items() if x is not None and name in wanted}
     if "colormap" in extras:
         gray = result.spectrogram.mean(0) if result.spectrogram.ndim == 3 else result.spectrogram  # 3: stereo
-        pictures["colormap"] = colored(eight_bit(gray))
+        pictures["colormap"] = apply_magma(eight_bit(gray))
     for name, pixels in pictures.items():
         write_png(folder / f"{name}.png", pixels, text)
     pcm = sixteen_bit(result.waveform)
     write_wav(folder / "audio.wav", pcm, result.sample_rate, text)
     if "latents" in extras and result.latents is not None:
-        write_tensors(folder / _FILES["latents"], {"latents": result.latents})
+        write_tensors(folder / EXTRAS["latents"], {"latents": result.latents})
     if "video" in extras:
-        color = pictures.get("color")
-        write_sample_video(
-            folder / _FILES["video"],
-            record,
-            spectrogram=pictures["spectrogram"],
-            color=color,
-            waveform=pcm,
-            sample_rate=result.sample_rate,
-            comment=text,
-        )
-        if color is not None:
-            write_color_video(
-                folder / _COLOR_VIDEO, record, color=color, waveform=pcm, sample_rate=result.sample_rate, comment=text
-            )
+        write = partial(write_sample_video, record=record, waveform=pcm, sample_rate=result.sample_rate, comment=text)
+        color = [pictures["color"]] if "color" in pictures else []
+        write(folder / EXTRAS["video"], pictures=[*color, pictures["spectrogram"]])
+        if color:
+            write(folder / _COLOR_VIDEO, pictures=color, color_prompt=True)
 
 
-# In NumPy: torch would start threads of its own in the writer's thread, against those that make the next batch.
+# NumPy, because torch would start threads in the writer's thread, which compete with those that make the next batch.
 
 
 def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(h, w) or (3, h, w) in [0, 1] -> (h, w) or (h, w, 3) of 0 to 255, rounded and not truncated."""
+    """Convert (h, w) or (3, h, w) in [0, 1] to (h, w) or (h, w, 3) from 0 to 255, rounded."""
     return rearrange((picture.numpy().clip(0, 1) * 255).round(), "... h w -> h w ...").astype(np.uint8)
 
 
 def sixteen_bit(waveform: Tensor) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """(n,) or (2, n) in [-1, 1] -> (n,) or (n, 2), rounded and not truncated."""
+    """Convert (n,) or (2, n) in [-1, 1] to 16-bit (n,) or (n, 2), rounded."""
     return rearrange((waveform.numpy().clip(-1, 1) * 32767).round(), "... n -> n ...").astype(np.int16)

@@ -1,9 +1,11 @@
-"""Pictures and sounds of samples, as scorers get them."""
+"""Read the pictures and sounds of samples in run directories."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ from its.runs.reader import SOUND, SPECTROGRAM, StoredSample
 REMEDY = "make the sample again"
 
 
-def judged(sample: StoredSample, role: str) -> ScorerInput:
-    """What a scorer of a role gets of a sample.
+def load_scorer_input(sample: StoredSample, role: str) -> ScorerInput:
+    """Read a sample's picture and sound, with its prompt for a role, "visual" or "audio".
 
     Raises:
         UserError: a file is missing or damaged.
@@ -26,24 +28,41 @@ def judged(sample: StoredSample, role: str) -> ScorerInput:
 
 
 def read_picture(path: Path) -> Tensor:
-    """Read a PNG -> (h, w) gray in [0, 1], float32; of a colour picture, such as in stereo, the mean over channels.
+    """Read a PNG as gray, (h, w) in [0, 1], float32. Colour pictures, such as stereo spectrograms, are averaged.
 
     Raises:
-        UserError: it can't be read.
+        UserError: the picture can't be read.
     """
-    import numpy as np
-
-    with naming(path, REMEDY):
-        picture = open_picture(path, formats=["PNG"])
-    pixels = torch.from_numpy(np.array(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))).float()
+    pixels = torch.from_numpy(read_pixels(path)).float()
     return (pixels if pixels.ndim == 2 else pixels.mean(2)) / 255
 
 
-def read_sound(path: Path) -> tuple[Tensor, int]:
-    """Read a sound -> (n,), float32, the mean of its channels; and its rate in Hz.
+def read_pixels(path: Path) -> np.ndarray[Any, Any]:
+    """Read a PNG as (h, w) or (h, w, 3), from 0 to 255.
 
     Raises:
-        UserError: it can't be read.
+        UserError: the picture can't be read.
+    """
+    with naming(path, REMEDY):
+        picture = open_picture(path, formats=["PNG"])
+    return np.array(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+
+
+def read_sound(path: Path) -> tuple[Tensor, int]:
+    """Read a sound as (n,), float32, the mean of its channels, and its sample rate in Hz.
+
+    Raises:
+        UserError: the sound can't be read.
+    """
+    waveform, rate = read_waveform(path, "float32")
+    return torch.from_numpy(waveform.reshape(len(waveform), -1)).mean(1), rate
+
+
+def read_waveform(path: Path, dtype: str) -> tuple[np.ndarray[Any, Any], int]:
+    """Read a sound as (n,) or (n, channels) of a type, and its sample rate in Hz.
+
+    Raises:
+        UserError: the sound can't be read.
     """
     with naming(path, REMEDY), open_sound(path) as file:
-        return torch.from_numpy(file.read(dtype="float32", always_2d=True)).mean(1), int(file.samplerate)
+        return file.read(dtype=dtype), int(file.samplerate)

@@ -1,19 +1,17 @@
-"""Videos of samples on disk, made from the files of the sample."""
+"""Write videos of samples, with prompts, seed and weights as captions."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from its.media.contained import is_own_file
-from its.media.decode import naming, open_picture, open_sound
 from its.media.metadata import text_of
-from its.runs.reader import StoredSample
-from its.runs.sample_media import REMEDY
-
-if TYPE_CHECKING:
-    from its.media.video import Array
+from its.media.video import Array, write_video
+from its.runs.reader import SOUND, SPECTROGRAM, StoredSample
+from its.runs.sample_media import read_pixels, read_waveform
 
 VIDEO = "video.mp4"
 _COLOR = re.compile(r"color(?:_([1-9]\d*))?\.png")
@@ -21,75 +19,84 @@ _COLOR = re.compile(r"color(?:_([1-9]\d*))?\.png")
 
 def color_pictures(folder: Path) -> list[Path]:
     """List the colour pictures of a sample, `color.png`, `color_2.png` and so on, in the order of their numbers."""
-    found = [(int(match[1] or 1), path) for path in folder.iterdir() if (match := _COLOR.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if is_own_file(path)]
+    numbered = [(int(match[1] or 1), path) for path in folder.iterdir() if (match := _COLOR.fullmatch(path.name))]
+    return [path for _, path in sorted(numbered) if is_own_file(path)]
 
 
 def color_video(picture: Path) -> Path:
-    """Path of a colour picture's video: `color_2.mp4` for `color_2.png`."""
+    """Return the path of a colour picture's video: `color_2.mp4` for `color_2.png`."""
     return picture.with_suffix(".mp4")
 
 
 def write_video_of(sample: StoredSample, *, metadata: bool) -> None:
-    """Write `video.mp4` of a sample.
+    """Write a sample's `video.mp4`: the spectrogram, below `color.png` if the sample has one.
 
     Args:
-        sample: must be whole.
-        metadata: whether the video carries what made the sample, for `its rerun`.
+        sample: complete.
+        metadata: whether to include the metadata for `its rerun`.
 
     Raises:
-        UserError: a file is missing.
-        OSError: a file can't be read, or the video can't be written.
+        UserError: a file is missing or can't be read.
+        NotWritten: the video can't be written.
     """
-    from its.runs.sample_video import write_sample_video
-
-    waveform, rate = _sound(sample)
-    color = sample.file("color.png")
-    write_sample_video(
-        sample.folder / VIDEO,
-        sample.record,
-        spectrogram=_pixels(sample.need("spectrogram.png")),
-        color=None if color is None else _pixels(color, "RGB"),
-        waveform=waveform,
-        sample_rate=rate,
-        comment=text_of(sample.record) if metadata else None,
-    )
+    pictures = [sample.need(SPECTROGRAM)]
+    if (color := sample.file("color.png")) is not None:
+        pictures.insert(0, color)
+    _write(sample.folder / VIDEO, sample, [read_pixels(path) for path in pictures], metadata=metadata)
 
 
 def write_color_video_of(sample: StoredSample, picture: Path, *, metadata: bool) -> None:
-    """Write the video of one colour picture of a sample, beside the picture.
+    """Write the video of one of a sample's `color_pictures`, beside the picture.
+
+    Args and Raises: as `write_video_of`.
+    """
+    _write(color_video(picture), sample, [read_pixels(picture)], metadata=metadata, color_prompt=True)
+
+
+def _write(
+    path: Path, sample: StoredSample, pictures: Sequence[Array], *, metadata: bool, color_prompt: bool = False
+) -> None:
+    waveform, rate = read_waveform(sample.need(SOUND), "int16")
+    comment = text_of(sample.record) if metadata else None
+    write_sample_video(path, sample.record, pictures, waveform, rate, comment=comment, color_prompt=color_prompt)
+
+
+def write_sample_video(
+    path: Path,
+    record: Mapping[str, Any],
+    pictures: Sequence[Array],
+    waveform: Array,
+    sample_rate: int,
+    *,
+    comment: str | None,
+    color_prompt: bool = False,
+) -> None:
+    """Write a video of a sample.
 
     Args:
-        sample: must be whole.
-        picture: one of `color_pictures`.
-        metadata: whether the video carries what made the sample, for `its rerun`.
+        path: of the video.
+        record: of the sample.
+        pictures: stacked vertically; (h, w) or (h, w, 3), from 0 to 255.
+        waveform: (n,) or (n, 2), 16-bit.
+        sample_rate: in Hz.
+        comment: metadata; None for none.
+        color_prompt: whether to add the colorizer's prompt to the captions.
 
     Raises:
-        UserError: the sound is missing.
-        OSError: a file can't be read, or the video can't be written.
+        NotWritten: the video can't be written.
     """
-    from its.runs.sample_video import write_color_video
+    captions = [f"{name}: {prompt}" for name, prompt in record["prompts"].items()]
+    colorizer = record.get("settings", {}).get("colorizer")
+    if color_prompt and isinstance(colorizer, Mapping) and "prompt" in colorizer:
+        captions.append(f"color: {colorizer['prompt']}")
+    write_video(path, pictures, waveform, sample_rate, captions=captions, note=_note(record), comment=comment)
 
-    waveform, rate = _sound(sample)
-    write_color_video(
-        color_video(picture),
-        sample.record,
-        color=_pixels(picture, "RGB"),
-        waveform=waveform,
-        sample_rate=rate,
-        comment=text_of(sample.record) if metadata else None,
+
+def _note(record: Mapping[str, Any]) -> str:
+    """Join the seed and the names of the weights in one line, without the folders of local weights."""
+    weights = {str(w["name"]): w.get("embedded") for w in record.get("weights", {}).values() if w and "name" in w}
+    names = (
+        (Path(name).name if Path(name).is_absolute() else name) + (" (embedded)" if embedded else "")
+        for name, embedded in weights.items()
     )
-
-
-def _pixels(path: Path, mode: str | None = None) -> Array:
-    import numpy as np
-
-    with naming(path, REMEDY):
-        picture = open_picture(path, formats=["PNG"])
-    return np.asarray(picture if mode is None else picture.convert(mode))
-
-
-def _sound(sample: StoredSample) -> tuple[Array, int]:
-    path = sample.need("audio.wav")
-    with naming(path, REMEDY), open_sound(path) as file:
-        return file.read(dtype="int16"), int(file.samplerate)
+    return " - ".join([f"seed {record['seed']}", *dict.fromkeys(names)])

@@ -1,4 +1,4 @@
-"""Puts every sample into its own folder as soon as it is made, on whatever rank made it."""
+"""Write each batch of samples into the run directory, on the rank that made it, during the run."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from its.methods.sample import Sample
 from its.runs.replay import config_of
 from its.runs.sample_files import write_sample
 
-WAITING = 4
-"""Batches that may wait to be written. Compression takes longer than it looks, but must not fill the memory."""
+MAX_QUEUED = 4
+"""Maximum number of batches that wait to be written; more would fill the memory if writing is slow."""
 
 
 class SampleWriter(BasePredictionWriter):
-    """Writes `OUTPUT/samples/ID/` for each sample of a batch, in a thread, while the next batch is made.
+    """Writes the folder `OUTPUT/samples/ID/` of each sample in a thread, while the next batch is made.
 
     Args:
-        output: the run folder.
-        save: extras of `its.runs.sample_files.EXTRAS` to write beside the spectrogram and the sound.
-        config: of the run, resolved; each record keeps what of it makes the sample again.
-        metadata: whether the files carry that too.
+        output: the run directory.
+        save: keys of `its.runs.sample_files.EXTRAS`.
+        config: of the run, resolved. Each record includes the part that reproduces its sample.
+        metadata: whether the files include that part too.
     """
 
     def __init__(self, output: Path, save: Sequence[str], *, config: Mapping[str, Any], metadata: bool) -> None:
@@ -44,7 +44,7 @@ class SampleWriter(BasePredictionWriter):
         self.config = config
         self.metadata = metadata
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting: deque[Future[None]] = deque()
+        self._queue: deque[Future[None]] = deque()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the thread."""
@@ -60,25 +60,25 @@ class SampleWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Hand over the samples of one batch. If an earlier one can't be written, the method is told to stop."""
+        """Queue the samples of a batch. If an earlier sample couldn't be written, stop the method."""
         method = method_of(pl_module)
         if self._thread is None:
             return
         records = [make_record(sample, method, self.config) for sample in prediction]
-        method.startup = {}  # said once
-        self._waiting.append(self._thread.submit(self._write, prediction, records))
-        self._wait(method, leave=WAITING)
+        method.startup = {}  # only in the records of the first batch
+        self._queue.append(self._thread.submit(self._write, prediction, records))
+        self._wait(method, leave=MAX_QUEUED)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait until everything is written."""
+        """Wait until all samples are written."""
         self._wait(method_of(pl_module))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """What was made is written before the process ends."""
+        """Write the queued samples before the process ends."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """After an error too, and after Ctrl-C."""
+        """Write the queued samples after an error or Ctrl-C too."""
         self._stop()
 
     def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
@@ -91,21 +91,21 @@ class SampleWriter(BasePredictionWriter):
             self._thread = None
 
     def _wait(self, method: Method, *, leave: int = 0) -> None:
-        while len(self._waiting) > leave:
+        while len(self._queue) > leave:
             try:
-                self._waiting.popleft().result()
+                self._queue.popleft().result()
             except (OSError, UserError) as error:
-                # No exception in the midst of a run: other ranks would wait for this one.
+                # An exception in the middle of a run would make other ranks wait for this one.
                 method.stopped = method.stopped or str(error)
 
 
 def make_record(sample: Sample, method: Method, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a sample, complete but for its status.
+    """Return the record of a sample, without its status.
 
     Args:
         sample: made by the method.
         method: of the run.
-        config: of the run, resolved; the record keeps those keys that make the sample again.
+        config: of the run, resolved. The record includes the part that reproduces the sample.
     """
     spec, precision = sample.spec, sample.precision or method.precision
     return {
@@ -136,17 +136,17 @@ def _startup(method: Method) -> dict[str, Any]:
 
 
 def _format(method: Method) -> dict[str, Any] | None:
-    """How the pictures are heard: the vocoder's format, for axes in Hz and for the way back from sound to picture."""
+    """Return the vocoder's spectrogram format, which axes in Hz and cycle consistency need."""
     return next((asdict(part.format) for _, part in method.components() if isinstance(part, Vocoder)), None)
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    found = {"python": platform.python_version(), "its": __version__}
+    """Return the versions of Python and of the packages that results depend on."""
+    numbers = {"python": platform.python_version(), "its": __version__}
     for package in ("torch", "torchaudio", "lightning", "diffusers", "transformers"):
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            numbers[package] = "not installed"
+    return numbers

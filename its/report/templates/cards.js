@@ -1,10 +1,9 @@
-/* A sample as a card: the picture with its axes, the controls, the prompts, and what made it. */
+/* Build the card of a sample: picture with axes, controls, prompts, scores and settings. */
 
 const ROLES = { visual: "looks like", audio: "sounds like" };
 const LAYERS = { gray: "Gray", image: "Image", color: "Colour", colormap: "Colour map", fade: "Fade" };
-const FILES = { image: "image.png", color: "color.png", colormap: "colormap.png" };
 
-/* Nested settings as names and values; a part's class stands for the part. */
+/* Flatten nested settings to dotted names and values. The class of a component is stored under the component's name. */
 function flatten(value, name = "", into = new Map()) {
   if (value !== null && typeof value === "object" && !Array.isArray(value)) {
     for (const [key, inner] of Object.entries(value)) {
@@ -27,10 +26,10 @@ function ticks(parent, marks, side, unit) {
   if (marks.length) parent[side === "left" ? "lastChild" : "firstChild"].append(unit);
 }
 
-function promptList(list, prompts, roles = ROLES) {
+function promptList(list, prompts) {
   for (const [name, text] of Object.entries(prompts)) {
     const row = make("div");
-    row.append(make("dt", roles[name] ?? name), make("dd", text));
+    row.append(make("dt", ROLES[name] ?? name), make("dd", text));
     list.append(row);
   }
 }
@@ -53,13 +52,13 @@ function picture(card, sample, report) {
     frame.insertBefore(image, frame.querySelector(".playhead"));
   };
   add("gray", "spectrogram.png");
-  for (const layer of sample.layers) add(layer, FILES[layer]);
-  frame.setAttribute("aria-label", `Place in the sound; the picture ${description(sample)}`);
+  for (const layer of sample.layers) add(layer, `${layer}.png`);
+  frame.setAttribute("aria-label", `Position in the sound of a picture that ${description(sample)}`);
   ticks(card.querySelector(".hertz"), data.pitches[sample.pitch], "bottom", "");
   ticks(card.querySelector(".seconds"), data.times[sample.time] ?? [], "left", " s");
 }
 
-/* Which of the pictures is seen: by itself, colour comes in as the sound goes on. */
+/* Add buttons that choose the visible picture. "fade", the default, fades the colour picture in during the sound. */
 function layers(card, sample) {
   if (!sample.layers.length) return;
   const choices = ["gray", ...sample.layers, ...(sample.layers.includes("color") ? ["fade"] : [])];
@@ -79,11 +78,11 @@ function layers(card, sample) {
   choose(choices.includes("fade") && !still ? "fade" : "gray");
 }
 
-/* The numbers that tell samples apart at a glance. */
+/* Add rank, scores, seed and similar facts in one line. */
 function facts(line, sample, setup) {
   const add = (text, className) => line.append(make("span", text, className));
-  if (sample.rank !== null) add(`No. ${number(sample.rank)}`, "mark");
-  else if (sample.kept) add("Best", "mark");
+  if (sample.rank !== null) add(`rank ${number(sample.rank)}`, "mark");
+  else if (sample.kept) add("best", "mark");
   if (sample.kept === false) add("not kept");
   for (const [name, value] of Object.entries(sample.scores)) {
     const score = make("span", `${name} `);
@@ -92,16 +91,16 @@ function facts(line, sample, setup) {
   }
   add(`seed ${sample.seed}`, "same");
   for (const [id, value] of [["method", methodOf(setup)], ["vocoder", vocoderOf(setup)], ["run", data.runs[sample.run].name]]) {
-    if (value && !document.getElementById(`${id}-choice`).hidden) add(value, "same"); // or the page's head says it
+    if (value && !document.getElementById(`${id}-choice`).hidden) add(value, "same"); // else the head of the page shows it
   }
-  if (setup.fallback) add("fallback: embedded pack", "stamp");
-  else if (setup.embedded.length) add("embedded pack", "stamp");
+  if (setup.fallback) add("fallback: embedded demo weights", "stamp");
+  else if (setup.embedded.length) add("embedded demo weights", "stamp");
 }
 
 const methodOf = (setup) => String(setup.settings.method ?? "unknown method");
 const vocoderOf = (setup) => String(setup.settings.vocoder?.class ?? "");
 
-/* Everything else, built when somebody wants to see it. */
+/* Build the details when they are opened for the first time. */
 function details(box, sample, setup) {
   const again = make("div", undefined, "again");
   const command = make("code", sample.again);
@@ -116,11 +115,11 @@ function details(box, sample, setup) {
     for (const [name, value] of entries) list.append(breakable(name), make("dd", value));
   };
   rows("Settings", [...flatten(setup.settings)]);
-  rows("Not wanted", Object.entries(sample.negative));
-  rows("Weights", Object.entries(setup.weights).map(([part, which]) => [part, weightsText(which)]));
-  if (setup.fallback) rows("Fallback", [["why", setup.fallback]]);
+  rows("Negative prompts", Object.entries(sample.negative));
+  rows("Weights", Object.entries(setup.weights).map(([part, weights]) => [part, weightsText(weights)]));
+  if (setup.fallback) rows("Fallback", [["reason", setup.fallback]]);
   rows("Versions", Object.entries(setup.versions));
-  if (sample.took !== null) rows("Time", [["to make it", `${number(sample.took)} s`]]);
+  if (sample.took !== null) rows("Time", [["for this sample", `${number(sample.took)} s`]]);
   const files = make("p", undefined, "files");
   for (const name of sample.files) {
     const link = make("a", decodeURIComponent(name));
@@ -130,16 +129,16 @@ function details(box, sample, setup) {
   box.append(again, list, files);
 }
 
-/* A dotted name that may break after its dots. */
+/* A dotted name that may wrap after its dots and underscores. */
 function breakable(name) {
   const term = make("dt");
   for (const piece of name.split(/(?<=[._])/)) term.append(piece, make("wbr"));
   return term;
 }
 
-function weightsText(which) {
-  const hash = which.revision ? which.revision.slice(0, 12) : which.sha256 ? `sha256 ${which.sha256.slice(0, 12)}` : "";
-  return `${which.name ?? "unnamed"}${which.embedded ? " (embedded)" : ""}${hash ? `, ${hash}` : ""}`;
+function weightsText({ name, revision, sha256, embedded }) {
+  const hash = revision ? revision.slice(0, 12) : sha256 ? `sha256 ${sha256.slice(0, 12)}` : "";
+  return `${name}${embedded ? " (embedded)" : ""}${hash ? `, ${hash}` : ""}`;
 }
 
 function copyText(element, button) {
@@ -158,7 +157,7 @@ function buildCard(sample) {
   const error = card.querySelector(".error");
   const report = (text, title) => {
     error.hidden = false;
-    error.replaceChildren(make("b", title ?? "Something is missing"), text);
+    error.replaceChildren(make("b", title ?? "A file is missing or damaged"), text);
   };
   card.setAttribute("aria-label", description(sample));
   promptList(card.querySelector(".prompts"), sample.prompts);
@@ -167,60 +166,44 @@ function buildCard(sample) {
   box.addEventListener("toggle", () => { if (box.children.length === 1) details(box, sample, setup); });
   if (sample.status !== "ok") report(sample.error || "No reason was recorded.", TITLES[sample.status] ?? sample.status);
   card.surface = null;
-  if (sample.size === null || sample.seconds === null) {
-    if (sample.size === null) card.querySelector(".stage").remove();
-    else { picture(card, sample, report); mute(card); }
+  if (sample.size === null) card.querySelector(".stage").remove();
+  else picture(card, sample, report);
+  if (sample.size !== null && sample.seconds !== null) {
+    layers(card, sample);
+    connect(card, sample, report);
+  } else {
     card.querySelector(".controls").remove();
-    return card;
+    for (const name of ["role", "tabindex", "aria-valuemin"]) card.querySelector(".picture")?.removeAttribute(name);
   }
-  picture(card, sample, report);
-  layers(card, sample);
-  connect(card, sample, report);
   return card;
 }
 
 const TITLES = { failed: "This sample failed", damaged: "Files are missing or damaged" };
 
-/* A picture without sound can be looked at. */
-function mute(card) {
-  const frame = card.querySelector(".picture");
-  for (const name of ["role", "tabindex", "aria-valuemin"]) frame.removeAttribute(name);
-}
-
 function connect(card, sample, report) {
   const frame = card.querySelector(".picture");
   const button = card.querySelector(".play");
-  const clock = card.querySelector(".clock");
   const full = card.querySelector(".full");
   const stage = card.querySelector(".stage");
-  const surface = {
-    source: `${sample.folder}/audio.wav`,
-    seconds: sample.seconds,
-    show(time) {
-      line(time);
+  const { seconds } = sample;
+  const surface = makeSurface(card, {
+    source: `${sample.folder}/audio.wav`, seconds, name: description(sample), failed: (message) => report(message),
+    shown(time) {
+      move(time);
       if (time > 0) card.classList.add("begun");
-      clock.textContent = `${time.toFixed(1)} / ${sample.seconds.toFixed(1)} s`;
-      card.style.setProperty("--shown", String(Math.min(Math.max(time / sample.seconds - 0.05, 0) * 2.2, 1)));
+      card.style.setProperty("--shown", String(Math.min(Math.max(time / seconds - 0.05, 0) * 2.2, 1)));
     },
-    playing(is) {
-      card.classList.toggle("playing", is);
-      card.classList.add("begun");
-      button.setAttribute("aria-label", `${is ? "Pause" : "Play"}: ${description(sample)}`);
-    },
-    failed: (message) => report(message),
-  };
-  const line = playable(frame, surface);
+  });
+  const move = playable(frame, surface);
   surface.show(0);
-  button.setAttribute("aria-label", `Play: ${description(sample)}`);
   button.addEventListener("click", () => player.toggle(surface, sameMoment(card)));
-  frame.addEventListener("focus", () => { current = card; });
-  button.addEventListener("focus", () => { current = card; });
+  for (const element of [frame, button]) element.addEventListener("focus", () => { current = card; });
   if (!document.fullscreenEnabled) full.hidden = true;
   full.addEventListener("click", () => stage.requestFullscreen().then(() => frame.focus()));
   card.surface = surface;
 }
 
-/* In a comparison, another sample goes on where the one before it was: the ear compares the same moment. */
+/* In a group, the position of the sample that plays, so that another sample continues at the same moment. */
 function sameMoment(card) {
   const group = card.closest(".group");
   const playing = group && player.playing && [...group.querySelectorAll(".card")].find((c) => c.surface === player.surface);

@@ -1,18 +1,16 @@
-/* Which samples are shown, in which order, and where the keys go. */
+/* Filter, sort and group the samples, build their cards as the page is scrolled, and handle keys. */
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const PAGE = 24; // cards that are built at once; more as the page is scrolled
+const PAGE = 24; // number of cards built at once
 let current = null; // the card that Space plays
-let waiting = []; // what is still to be built: samples, or groups of them
+let unbuilt = []; // samples, or groups of samples, without cards
 
-const text = (sample) => [
-  ...Object.values(sample.prompts), ...Object.values(sample.negative), sample.id, sample.seed, sample.error,
-  data.runs[sample.run].name,
-].join(" ").toLowerCase();
 for (const [index, sample] of data.samples.entries()) {
+  const { prompts, negative, id, seed, error, run } = sample;
+  const texts = [...Object.values(prompts), ...Object.values(negative), id, seed, error, data.runs[run].name];
   sample.index = index;
-  sample.text = text(sample);
+  sample.text = texts.join(" ").toLowerCase(); // for the search
   sample.key = JSON.stringify([Object.entries(sample.prompts).sort(), sample.seed]);
 }
 
@@ -24,17 +22,17 @@ function fill(select, entries) {
   for (const [value, label] of entries) select.append(new Option(label, value));
 }
 
-/* A choice is only there where there is something to choose. */
-function choice(id, values) {
+/* Fill a filter, which is hidden unless it has several values. */
+function addFilter(id, values) {
   const distinct = [...new Set(values)].sort(order);
   fill($(id), [["", "all"], ...distinct.map((value) => [value, value])]);
   $(`${id}-choice`).hidden = distinct.length < 2;
 }
 
-choice("run", data.runs.map((run) => run.name));
-choice("method", data.samples.map((sample) => methodOf(setupOf(sample))));
-choice("vocoder", data.samples.map((sample) => vocoderOf(setupOf(sample))));
-choice("status", data.samples.map((sample) => sample.status));
+addFilter("run", data.runs.map((run) => run.name));
+addFilter("method", data.samples.map((sample) => methodOf(setupOf(sample))));
+addFilter("vocoder", data.samples.map((sample) => vocoderOf(setupOf(sample))));
+addFilter("status", data.samples.map((sample) => sample.status));
 fill($("score"), scoreNames.map((name) => [name, name]));
 $("score-choice").hidden = !scoreNames.length;
 $("kept-choice").hidden = !data.samples.some((sample) => sample.kept !== null || sample.rank !== null);
@@ -42,13 +40,14 @@ fill($("sort"), [
   ["prompt", "prompt"], ["seed", "seed"],
   ...($("kept-choice").hidden ? [] : [["rank", "rank"]]),
   ...scoreNames.map((name) => [`score ${name}`, `${name}, best first`]),
-  ...(data.samples.some((sample) => sample.took !== null) ? [["took", "time to make"]] : []),
+  ...(data.samples.some((sample) => sample.took !== null) ? [["took", "time taken"]] : []),
 ]);
 
 function compare(by) {
   const prompts = (a, b) => order(Object.values(a.prompts).join(" "), Object.values(b.prompts).join(" "));
   const last = (value) => value ?? Infinity;
-  const lost = (sample) => Number(sample.status !== "ok"); // at the end: there is nothing to see
+  const score = (sample) => sample.scores[by.slice("score ".length)] ?? -Infinity;
+  const incomplete = (sample) => Number(sample.status !== "ok"); // sorted last
   const then = (a, b) => prompts(a, b) || order(String(a.seed), String(b.seed)) || a.run - b.run || a.index - b.index;
   const difference = (a, b) => (a === b ? 0 : a - b);
   const first = {
@@ -56,17 +55,11 @@ function compare(by) {
     seed: (a, b) => order(String(a.seed), String(b.seed)),
     rank: (a, b) => difference(last(a.rank), last(b.rank)) || Number(b.kept === true) - Number(a.kept === true),
     took: (a, b) => difference(last(a.took), last(b.took)),
-  }[by] ?? byScore(by.slice(6));
-  return (a, b) => lost(a) - lost(b) || first(a, b) || then(a, b);
+  }[by] ?? ((a, b) => difference(score(b), score(a)));
+  return (a, b) => incomplete(a) - incomplete(b) || first(a, b) || then(a, b);
 }
 
-/* Best first, those without the score last. */
-function byScore(name) {
-  const value = (sample) => sample.scores[name] ?? -Infinity;
-  return (a, b) => (value(a) === value(b) ? 0 : value(b) - value(a));
-}
-
-function chosen() {
+function filtered() {
   const words = $("find").value.toLowerCase().split(/\s+/).filter(Boolean);
   const is = (id, value) => $(id).value === "" || $(id).value === value;
   const least = $("least").value === "" ? null : Number($("least").value);
@@ -78,20 +71,20 @@ function chosen() {
     (!$("kept").checked || sample.kept === true || (sample.kept === null && sample.rank !== null)));
 }
 
-/* Samples of the same prompts and seed, where there are several. */
+/* Groups of two or more samples of the same prompts and seed. */
 function grouped(samples) {
   const groups = new Map();
   for (const sample of samples) groups.set(sample.key, [...(groups.get(sample.key) ?? []), sample]);
   return [...groups.values()].filter((group) => group.length > 1);
 }
 
-/* Whose weights: the names, and where those are alike their digests too. */
+/* The names of the weights, with their digests if wanted. */
 function weightsOf(setup, digests) {
-  const parts = Object.values(setup.weights);
-  return [...new Set(parts.map((which) => (digests ? weightsText(which) : which.name)))].join(", ");
+  const names = Object.values(setup.weights).map((weights) => (digests ? weightsText(weights) : weights.name));
+  return [...new Set(names)].join(", ");
 }
 
-/* The settings, and the run, in which the samples of a group are not all alike: texts for each sample. */
+/* For each sample of a group, the run, weights and settings that differ within the group, as texts. */
 function differences(group) {
   const setups = group.map(setupOf);
   const digests = new Set(setups.map((setup) => weightsOf(setup, false))).size === 1;
@@ -100,11 +93,11 @@ function differences(group) {
   ]));
   const names = [...new Set(flat.flatMap((map) => [...map.keys()]))];
   const differing = names.filter((name) => new Set(flat.map((map) => map.get(name))).size > 1);
-  // Where a part is another one, its arguments are too.
-  const telling = differing.filter((name) => !differing.some((other) => name.startsWith(`${other}.`)));
+  // If a component's class differs, its arguments are left out.
+  const shown = differing.filter((name) => !differing.some((other) => name.startsWith(`${other}.`)));
   const plain = ["run", "method", "vocoder", "combiner", "scheduler", "weights"];
   const label = (name, value) => (plain.includes(name) ? value : `${name} ${value}`);
-  return flat.map((map) => telling.filter((name) => map.has(name)).map((name) => label(name, map.get(name))));
+  return flat.map((map) => shown.filter((name) => map.has(name)).map((name) => label(name, map.get(name))));
 }
 
 function buildGroup(group) {
@@ -130,16 +123,16 @@ function buildGroup(group) {
 function show() {
   player.pause();
   current = null;
-  const samples = chosen().sort(compare($("sort").value));
+  const samples = filtered().sort(compare($("sort").value));
   const side = $("compare").checked;
-  waiting = side ? grouped(samples) : samples;
-  const shown = side ? waiting.reduce((sum, group) => sum + group.length, 0) : samples.length;
+  unbuilt = side ? grouped(samples) : samples;
+  const shown = side ? unbuilt.reduce((sum, group) => sum + group.length, 0) : samples.length;
   const total = data.samples.length.toLocaleString("en");
   $("count").textContent = shown === data.samples.length ? `${total} samples` : `${shown.toLocaleString("en")} of ${total}`;
   $("samples").replaceChildren();
   if (!shown) {
-    const why = side ? "No samples of the same prompts and seed to compare." : "No sample is like that.";
-    $("samples").append(make("p", why, "none"));
+    const reason = side ? "No samples of the same prompts and seed to compare." : "No sample matches the filters.";
+    $("samples").append(make("p", reason, "none"));
   }
   $("samples").classList.toggle("cards", !side && shown > 0);
   more();
@@ -147,12 +140,12 @@ function show() {
 
 function more() {
   const side = $("compare").checked;
-  for (let built = 0; built < PAGE && waiting.length;) {
-    const next = waiting.shift();
+  for (let built = 0; built < PAGE && unbuilt.length;) {
+    const next = unbuilt.shift();
     built += side ? next.length : 1;
     $("samples").append(side ? buildGroup(next) : buildCard(next));
   }
-  $("more").parentElement.hidden = !waiting.length;
+  $("more").parentElement.hidden = !unbuilt.length;
 }
 
 const cards = () => [...document.querySelectorAll(".card")].filter((card) => card.surface);

@@ -1,40 +1,40 @@
 "use strict";
 
-/* One sound for the whole page, so that no two ever play at once.
+/* The one player of the page, so that two sounds never play at once.
 
-   A surface is what is played: {source, seconds, show(time), playing(is), failed(message), ended()}.
-   show() is called for every frame, and the line stands where the sound is: both come from audio.currentTime. */
+   A surface is what the player plays: {source, seconds, show(time), playing(is), failed(message), ended()}. Every frame
+   calls show() with audio.currentTime, so the line and the sound are in step. */
 const player = (() => {
   const audio = new Audio();
   audio.preload = "none";
   let surface = null;
-  let wanted = null; // a place to go to as soon as the sound is known
-  const wholes = new Map(); // source -> address of the whole sound in memory
+  let pending = null; // time to seek to once the sound's metadata is loaded
+  const downloads = new Map(); // source -> promise of the URL of the complete sound in memory
 
-  const show = () => surface && surface.show(wanted ?? Math.min(audio.currentTime, surface.seconds));
+  const show = () => surface && surface.show(pending ?? Math.min(audio.currentTime, surface.seconds));
   const frame = () => {
     show();
     if (!audio.paused) requestAnimationFrame(frame);
   };
 
-  /* Go to a time. A server without range requests lets a sound be heard from its start alone, so it is loaded whole. */
-  async function go(time) {
+  /* Seek. From a server without range requests, browsers can't seek, so the complete sound is downloaded. */
+  async function seekAudio(time) {
     const { seekable } = audio, { source } = surface;
     const seeks = seekable.length > 0 && seekable.end(seekable.length - 1) > 0;
-    wanted = null;
+    pending = null;
     if (time === 0 || seeks || audio.src.startsWith("blob:")) { audio.currentTime = time; return; }
-    wanted = time;
-    const loaded = wholes.get(source) ?? fetch(source).then((answer) => answer.blob()).then(URL.createObjectURL);
-    wholes.set(source, loaded);
-    const whole = await loaded;
-    if (surface.source !== source || audio.src === whole) return;
+    pending = time;
+    const download = downloads.get(source) ?? fetch(source).then((answer) => answer.blob()).then(URL.createObjectURL);
+    downloads.set(source, download);
+    const url = await download;
+    if (surface.source !== source || audio.src === url) return;
     const plays = !audio.paused;
-    audio.src = whole;
-    if (plays) play(surface, wanted);
+    audio.src = url;
+    if (plays) play(surface, pending);
   }
 
   audio.addEventListener("loadedmetadata", () => {
-    if (wanted !== null) go(wanted);
+    if (pending !== null) seekAudio(pending);
     show();
   });
   audio.addEventListener("play", () => { surface.playing(true); requestAnimationFrame(frame); });
@@ -47,24 +47,24 @@ const player = (() => {
     surface.failed("The sound can't be played: " + surface.source);
   });
 
-  /* Make a surface the one that plays; the one before keeps its place. */
-  function take(next, at) {
+  /* Switch to another surface. The previous one keeps its position. */
+  function select(next, at) {
     if (surface === next) return;
     if (surface) { audio.pause(); surface.playing(false); }
     surface = next;
-    wanted = at;
+    pending = at;
     audio.src = next.source;
   }
 
   function seek(next, time) {
     const at = Math.min(Math.max(time, 0), next.seconds);
-    take(next, at);
-    if (audio.readyState > 0) go(at); else wanted = at;
+    select(next, at);
+    if (audio.readyState > 0) seekAudio(at); else pending = at;
     next.show(at);
   }
 
   async function play(next, at = next.at ?? 0) {
-    take(next, at >= next.seconds - 0.01 ? 0 : at);
+    select(next, at >= next.seconds - 0.01 ? 0 : at);
     try {
       await audio.play();
     } catch (error) {
@@ -81,7 +81,7 @@ const player = (() => {
   };
 })();
 
-/* An element with text, and never with HTML: what a prompt says is only ever text. */
+/* Make an element with text, which is never parsed as HTML: prompts may contain anything. */
 function make(tag, text, className) {
   const element = document.createElement(tag);
   if (text !== undefined) element.textContent = text;
@@ -89,34 +89,54 @@ function make(tag, text, className) {
   return element;
 }
 
-/* A picture with a line: click or drag to a place, arrows to move, Space or Enter to play. */
+/* Make the surface of an element with a play button and a clock. */
+function makeSurface(element, { source, seconds, name, failed, shown, ended }) {
+  const button = element.querySelector(".play");
+  const surface = {
+    source, seconds, failed, ended,
+    show(time) {
+      element.querySelector(".clock").textContent = `${time.toFixed(1)} / ${seconds.toFixed(1)} s`;
+      shown(time);
+    },
+    playing(is) {
+      element.classList.toggle("playing", is);
+      element.classList.add("begun");
+      button.setAttribute("aria-label", `${is ? "Pause" : "Play"}: ${name}`);
+    },
+  };
+  button.setAttribute("aria-label", `Play: ${name}`);
+  return surface;
+}
+
+/* Move the line of a picture to a time. */
+function moveLine(picture, surface, time) {
+  surface.at = time;
+  picture.querySelector(".playhead").style.transform = `translateX(${(100 * time) / surface.seconds}%)`;
+}
+
+/* Let a click, a drag or the arrow keys on a picture seek, and Space or Enter play. Return a function that moves the
+   line and the slider to a time. */
 function playable(picture, surface) {
   picture.setAttribute("aria-valuemax", surface.seconds.toFixed(2));
-  const line = picture.querySelector(".playhead");
-  const show = (time) => {
-    surface.at = time;
-    line.style.transform = `translateX(${(100 * time) / surface.seconds}%)`;
-    picture.setAttribute("aria-valuenow", time.toFixed(1));
-    picture.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${surface.seconds.toFixed(1)} seconds`);
-  };
   const at = (event) => {
     const box = picture.getBoundingClientRect();
     return ((event.clientX - box.left) / box.width) * surface.seconds;
   };
-  let dragged = false;
+  let pressed = false;
   picture.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    dragged = true;
-    if (event.pointerType === "mouse") picture.setPointerCapture(event.pointerId);
-    if (event.pointerType === "mouse") player.seek(surface, at(event));
+    pressed = true;
+    if (event.pointerType !== "mouse") return;
+    picture.setPointerCapture(event.pointerId);
+    player.seek(surface, at(event));
   });
   picture.addEventListener("pointermove", (event) => {
-    if (dragged && event.pointerType === "mouse") player.seek(surface, at(event));
+    if (pressed && event.pointerType === "mouse") player.seek(surface, at(event));
   });
-  picture.addEventListener("pointercancel", () => { dragged = false; });
+  picture.addEventListener("pointercancel", () => { pressed = false; });
   picture.addEventListener("pointerup", (event) => {
-    if (!dragged) return;
-    dragged = false;
+    if (!pressed) return;
+    pressed = false;
     player.seek(surface, at(event));
     player.play(surface);
   });
@@ -133,6 +153,9 @@ function playable(picture, surface) {
     event.preventDefault();
     event.stopPropagation();
   });
-  show(0);
-  return show;
+  return (time) => {
+    moveLine(picture, surface, time);
+    picture.setAttribute("aria-valuenow", time.toFixed(1));
+    picture.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${surface.seconds.toFixed(1)} seconds`);
+  };
 }

@@ -1,4 +1,4 @@
-/* Two samples, three questions, one pair after the other; at the end a file with the answers. */
+/* Show pairs of samples with three questions each, and save the answers in a file. */
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
@@ -6,36 +6,36 @@ const QUESTIONS = ["visual", "audio", "alignment"]; // as the paper asks them
 const SIDES = ["left", "right"];
 const NAMES = { left: "A", right: "B" };
 
-/* Chance from the browser's own source; results say what came of it. */
-function below(count) {
+/* Draw a uniform random number from 0 to count - 1. */
+function randomBelow(count) {
   const limit = Math.floor(2 ** 32 / count) * count;
   for (;;) {
     const [draw] = crypto.getRandomValues(new Uint32Array(1));
     if (draw < limit) return draw % count;
   }
 }
-const one = (list) => list[below(list.length)];
+const randomItem = (list) => list[randomBelow(list.length)];
 function shuffled(list) {
   const all = [...list];
   for (let last = all.length - 1; last > 0; last--) {
-    const other = below(last + 1);
+    const other = randomBelow(last + 1);
     [all[last], all[other]] = [all[other], all[last]];
   }
   return all;
 }
 
-/* A trial of every pair of prompts and baseline, and the catch trials, whose other side is plain noise. */
+/* Draw the trials: one for each prompt pair and other run, and the catch trials, which have noise on one side. */
 function draw() {
   const trial = (pair, two, isCatch) => {
     const [left, right] = shuffled(two);
     return { catch: isCatch, visual: pair.visual, audio: pair.audio, left, right, answers: {}, seconds: 0 };
   };
-  const real = data.pairs.map((pair) => trial(pair, [one(pair.first), one(pair.other)], false));
-  const traps = Array.from({ length: data.catch }, () => {
-    const pair = one(data.pairs);
-    return trial(pair, [one([...pair.first, ...pair.other]), data.noise], true);
+  const real = data.pairs.map((pair) => trial(pair, [randomItem(pair.first), randomItem(pair.other)], false));
+  const catches = Array.from({ length: data.catch }, () => {
+    const pair = randomItem(data.pairs);
+    return trial(pair, [randomItem([...pair.first, ...pair.other]), data.noise], true);
   });
-  return shuffled([...real, ...traps]);
+  return shuffled([...real, ...catches]);
 }
 
 const trials = draw();
@@ -49,41 +49,31 @@ function buildSide(side, trial) {
   const image = figure.querySelector("img");
   const frame = figure.querySelector(".picture");
   const button = figure.querySelector(".play");
-  const clock = figure.querySelector(".clock");
-  const surface = {
-    source: media.sound,
-    seconds: media.seconds,
-    show(time) {
-      surface.at = time;
-      figure.querySelector(".playhead").style.transform = `translateX(${(100 * time) / media.seconds}%)`;
-      clock.textContent = `${time.toFixed(1)} / ${media.seconds.toFixed(1)} s${heard.has(side) ? ", played" : ""}`;
-    },
-    playing(is) {
-      figure.classList.toggle("playing", is);
-      figure.classList.add("begun");
-      button.setAttribute("aria-label", `${is ? "Pause" : "Play"} ${NAMES[side]}`);
+  const surface = makeSurface(figure, {
+    source: media.sound, seconds: media.seconds, name: NAMES[side], failed: showError,
+    shown(time) {
+      moveLine(frame, surface, time);
+      if (heard.has(side)) figure.querySelector(".clock").append(", played");
     },
     ended() {
       heard.add(side);
       surface.show(media.seconds);
-      ready();
+      update();
     },
-    failed: trouble,
-  };
+  });
   image.src = media.picture;
   [image.width, image.height] = media.size;
-  image.addEventListener("error", () => trouble(`The picture can't be shown: ${media.picture}`));
+  image.addEventListener("error", () => showError(`The picture can't be shown: ${media.picture}`));
   frame.style.aspectRatio = `${media.size[0]} / ${media.size[1]}`;
   figure.querySelector("b").textContent = NAMES[side];
-  button.setAttribute("aria-label", `Play ${NAMES[side]}`);
   for (const element of [button, frame]) element.addEventListener("click", () => player.toggle(surface));
   surface.show(0);
   return figure;
 }
 
-function trouble(message) {
+function showError(message) {
   $("trouble").hidden = false;
-  $("trouble").textContent = `${message}. Reload the page, or tell whoever gave it to you.`;
+  $("trouble").textContent = `${message}. Reload the page, or tell the person who invited you.`;
 }
 
 function buildQuestion(name, trial) {
@@ -104,7 +94,7 @@ function buildQuestion(name, trial) {
     const label = make("label", NAMES[side]);
     const input = make("input");
     Object.assign(input, { type: "radio", name, value: side });
-    input.addEventListener("change", () => { trial.answers[name] = side; ready(); });
+    input.addEventListener("change", () => { trial.answers[name] = side; update(); });
     label.prepend(input);
     answers.append(label);
   }
@@ -112,8 +102,8 @@ function buildQuestion(name, trial) {
   return field;
 }
 
-/* Answers only when both were played to the end; the next pair only when all is answered. */
-function ready() {
+/* Enable the answers once both sounds were played to the end, and the next pair once all questions are answered. */
+function update() {
   const trial = trials[here];
   const both = SIDES.every((side) => heard.has(side));
   for (const field of $("questions").querySelectorAll("fieldset")) field.disabled = !both;
@@ -145,7 +135,7 @@ function next() {
   hint.setAttribute("role", "status");
   row.append(button, hint);
   $("questions").replaceChildren(...QUESTIONS.map((name) => buildQuestion(name, trial)), row);
-  ready();
+  update();
   $("title").focus();
   scrollTo(0, 0);
 }
@@ -154,10 +144,10 @@ function finish() {
   $("trial").hidden = true;
   $("end").hidden = false;
   const participant = [...crypto.getRandomValues(new Uint8Array(6))].map((b) => b.toString(16).padStart(2, "0")).join("");
-  const who = ({ run, sample }) => ({ run, sample });
+  const side = ({ run, sample }) => ({ run, sample });
   const results = {
     format: data.format, study: data.study, participant, runs: data.runs,
-    trials: trials.map((trial) => ({ ...trial, left: who(trial.left), right: who(trial.right) })),
+    trials: trials.map((trial) => ({ ...trial, left: side(trial.left), right: side(trial.right) })),
   };
   const file = new Blob([JSON.stringify(results, null, 2) + "\n"], { type: "application/json" });
   $("save").href = URL.createObjectURL(file);
@@ -166,9 +156,7 @@ function finish() {
   $("end").querySelector("h1").focus();
 }
 
-function stay(event) {
-  event.preventDefault(); // answers that aren't saved would be lost
-}
+const stay = (event) => event.preventDefault(); // ask before leaving the page: unsaved answers would be lost
 
 $("begin").addEventListener("click", () => {
   addEventListener("beforeunload", stay);

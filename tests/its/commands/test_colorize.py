@@ -167,7 +167,7 @@ def test_a_run_that_saves_videos_gets_them_for_its_colours_too(config, overlay, 
     for folder in folders(run):
         assert videos(folder) == ["color.mp4", "color_2.mp4", "video.mp4"]
         for name in ("color.mp4", "color_2.mp4"):
-            with pytest.raises(UserError, match="does not say what made it"):
+            with pytest.raises(UserError, match="has no metadata"):
                 read_metadata(folder / name)
 
 

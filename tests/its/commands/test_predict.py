@@ -39,7 +39,7 @@ def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert shown["samples"][0]["layers"] == ["image"]
     assert shown["pitches"][0][0]["label"] == "8k"
     assert shown["setups"][0]["settings"]["vocoder"]["class"] == "HiFiGAN"
-    assert "All of the run again: <code>its predict --config its_config.yaml</code>" in text
+    assert "<code>its predict --config its_config.yaml</code>" in text
 
 
 def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
@@ -56,7 +56,7 @@ def test_a_config_of_somebody_else_stays_and_nothing_is_made(config, capsys):
     run.mkdir()
     (run / "its_config.yaml").write_text("mine: 1\n")
     assert predict(config) == 2
-    assert "its_config.yaml is there already, and was not written by its: move it away" in capsys.readouterr().err
+    assert re.search("its_config.yaml .*not written by .*move it", capsys.readouterr().err)
     assert [path.name for path in run.iterdir()] == ["its_config.yaml"]
 
 
@@ -376,7 +376,7 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
             ["--model.experts.visual.init_args.weights", "/nowhere", "--model.fallback", "mini"],
             r"model.experts.visual: weights: /nowhere is neither a folder",
         ),
-        (["--output", "/proc/nowhere"], r"output is /proc/nowhere: it can't be written to"),
+        (["--output", "/proc/nowhere"], "output is /proc/nowhere, which can't be written to"),
     ],
 )
 def test_wrong_input_is_one_message_and_status_2(config, arguments, message, capsys):

@@ -88,7 +88,7 @@ def test_videos_say_how_they_were_made_unless_told_not_to(run):
     assert main(["video", str(run)]) == 0
     assert read_metadata(run / "samples/a/video.mp4")["id"] == "a"
     assert main(["video", str(run), "--again", "--no-metadata"]) == 0
-    with pytest.raises(UserError, match="does not say what made it"):
+    with pytest.raises(UserError, match="has no metadata"):
         read_metadata(run / "samples/a/video.mp4")
 
 

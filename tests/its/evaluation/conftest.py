@@ -1,4 +1,4 @@
-"""Run folders as `its predict` writes them, with pictures and sounds of noise."""
+"""Run directories as `its predict` writes them, with pictures and sounds of noise."""
 
 import json
 from pathlib import Path

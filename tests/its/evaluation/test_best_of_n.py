@@ -1,4 +1,4 @@
-"""`scorers` and `keep` of `its predict`: scored, ranked, and stopped early, on tiny models."""
+"""The keys `scorers` and `keep` of `its predict`, with tiny models."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def scorers(tmp_path_factory):
 
 @pytest.fixture
 def job(config, scorers, tmp_path):
-    """Arguments of `its predict` for four seeds of one pair, and what else is given."""
+    """Return arguments of `its predict` for four seeds of a prompt pair, with further keys of the config."""
 
     def arguments(output="run", **keys):
         content = yaml.safe_load(config.read_text()) | {"scorers": scorers, "output": output} | keys
@@ -100,7 +100,7 @@ def test_the_worse_half_is_stopped_and_the_others_are_what_they_would_have_been(
             assert record["stopped"]["step"] == 3
             assert set(record["stopped"]["scores"]) == {"CLIPScorer", "CLAPScorer"}
             assert [path.name for path in mine.iterdir()] == ["sample.json"]
-            # sound alone for 3 of 6 steps, guided: 3 x 2; the other 3 with both: 3 x 4
+            # 3 guided steps of the audio expert alone: 3 x 2 evaluations; then 3 of both experts: 3 x 4
             assert record["evaluations"] == {"made": 6, "whole": 18}
             continue
         assert record["evaluations"] == {"made": 18, "whole": 18}
@@ -201,8 +201,8 @@ def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkey
     ("change", "message"),
     [
         ({"keep": {"best": 0}}, "best is 0; expected 1 or more"),
-        ({"keep": {"best": 1, "by": ["smell"]}}, "by names 'smell', which no scorer judges"),
-        ({"keep": {"best": 1, "prune": {"at": [0.5, 0.2]}}}, "prune.at is .*rising"),
+        ({"keep": {"best": 1, "by": ["smell"]}}, "by has 'smell', which no scorer"),
+        ({"keep": {"best": 1, "prune": {"at": [0.5, 0.2]}}}, "prune.at is .*ascending"),
         ({"keep": {"best": 1, "prune": {"leave": 1.5}}}, "prune.leave is 1.5"),
         ({"keep": {"bets": 1}}, "bets"),
         ({"scorers": ["CLIPScorr"]}, "Did you mean CLIPScorer"),

@@ -1,4 +1,4 @@
-"""Best of N: the rule, written out."""
+"""The rule of best of N, in examples."""
 
 import csv
 import importlib.util
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from its.errors import UserError
-from its.evaluation.ranking import Keep, rank_run, ranked, ranks_of
+from its.evaluation.ranking import Keep, rank_run, rank_samples, ranks_of
 from its.runs.reader import StoredSample, whole_samples
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
 
@@ -30,8 +30,8 @@ def samples_of(*scores):
 
 
 def order(*scores, best=1):
-    placed = ranked(samples_of(*scores), NAMES, best)
-    return [one.found.record["seed"] for one in placed], [one.kept for one in placed]
+    placed = rank_samples(samples_of(*scores), NAMES, best)
+    return [one.sample.record["seed"] for one in placed], [one.kept for one in placed]
 
 
 def test_equal_scores_share_the_mean_of_their_ranks_and_missing_ones_come_last():
@@ -78,7 +78,7 @@ def test_a_run_is_marked_for_each_pair_and_nothing_is_deleted(tmp_path, capsys):
 def test_criteria_are_roles_or_scorers():
     assert Keep(best=1).criteria(SCORERS) == NAMES
     assert Keep(best=1, by=["MiniSoundJudge"]).criteria(SCORERS) == ["MiniSoundJudge"]
-    with pytest.raises(UserError, match="by names 'visaul', which no scorer judges.*Did you mean visual"):
+    with pytest.raises(UserError, match="by has 'visaul', which no scorer .*Did you mean visual"):
         Keep(best=1, by=["visaul"]).criteria(SCORERS)
     with pytest.raises(UserError, match="best is 0; expected 1 or more"):
         Keep(best=0)

@@ -1,4 +1,4 @@
-"""Means and intervals against the formulas written out."""
+"""Means and intervals, compared with their formulas."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""Groups and formats of tables."""
+"""Groups and formats of tables of scores."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def test_groups_by_any_setting_and_several_keys():
     ]
     table = tabulate(samples, ["guidance_scale.visual", "seed"])
     assert [labels for labels, _ in table.rows] == [("5.0", "0"), ("10.0", "0"), ("5.0", "1"), ("10.0", "1")]
-    with pytest.raises(UserError, match="no such setting.*Did you mean guidance_scale.visual"):
+    with pytest.raises(UserError, match="no sample has this setting.*Did you mean guidance_scale.visual"):
         tabulate(samples, ["guidance_scale.visaul"])
 
 

@@ -1,4 +1,4 @@
-"""Files are written as a whole or not at all, and never through a link that somebody left."""
+"""Files are written atomically, and never through symbolic links."""
 
 import os
 import threading

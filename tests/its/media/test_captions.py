@@ -2,21 +2,21 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from its.media.captions import LINES, strip, wrapped
+from its.media.captions import LINES, draw_captions, wrap_lines
 
 FONT = ImageFont.load_default(16)
 
 
 def test_lines_fit_and_words_stay_whole():
     text = "a painting of castle towers, grayscale, with many a word"
-    lines = wrapped(text, FONT, 200)
+    lines = wrap_lines(text, FONT, 200)
     assert len(lines) == LINES
     assert all(FONT.getlength(line) <= 200 for line in lines)
     assert " ".join(lines).removesuffix("...") in text
 
 
 def test_a_word_that_is_longer_than_a_line_is_broken():
-    lines = wrapped("x" * 1000, FONT, 200)
+    lines = wrap_lines("x" * 1000, FONT, 200)
     assert len(lines) == LINES
     assert lines[-1].endswith("...")
     assert all(FONT.getlength(line) <= 200 for line in lines)
@@ -24,13 +24,13 @@ def test_a_word_that_is_longer_than_a_line_is_broken():
 
 @pytest.mark.parametrize("text", ["", " ", "a\nb\tc\0d\u202e", "城 колокол ☃ 🔔", "é" * 50, "x" * 100_000])
 def test_any_prompt_can_be_drawn(text):
-    picture = strip([text], "seed 1", 480)
+    picture = draw_captions([text], "seed 1", 480)
     assert picture.width == 480
     assert picture.height % 2 == 0
     assert np.asarray(picture).max() > 100
 
 
 def test_what_is_said_is_seen():
-    one, other = (np.asarray(strip([text], "", 480)) for text in ("castle", "cattle"))
+    one, other = (np.asarray(draw_captions([text], "", 480)) for text in ("castle", "cattle"))
     assert one.shape == other.shape
     assert (one != other).any()

@@ -1,4 +1,4 @@
-"""Pictures and sounds of anybody are opened in one place, with one set of checks."""
+"""Pictures and sounds of unknown origin are opened with the same checks everywhere."""
 
 import numpy as np
 import pytest

@@ -35,7 +35,10 @@ def test_headers_that_claim_too_much(picture, sound):
         png_size(picture)
     content = sound.read_bytes()
     sound.write_bytes(content[:-1])
-    with pytest.raises(ValueError, match="cut off"):
+    with pytest.raises(ValueError, match="truncated"):
+        wav_seconds(sound)
+    sound.write_bytes(content[:24])  # within the description of the format
+    with pytest.raises(ValueError, match="0 samples"):
         wav_seconds(sound)
     sound.write_bytes(content[:24] + struct.pack("<I", 1) + content[28:])  # 800 seconds, by its header
     with pytest.raises(ValueError, match="at 1 Hz"):
@@ -72,5 +75,5 @@ def test_files_are_what_their_endings_say(picture, sound, tmp_path):
     (tmp_path / "link.png").symlink_to(picture)
     (tmp_path / "x.txt").touch()
     for name in ("gif.png", "key.wav", "key.mp4", "link.png", "x.txt"):
-        with pytest.raises(ValueError, match="no "):
+        with pytest.raises((OSError, ValueError), match="no |link"):
             check_kind(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Pictures of every mode that files have, in the two places that read them."""
+"""Pictures of all modes, in the two functions that read them."""
 
 import io
 
@@ -62,6 +62,6 @@ def test_pictures_stand_upright(orientation, ending, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.arange(32, dtype=np.uint8).reshape(4, 8)).save(tmp_path / f"x.{ending}", exif=exif)
-    content = (tmp_path / f"x.{ending}").read_bytes()  # of files, Pillow maps TIFFs into memory by the wrong width
+    content = (tmp_path / f"x.{ending}").read_bytes()  # Pillow memory-maps rotated TIFF files wrongly
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))))
     assert (np.asarray(open_picture(tmp_path / f"x.{ending}")) == expected).all()

@@ -1,4 +1,4 @@
-"""Videos, decoded again: what a player shows and plays."""
+"""Decode written videos, as a player does."""
 
 import multiprocessing
 import os
@@ -10,14 +10,14 @@ import pytest
 
 from its.media.atomic import NotWritten
 from its.media.video import AAC_RATES, FPS, line_column, write_video
-from its.runs.sample_video import write_color_video
+from its.runs.stored_video import write_sample_video
 
 SECONDS = 3.1
 CLICK = 1.7
 
 
 def write(path, *, rate=16_000, channels=1, size=(64, 640), **options):
-    """A gray noise picture, and a click in silence."""
+    """Write a video of gray noise with a click in silence."""
     sound = np.zeros((round(SECONDS * rate), channels), np.int16)
     sound[round(CLICK * rate) : round((CLICK + 0.002) * rate)] = 20_000
     picture = np.random.default_rng(0).integers(60, 180, size, dtype=np.uint8)
@@ -26,13 +26,13 @@ def write(path, *, rate=16_000, channels=1, size=(64, 640), **options):
 
 
 def frames(path):
-    """(seconds, (h, w) luma) of every frame."""
+    """Return the time in seconds and the luma (h, w) of every frame."""
     with av.open(str(path)) as container:
         return [(float(f.time), f.to_ndarray(format="gray")) for f in container.decode(video=0)]
 
 
 def sound(path):
-    """(n,) and its rate, as a player that minds the edit list hears it."""
+    """Return the sound (n,) and its rate, as a player that applies the edit list plays it."""
     with av.open(str(path)) as container:
         pieces = [(float(f.time), f.rate, f.to_ndarray()) for f in container.decode(audio=0)]
     assert pieces[0][0] == pytest.approx(0, abs=1e-6)
@@ -55,7 +55,7 @@ def test_line_and_sound_are_in_step_to_one_frame(tmp_path, rate, channels):
 
 
 def _line(luma, picture):
-    """The column that is all white."""
+    """Return the brightest column, which is the line."""
     return int(np.argmax(luma[: picture.shape[0]].mean(0)))
 
 
@@ -71,7 +71,7 @@ def test_it_is_what_browsers_play(tmp_path):
         assert video.average_rate == FPS
         assert container.metadata["comment"] == '{"its": 1}'
     content = (tmp_path / "v.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # it begins to play before it is loaded
+    assert content.index(b"moov") < content.index(b"mdat")  # so playing starts before the file is loaded
 
 
 @pytest.mark.parametrize("size", [(63, 301), (64, 96), (512, 512), (16, 4001)])
@@ -99,9 +99,8 @@ def test_the_video_of_a_colour_picture_shows_it_alone_with_the_sound(tmp_path, s
     rate, color = 16_000, np.full((64, 640, 3), (200, 40, 40), np.uint8)
     tone = (9_000 * np.sin(2 * np.pi * 440 * np.arange(int(SECONDS * rate)) / rate)).astype(np.int16)
     record = {"prompts": {"visual": "castle", "audio": "bell"}, "seed": 1, "weights": {}, "settings": settings}
-    write_color_video(
-        tmp_path / "color.mp4", record, color=color, waveform=tone, sample_rate=rate, comment='{"its": 1}'
-    )
+    path = tmp_path / "color.mp4"
+    write_sample_video(path, record, [color], tone, rate, comment='{"its": 1}', color_prompt=True)
     heard, _ = sound(tmp_path / "color.mp4")
     assert len(heard) / rate == pytest.approx(SECONDS, abs=0.1)
     assert np.abs(heard[rate : 2 * rate]).max() > 0.2

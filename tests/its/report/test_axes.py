@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from its.audio.spectrogram import AUFFUSION
-from its.report.axes import APART, hertz_ticks, second_ticks
+from its.report.axes import MIN_DISTANCE, hertz_ticks, second_ticks
 
 HTK = replace(AUFFUSION, mel_scale="htk", mel_norm=None, n_mels=512, f_max=10_000, sample_rate=44_100, n_fft=17_640)
 
@@ -31,7 +31,7 @@ def test_ticks_of_the_paper_s_format():
     assert [tick["label"] for tick in ticks] == ["8k", "4k", "2k", "1k", "500", "125"]
     heights = [tick["at"] for tick in ticks]
     assert heights[0] == 1
-    assert min(a - b for a, b in pairwise(heights)) >= APART
+    assert min(a - b for a, b in pairwise(heights)) >= MIN_DISTANCE
 
 
 @pytest.mark.parametrize(

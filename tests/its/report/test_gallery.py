@@ -11,7 +11,7 @@ NASTY = "</script><script>document.title='hit'</script><img src=x onerror=\"docu
 
 
 def data_of(page):
-    """The JSON of a page, read as a browser does."""
+    """Read the JSON in a page, as a browser does."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     return json.loads(text)
 
@@ -48,11 +48,11 @@ def test_whose_weights_is_said_loudly(add, tmp_path):
         name: write_gallery([tmp_path / name], tmp_path / name)[0].read_text() for name in ("real", "pack", "fallen")
     }
     assert 'class="loud"' not in texts["real"]
-    assert "Made by the embedded pack" in texts["pack"]
-    assert "Not the weights that the config names" in texts["fallen"]
+    assert "Made with the embedded demo weights" in texts["pack"]
+    assert "Not made with the weights in the config" in texts["fallen"]
     assert "no network &lt;here&gt;" in texts["fallen"]
     write_gallery([tmp_path / "real", tmp_path / "pack"], tmp_path / "both")
-    assert "1 of 2 were made by the embedded pack" in (tmp_path / "both" / "index.html").read_text()
+    assert "1 of 2 were made with the embedded demo weights" in (tmp_path / "both" / "index.html").read_text()
 
 
 def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
@@ -63,7 +63,7 @@ def test_failed_and_damaged_samples_are_listed(add, tmp_path, capsys):
     samples = {sample["seed"]: sample for sample in data_of(tmp_path / "run" / "index.html")["samples"]}
     assert (samples["1"]["status"], samples["1"]["error"]) == ("failed", "not finite: the picture")
     assert (samples["2"]["status"], samples["2"]["error"]) == ("damaged", "audio.wav is missing")
-    assert "2 not whole" in (tmp_path / "run" / "index.html").read_text()
+    assert "2 incomplete" in (tmp_path / "run" / "index.html").read_text()
 
 
 def test_records_of_others_are_taken_as_they_come(add, tmp_path):
@@ -82,7 +82,7 @@ def test_seeds_that_javascript_rounds_stay_apart(add, tmp_path):
 
 
 def test_the_command_for_the_whole_run_is_for_its_maker_alone(add, tmp_path):
-    """That of a received run would run whatever its config names."""
+    """The config of a received run may name any plugin."""
     add()
     for own in (True, False):
         page, _ = write_gallery([tmp_path / "run"], tmp_path / "run", own=own)
@@ -101,7 +101,7 @@ def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
     assert main(["gallery", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(r"its: \S+index.html is there already, and was not written by its: .*\n", error)
+    assert re.fullmatch(r"its: \S+index.html .*not written by .*move it away.*\n", error)
     assert (tmp_path / "run" / "index.html").read_text() == "<html>my homepage"
     (tmp_path / "run" / "index.html").unlink()
     assert main(["gallery", str(tmp_path / "run")]) == main(["gallery", str(tmp_path / "run")]) == 0  # our own is

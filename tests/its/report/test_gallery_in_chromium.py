@@ -1,4 +1,4 @@
-"""The gallery as people have it: opened from disk, in Chromium."""
+"""The gallery in Chromium, opened from disk."""
 
 import threading
 from functools import partial
@@ -20,7 +20,7 @@ WATCH = """async ([card, frames]) => {
   }
   return seen;
 }"""
-"""Where the line is, measured on the screen, and what the audio clock says, both in seconds."""
+"""Position of the line on the screen and time of the audio clock, both in seconds."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def play(page, card):
 
 
 def shown(page):
-    page.wait_for_timeout(150)  # the filter waits a moment for the next key
+    page.wait_for_timeout(150)  # the page filters shortly after the last key
     return page.locator(".card .prompts dd:first-of-type").all_inner_texts()[::2]
 
 
@@ -89,7 +89,7 @@ def test_a_click_seeks_on_a_server_without_range_requests(add, tmp_path, chromiu
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """What `python -m http.server` runs, which sends whole files alone."""
+    """The handler of `python -m http.server`, which does not support range requests."""
 
     def log_message(self, *what):
         pass
@@ -171,7 +171,7 @@ def test_a_script_in_a_prompt_is_text(add, show):
 def test_samples_of_one_prompt_and_seed_side_by_side(add, show):
     for run, vocoder in (("a", "HiFiGAN"), ("b", "GriffinLim")):
         add(run, seed=1, settings={"vocoder": {"class": vocoder, "of": vocoder}})
-        add(run, seed=len(vocoder))  # with nobody to compare
+        add(run, seed=len(vocoder))  # without a sample of the same seed in the other run
     page = show("a", "b")
     assert page.locator(".group").count() == 1
     assert page.locator(".differs span").all_inner_texts() == ["a", "HiFiGAN", "b", "GriffinLim"]

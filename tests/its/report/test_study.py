@@ -11,7 +11,7 @@ CASTLE, DOGS = {"visual": "a castle", "audio": "a bell"}, {"visual": "dogs", "au
 
 @pytest.fixture
 def study(tmp_path, capsys):
-    """`study("a", "b", ...)` makes a study of runs -> (exit status, the page's data, stderr)."""
+    """`study("a", "b", ...)` writes a study of runs and returns (exit status, data of the page, stderr)."""
 
     def study(*runs, options=()):
         status = main(["study", *(str(tmp_path / run) for run in runs), "--output", str(tmp_path / "study"), *options])
@@ -95,14 +95,14 @@ def test_wrong_input_changes_nothing(add, study, tmp_path):
         ("ours", "none"): "is no run",
         ("ours", "dogs"): "share no prompts",
         ("ours", "ours"): "is given twice",
-        ("ours", "failed"): "has no sample with a picture and a sound",
+        ("ours", "failed"): "has no complete sample",
         (
             "ours",
             "dogs",
             "--prompts",
             "picture",
             "sound",
-        ): "no sample has prompts picture and sound; there are: audio, visual",
+        ): "no sample has prompts picture and sound, but audio, visual",
         ("ours", "dogs", "--samples", "0"): "expected 1 or more",
     }
     for words, message in wrong.items():

@@ -1,4 +1,4 @@
-"""A study as a participant has it: opened from disk, in Chromium."""
+"""The page of a study in Chromium, opened from disk."""
 
 import json
 

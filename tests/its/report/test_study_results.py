@@ -12,7 +12,7 @@ PAIRS = [("a castle", "a bell"), ("dogs", "barking")]
 
 
 def answers(*, who="p1", wins=(True, True), caught=False, runs=("ours", "imprint"), study="s"):
-    """What somebody saved who chose the first run in all questions of these pairs, or the other."""
+    """Answers of a participant who chose the first run in all questions of a pair if `wins` is true for the pair."""
 
     def trial(pair, left, right, side, catch):
         sides = {"left": {"run": left, "sample": "x"}, "right": {"run": right, "sample": "y"}}
@@ -95,9 +95,9 @@ def changed(**change):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "holds no answers of a study"),
-        ("[1]", "holds no answers of a study"),
-        ({"format": "other", "participant": "p2"}, "holds no answers of a study"),
+        ("{", "has no answers of a study"),
+        ("[1]", "has no answers of a study"),
+        ({"format": "other", "participant": "p2"}, "has no answers of a study"),
         ({**answers(who="p2"), "trials": 3}, "is damaged"),
         ({**answers(who="p2"), "trials": []}, "is damaged: no trial compares ours and imprint"),
         (changed(answers={"visual": "left", "audio": "left"}), "is damaged: 'alignment' is missing"),
@@ -105,7 +105,7 @@ def changed(**change):
         (changed(left={"run": "ours"}), "trial 1 compares ours"),
         (changed(left={"run": None}), "trial 1 compares noise and ours"),
         (changed(left={"run": ["x"]}), "is damaged"),
-        (changed(catch="no"), "doesn't say whether"),
+        (changed(catch="no"), "trial 1 has no valid key catch"),
         (changed(visual=7), "has no visual prompt"),
         (answers(who="p2", study="t"), "is of another study than"),
         (answers(who="p1"), "are of one participant"),

@@ -1,4 +1,4 @@
-"""Weights & Biases, offline: what an agent would run, and what it leaves on the disk."""
+"""Weights & Biases offline: the command of a sweep's agent, and the files that it writes."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 def agent_command(sweep, point):
-    """The command that wandb's agent makes of a sweep file and a point."""
+    """Return the command that wandb's agent makes from a sweep file and a point."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     macros = create_sweep_command_args({"args": {key: {"value": value} for key, value in point.items()}})

@@ -1,4 +1,4 @@
-"""No record, whatever it holds, breaks a command that reads runs: it is used, or named and left out."""
+"""No record breaks a command that reads runs: damaged records are logged and left out."""
 
 import json
 import math
@@ -23,7 +23,7 @@ JUNK = [
     {"score": 10**300, "weights": {"revision": 7}},
 ]  # fmt: skip
 DEEP = "deep"
-"""Stands for a value of 100,000 levels, which Python's own encoder refuses."""
+"""Placeholder for a value nested 100,000 levels deep, which Python's JSON encoder refuses."""
 
 
 class Loud(Scorer):
@@ -38,7 +38,7 @@ class Loud(Scorer):
 
 
 class Tint(Colorizer):
-    """Colours everything alike."""
+    """Tints every picture alike."""
 
     def forward(self, gray, prompts, generators):
         return gray.expand(-1, 3, -1, -1) * torch.tensor([1.0, 0.5, 0.2]).view(1, 3, 1, 1)
@@ -52,7 +52,7 @@ def stubs(monkeypatch):
 
 @pytest.fixture
 def good(add):
-    """The folder of a sample that has all that records hold."""
+    """Folder of a sample whose record has all kinds of values."""
     view = {"class": "View", "expert": {"class": "Auffusion"}}
     settings = {
         "canvas": [64, 128],
@@ -75,7 +75,7 @@ def good(add):
 
 
 def places(value, way=()):
-    """The way to each value within nested mappings and lists."""
+    """Yield the keys and indices that lead to each value of nested mappings and lists."""
     yield way
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, one in inner:
@@ -83,7 +83,7 @@ def places(value, way=()):
 
 
 def spoil(record, chance):
-    """Put junk into one to three places of a record, as a key now and then; return its JSON."""
+    """Replace one to three values or keys of a record by junk, and return its JSON."""
     record = json.loads(json.dumps(record))
     for _ in range(chance.randint(1, 3)):
         *way, last = chance.choice([way for way in places(record) if way])
@@ -102,7 +102,7 @@ def spoil(record, chance):
 
 
 def commands(run, other, out):
-    """Every command that reads runs, in several ways."""
+    """All commands that read runs, with several options."""
     yield from (
         ["table", run, "--table", form, "--by", "run", "method", "prompt", "seed"] for form in ("md", "csv", "latex")
     )

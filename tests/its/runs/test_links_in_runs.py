@@ -16,14 +16,16 @@ from its.runs.reader import read_runs
 class Loud(Scorer):
     """Scores every sample one half."""
 
-    judges = "audio"
+    @property
+    def modality(self):
+        return "audio"
 
     def score(self, samples):
         return [0.5 for _ in samples]
 
 
 class Tint(Colorizer):
-    """Colours nothing."""
+    """Returns gray pictures."""
 
     def forward(self, gray, prompts, generators):
         return gray.expand(-1, 3, -1, -1)
@@ -37,7 +39,7 @@ def _stubs(monkeypatch):
 
 @pytest.fixture
 def home(tmp_path):
-    """Files of the user's: a text, a picture and a sound."""
+    """Private files of the user: a text, a picture and a sound."""
     home = tmp_path / "home"
     home.mkdir()
     (home / ".profile").write_text("model: {colorizer: secret}")
@@ -117,5 +119,5 @@ def test_only_regular_files_of_the_right_kind_are_uploaded(add, home, capsys):
     assert [rows[seed]["spectrogram"] is not None for seed in (1, 2, 3)] == [True, True, False]
     assert [rows[seed]["sound"] is not None for seed in (1, 2, 3)] == [True, False, True]
     said = capsys.readouterr().err
-    assert f"its: {folders['a'] / 'video.mp4'} is not uploaded: it is no MP4" in said
-    assert f"its: {folders['c'] / 'spectrogram.png'} is not uploaded: it is no PNG" in said
+    assert f"its: WARNING: {folders['a'] / 'video.mp4'} is not uploaded: it is no MP4" in said
+    assert f"its: WARNING: {folders['c'] / 'spectrogram.png'} is not uploaded: it is no PNG" in said

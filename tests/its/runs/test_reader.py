@@ -51,7 +51,7 @@ def test_names_of_runs_are_as_long_as_it_takes(add, tmp_path):
 def test_what_is_no_run_is_said(add, tmp_path):
     add()
     (tmp_path / "empty" / "samples" / "x").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"nowhere is no run: it has no folder samples; expected a folder that its pre"):
+    with pytest.raises(UserError, match=r"nowhere is no run: it has no folder samples; expected a folder"):
         read_runs([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no samples: samples/ holds 1 folders without a readable sample.json"):
         read_runs([tmp_path / "empty"])

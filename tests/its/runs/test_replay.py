@@ -1,4 +1,4 @@
-"""The config of one row makes that row again."""
+"""The config of a sample reproduces its spec."""
 
 import pytest
 import soundfile

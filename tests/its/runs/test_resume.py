@@ -1,4 +1,4 @@
-"""What a run folder holds, as a run that goes on sees it."""
+"""Status of the samples in a run directory, for runs that continue."""
 
 import json
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
         "model.codec.class_path is not set there, X here",
         "model.steps is 6 there, 5 here",
     ]
-    assert list(differences({}, new)) == []  # nobody knows what was there
+    assert list(differences({}, new)) == []  # the earlier config is unknown
 
 
 def test_what_is_refused_and_what_goes_on(tmp_path, capsys):

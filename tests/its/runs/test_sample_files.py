@@ -133,7 +133,7 @@ def test_the_record_comes_last(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile, "write", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_sample(tmp_path, Sample(spec=ROW, result=RESULT), RECORD)
-    assert not is_done(tmp_path)  # although an earlier, whole one was there
+    assert not is_done(tmp_path)  # although an earlier sample was complete
 
 
 def test_a_failed_sample_says_why_and_is_not_done(tmp_path):
