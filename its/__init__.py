@@ -44,9 +44,9 @@ _PUBLIC = {
     "MultimodalDenoising": "methods.denoising",
     "Imprint": "methods.imprint",
     "ScoreDistillation": "methods.score_distillation.method",
-    "ImageThatSounds": "pipeline",
+    "ImageThatSounds": "report.image_that_sounds",
     "Pipeline": "pipeline",
-    "SampleFailed": "pipeline",
+    "SampleFailed": "report.image_that_sounds",
     "Sample": "methods.sample",
 }
 __all__ = sorted([*_PUBLIC, "__version__"])

@@ -37,12 +37,13 @@ def rerun(
         UserError: the file carries no config, or the sample would differ; nothing was made.
     """
     from its import registry
-    from its.commands.predict import make, quiet
+    from its.commands.predict import simplify_warnings
     from its.config.compose import split_arguments
     from its.engine.rerun import build_again, changes
+    from its.engine.run import make
     from its.media.metadata import read_metadata
 
-    quiet()
+    simplify_warnings()
     overlays, _, keys = split_arguments(options)
     if overlays:
         raise UserError("its rerun takes no --config; a sample's file can overlay configs: its predict --config FILE")

@@ -1,4 +1,4 @@
-"""Build a run of `its predict` from its config files and command line."""
+"""Build a run of `its predict` from config files and the command line, with LightningCLI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from its.engine.progress import Progress
 from its.engine.trainer import default_precision
 from its.environment import rank
 from its.errors import UserError
-from its.evaluation.run_scorer import RunScorer, run_scorer_of
+from its.evaluation.run_scorer import RunScorer, make_run_scorer
 from its.instantiate import plugin_class
 from its.interfaces import Plugin
 from its.media.limited import user_path
@@ -44,16 +44,16 @@ HELP = ("-h", "--help", "--print_config")
 
 
 class PredictCLI(LightningCLI):
-    """LightningCLI of `its predict`: receives a composed config, finds the weights, then creates the Trainer.
+    """LightningCLI of `its predict`: takes a composed config, finds the weights, and creates the Trainer.
 
     Attributes:
-        options: keys of the command itself.
+        options: keys outside of the sections model, data and trainer.
         resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
             makes the same samples of it.
-        specs: all samples to make, each once.
-        save: extras to write with every sample.
-        progress, shutdown: callbacks that count samples, and wait for other processes.
-        run_scorer: scorers and the use of their scores; None without.
+        specs: samples of the run.
+        save: extra files to write for every sample.
+        progress, shutdown: callbacks.
+        run_scorer: None without scorers.
     """
 
     model: Method
@@ -67,12 +67,12 @@ class PredictCLI(LightningCLI):
     run_scorer: RunScorer | None
 
     def __init__(self, config: Config, *, trusted: Sequence[str] = (), help_for: Sequence[str] = ()) -> None:
-        """Build everything but the weights.
+        """Build everything; weights are found, but not downloaded or loaded.
 
         Args:
             config: composed.
             trusted: modules whose classes the config may name.
-            help_for: help options to answer, instead of building anything.
+            help_for: options such as `--help` and `--print_config`, which are answered instead.
 
         Raises:
             UserError: with all faults of the config.
@@ -84,7 +84,7 @@ class PredictCLI(LightningCLI):
         super().__init__(
             method_class(config.method),
             PromptGrid,
-            save_config_callback=None,  # ours leaves secrets out and allows a second run
+            save_config_callback=None,  # `save_config` leaves secrets out and supports resuming
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # noise comes from each sample's own generator
             parser_kwargs={"prog": "its predict", "description": DESCRIPTION},
@@ -94,7 +94,7 @@ class PredictCLI(LightningCLI):
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Describe the keys only where help is asked for: it takes a third of a second."""
+        """Add the keys to the parser only for help: it takes a third of a second."""
         if self.help_for:
             super().add_core_arguments_to_parser(parser)
 
@@ -103,12 +103,12 @@ class PredictCLI(LightningCLI):
         parser.add_class_arguments(PredictOptions, skip={"seed_everything"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Take the composed config. The parser answers help options alone."""
+        """Use the composed config. The parser is only run to print help."""
         if help_options := [argument for argument in self.help_for if not argument.startswith("--print_config")]:
             for name in (argument.partition("=")[2] for argument in help_options if "=" in argument):
-                self._check_help_for(name)  # the parser would import any class
+                self._check_help_for(name)  # or else the parser imports any class
             parser.parse_args(help_options)
-        self.config = {"seed_everything": False}  # all that Lightning reads of it; our own key is checked first
+        self.config = {"seed_everything": False}  # all that Lightning reads of it
 
     def instantiate_classes(self) -> None:
         """Build all objects, find the weights, and create the Trainer."""
@@ -137,25 +137,25 @@ class PredictCLI(LightningCLI):
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
     def check_room(self) -> None:
-        """Check that the weights to download fit on the disk.
+        """Check that the disk has room for the weights that will be downloaded.
 
         Raises:
-            UserError: they don't.
+            UserError: it has not.
         """
         check_room(self._downloads())
 
     def prepare(self) -> None:
-        """Download the weights that are missing, of the method and of the scorers together.
+        """Download the missing weights of the method and of the scorers.
 
         Raises:
-            UserError: the disk has too little room, or a download failed; what has arrived is kept.
+            UserError: the disk has too little room, or a download failed; complete files are kept.
         """
         try:
             download(self._downloads())
             self.model.prepare()
             prepare([] if self.run_scorer is None else self.run_scorer.scorers)
         except WeightsNotFound as missing:
-            raise UserError(f"{missing}. The same command goes on where the download stopped") from None
+            raise UserError(f"{missing}. The same command resumes the download") from None
 
     @property
     def output(self) -> Path:
@@ -175,7 +175,7 @@ class PredictCLI(LightningCLI):
         given = self.config_init["trainer"]
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
-        self.run_scorer = run_scorer_of(options.scorers, options.keep, fallback=model.fallback)
+        self.run_scorer = make_run_scorer(options.scorers, options.keep, fallback=model.fallback)
         if self.run_scorer is not None:
             self.run_scorer.prune(model, batch_size=data.largest)
             data.by_pair = self.run_scorer.prunes
@@ -184,9 +184,10 @@ class PredictCLI(LightningCLI):
         self.progress, self.shutdown = Progress(), GracefulShutdown()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        theirs = given.get("callbacks") or []
-        callbacks = [*(theirs if isinstance(theirs, list) else [theirs]), writer, self.progress, self.shutdown]
-        # PromptGrid gives each rank its specs, also where there are fewer than ranks: no sampler may do it again.
+        configured = given.get("callbacks") or []
+        configured = configured if isinstance(configured, list) else [configured]
+        callbacks = [*configured, writer, self.progress, self.shutdown]
+        # PromptGrid distributes the specs over the ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
         settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
@@ -202,20 +203,20 @@ class PredictCLI(LightningCLI):
     def _extras(self) -> list[str]:
         save: list[str] = list(self.options.save)
         if "latents" in save and not self.model.has_latents:
-            raise UserError(f"save asks for latents, but {type(self.model).__name__} has none: leave latents out")
+            raise UserError(f"save has latents, but {type(self.model).__name__} makes none: leave latents out")
         if "colorizer" in dict(self.model.components()):
             return [*save, "color"]
         if "color" in save:
-            raise UserError("save asks for color, but model.colorizer is null: name a colorizer, or leave color out")
+            raise UserError("save has color, but model.colorizer is null: set a colorizer, or leave color out")
         return save
 
 
 def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
-    """Compose the config and build the run; where weights are missing and the config allows it, on a pack's.
+    """Compose the config and build the run, with the weights of a pack if weights are missing and the config allows it.
 
     Args:
-        files: configs, each over the one before.
-        arguments: of the command line, as `--key=value`.
+        files: configs; each overlays the one before.
+        arguments: `--key=value`.
         trusted: modules whose classes configs may name.
 
     Raises:

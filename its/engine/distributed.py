@@ -1,4 +1,4 @@
-"""The processes of one run: they meet before the first batch and after the last one, and can be told to stop."""
+"""Coordinate the processes of a run: cluster environment, barriers, and signals that stop it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from its.errors import UserError
 from its.methods.base import method_of
 
 PATIENCE = timedelta(days=7)
-"""How long a process waits for the others at the end. Their shares are equal, their speeds need not be."""
+"""How long a process waits for the others at the end. All have as many samples, but devices may differ in speed."""
 
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
@@ -29,42 +29,42 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasa
 
 
 def with_cluster_environment(plugins: Any, num_nodes: int | None) -> list[Any]:
-    """Plugins of the Trainer, with the cluster environment that SLURM's variables mean.
+    """Add the cluster environment to the Trainer's plugins, with corrections for SLURM.
 
-    Lightning takes any process with `SLURM_NTASKS` for one of that many, also in notebooks and interactive shells of a
-    job. On SIGUSR1 it saves all weights and requeues the job, which is turned off here.
+    Lightning counts any process with `SLURM_NTASKS` as one of that many, even in notebooks and interactive shells of a
+    job. On SIGUSR1 it writes a checkpoint of all weights and requeues the job; this is turned off.
 
     Args:
-        plugins: those of the config; a cluster environment among them is kept.
-        num_nodes: machines that the run is for.
+        plugins: of the config; a cluster environment among them is kept.
+        num_nodes: number of machines.
 
     Raises:
-        UserError: a run on several machines was not started by srun.
-        RuntimeError: the job has no `--ntasks-per-node`, or what else Lightning finds wrong with srun's variables.
+        UserError: the run is for several machines, but was not started by srun.
+        RuntimeError: SLURM's variables are incomplete, for instance without `--ntasks-per-node`.
     """
-    found = [*plugins] if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
-    own = [plugin for plugin in found if isinstance(plugin, ClusterEnvironment)]
+    result = [*plugins] if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
+    own = [plugin for plugin in result if isinstance(plugin, ClusterEnvironment)]
     if not own and "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect():
         if slurm_tasks() > 1:
             own = [SLURMEnvironment()]
         elif (num_nodes or 1) > 1:
             raise UserError(
-                f"trainer.num_nodes is {num_nodes}, but this process was not started by srun: start it with srun, "
-                "as configs/slurm/predict.sh does, or leave trainer.num_nodes out"
+                f"trainer.num_nodes is {num_nodes}, but srun did not start this process: use srun, as "
+                "configs/slurm/predict.sh does, or leave trainer.num_nodes out"
             )
         else:
             own = [LightningEnvironment()]
-        found += own
+        result += own
     for environment in own:
         if isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False
-    return found
+    return result
 
 
 class GracefulShutdown(Callback):
-    """Waits for the other processes at the end, and stops after the current batch where a signal asks for it.
+    """Stop after the current batch on a signal, and wait for the other processes at the end.
 
-    Lightning answers SIGTERM with a collective in the signal handler, and its predict loop goes on all the same.
+    Lightning's own handler of SIGTERM calls a collective, and its predict loop continues anyway.
     """
 
     def __init__(self) -> None:
@@ -73,32 +73,32 @@ class GracefulShutdown(Callback):
         self._ours: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Meet the others: a group of its own, since the usual one gives up after half an hour."""
-        if trainer.world_size > 1:  # here, since a rank without rows never comes to `on_predict_start`
+        """Create a process group of its own: collectives of the default group time out after half an hour."""
+        if trainer.world_size > 1:  # here, since `on_predict_start` is not called on a rank without samples
             self._group = dist.new_group(timeout=PATIENCE)
-            dist.barrier(self._group)  # connections are made now, by the usual patience
+            dist.barrier(self._group)  # connects the processes, with the default timeout
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Handle `SIGNALS` in the place of Lightning."""
+        """Replace Lightning's handlers of `SIGNALS`."""
         method = method_of(pl_module)
 
         def stop(number: int, frame: FrameType | None) -> None:
-            method.stopped = f"{signal.Signals(number).name}; the same command goes on where this stopped"
+            method.stopped = f"{signal.Signals(number).name}; the same command resumes the run"
             launcher: Any = trainer.strategy.launcher
-            if hasattr(launcher, "procs"):  # processes that Lightning started here: nobody else tells them
+            if hasattr(launcher, "procs"):  # Lightning started the others, so the signal reaches only this one
                 launcher.kill(number)
 
         if threading.current_thread() is threading.main_thread():
             self._before, self._ours = {number: signal.signal(number, stop) for number in SIGNALS}, stop
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the handlers, unless Lightning has done so."""
+        """Restore the handlers, unless Lightning already has."""
         for number, handler in self._before.items():
             if signal.getsignal(number) is self._ours:
                 signal.signal(number, handler)
         self._before, self._ours = {}, None
 
     def wait(self) -> None:
-        """Until all of them have written their samples."""
+        """Wait until all processes have written their samples."""
         if self._group is not None:
             dist.barrier(self._group)

@@ -1,4 +1,4 @@
-"""What of Lightning's Trainer makes sense here: looked at before one is made, in one message each."""
+"""Validate settings of Lightning's Trainer before it is created, and choose defaults by device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from its.errors import UserError, nearest
 
 STRATEGIES = ("auto", "ddp", "single_device")
-"""Every process holds all weights and makes its own rows; there are no gradients or parameters to share."""
+"""Supported strategies: each process holds all weights and makes its own samples, so nothing is sharded."""
 
 ON_CPU = ("32-true", "bf16-true", "16-true", "bf16-mixed")
-"""Precisions that a CPU has, of those that make sense here."""
+"""Precisions for CPUs."""
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Look at the settings of a trainer, with its parts instantiated.
+    """Check the arguments of a Trainer, whose objects are instantiated.
 
     Raises:
-        UserError: something of it makes no sense for `its predict`, or for this machine.
+        UserError: `its predict` does not support a setting, or the machine lacks the device.
     """
     _check_strategy(settings.get("strategy"))
     precision, plugins = settings.get("precision"), settings.get("plugins") or []
@@ -39,8 +39,8 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     gpus = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and not gpus and not (accelerator == "gpu" and torch.backends.mps.is_available()):
         raise UserError(
-            f"trainer.accelerator is {accelerator}, but torch {torch.__version__} finds no GPU here. "
-            "Leave it out, or take cpu"
+            f"trainer.accelerator is {accelerator}, but torch {torch.__version__} finds no GPU on this machine. "
+            "Leave it out, or use cpu"
         )
     if gpus and accelerator != "cpu":
         if devices > gpus:
@@ -50,7 +50,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
 
 
 def device_type(settings: Mapping[str, Any]) -> str:
-    """Type of the devices that a Trainer with these settings uses: cpu, cuda or mps."""
+    """Return the type of device that a Trainer with these settings uses: cpu, cuda or mps."""
     accelerator = settings.get("accelerator") or "auto"
     if not isinstance(accelerator, str):
         return type(accelerator).__name__.removesuffix("Accelerator").lower()
@@ -62,9 +62,9 @@ def device_type(settings: Mapping[str, Any]) -> str:
 
 
 def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
-    """Precision of a Trainer whose settings name none: `on_cuda` on CUDA devices, else Lightning's own, float32.
+    """Return the default precision: `on_cuda` on CUDA devices, None elsewhere, which is Lightning's float32.
 
-    None if the settings name one, or have a plugin, which may set it.
+    Also None if the settings name a precision, or have a plugin, which may set it.
     """
     if settings.get("precision") is not None or settings.get("plugins"):
         return None
@@ -72,7 +72,7 @@ def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
 
 
 def single_device(accelerator: str | None, precision: str | None, on_cuda: str) -> tuple[Fabric, str]:
-    """A Fabric of one device, and its precision.
+    """Create a Fabric of one device; return it and its precision.
 
     Args:
         accelerator: as Lightning names it; by default a GPU if there is one.
@@ -95,11 +95,13 @@ def _check_cpu(given: Any, devices: int, precision: Any) -> None:
     cores = os.cpu_count() or 1
     if devices > cores:
         raise UserError(
-            f"trainer.devices is {given}, but no GPU is in use here, and there are {cores} CPU cores: "
+            f"trainer.devices is {given}, but no GPU is used and the machine has {cores} CPU cores: "
             f"expected 1 to {cores}"
         )
     if str(precision) in ("16-mixed", "16"):
-        raise UserError(f"trainer.precision is {precision}, which a CPU lacks; it has {', '.join(ON_CPU)}")
+        raise UserError(
+            f"trainer.precision is {precision}, which CPUs do not support; expected one of {', '.join(ON_CPU)}"
+        )
 
 
 def _check_strategy(strategy: Any) -> None:
@@ -110,13 +112,13 @@ def _check_strategy(strategy: Any) -> None:
         return
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     raise UserError(
-        f"trainer.strategy is {name}; expected {', '.join(STRATEGIES)}: nothing is trained or sharded, every process "
-        f"holds all weights and makes its own samples.{nearest(name, STRATEGIES)}"
+        f"trainer.strategy is {name}; expected {', '.join(STRATEGIES)}: each process holds all weights, so "
+        f"nothing is sharded.{nearest(name, STRATEGIES)}"
     )
 
 
 def _highest(devices: Any) -> int:
-    """How many devices there must be at least; 0 where that is left open. Lightning knows wrong values."""
+    """Smallest number of devices that fits the setting; 0 if any number does. Lightning reports wrong values."""
     if isinstance(devices, str):
         numbers = [int(part) for part in devices.split(",") if part.strip().isdecimal()]
         return (max(numbers) + 1 if "," in devices else numbers[0]) if numbers else 0

@@ -1,4 +1,4 @@
-"""What `its predict` does with scores: its keys `scorers` and `keep`."""
+"""Score and rank the samples of a run, for the keys `scorers` and `keep` of `its predict`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunScorer:
-    """Scorers, and the use of their scores.
+    """Scores the samples of a run, and keeps or stops samples by their scores.
 
     Attributes:
-        scorers: found; they are prepared before the first sample is made.
-        keep: what to keep of each prompt pair; None to score only.
+        scorers: whose weights were found. They are downloaded before the first sample is made.
+        keep: which samples of each prompt pair to keep; None to score only.
     """
 
     scorers: Sequence[Scorer]
@@ -38,17 +38,17 @@ class RunScorer:
         return self.keep is not None and self.keep.prune is not None
 
     def prune(self, method: Method, *, batch_size: int) -> None:
-        """Let the method stop samples early, if `keep.prune` is set.
+        """Make the method stop samples early, if `keep.prune` is set.
 
         Raises:
-            UserError: it can't.
+            UserError: the method does not support it.
         """
         if self.keep is not None and self.keep.prune is not None:
             prunable = check_prunes(method)
             method.run_batch = PruningRunner(prunable, self.keep, self.scorers, batch_size)
 
-    def judge(self, run: Path, names: Collection[str], *, device: str) -> None:
-        """Score and rank those samples of a run that are whole.
+    def score(self, run: Path, names: Collection[str], *, device: str) -> None:
+        """Score and rank the complete samples of a run, and log how much early stopping saved.
 
         Raises:
             UserError: as `evaluate`.
@@ -67,21 +67,21 @@ class RunScorer:
         if made and whole:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
             logger.info(
-                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} evaluations of networks "
-                f"were made, {1 - made / whole:.0%} were spared",
+                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} network evaluations were made, "
+                f"which saved {1 - made / whole:.0%}"
             )
 
 
-def run_scorer_of(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | None) -> RunScorer | None:
-    """What the keys ask for, with the scorers' weights found; None if they ask for nothing.
+def make_run_scorer(scorers: Sequence[Any], keep: Keep | None, *, fallback: str | None) -> RunScorer | None:
+    """Create the scorers and find their weights; None if neither scorers nor `keep` are given.
 
     Args:
-        scorers: names, or mappings of `class_path` and `init_args`; the paper's if there are none, but a `keep`.
+        scorers: names, or mappings of `class_path` and `init_args`. If only `keep` is given, the paper's are used.
         keep: the key `keep`.
-        fallback: whose scorers to take where these can't be had; None for an error.
+        fallback: pack whose scorers are used if weights are missing; None for an error.
 
     Raises:
-        UserError: there is no such scorer, it can't be had, or nobody judges what `keep` goes by.
+        UserError: a scorer is unknown, its weights are missing, or no scorer gives a criterion of `keep`.
     """
     if not scorers and keep is None:
         return None
