@@ -52,7 +52,7 @@ def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[
 def _counted(method: MultimodalDenoising, steps: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    method.forget_texts()  # encoding the texts is part of a sample's work
+    method.clear_text_caches()  # encoding the texts is part of a sample's work
     with FlopCounterMode(display=False) as counter:
         samples(method, [1], {"steps": steps})
     return counter.get_total_flops()

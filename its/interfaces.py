@@ -45,14 +45,15 @@ class Plugin(KeepsArguments):
     """Arguments that do not affect results, in addition to those of the base classes. Examples are performance options
     and the location of weights, which `Component.provenance` identifies by content."""
 
-    def describe(self, *, defining: bool = False) -> dict[str, Any]:
+    def describe(self, *, identity_only: bool = False) -> dict[str, Any]:
         """Return class name and arguments as JSON-serialisable values. Nested plugins are described likewise.
 
         Args:
-            defining: omit `non_identity_args`, so that plugins with equal results have equal descriptions.
+            identity_only: omit `non_identity_args`, so that plugins with equal results have equal descriptions.
         """
-        omitted = {name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ()) if defining}
-        arguments = {name: _describe(value, defining) for name, value in self.arguments.items() if name not in omitted}
+        names = [name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ())]
+        kept = {key: value for key, value in self.arguments.items() if not (identity_only and key in names)}
+        arguments = {name: _describe(value, identity_only) for name, value in kept.items()}
         return {"class": type(self).__name__, **arguments}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
@@ -65,9 +66,9 @@ class Plugin(KeepsArguments):
         """
 
 
-def _describe(value: Any, defining: bool) -> Any:
+def _describe(value: Any, identity_only: bool) -> Any:
     if isinstance(value, Plugin):
-        return value.describe(defining=defining)
+        return value.describe(identity_only=identity_only)
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

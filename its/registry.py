@@ -123,7 +123,7 @@ def classes(interface: str | None = None) -> dict[str, type]:
     return {name: cls for _, name, cls in sorted(selected, key=lambda entry: entry[:2])}
 
 
-def imported() -> list[type]:
+def imported_classes() -> list[type]:
     """Return all imported plugin classes with a dotted path, registered or not."""
     queue: list[type] = [Plugin]
     for cls in queue:

@@ -46,13 +46,13 @@ class Cycle:
     delay: int
     picture: Tensor
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Return the rounded metrics for `sample.json`."""
         decibels = {name: round(getattr(self, name), 2) for name in ("error_db", "level_db", "shape_db")}
         return {**decibels, "correlation": round(self.correlation, 4), "delay": self.delay}
 
 
-def go_round(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> Cycle:
+def compare_with_sound(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> Cycle:
     """Compute the spectrogram of a sound and compare it with the one that was vocoded.
 
     Synthesis may centre windows differently from `SpectrogramFormat.log_mel`, which shifts the sound by up to a hop and

@@ -69,7 +69,7 @@ class SpectrogramFormat:
             sizes = f"hop_length (={self.hop_length}), win_length (={self.win_length}), n_fft (={self.n_fft})"
             raise ValueError(f"{sizes} must be in ascending order")
 
-    def sounding(self, picture: Tensor) -> Tensor:
+    def select_channels(self, picture: Tensor) -> Tensor:
         """Return the spectrogram in a picture (b, 3, h, w): the channel mean (b, 1, h, w), or the picture in stereo."""
         return picture.mean(1, keepdim=True) if self.channels == 1 else picture
 
@@ -133,7 +133,7 @@ class SpectrogramFormat:
         """Return the mel filterbank (k, f), k = n_fft / 2 + 1, as in librosa and torchaudio. Float32 on the CPU."""
         return _filterbank(self)
 
-    def height_of(self, hertz: float) -> float:
+    def frequency_height(self, hertz: float) -> float:
         """Return the height of a frequency in a picture: 0 at the lower edge, 1 at the upper edge.
 
         Band k of n_mels peaks at (k + 1) / (n_mels + 1) of the way from `f_min` to `f_max`, in the middle of its row.

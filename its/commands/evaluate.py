@@ -45,21 +45,21 @@ def evaluate(
         UserError: an option, a run folder or a file in it is wrong, or weights of a scorer are missing.
     """
     from its import registry
-    from its.evaluation.choosing import chosen, found
+    from its.evaluation.choosing import build_scorers, find_weights
     from its.evaluation.ranking import Keep, rank_run
     from its.evaluation.scoring import CSV, check_csv, write_csv
     from its.evaluation.scoring import evaluate as score
     from its.evaluation.tables import FORMATS, tabulate
-    from its.runs.reader import whole_samples
+    from its.runs.reader import complete_samples
     from its.weights import prepare
 
     registry.load_plugins()
     registry.load_modules(trust)
     keep = None if best is None else Keep(best=best, by=list(rank_by))
-    samples = whole_samples(runs)
+    samples = complete_samples(runs)
     for run in runs:
         check_csv(run)
-    selected = found(chosen(scorers, set), fallback=fallback)
+    selected = find_weights(build_scorers(scorers, set), fallback=fallback)
     if keep is not None:
         keep.check(selected)
     prepare(selected)

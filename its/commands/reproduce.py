@@ -62,15 +62,15 @@ def reproduce(
 
     from its import registry
     from its.commands.predict import main as predict
-    from its.evaluation.choosing import chosen, found
+    from its.evaluation.choosing import build_scorers, find_weights
     from its.evaluation.scoring import evaluate, write_csv
     from its.evaluation.tables import FORMATS
-    from its.runs.reader import whole_samples
+    from its.runs.reader import complete_samples
     from its.weights import prepare
 
     registry.load_plugins()
     registry.load_modules(trust)
-    selected = found(chosen(scorers, set), fallback=fallback)
+    selected = find_weights(build_scorers(scorers, set), fallback=fallback)
     prepare(selected)  # before hours of sampling
     status = 0
     for arguments in reproduction.commands.values():
@@ -79,7 +79,7 @@ def reproduce(
         if result == 130:
             raise KeyboardInterrupt
         status |= result
-    samples = evaluate(selected, whole_samples(reproduction.runs), device=device)
+    samples = evaluate(selected, complete_samples(reproduction.runs), device=device)
     for run in reproduction.runs:
         write_csv(run)
     say(FORMATS[table](beside_the_paper(reproduction.rows, samples, output)))

@@ -25,8 +25,8 @@ def table(runs: list[Path], *, table: TableFormat = "md", by: Sequence[str] = ("
     """
     from its import registry
     from its.evaluation.tables import FORMATS, tabulate
-    from its.runs.reader import whole_samples
+    from its.runs.reader import complete_samples
 
     registry.load_plugins()
-    say(FORMATS[table](tabulate(whole_samples(runs), by)))
+    say(FORMATS[table](tabulate(complete_samples(runs), by)))
     return 0

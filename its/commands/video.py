@@ -25,12 +25,12 @@ def video(runs: list[Path], *, again: bool = False, metadata: bool = True) -> in
     from its.runs.stored_video import VIDEO
     from its.runs.videos import run_jobs, video_jobs
 
-    whole = [sample for run in read_runs(runs) for sample in run.samples if sample.whole]
+    whole = [sample for run in read_runs(runs) for sample in run.samples if sample.complete]
     jobs = [(sample, video_jobs(sample, again=again, metadata=metadata)) for sample in whole]
     jobs = [(sample, calls) for sample, calls in jobs if calls]
     for sample, _ in jobs:
         for name in ("spectrogram.png", "audio.wav"):
-            sample.need(name)
+            sample.require(name)
     failed = run_jobs([(sample.folder, calls) for sample, calls in jobs])
     earlier = f", {len(whole) - len(jobs)} of them from before" if len(jobs) < len(whole) else ""
     say(f"{len(whole) - len(failed)} of {len(whole)} samples have their {VIDEO}{earlier}")

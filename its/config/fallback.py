@@ -16,7 +16,7 @@ from its.registry import Pack
 from its.weights import WeightsNotFound
 
 
-def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
+def fallback_pack(missing: WeightsNotFound, name: str | None) -> Pack:
     """Return the pack named by `model.fallback`.
 
     Raises:
@@ -30,7 +30,7 @@ def pack_for(missing: WeightsNotFound, name: str | None) -> Pack:
     return packs[name]
 
 
-def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
+def format_warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str) -> str:
     """Format the warning about the use of a pack.
 
     Args:
@@ -45,7 +45,7 @@ def warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settings: str
     )
 
 
-def on_pack(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
+def replace_weights(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config:
     """Replace all weights of a config by a pack's.
 
     The pack's settings override those of config files. Command-line options override the pack's, except for components

@@ -108,9 +108,9 @@ class Assembly:
 
     def _use_pack(self, missing: WeightsNotFound) -> str:
         """Build all objects with the weights of the pack that the config allows, and return the warning."""
-        pack = fallback.pack_for(missing, self.method.fallback)
+        pack = fallback.fallback_pack(missing, self.method.fallback)
         for keep_vocoder in (True, False):
-            self._build(fallback.on_pack(self.config, pack, keep_vocoder=keep_vocoder))
+            self._build(fallback.replace_weights(self.config, pack, keep_vocoder=keep_vocoder))
             try:
                 self.method.find()
                 break
@@ -121,4 +121,4 @@ class Assembly:
         spec = self.data.expand(self.method.expert_names)[0]
         scales = ", ".join(f"{name} {scale:g}" for name, scale in spec.guidance_scale.items())
         settings = f"Settings are the pack's own: {self.method.length(spec)}, guidance {scales}."
-        return fallback.warning(missing, pack, instead="demo weights", settings=settings)
+        return fallback.format_warning(missing, pack, instead="demo weights", settings=settings)

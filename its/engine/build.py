@@ -32,7 +32,7 @@ from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
 from its.specs.spec import SampleSpec, assign_ids
 from its.weights import Download, WeightsNotFound, download, prepare
-from its.weights.downloads import check_room
+from its.weights.downloads import check_disk_space
 
 logger = logging.getLogger(__name__)
 
@@ -136,13 +136,13 @@ class PredictCLI(LightningCLI):
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
 
-    def check_room(self) -> None:
+    def check_disk_space(self) -> None:
         """Check that the disk has room for the weights that will be downloaded.
 
         Raises:
             UserError: it has not.
         """
-        check_room(self._downloads())
+        check_disk_space(self._downloads())
 
     def prepare(self) -> None:
         """Download the missing weights of the method and of the scorers.

@@ -21,7 +21,7 @@ from its.instantiate import Instantiator, raise_faults
 from its.interfaces import Colorizer
 from its.media.contained import contained
 from its.methods.base import Method
-from its.runs.colors import Colors, colors_of
+from its.runs.colors import ColorJob, plan_colors
 from its.runs.reader import StoredSample
 from its.runs.records import read_record
 from its.runs.resume import CONFIG
@@ -68,7 +68,7 @@ def colorize_run(
     """
     registry.load_plugins()
     registry.load_modules(trusted)
-    wanted = colors_of(run, prompt=prompt, count=count)
+    wanted = plan_colors(run, prompt=prompt, count=count)
     for colors in wanted:
         colors.gray()  # check all before any is made
     path = contained(run, run / CONFIG)
@@ -116,11 +116,11 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
     instantiator = Instantiator()
     name, _ = instantiator.build(str | None, config.values["model"].get("fallback"), "model.fallback")
     raise_faults(instantiator.faults, config.source_of)
-    pack = fallback.pack_for(missing, name)
+    pack = fallback.fallback_pack(missing, name)
     colorizer = _colorizer(fallback.with_pack_colorizer(config, pack), trusted)
     prepare([colorizer])
     settings = "Its settings are the pack's own."
-    logger.warning(fallback.warning(missing, pack, instead="demo colorizer", settings=settings))
+    logger.warning(fallback.format_warning(missing, pack, instead="demo colorizer", settings=settings))
     return colorizer
 
 
@@ -135,9 +135,9 @@ def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
     return built
 
 
-def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any], batch_size: int) -> set[Path]:
+def _make(colorizer: Colorizer, wanted: Sequence[ColorJob], trainer: dict[str, Any], batch_size: int) -> set[Path]:
     """Make missing pictures. Report samples that fail, and return their folders."""
-    coloring, weights = colorizer.describe(defining=True), colorizer.provenance()
+    coloring, weights = colorizer.describe(identity_only=True), colorizer.provenance()
     jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
     if not jobs:
         return set()
@@ -167,7 +167,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[Colors], trainer: dict[str, Any
     return set(failed)
 
 
-def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
+def _make_videos(wanted: Sequence[ColorJob], *, metadata: bool) -> set[Path]:
     """Make missing videos of the pictures. Report samples that fail, and return their folders."""
     jobs = []
     for colors in wanted:
@@ -178,7 +178,7 @@ def _make_videos(wanted: Sequence[Colors], *, metadata: bool) -> set[Path]:
     return run_jobs(jobs)
 
 
-def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: torch.device) -> torch.Tensor:
+def _color(colorizer: Colorizer, batch: Sequence[tuple[ColorJob, int]], device: torch.device) -> torch.Tensor:
     gray = torch.stack([colors.gray() for colors, _ in batch]).to(device)
     sources = [colors.source(number) for colors, number in batch]
     rgb: torch.Tensor = colorizer(gray, [colors.prompt for colors, _ in batch], sources).float().cpu()
@@ -187,7 +187,7 @@ def _color(colorizer: Colorizer, batch: Sequence[tuple[Colors, int]], device: to
     return rgb
 
 
-def _batches(jobs: Iterable[tuple[Colors, int]], size: int) -> Iterator[list[tuple[Colors, int]]]:
+def _batches(jobs: Iterable[tuple[ColorJob, int]], size: int) -> Iterator[list[tuple[ColorJob, int]]]:
     """Split jobs into batches of pictures of one size."""
     for _, group in groupby(jobs, key=lambda job: job[0].size):
         same = list(group)

@@ -43,11 +43,11 @@ def _defaults() -> Iterator[PretrainedComponent]:
 
 def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
     from its.config.compose import compose
-    from its.evaluation.choosing import chosen
+    from its.evaluation.choosing import build_scorers
 
     keys = compose(configs).values
     if scorers := keys.pop("scorers", None):  # may be names only
-        yield from (scorer for scorer in chosen(scorers) if isinstance(scorer, PretrainedComponent))
+        yield from (scorer for scorer in build_scorers(scorers) if isinstance(scorer, PretrainedComponent))
     yield from _within(keys, _classes())
 
 

@@ -149,9 +149,9 @@ def video() -> Iterator[Finding]:
 
 def network() -> Iterator[Finding]:
     """Check that the Hugging Face hub answers."""
-    from its.weights.hub import trouble
+    from its.weights.hub import unreachable_reason
 
-    reason = trouble()
+    reason = unreachable_reason()
     if reason is None:
         yield Finding("ok", "the Hugging Face hub answers")
     else:
@@ -166,17 +166,17 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
     """
     from its.engine.components import components
     from its.errors import UserError
-    from its.weights.downloads import check_room, size
-    from its.weights.hub import trouble
+    from its.weights.downloads import check_disk_space, size
+    from its.weights.hub import unreachable_reason
 
-    online = trouble() is None
+    online = unreachable_reason() is None
     downloads: list[Download] = []
     for name, parts in components(configs).items():
         kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
         yield _weights_of(f"weights {name} ({kinds})", parts, online=online, downloads=downloads)
     if downloads:
         try:
-            total = check_room(downloads)
+            total = check_disk_space(downloads)
         except UserError as error:
             yield Finding("wrong" if configs else "note", str(error))  # no run needs the weights of all components
         else:
@@ -187,7 +187,7 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
     """Find the weights of components on this machine, then on the hub; append downloads to the list."""
     from its.errors import UserError
     from its.weights import WeightsNotFound
-    from its.weights.downloads import joined, size
+    from its.weights.downloads import merge_downloads, size
     from its.weights.hub import local_only
 
     try:
@@ -201,7 +201,7 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
         if not online:
             return Finding("note", f"{what}: {missing.reason}", missing.remedy)
     try:
-        wanted = joined(one for part in parts for one in part.find())
+        wanted = merge_downloads(one for part in parts for one in part.find())
     except UserError as error:
         return Finding("wrong", f"{what}: {error}")
     except WeightsNotFound as missing:

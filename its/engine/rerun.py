@@ -14,7 +14,7 @@ from its.output import visible
 from its.privacy import scrub
 from its.runs.replay import differences
 from its.weights.hub import local_only
-from its.weights.source import content_of
+from its.weights.source import weights_identity
 
 
 def build_again(file: Path, arguments: Sequence[str], modules: Sequence[str], *, download: bool) -> PredictCLI:
@@ -69,5 +69,5 @@ def _comparable(parts: Any) -> Any:
     plain = json.loads(json.dumps(parts))
     if isinstance(plain["settings"], dict):
         plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in ("precision", "device")}
-    plain["weights"] = content_of(plain["weights"])
+    plain["weights"] = weights_identity(plain["weights"])
     return plain

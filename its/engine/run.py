@@ -13,7 +13,7 @@ from its.report.page import PAGE
 from its.report.wandb_log import log_samples, runs_of
 from its.runs.directory import check_writable, report, save_config
 from its.runs.reader import stored_samples
-from its.runs.resume import RunStatus, check_same_settings, inspect_samples, is_saved
+from its.runs.resume import RunStatus, check_same_settings, is_saved, read_status
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ def make(cli: PredictCLI) -> int:
     todo: list[int] = []
     ids = [spec.id for spec in cli.specs]
     if first:  # rank 0 alone reads the directory, which may hold very many samples, and broadcasts the result
-        before = inspect_samples(cli.output / "samples", ids, cli.save, prunes=cli.datamodule.by_pair)
+        before = read_status(cli.output / "samples", ids, cli.save, prunes=cli.datamodule.by_pair)
         check_same_settings(cli.output, cli.resolved, before, mixed=cli.options.mixed)
         todo = sorted((*before.missing, *before.failed)) if cli.options.retry_failed else list(before.missing)
-        cli.datamodule.open_rows = todo
+        cli.datamodule.open_indices = todo
         cli.progress.expect(len(todo), earlier=len(cli.specs) - len(todo), config=cli.resolved)
     needs_weights = bool(todo) or _other_processes_wait(cli)
     if needs_weights:
-        cli.check_room()
+        cli.check_disk_space()
     check_writable(cli.output)
     if cli.run_scorer is not None:
         check_csv(cli.output)

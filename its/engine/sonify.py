@@ -112,7 +112,7 @@ def as_spectrogram(
     columns = width * form.n_mels / height if seconds is None else seconds * per_second
     check_seconds("the length by the picture's proportions" if seconds is None else "--duration", columns / per_second)
     size = (form.n_mels, max(round(columns), 1))
-    gray = form.sounding(picture)
+    gray = form.select_channels(picture)
     if gray.shape[-2:] != size:
         gray = functional.interpolate(gray, size, mode="bicubic", antialias=True)
     gray = ((gray - 0.5) * contrast + 0.5).clamp(0, 1)

@@ -19,7 +19,7 @@ DEFAULT = ("CLIPScorer", "CLAPScorer")
 """The paper's scorers."""
 
 
-def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
+def build_scorers(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
     """Construct scorers. Their weights are not loaded.
 
     Args:
@@ -51,7 +51,7 @@ def chosen(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Scorer]:
     ]
 
 
-def found(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
+def find_weights(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
     """Find the weights of scorers without downloading them. If some are missing, return the fallback's scorers instead.
 
     Args:
@@ -78,7 +78,7 @@ def _fall_back(name: str, missing: WeightsNotFound, fallback: str | None) -> lis
             f"{missing}. Or name a folder: --set {name}.weights=FOLDER; or use the embedded judge, which is neither "
             "CLIP nor CLAP and scores the embedded pack's prompts only: --scorers mini"
         )
-    scorers = chosen([fallback])
+    scorers = build_scorers([fallback])
     for scorer in scorers:
         scorer.find()
     names = ", ".join(type(scorer).__name__ for scorer in scorers)

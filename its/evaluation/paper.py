@@ -12,7 +12,7 @@ DISTILLATION_SECONDS = 7200.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class PaperRun:
     """A run of `its predict`.
 
     Attributes:
@@ -31,7 +31,7 @@ class Making:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reported:
+class PaperRow:
     """A row of a table in the paper.
 
     Attributes:
@@ -42,50 +42,50 @@ class Reported:
     """
 
     label: str
-    making: Making
+    making: PaperRun
     where: Mapping[str, float] = field(default_factory=dict)
     clip: str | None = None
     clap: str | None = None
 
 
 _TABLE_1 = "paper/table1.yaml"
-_MAIN = Making(folder="multimodal_denoising", configs=(_TABLE_1,))
-_GUIDANCE = Making(folder="guidance", configs=("paper/table3_guidance.yaml",), samples=3000)
-_WARM_START = Making(folder="warm_start", configs=("paper/table3_warm_start.yaml",), samples=4000)
+_MAIN = PaperRun(folder="multimodal_denoising", configs=(_TABLE_1,))
+_GUIDANCE = PaperRun(folder="guidance", configs=("paper/table3_guidance.yaml",), samples=3000)
+_WARM_START = PaperRun(folder="warm_start", configs=("paper/table3_warm_start.yaml",), samples=4000)
 
 
-def _guidance(scale: float, clip: str, clap: str) -> Reported:
+def _guidance(scale: float, clip: str, clap: str) -> PaperRow:
     where = {"guidance_scale.visual": scale, "guidance_scale.audio": scale}
-    return Reported(label=f"guidance {scale:g}", making=_GUIDANCE, where=where, clip=clip, clap=clap)
+    return PaperRow(label=f"guidance {scale:g}", making=_GUIDANCE, where=where, clip=clip, clap=clap)
 
 
-def _warm_start(visual: float, audio: float, clip: str, clap: str) -> Reported:
+def _warm_start(visual: float, audio: float, clip: str, clap: str) -> PaperRow:
     where = {"combiner.t.visual": visual, "combiner.t.audio": audio}
     label = f"t_v = {visual:g}, t_a = {audio:g}"
-    return Reported(label=label, making=_WARM_START, where=where, clip=clip, clap=clap)
+    return PaperRow(label=label, making=_WARM_START, where=where, clip=clip, clap=clap)
 
 
-_SDS = Making(
+_SDS = PaperRun(
     folder="sds",
     configs=(_TABLE_1, "methods/sds.yaml"),
     options=("--data.seeds={start: 0, count: 4}", "--data.batch_size=1"),
     samples=400,
     seconds=DISTILLATION_SECONDS,
 )
-_GRIFFIN_LIM = Making(folder="griffin_lim", configs=(_TABLE_1,), options=("--model.vocoder=GriffinLim",))
+_GRIFFIN_LIM = PaperRun(folder="griffin_lim", configs=(_TABLE_1,), options=("--model.vocoder=GriffinLim",))
 
 
-def _table_1(folder: str) -> Making:
-    return Making(folder=folder, configs=(_TABLE_1, f"methods/{folder}.yaml"))
+def _table_1(folder: str) -> PaperRun:
+    return PaperRun(folder=folder, configs=(_TABLE_1, f"methods/{folder}.yaml"))
 
 
-EXPERIMENTS: dict[str, tuple[Reported, ...]] = {
+EXPERIMENTS: dict[str, tuple[PaperRow, ...]] = {
     "table1": (
-        Reported(label="Stable Diffusion alone", making=_table_1("visual_only"), clip="34.5 (0.1)", clap="2.2 (0.2)"),
-        Reported(label="Auffusion alone", making=_table_1("audio_only"), clip="22.5 (0.1)", clap="48.3 (0.6)"),
-        Reported(label="Imprint", making=_table_1("imprint"), clip="27.2 (0.2)", clap="32.3 (1.0)"),
-        Reported(label="SDS", making=_SDS, clip="25.4 (0.2)", clap="23.4 (1.4)"),
-        Reported(label="multimodal denoising", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
+        PaperRow(label="Stable Diffusion alone", making=_table_1("visual_only"), clip="34.5 (0.1)", clap="2.2 (0.2)"),
+        PaperRow(label="Auffusion alone", making=_table_1("audio_only"), clip="22.5 (0.1)", clap="48.3 (0.6)"),
+        PaperRow(label="Imprint", making=_table_1("imprint"), clip="27.2 (0.2)", clap="32.3 (1.0)"),
+        PaperRow(label="SDS", making=_SDS, clip="25.4 (0.2)", clap="23.4 (1.4)"),
+        PaperRow(label="multimodal denoising", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
     ),
     "table3-guidance": (
         _guidance(5.0, "28.0", "29.3"),
@@ -99,8 +99,8 @@ EXPERIMENTS: dict[str, tuple[Reported, ...]] = {
         _warm_start(0.8, 1.0, "27.4", "35.9"),
     ),
     "vocoders": (
-        Reported(label="HiFi-GAN", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
-        Reported(label="Griffin-Lim", making=_GRIFFIN_LIM, clap="30.2"),
+        PaperRow(label="HiFi-GAN", making=_MAIN, clip="28.2 (0.1)", clap="33.5 (0.9)"),
+        PaperRow(label="Griffin-Lim", making=_GRIFFIN_LIM, clap="30.2"),
     ),
 }
 """Rows by experiment. Rows and experiments may share a run."""

@@ -115,7 +115,7 @@ class PruningRunner(BatchRunner):
                 report(step)
 
         z = torch.stack([sample.latents for sample in unfinished])
-        z = self.method.walk(specs, z, clock=clock, part=range(unfinished[0].index, end), on_step=on_step)
+        z = self.method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, end), on_step=on_step)
         assert last is not None
         scores = self._scores(specs, last.predict_clean())
         for sample, latents, own in zip(unfinished, z, scores, strict=True):
@@ -148,7 +148,7 @@ class PruningRunner(BatchRunner):
         method, specs, clock = self.method, [sample.spec for sample in unfinished], Clock(self.method.device)
         steps = method.process_of(specs[0]).steps
         z = torch.stack([sample.latents for sample in unfinished])
-        z = method.walk(specs, z, clock=clock, part=range(unfinished[0].index, steps))
+        z = method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, steps))
         samples = method.finish(specs, z, sources=method.noise(specs)[0], clock=clock)
         count = method.evaluations(specs[0], range(steps))
         make = super().__call__

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from its.errors import UserError
-from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, Making, Reported
-from its.evaluation.tables import Table, flat, labelled
+from its.evaluation.paper import DISTILLATION_SECONDS, EXPERIMENTS, PaperRow, PaperRun
+from its.evaluation.tables import Table, estimate_groups, flat
 from its.media.packaged import find_file
 from its.runs.reader import StoredSample
 
@@ -29,8 +29,8 @@ class Reproduction:
         output: folder of the runs.
     """
 
-    rows: Sequence[Reported]
-    commands: Mapping[Making, Sequence[str]]
+    rows: Sequence[PaperRow]
+    commands: Mapping[PaperRun, Sequence[str]]
     output: Path
 
     @property
@@ -96,7 +96,7 @@ def describe(reproduction: Reproduction, scorers: Sequence[str]) -> Iterator[str
     )
 
 
-def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], output: Path) -> Table:
+def beside_the_paper(rows: Sequence[PaperRow], samples: Sequence[StoredSample], output: Path) -> Table:
     """Tabulate our scores of each row's samples, with the paper's figures beside the columns of CLIP and CLAP.
 
     Raises:
@@ -110,7 +110,7 @@ def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], 
             wanted = ", ".join(f"{key} {value:g}" for key, value in row.where.items())
             raise UserError(f"{run} has no sample for the row {row.label}" + (f" ({wanted})" if wanted else ""))
         groups[(row.label,)] = of_row
-    table = labelled(groups, keys=["method"])
+    table = estimate_groups(groups, keys=["method"])
     keys = {"CLIPScorer": "clip", "CLAPScorer": "clap"}
     reference = {
         (number, position): figure
@@ -124,7 +124,7 @@ def beside_the_paper(rows: Sequence[Reported], samples: Sequence[StoredSample], 
     return replace(table, reference=reference, notes=notes)
 
 
-def _rows(experiment: str, wanted: Sequence[str]) -> list[Reported]:
+def _rows(experiment: str, wanted: Sequence[str]) -> list[PaperRow]:
     rows = list(EXPERIMENTS[experiment])
     folders = list(dict.fromkeys(row.making.folder for row in rows))
     if unknown := [name for name in wanted if name not in folders]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from its.evaluation.choosing import DEFAULT, chosen, found
+from its.evaluation.choosing import DEFAULT, build_scorers, find_weights
 from its.evaluation.pruning import PruningRunner, check_prunes
 from its.evaluation.ranking import Keep, rank_run
 from its.evaluation.scoring import evaluate, write_csv
@@ -57,7 +57,7 @@ class RunScorer:
         if not any(record.get("status") == "ok" for record in records.values()):
             return
         samples = evaluate(
-            self.scorers, [sample for sample in stored_samples(run, list(names)) if sample.whole], device=device
+            self.scorers, [sample for sample in stored_samples(run, list(names)) if sample.complete], device=device
         )
         write_csv(run)
         if self.keep is not None:
@@ -67,8 +67,8 @@ class RunScorer:
         if made and whole:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
             logger.info(
-                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} network evaluations were made, "
-                f"which saved {1 - made / whole:.0%}"
+                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} network evaluations were "
+                f"made, which saved {1 - made / whole:.0%}"
             )
 
 
@@ -85,7 +85,7 @@ def make_run_scorer(scorers: Sequence[Any], keep: Keep | None, *, fallback: str 
     """
     if not scorers and keep is None:
         return None
-    asked = found(chosen(scorers or DEFAULT), fallback=fallback)
+    asked = find_weights(build_scorers(scorers or DEFAULT), fallback=fallback)
     if keep is not None:
         keep.check(asked)
     return RunScorer(scorers=asked, keep=keep)

@@ -30,14 +30,14 @@ MARK = "id,seed,"
 
 def identity_of(scorer: Scorer) -> dict[str, Any]:
     """Return a scorer's settings and weights. Scores are comparable if these are equal."""
-    described = scorer.describe(defining=True)
+    described = scorer.describe(identity_only=True)
     settings = {key: value for key, value in described.items() if key != "class"}
     return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
 
 
 def is_scored(sample: StoredSample, name: str, identity: Mapping[str, Any]) -> bool:
     """Return whether a sample's record has a score of a scorer with these settings and weights."""
-    entry = sample.part("scores").get(name)
+    entry = sample.mapping("scores").get(name)
     return isinstance(entry, Mapping) and {key: entry.get(key) for key in identity} == dict(identity)
 
 
@@ -102,7 +102,7 @@ def _score(scorer: Scorer, samples: Sequence[StoredSample], entry: Mapping[str, 
 
 def score_of(sample: StoredSample, name: str) -> float | None:
     """Return a scorer's score of a sample; None if there is none."""
-    entry = sample.part("scores").get(name)
+    entry = sample.mapping("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return None
@@ -124,9 +124,9 @@ def write_csv(run: Path) -> None:
     Raises:
         UserError: the directory can't be read, the file can't be written, or a file that `its` did not write is there.
     """
-    samples = [sample for sample in read_run(run).samples if sample.whole]
+    samples = [sample for sample in read_run(run).samples if sample.complete]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
-    scorers = sorted({name for sample in samples for name in sample.part("scores")})
+    scorers = sorted({name for sample in samples for name in sample.mapping("scores")})
     rows: list[list[Any]] = [["id", "seed", *(f"prompt.{name}" for name in experts), *scorers]]
     for sample in samples:
         prompts = [sample.record["prompts"].get(name) for name in experts]

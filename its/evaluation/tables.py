@@ -48,10 +48,10 @@ def tabulate(samples: Sequence[StoredSample], by: Sequence[str]) -> Table:
     groups: dict[tuple[str, ...], list[StoredSample]] = {}
     for sample in samples:
         groups.setdefault(tuple(_value(sample, key, samples) for key in by), []).append(sample)
-    return labelled(groups, keys=by)
+    return estimate_groups(groups, keys=by)
 
 
-def labelled(groups: Mapping[tuple[str, ...], Sequence[StoredSample]], *, keys: Sequence[str]) -> Table:
+def estimate_groups(groups: Mapping[tuple[str, ...], Sequence[StoredSample]], *, keys: Sequence[str]) -> Table:
     """Estimate the mean scores of groups of samples.
 
     Args:
@@ -80,7 +80,7 @@ def _columns(samples: Sequence[StoredSample]) -> dict[str, _Column]:
     unique = {
         (name, _identity(entry))
         for sample in samples
-        for name, entry in sample.part("scores").items()
+        for name, entry in sample.mapping("scores").items()
         if _is_score(entry)
     }
     columns = sorted(unique, key=lambda column: (json.loads(column[1]).get("judges") != "visual", column))
@@ -101,7 +101,7 @@ def _identity(entry: Mapping[str, Any]) -> str:
 
 def _score(sample: StoredSample, column: _Column) -> float | None:
     name, identity = column
-    entry = sample.part("scores").get(name) or {}
+    entry = sample.mapping("scores").get(name) or {}
     return score_of(sample, name) if _is_score(entry) and _identity(entry) == identity else None
 
 
@@ -124,7 +124,7 @@ def _note(label: str, column: _Column, missing: int) -> str:
 
 def prompts_of(sample: StoredSample) -> str:
     """Join a sample's prompts into one text that identifies the prompt pair."""
-    return " + ".join(str(text) for text in sample.part("prompts").values())
+    return " + ".join(str(text) for text in sample.mapping("prompts").values())
 
 
 def _value(sample: StoredSample, key: str, samples: Sequence[StoredSample]) -> str:
@@ -149,7 +149,7 @@ def _value(sample: StoredSample, key: str, samples: Sequence[StoredSample]) -> s
 
 def method_of(sample: StoredSample) -> str:
     """Return the name of a sample's method; `NAME alone` if the combiner's weights are 0 for all experts but one."""
-    settings = sample.part("settings")
+    settings = sample.mapping("settings")
     combiner = settings.get("combiner")
     weights = combiner.get("weights") if isinstance(combiner, Mapping) else None
     if isinstance(weights, Mapping) and all(isinstance(weight, int | float) for weight in weights.values()):

@@ -54,7 +54,7 @@ def plugin_class(name: str, base: type) -> type:
         UserError: no such class exists.
     """
     interface = next((interface for interface, cls in INTERFACES.items() if cls is base), None)
-    subclasses = [cls for cls in registry.imported() if issubclass(cls, base)]
+    subclasses = [cls for cls in registry.imported_classes() if issubclass(cls, base)]
     known = registry.classes(interface) if interface else {cls.__name__: cls for cls in subclasses}
     by_path = {f"{cls.__module__}.{cls.__qualname__}": cls for cls in subclasses}
     if (cls := known.get(name) or by_path.get(name)) is not None:

@@ -79,7 +79,7 @@ def wav_seconds(path: Path) -> float:
     return frames / rate
 
 
-def check_kind(path: Path) -> None:
+def check_content(path: Path) -> None:
     """Check that the content of a PNG, WAV or MP4 file matches its extension.
 
     Raises:

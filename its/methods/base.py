@@ -23,7 +23,7 @@ from its.methods.sharing import deduplicate_experts
 from its.registry import extension_point
 from its.specs.spec import SampleSpec
 from its.weights import Download, WeightsNotFound, download
-from its.weights.source import content_of
+from its.weights.source import weights_identity
 
 
 @extension_point
@@ -56,7 +56,7 @@ class Method(KeepsArguments, LightningModule, ABC):
     needs_gradients = False
     cuda_precision = "16-true"  # as the authors ran it
     has_latents = True
-    takes_files = False
+    supports_files = False
 
     def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
@@ -186,12 +186,12 @@ class Method(KeepsArguments, LightningModule, ABC):
         Raises:
             its.errors.UserError: a setting of the spec is invalid, or the method does not support its files.
         """
-        weights = {key: content_of(record) for key, record in self.provenance.items()}
-        settings: dict[str, Any] = {n: expert.describe(defining=True) for n, expert in self.named_experts()}
+        weights = {key: weights_identity(record) for key, record in self.provenance.items()}
+        settings: dict[str, Any] = {n: expert.describe(identity_only=True) for n, expert in self.named_experts()}
         settings = {"experts": settings, **self.settings(spec)}
         if spec.files:
             settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in spec.files.items()}
-        if spec.files and not self.takes_files:
+        if spec.files and not self.supports_files:
             raise UserError(
                 f"{spec.source}: {', '.join(spec.files)} is a file, but {type(self).__name__} supports only prompts: "
                 "give a prompt, or set method: Imprint"
@@ -217,14 +217,14 @@ class Method(KeepsArguments, LightningModule, ABC):
         try:
             for part, _ in dtypes:
                 part.float()
-            self.forget_texts()
+            self.clear_text_caches()
             with torch.autocast(self.device.type, enabled=False):
                 (sample,) = self.make([spec])
             return sample
         finally:
             for part, dtype in dtypes:
                 part.to(dtype)
-            self.forget_texts()
+            self.clear_text_caches()
             self.release()
 
     @property
@@ -258,7 +258,7 @@ class Method(KeepsArguments, LightningModule, ABC):
             scales=[spec.guidance_scale[name] for spec in specs],
         )
 
-    def forget_texts(self) -> None:
+    def clear_text_caches(self) -> None:
         """Clear the text caches, after a change of the weights' precision."""
         for cache in self._texts.values():
             cache.clear()

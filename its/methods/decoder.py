@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         """
         sound = decode(self.sound, latents)
         picture = sound if self.picture is self.sound else decode(self.picture, latents)
-        return picture, self.format.sounding(sound)
+        return picture, self.format.select_channels(sound)
 
 
 def decode(codec: LatentCodec, latents: Tensor) -> Tensor:

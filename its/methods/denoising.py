@@ -24,7 +24,7 @@ from its.methods.sample import Sample
 from its.methods.speed import Auto, choose_runner, release
 from its.registry import register
 from its.specs.spec import SampleSpec
-from its.specs.sweep import Process, process_of_batch
+from its.specs.sweep import Process, merge_processes
 
 
 @register
@@ -144,7 +144,7 @@ class MultimodalDenoising(Method):
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         clock = Clock(self.device)
         sources, noise = self.noise(specs)
-        return self.finish(specs, self.walk(specs, noise, clock=clock), sources=sources, clock=clock)
+        return self.finish(specs, self.denoise_latents(specs, noise, clock=clock), sources=sources, clock=clock)
 
     def finish(
         self, specs: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
@@ -168,7 +168,7 @@ class MultimodalDenoising(Method):
         shape = self.decoder.sound.latent_shape(self.canvas)
         return sources, initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype)).to(self.device)
 
-    def walk(
+    def denoise_latents(
         self,
         specs: Sequence[SampleSpec],
         latents: Tensor,
@@ -189,7 +189,7 @@ class MultimodalDenoising(Method):
         Returns:
             Latents after the last step, (b, c, h, w).
         """
-        process = process_of_batch([self.process_of(spec) for spec in specs])
+        process = merge_processes([self.process_of(spec) for spec in specs])
         with clock("text"):
             names = process.participants()
             experts = {n: self._estimator(n, expert, specs) for n, expert in self.named_experts() if n in names}
@@ -231,7 +231,7 @@ class MultimodalDenoising(Method):
             return self.process
         key = json.dumps(dict(spec.settings), sort_keys=True)
         if key not in self._processes:
-            process = self.process.changed(spec.settings)
+            process = self.process.with_settings(spec.settings)
             process.check()
             validation.check_combiner(process, self.expert_names, self.canvas)
             self._processes[key] = process

@@ -82,7 +82,7 @@ class Imprint(Method):
     """
 
     has_latents = False
-    takes_files = True
+    supports_files = True
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Imprint(Method):
         return self.post_process(
             specs,
             picture=x,
-            spectrogram=self.decoder.format.sounding(x),
+            spectrogram=self.decoder.format.select_channels(x),
             prompts=[spec.prompts[self.decoder.picture_expert] for spec in specs],
             sources=sources,
             clock=clock,

@@ -89,10 +89,10 @@ class PostProcess(nn.Module):
         colorizer = None
         if self.colorizer is not None:
             try:
-                colorizer = self.colorizer.describe(defining=True) | {"prompt": color_prompt(prompt)}
+                colorizer = self.colorizer.describe(identity_only=True) | {"prompt": color_prompt(prompt)}
             except UserError as error:
                 raise UserError(f"{spec.source}: {error}") from None
-        vocoder = self.vocoder.describe(defining=True)
+        vocoder = self.vocoder.describe(identity_only=True)
         return {"vocoder": vocoder, "colorizer": colorizer, "canvas": list(self.canvas), "trim": self.trim}
 
     def forward(

@@ -25,7 +25,7 @@ def hertz_ticks(recorded: Any) -> list[dict[str, Any]]:
     try:
         form = SpectrogramFormat(**recorded)
         octaves = [f for f in (125.0 * 2**k for k in range(8, -1, -1)) if form.f_min < f < form.f_max]
-        heights = {f: form.height_of(f) for f in (form.f_max, *octaves)}
+        heights = {f: form.frequency_height(f) for f in (form.f_max, *octaves)}
     except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError):  # RuntimeError: from torch
         return []
     ticks: list[dict[str, Any]] = []

@@ -98,8 +98,8 @@ def _sample(
         "folder": quote(os.fsencode(folder)),
         "status": "damaged" if sample.damage else str(record.get("status")),
         "error": "; ".join(sample.damage) or _text(record.get("error")),
-        "prompts": {str(name): str(text) for name, text in sample.part("prompts").items()},
-        "negative": {str(name): str(text) for name, text in sample.part("negative_prompts").items() if text},
+        "prompts": {str(name): str(text) for name, text in sample.mapping("prompts").items()},
+        "negative": {str(name): str(text) for name, text in sample.mapping("negative_prompts").items() if text},
         "seed": _text(record.get("seed")),  # JavaScript rounds numbers above 2^53
         "setup": setups(_setup(sample)),
         "pitch": pitches(hertz_ticks(record.get("format"))),
@@ -108,7 +108,7 @@ def _sample(
         "size": sample.size,
         "layers": [name for name in LAYERS if f"{name}.png" in sample.files],
         "files": [quote(name) for name in sample.files],
-        "scores": dict(numbers(sample.part("scores"), " ")),
+        "scores": dict(numbers(sample.mapping("scores"), " ")),
         "took": seconds_of(record),
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
         "rank": dict(numbers({"rank": record.get("rank")})).get("rank"),
@@ -118,13 +118,13 @@ def _sample(
 
 def _setup(sample: StoredSample) -> dict[str, Any]:
     """Return the settings, weights and versions of a sample."""
-    weights = {key: _weights(value) for key, value in sample.part("weights").items() if value is not None}
+    weights = {key: _weights(value) for key, value in sample.mapping("weights").items() if value is not None}
     return {
-        "settings": sample.part("settings"),
+        "settings": sample.mapping("settings"),
         "weights": weights,
         "embedded": sorted({value["name"] for value in weights.values() if value["embedded"]}),
         "fallback": _text(sample.record.get("fallback")),
-        "versions": sample.part("versions"),
+        "versions": sample.mapping("versions"),
     }
 
 

@@ -91,11 +91,11 @@ def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, 
     if not playable:
         raise UserError(f"{run.folder} has no complete sample with a picture and a sound")
     for sample in playable:
-        prompts = sample.part("prompts")
+        prompts = sample.mapping("prompts")
         if all(role in prompts for role in roles):
             groups.setdefault((str(prompts[roles[0]]), str(prompts[roles[1]])), []).append(sample)
     if not groups:
-        names = sorted({name for sample in playable for name in sample.part("prompts")})
+        names = sorted({name for sample in playable for name in sample.mapping("prompts")})
         raise UserError(
             f"{run.folder}: no sample has prompts {roles[0]} and {roles[1]}, but {', '.join(names)}. Name the image "
             "prompt and the sound prompt with --prompts"
@@ -138,7 +138,7 @@ class _Media:
     def side(self, run: Run, sample: StoredSample) -> dict[str, Any]:
         """Add a sample's media, and return the sample as the page and the answers refer to it."""
         if sample.folder not in self._indices:
-            self._indices[sample.folder] = self._add(sample.need(SPECTROGRAM), sample.need(SOUND))
+            self._indices[sample.folder] = self._add(sample.require(SPECTROGRAM), sample.require(SOUND))
         return {"run": run.name, "sample": sample.folder.name, "media": self._indices[sample.folder]}
 
     def copy(self) -> None:
@@ -155,8 +155,8 @@ class _Media:
 
         make_folder(self.folder)
         draw = np.random.default_rng(0)
-        columns, rows = png_size(like.need(SPECTROGRAM))
-        with naming(like.need(SOUND)), open_sound(like.need(SOUND)) as file:
+        columns, rows = png_size(like.require(SPECTROGRAM))
+        with naming(like.require(SOUND)), open_sound(like.require(SOUND)) as file:
             frames, rate = file.frames, file.samplerate
         picture, sound = self.folder / "noise.png", self.folder / "noise.wav"
         write_png(picture, draw.integers(0, 256, (rows, columns), dtype=np.uint8))

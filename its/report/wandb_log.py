@@ -16,7 +16,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from its.errors import UserError
-from its.media.headers import check_kind
+from its.media.headers import check_content
 from its.runs.reader import Run, StoredSample
 from its.runs.records import numbers, seconds_of
 
@@ -87,7 +87,7 @@ def log_samples(run: Any, samples: Sequence[StoredSample]) -> None:
         run: what `wandb.init` gave.
         samples: made and failed ones.
     """
-    whole = [sample for sample in samples if sample.whole]
+    whole = [sample for sample in samples if sample.complete]
     if whole:
         run.log({TABLE: table_of(whole)})
     run.summary.update(summary_of(samples))
@@ -101,7 +101,7 @@ def table_of(samples: Sequence[StoredSample]) -> Any:
     media = {sample.folder: dict(_media(sample)) for sample in samples}
     shown = [column for column in MEDIA if any(column in own for own in media.values())]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
-    scores = [dict(numbers(sample.part("scores"))) for sample in samples]
+    scores = [dict(numbers(sample.mapping("scores"))) for sample in samples]
     scored = list(dict.fromkeys(name for each in scores for name in each))
     table = wandb.Table(columns=["id", *experts, "seed", *shown, *scored, "seconds"])
     for sample, own in zip(samples, scores, strict=True):
@@ -122,7 +122,7 @@ def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
     for column, name in MEDIA.items():
         if (path := sample.file(name)) is not None:
             try:
-                check_kind(path)
+                check_content(path)
                 yield column, path
             except (OSError, ValueError) as error:
                 logger.warning(f"{path} is not uploaded: {error}")
@@ -134,7 +134,7 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
     Counts, mean seconds for a sample, the mean of each score over the samples that have it, and `scores/joint`, the
     mean of `joint_score`.
     """
-    whole = [sample.record for sample in samples if sample.whole]
+    whole = [sample.record for sample in samples if sample.complete]
     summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
     columns: dict[str, list[float]] = {}
     for record in whole:

@@ -23,7 +23,7 @@ from its.runs.stored_video import color_pictures, color_video
 
 
 @dataclass(frozen=True, kw_only=True)
-class Colors:
+class ColorJob:
     """The colour pictures to make for a sample.
 
     Attributes:
@@ -89,7 +89,7 @@ class Colors:
         write_record(self.folder, {**self.record, **changed})
 
 
-def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
+def plan_colors(run: Path, *, prompt: str | None, count: int) -> list[ColorJob]:
     """Plan the colour pictures of the complete samples of a run directory, in the order of their names.
 
     Args:
@@ -101,11 +101,11 @@ def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
         UserError: it is no run directory, has no complete sample, or a prompt can't be derived.
     """
     (read,) = read_runs([run])
-    samples = [sample for sample in read.samples if sample.whole]
+    samples = [sample for sample in read.samples if sample.complete]
     if not samples:
         raise UserError(f"{run} has no complete sample in samples/ to colour; `its predict` makes samples")
     return [
-        Colors(
+        ColorJob(
             folder=sample.folder,
             record=sample.record,
             prompt=prompt or _derive_prompt(sample),
@@ -117,7 +117,7 @@ def colors_of(run: Path, *, prompt: str | None, count: int) -> list[Colors]:
 
 
 def _size(sample: StoredSample) -> tuple[int, int]:
-    settings = sample.part("settings")
+    settings = sample.mapping("settings")
     try:
         (rows, columns), trim = settings["canvas"], settings["trim"]
         return int(rows), int(columns) - int(trim)

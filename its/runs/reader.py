@@ -42,18 +42,18 @@ class StoredSample:
     record: Mapping[str, Any]
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the sample is complete, by its record."""
         return self.record.get("status") == "ok"
 
-    def part(self, key: str) -> dict[str, Any]:
+    def mapping(self, key: str) -> dict[str, Any]:
         """Return a mapping of the record; empty if it is missing."""
         value = self.record.get(key)
         return dict(value) if isinstance(value, Mapping) else {}
 
     def prompt(self, role: str) -> str:
         """Return the prompt for a role, "visual" or "audio"; empty if the sample has none."""
-        return str(self.part("prompts").get(roles_of(self.record).get(role, "")) or "")
+        return str(self.mapping("prompts").get(roles_of(self.record).get(role, "")) or "")
 
     @cached_property
     def files(self) -> list[str]:
@@ -66,7 +66,7 @@ class StoredSample:
         path = self.folder / name
         return path if is_own_file(path) else None
 
-    def need(self, name: str) -> Path:
+    def require(self, name: str) -> Path:
         """Return the path of a file of the sample.
 
         Raises:
@@ -102,7 +102,7 @@ class StoredSample:
         """Size and duration by file name, and the damage."""
         values: dict[str, Any] = {}
         damage = []
-        for name, read in ((SPECTROGRAM, png_size), (SOUND, wav_seconds)) if self.whole else ():
+        for name, read in ((SPECTROGRAM, png_size), (SOUND, wav_seconds)) if self.complete else ():
             try:
                 values[name] = read(self.folder / name)
             except FileNotFoundError:
@@ -153,7 +153,7 @@ def read_run(folder: Path) -> Run:
     return _read(folder, folder.resolve().name)
 
 
-def whole_samples(folders: Sequence[Path]) -> list[StoredSample]:
+def complete_samples(folders: Sequence[Path]) -> list[StoredSample]:
     """Read the complete samples of run directories, in their order.
 
     Raises:
@@ -161,13 +161,13 @@ def whole_samples(folders: Sequence[Path]) -> list[StoredSample]:
     """
     samples = []
     for run in read_runs(folders):
-        complete = [sample for sample in run.samples if sample.whole]
+        complete = [sample for sample in run.samples if sample.complete]
         if not complete:
             raise UserError(f"{run.folder} has no complete sample: no samples/*/{RECORD} says ok")
         samples += complete
     for sample in samples:
-        sample.need(SPECTROGRAM)
-        sample.need(SOUND)
+        sample.require(SPECTROGRAM)
+        sample.require(SOUND)
     return samples
 
 

@@ -14,7 +14,7 @@ KEYS = {"method": str, "model": dict, "data": dict, "trainer": dict, "save": lis
 """Allowed keys of such a config, and their types."""
 
 
-def config_of(row: SampleSpec, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
+def sample_config(row: SampleSpec, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
     """Reduce the config of a run to that of one sample, without settings of the machine.
 
     Args:
@@ -40,7 +40,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read the config from the metadata of a sample's file. `its.config.compose` checks its values.
 
     Raises:
-        UserError: the file has no metadata, or its config is not of the form that `config_of` returns.
+        UserError: the file has no metadata, or its config is not of the form that `sample_config` returns.
     """
     config = read_metadata(path)["config"]
     if not isinstance(config, dict) or not KEYS.keys() >= config.keys() >= {"model", "data"}:

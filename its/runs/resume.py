@@ -52,7 +52,7 @@ class RunStatus:
     others: int = 0
 
 
-def look(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> RunStatus:
+def read_status(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> RunStatus:
     """Find out the status of samples, reading only the folders that exist.
 
     Args:

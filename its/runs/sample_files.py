@@ -11,7 +11,7 @@ import numpy as np
 from einops import rearrange
 from torch import Tensor
 
-from its.audio.cycle import go_round
+from its.audio.cycle import compare_with_sound
 from its.media.atomic import make_folder, remove_partials, synchronise_folder
 from its.media.colormap import apply_magma
 from its.media.contained import contained, is_own_file
@@ -73,9 +73,9 @@ def write_sample(
         text = text_of(record) if metadata else None
         _write_files(folder, sample.result, extras, record, text)
         if "cycle" in extras and sample.result.format is not None:
-            cycle = go_round(sample.result.spectrogram, sample.result.waveform, sample.result.format)
+            cycle = compare_with_sound(sample.result.spectrogram, sample.result.waveform, sample.result.format)
             write_png(folder / EXTRAS["cycle"], eight_bit(cycle.picture), text)
-            outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.figures()}
+            outcome["cycle"] = {"vocoder": record["settings"]["vocoder"]["class"], **cycle.metrics()}
     write_record(folder, {**record, **outcome})
     synchronise_folder(folder)
     if sample.result is not None:

@@ -22,8 +22,8 @@ def load_scorer_input(sample: StoredSample, role: str) -> ScorerInput:
     Raises:
         UserError: a file is missing or damaged.
     """
-    picture = read_picture(sample.need(SPECTROGRAM))
-    waveform, rate = read_sound(sample.need(SOUND))
+    picture = read_picture(sample.require(SPECTROGRAM))
+    waveform, rate = read_sound(sample.require(SOUND))
     return ScorerInput(picture=picture, waveform=waveform, sample_rate=rate, prompt=sample.prompt(role))
 
 

@@ -39,7 +39,7 @@ def write_video_of(sample: StoredSample, *, metadata: bool) -> None:
         UserError: a file is missing or can't be read.
         NotWritten: the video can't be written.
     """
-    pictures = [sample.need(SPECTROGRAM)]
+    pictures = [sample.require(SPECTROGRAM)]
     if (color := sample.file("color.png")) is not None:
         pictures.insert(0, color)
     _write(sample.folder / VIDEO, sample, [read_pixels(path) for path in pictures], metadata=metadata)
@@ -56,7 +56,7 @@ def write_color_video_of(sample: StoredSample, picture: Path, *, metadata: bool)
 def _write(
     path: Path, sample: StoredSample, pictures: Sequence[Array], *, metadata: bool, color_prompt: bool = False
 ) -> None:
-    waveform, rate = read_waveform(sample.need(SOUND), "int16")
+    waveform, rate = read_waveform(sample.require(SOUND), "int16")
     comment = text_of(sample.record) if metadata else None
     write_sample_video(path, sample.record, pictures, waveform, rate, comment=comment, color_prompt=color_prompt)
 

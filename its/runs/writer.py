@@ -20,7 +20,7 @@ from its.errors import UserError
 from its.interfaces import Vocoder
 from its.methods.base import Method, method_of
 from its.methods.sample import Sample
-from its.runs.replay import config_of
+from its.runs.replay import sample_config
 from its.runs.sample_files import write_sample
 
 MAX_QUEUED = 4
@@ -120,7 +120,7 @@ def make_record(sample: Sample, method: Method, config: Mapping[str, Any]) -> di
             "precision": precision,
             "device": method.device.type,
         },
-        "config": config_of(spec, config, precision=precision),
+        "config": sample_config(spec, config, precision=precision),
         "format": _format(method),
         "weights": method.provenance,
         "fallback": method.fallback_taken,

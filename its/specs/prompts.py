@@ -85,7 +85,7 @@ class PromptGrid(LightningDataModule):
         self.largest = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
         """Maximum batch size."""
         self.rows: list[SampleSpec] | None = None
-        self.open_rows: Sequence[int] | None = None
+        self.open_indices: Sequence[int] | None = None
         """Indices of rows still to be generated; None for all. Rank 0's value is used on all ranks."""
         self.by_pair = False
         """Whether each batch holds all rows of this rank with the same `SampleSpec.pair`, however many."""
@@ -130,10 +130,10 @@ class PromptGrid(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[SampleSpec]:
         """Return the batches of this rank; a rank may have none.
 
-        Rank 0 broadcasts `open_rows`: ranks that read the run directory at different times would disagree on them.
+        Rank 0 broadcasts `open_indices`: ranks that read the run directory at different times would disagree on them.
         """
         rows = self.rows or []
-        indices: Sequence[int] = range(len(rows)) if self.open_rows is None else self.open_rows
+        indices: Sequence[int] = range(len(rows)) if self.open_indices is None else self.open_indices
         rank, ranks = 0, 1
         if self.trainer is not None:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size

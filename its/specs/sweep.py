@@ -59,7 +59,7 @@ class Process:
     scheduler: Scheduler
     steps: int
 
-    def changed(self, settings: Mapping[str, Any]) -> Process:
+    def with_settings(self, settings: Mapping[str, Any]) -> Process:
         """Return a copy with some settings changed.
 
         Raises:
@@ -89,7 +89,7 @@ class Process:
         return json.dumps(key, sort_keys=True, default=str)
 
 
-def process_of_batch(processes: Sequence[Process]) -> Process:
+def merge_processes(processes: Sequence[Process]) -> Process:
     """Merge processes with equal `batch_key`s, one for each sample, into one that uses each sample's combiner."""
     first = processes[0]
     if all(process.combiner is first.combiner for process in processes):

@@ -150,7 +150,7 @@ def check_vocoder(vocoder: Vocoder) -> None:
     form = vocoder.format
     need(isinstance(form, SpectrogramFormat), "format is a SpectrogramFormat")
     level = torch.rand(2, 3, form.n_mels, 24, generator=generator()) ** 2  # 0 is silence
-    log_mel = form.to_log_mel(form.sounding((level - form.silence).abs()))
+    log_mel = form.to_log_mel(form.select_channels((level - form.silence).abs()))
     sound = vocoder(log_mel)
     shape = (2, 24 * form.hop_length) if form.channels == 1 else (2, 2, 24 * form.hop_length)
     need(sound.shape == shape, "sound is (b, t * hop_length), in stereo (b, 2, t * hop_length)", sound.shape)

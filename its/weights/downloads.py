@@ -20,7 +20,7 @@ MARGIN = 64 * 2**20
 """Bytes to leave free on the disk."""
 
 
-def joined(downloads: Iterable[Download]) -> list[Download]:
+def merge_downloads(downloads: Iterable[Download]) -> list[Download]:
     """Merge downloads from the same repository and revision."""
     merged: dict[tuple[Path, str], Download] = {}
     for download in downloads:
@@ -37,9 +37,9 @@ def download(downloads: Sequence[Download]) -> None:
         UserError: the disk has too little free space; nothing was downloaded.
         WeightsNotFound: a download failed.
     """
-    merged = joined(downloads)
+    merged = merge_downloads(downloads)
     if merged and local_rank() == 0:
-        total = check_room(merged)
+        total = check_disk_space(merged)
         for one in merged:
             logger.info(f"downloading {describe(one)}")
         logger.info(f"{size(total)} in all, to {constants.HF_HUB_CACHE}")
@@ -47,13 +47,13 @@ def download(downloads: Sequence[Download]) -> None:
         one.source.fetch(list(one.sizes))
 
 
-def check_room(downloads: Iterable[Download]) -> int:
+def check_disk_space(downloads: Iterable[Download]) -> int:
     """Check that downloads fit on the disk, on the first process of each machine, and return their total bytes.
 
     Raises:
         UserError: the disk has too little free space.
     """
-    merged = joined(downloads)
+    merged = merge_downloads(downloads)
     total = sum(sum(download.sizes.values()) for download in merged)
     if merged and local_rank() == 0:
         folder = merged[0].source.folder

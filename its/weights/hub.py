@@ -169,7 +169,7 @@ def local_only() -> Iterator[list[str]]:
         _local_only.reset(token)
 
 
-def trouble() -> str | None:
+def unreachable_reason() -> str | None:
     """Return the reason why the hub is unreachable, or None."""
     from huggingface_hub import get_session
 

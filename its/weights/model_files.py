@@ -122,7 +122,7 @@ def tokenizer_files(source: Source, component: str, *, vocabularies: tuple[str, 
 
 
 @cache
-def say_variant(name: str, variant: str) -> None:
+def log_variant(name: str, variant: str) -> None:
     """Log once that a variant is used because full precision is missing."""
     logger.info(f"{name}: using its {variant} weights, since full precision is missing")
 

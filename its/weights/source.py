@@ -78,7 +78,7 @@ class Source:
             raise self.lacks(missing[0])
         return names
 
-    def useful(self, name: str) -> bool:
+    def has_optional(self, name: str) -> bool:
         """Whether an optional file exists.
 
         Raises:
@@ -144,13 +144,13 @@ class Source:
         return record | {"embedded": True} if self.embedded else record
 
 
-def content_of(record: Any) -> Any:
+def weights_identity(record: Any) -> Any:
     """Remove the names of weights with a digest from a provenance record, since a sample's identity is by content."""
     if isinstance(record, list):
-        return [content_of(entry) for entry in record]
+        return [weights_identity(entry) for entry in record]
     if not isinstance(record, dict):
         return record
-    return {k: content_of(value) for k, value in record.items() if k != "name" or "sha256" not in record}
+    return {k: weights_identity(value) for k, value in record.items() if k != "name" or "sha256" not in record}
 
 
 def folder_source(

@@ -71,9 +71,11 @@ class Regions(Combiner):
         if self.combiner is not None:
             self.combiner.check(canvas=canvas, steps=steps)
 
-    def describe(self, *, defining: bool = False) -> dict[str, Any]:
+    def describe(self, *, identity_only: bool = False) -> dict[str, Any]:
         """As in the base class, but files are described by their content."""
-        return super().describe(defining=defining) | {"masks": {n: mask.describe() for n, mask in self.masks.items()}}
+        return super().describe(identity_only=identity_only) | {
+            "masks": {n: mask.describe() for n, mask in self.masks.items()}
+        }
 
     def _latent_masks(self, latents: Tensor) -> dict[str, Tensor]:
         """Masks (h, w) in the size, dtype and device of the latents."""

@@ -40,7 +40,7 @@ class LoRAFile(PretrainedComponent):
         folder, _, name = file.rpartition("/")
         settings = within(folder, SETTINGS)
         is_peft = name.startswith("adapter_model.") or lora.is_peft(source.shapes(file) or ())
-        return (file, settings) if is_peft and source.useful(settings) else (file,)
+        return (file, settings) if is_peft and source.has_optional(settings) else (file,)
 
     def _file(self, source: Source) -> str:
         if source.checkpoint is not None:

@@ -17,7 +17,7 @@ from its.interfaces import LatentCodec, NoiseExpert
 from its.registry import register
 from its.weights import Download, Pin, PretrainedComponent, Source, pin
 from its.weights.files import tensors_of
-from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, model_files, say_variant, tokenizer_files
+from its.weights.model_files import DIFFUSERS, TRANSFORMERS, ModelFiles, log_variant, model_files, tokenizer_files
 from its.weights.models import check_shapes, for_inference, read_model, read_tokenizer
 from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.experts import single_file
@@ -95,7 +95,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         self._models = {"unet": unet, "text_encoder": text}
         self._configs = {name: source.json(files.config) for name, files in self._models.items()}
         for part, name in (("scheduler", self.schedule_file), ("vae", "vae/config.json")):
-            self._configs[part] = source.json(name) if source.useful(name) else {}
+            self._configs[part] = source.json(name) if source.has_optional(name) else {}
         self._check_configs(source.name)
         tokenizer = tokenizer_files(source, "tokenizer", vocabularies=("vocab.json", "tokenizer.json"))
         return unet.names + text.names + tokenizer
@@ -107,7 +107,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
             lora.check_against(unet_config=self._configs["unet"], text_config=self._configs["text_encoder"])
         for files in self._models.values():
             if files.variant != self.variant:
-                say_variant(self.source.name, str(files.variant))
+                log_variant(self.source.name, str(files.variant))
         return downloads
 
     def check_tensors(self) -> None:

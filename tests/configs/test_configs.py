@@ -17,7 +17,7 @@ import yaml
 from its import registry
 from its.cli import COMMANDS
 from its.config.compose import compose, split_arguments
-from its.config.fallback import on_pack
+from its.config.fallback import replace_weights
 from its.engine import build as building
 from its.errors import UserError
 from its.media.packaged import find_file
@@ -319,7 +319,7 @@ COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
     ],
 )
 def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
-    config = on_pack(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
+    config = replace_weights(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
     cli = building.PredictCLI(config)
     colorizer = dict(cli.model.components()).get("colorizer")
     assert (colorizer is not None) == stands_in
@@ -331,4 +331,4 @@ def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build,
 def test_a_pack_without_a_colorizer_can_not_stand_in_for_one():
     pack = replace(registry.packs()["mini"], colorizer=None)
     with pytest.raises(UserError, match="model.colorizer"):
-        on_pack(compose(list(map(Path, COLORED))), pack, keep_vocoder=True)
+        replace_weights(compose(list(map(Path, COLORED))), pack, keep_vocoder=True)

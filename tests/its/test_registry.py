@@ -93,7 +93,7 @@ class Derived(Remembering):
 def test_every_plugin_remembers_its_arguments():
     assert Remembering(1).describe() == {"class": "Remembering", "a": 1, "b": 2}
     assert Derived().describe() == {"class": "Derived", "c": (1,)}
-    assert Derived(c=3).describe(defining=True) == {"class": "Derived", "c": 3}
+    assert Derived(c=3).describe(identity_only=True) == {"class": "Derived", "c": 3}
 
 
 def test_a_path_to_a_registered_class_is_its_name_also_from_before_a_move():
@@ -121,6 +121,6 @@ class Where2(Where):
 
 def test_arguments_that_do_not_define_the_result_are_declared_by_the_class():
     assert Where(c=3).describe() == {"class": "Where", "c": 3}
-    assert Where(c=3).describe(defining=True) == {"class": "Where"}
+    assert Where(c=3).describe(identity_only=True) == {"class": "Where"}
     inner = Where(c=4)
-    assert Where2(a=1, c=2, d=inner).describe(defining=True) == {"class": "Where2", "d": {"class": "Where"}}
+    assert Where2(a=1, c=2, d=inner).describe(identity_only=True) == {"class": "Where2", "d": {"class": "Where"}}

@@ -37,7 +37,7 @@ class _Process:
     iterations: int
     learning_rate: float
 
-    def changed(self, settings: Mapping[str, Any]) -> _Process:
+    def with_settings(self, settings: Mapping[str, Any]) -> _Process:
         """Apply a spec's settings. Raises UserError: they are invalid."""
         weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
         numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
@@ -179,7 +179,7 @@ class ScoreDistillation(Method):
         samples = self.post_process(
             specs,
             picture=x,
-            spectrogram=self.post_process.vocoder.format.sounding(x),
+            spectrogram=self.post_process.vocoder.format.select_channels(x),
             prompts=[spec.prompts[self.picture_expert] for spec in specs],
             sources=generators([spec.seed for spec in specs]),
             clock=clock,
@@ -256,4 +256,4 @@ class ScoreDistillation(Method):
         return [(name, cast(LatentCodec, codec)) for name, codec in self.codecs.items()]
 
     def _process_of(self, spec: SampleSpec) -> _Process:
-        return self.process.changed(spec.settings) if spec.settings else self.process
+        return self.process.with_settings(spec.settings) if spec.settings else self.process

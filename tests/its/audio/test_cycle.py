@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from its.audio.cycle import EDGE, GAP, correlation, go_round, side_by_side
+from its.audio.cycle import EDGE, GAP, compare_with_sound, correlation, side_by_side
 from its.audio.spectrogram import AUFFUSION
 from its.methods.sample import Result, Sample
 from its.runs.sample_files import is_done, write_sample
@@ -32,7 +32,7 @@ def picture_of(waveform):
 
 
 def test_a_perfect_vocoder_comes_back_at_0_db():
-    cycle = go_round(picture_of(sound()), sound(), AUFFUSION)
+    cycle = compare_with_sound(picture_of(sound()), sound(), AUFFUSION)
     assert cycle.error_db == pytest.approx(0, abs=1e-3)
     assert cycle.shape_db == pytest.approx(0, abs=1e-3)
     assert cycle.correlation == pytest.approx(1, abs=1e-6)
@@ -42,7 +42,7 @@ def test_a_perfect_vocoder_comes_back_at_0_db():
 
 @pytest.mark.parametrize("gain", [0.5, 2.0])
 def test_a_gain_is_so_many_db_and_no_change_of_shape(gain):
-    cycle = go_round(picture_of(sound()), gain * sound(), AUFFUSION)
+    cycle = compare_with_sound(picture_of(sound()), gain * sound(), AUFFUSION)
     decibels = 20 * math.log10(gain)
     # 0.05: epsilon (1e-9) affects the softest bands.
     assert cycle.error_db == pytest.approx(abs(decibels), abs=0.05)
@@ -54,7 +54,7 @@ def test_a_gain_is_so_many_db_and_no_change_of_shape(gain):
 
 @pytest.mark.parametrize("delay", [-160, -80, 40, 160])
 def test_a_shift_is_found_and_taken_back(delay):
-    cycle = go_round(picture_of(sound()), sound().roll(delay), AUFFUSION)
+    cycle = compare_with_sound(picture_of(sound()), sound().roll(delay), AUFFUSION)
     assert cycle.delay == delay
     assert cycle.error_db < 0.05
 
@@ -68,13 +68,13 @@ def test_centred_synthesis_is_half_a_hop_early():
     padded = torch.nn.functional.pad(sound()[None, None], (pad, pad), mode="reflect")[0]
     spectrum = torch.stft(padded, **options, center=False, return_complex=True)
     early = torch.istft(spectrum, **options, center=True, length=length)[0]
-    cycle = go_round(picture_of(sound()), early, form)
+    cycle = compare_with_sound(picture_of(sound()), early, form)
     assert cycle.delay == -form.hop_length // 2
     assert cycle.error_db < 0.2
 
 
 def test_another_sound_does_not_come_back():
-    cycle = go_round(picture_of(sound()), 0.1 * torch.randn(COLUMNS * 160), AUFFUSION)
+    cycle = compare_with_sound(picture_of(sound()), 0.1 * torch.randn(COLUMNS * 160), AUFFUSION)
     assert cycle.error_db > 5
     assert cycle.correlation < 0.9
 
@@ -82,7 +82,7 @@ def test_another_sound_does_not_come_back():
 def test_the_edges_do_not_count():
     picture = picture_of(sound())
     picture[:, :EDGE] = picture[:, -EDGE:] = 0
-    assert go_round(picture, sound(), AUFFUSION).error_db == pytest.approx(0, abs=1e-3)
+    assert compare_with_sound(picture, sound(), AUFFUSION).error_db == pytest.approx(0, abs=1e-3)
 
 
 def test_correlation_is_numpys_and_0_where_nothing_varies():
@@ -96,16 +96,16 @@ def test_stereo_comes_back_in_both_channels():
     form = replace(AUFFUSION, channels=2)
     both = torch.stack([sound(1), sound(2)])
     picture = form.to_picture(form.log_mel(both[None]))[0]
-    cycle = go_round(picture, both, form)
+    cycle = compare_with_sound(picture, both, form)
     assert (cycle.delay, cycle.picture.shape) == (0, (3, 256, 2 * COLUMNS + GAP))
     assert cycle.error_db == pytest.approx(0, abs=1e-3)
-    assert go_round(picture, both.flip(0), form).correlation < 0.99
+    assert compare_with_sound(picture, both.flip(0), form).correlation < 0.99
 
 
 def test_dark_is_loud_and_other_curves_make_no_difference():
     form = replace(AUFFUSION, silence=1, power=0.25)
     picture = form.to_picture(form.log_mel(sound()[None]))[0, 0]
-    cycle = go_round(picture, 0.5 * sound(), form)
+    cycle = compare_with_sound(picture, 0.5 * sound(), form)
     assert cycle.level_db == pytest.approx(-6.02, abs=0.1)
 
 
@@ -131,7 +131,7 @@ def test_the_sample_keeps_it_where_it_is_asked_for(tmp_path):
     assert is_done(tmp_path, ["cycle"])
     kept = json.loads((tmp_path / "sample.json").read_text())["cycle"]
     assert kept["vocoder"] == "Perfect"
-    assert kept == {"vocoder": "Perfect", **go_round(spectrogram, waveform, AUFFUSION).figures()}
+    assert kept == {"vocoder": "Perfect", **compare_with_sound(spectrogram, waveform, AUFFUSION).metrics()}
     assert Image.open(tmp_path / "cycle.png").size == (2 * COLUMNS + GAP, 256)
     write_sample(tmp_path / "other", Sample(spec=row, result=result), {})
     assert not (tmp_path / "other" / "cycle.png").exists()

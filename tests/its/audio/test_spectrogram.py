@@ -273,8 +273,8 @@ def test_log_mel_of_two_channels_is_that_of_each():
 
 def test_what_is_heard_of_a_picture():
     picture = uniform(2, 3, 40, 5)
-    torch.testing.assert_close(SMALL.sounding(picture), picture.mean(1, keepdim=True))
-    assert replace(SMALL, channels=2).sounding(picture) is picture
+    torch.testing.assert_close(SMALL.select_channels(picture), picture.mean(1, keepdim=True))
+    assert replace(SMALL, channels=2).select_channels(picture) is picture
 
 
 def test_a_picture_of_other_channels_is_refused():

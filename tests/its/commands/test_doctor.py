@@ -98,7 +98,7 @@ def test_a_login_is_found_and_never_shown(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def config_of(tmp_path):
+def sample_config(tmp_path):
     """Writes a config of experts with these weights."""
 
     def write(*weights):
@@ -112,12 +112,12 @@ def config_of(tmp_path):
     return write
 
 
-def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
+def test_weights_of_a_config(tmp_path, tiny, monkeypatch, sample_config):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     damaged = shutil.copytree(tiny / "sd", tmp_path / "damaged")
     (damaged / "unet" / "config.json").write_text("{")
-    config = config_of(
+    config = sample_config(
         str(tiny / "sd"),
         "nobody/no-such-weights",
         "pack:mini",
@@ -134,14 +134,14 @@ def test_weights_of_a_config(tmp_path, tiny, monkeypatch, config_of):
     assert "unet/config.json is not JSON" in by_level[5][1]
 
 
-def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_path, monkeypatch, config_of):
+def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_path, monkeypatch, sample_config):
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")
         monkeypatch.setattr(hub_of_its, "_unreachable", {})
         hub_of_its._listing.cache_clear()
         hub.add("someone/model", tiny / "sd")
         hub.add("someone/gated", tiny / "sd", gated=True)
-        config = config_of("someone/model", "someone/gated", "nobody/nothing")
+        config = sample_config("someone/model", "someone/gated", "nobody/nothing")
         by_level = found(diagnostics.weights([config]))
         assert not [name for _, name in hub.served if name.endswith(".safetensors")]
     hub_of_its._listing.cache_clear()
@@ -154,7 +154,7 @@ def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_p
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")
         hub.add("someone/model", tiny / "sd")
-        level, text = found(diagnostics.weights([config_of("someone/model")]))[-1]
+        level, text = found(diagnostics.weights([sample_config("someone/model")]))[-1]
     hub_of_its._listing.cache_clear()
     assert level == "wrong"
     assert "make room" in text

@@ -24,7 +24,7 @@ def of(class_path, **init_args):
     return {"class_path": class_path, "init_args": {"weights": "hub/name", **init_args}}
 
 
-def on_pack(experts, combiner=AVERAGE):
+def replace_weights(experts, combiner=AVERAGE):
     pack = yaml.safe_load(PACK)
     before = yaml.safe_load(PACK)
     result = adapt_pack(pack, experts, combiner=combiner)
@@ -33,12 +33,12 @@ def on_pack(experts, combiner=AVERAGE):
 
 
 def test_the_packs_own_two_are_as_they_are():
-    assert on_pack({"visual": of("StableDiffusion"), "audio": of("Auffusion")}) == yaml.safe_load(PACK)
-    assert on_pack({}, combiner=None) == yaml.safe_load(PACK)
+    assert replace_weights({"visual": of("StableDiffusion"), "audio": of("Auffusion")}) == yaml.safe_load(PACK)
+    assert replace_weights({}, combiner=None) == yaml.safe_load(PACK)
 
 
 def test_a_class_that_the_pack_has_is_its_own_whatever_the_name_with_all_settings():
-    result = on_pack({"left": of("StableDiffusion"), "right": of("StableDiffusion"), "bell": of("Auffusion")})
+    result = replace_weights({"left": of("StableDiffusion"), "right": of("StableDiffusion"), "bell": of("Auffusion")})
     pack = yaml.safe_load(PACK)["model"]["experts"]
     assert result["model"]["experts"] == {"left": pack["visual"], "right": pack["visual"], "bell": pack["audio"]}
     assert result["model"]["combiner"]["init_args"] == {
@@ -49,14 +49,14 @@ def test_a_class_that_the_pack_has_is_its_own_whatever_the_name_with_all_setting
 
 
 def test_another_class_is_the_packs_by_name():
-    result = on_pack({"visual": of("StableDiffusion"), "audio": of("Riffusion")})
+    result = replace_weights({"visual": of("StableDiffusion"), "audio": of("Riffusion")})
     assert result["model"]["experts"] == yaml.safe_load(PACK)["model"]["experts"]
 
 
 def test_of_a_wrapper_the_expert_within_is_the_packs():
     view = {"class_path": "View", "init_args": {"flips": ["time"], "expert": of("Auffusion")}}
     twice = {"class_path": "View", "init_args": {"flips": ["frequency"], "expert": view}}
-    result = on_pack({"back": view, "twice": twice})["model"]["experts"]
+    result = replace_weights({"back": view, "twice": twice})["model"]["experts"]
     audio = yaml.safe_load(PACK)["model"]["experts"]["audio"]
     assert result["back"] == {"class_path": "View", "init_args": {"flips": ["time"], "expert": audio}}
     assert result["twice"] == {"class_path": "View", "init_args": {"flips": ["frequency"], "expert": result["back"]}}
@@ -64,10 +64,10 @@ def test_of_a_wrapper_the_expert_within_is_the_packs():
 
 def test_a_combiner_of_another_class_or_without_all_the_packs_experts_stays_the_configs():
     experts = {"visual": of("StableDiffusion"), "audio": of("Auffusion")}
-    assert "combiner" not in on_pack(experts, combiner={"class_path": "Regions"})["model"]
-    assert "combiner" not in on_pack({"audio": of("Auffusion")})["model"]
+    assert "combiner" not in replace_weights(experts, combiner={"class_path": "Regions"})["model"]
+    assert "combiner" not in replace_weights({"audio": of("Auffusion")})["model"]
 
 
 def test_an_expert_that_the_pack_has_nothing_for_is_named():
     with pytest.raises(UserError, match=r"smell \(Nose\).*visual \(StableDiffusion\), audio \(Auffusion\)"):
-        on_pack({"visual": of("StableDiffusion"), "smell": of("Nose")})
+        replace_weights({"visual": of("StableDiffusion"), "smell": of("Nose")})

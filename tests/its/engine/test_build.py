@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from its import registry
 from its.config.compose import compose
-from its.config.fallback import on_pack, pack_for
+from its.config.fallback import fallback_pack, replace_weights
 from its.engine.assembly import Assembly
 from its.engine.build import PredictCLI, build
 from its.errors import UserError
@@ -30,7 +30,7 @@ def _short_of_weights(monkeypatch):
 def fallen_back(*arguments, keep_vocoder=True):
     """Resolved config of the castle on the embedded pack."""
     config = compose([CASTLE], arguments)
-    return PredictCLI(on_pack(config, registry.packs()["mini"], keep_vocoder=keep_vocoder)).resolved
+    return PredictCLI(replace_weights(config, registry.packs()["mini"], keep_vocoder=keep_vocoder)).resolved
 
 
 def test_the_pack_overlays_the_files():
@@ -76,9 +76,9 @@ def test_a_vocoder_chosen_on_the_command_line_stays_with_its_arguments(order):
 def test_without_a_pack_the_remedy_is_named():
     missing = WeightsNotFound("model.experts.visual: x is missing", "Connect")
     with pytest.raises(UserError, match=r"x is missing.*--model\.fallback mini"):
-        pack_for(missing, None)
+        fallback_pack(missing, None)
     with pytest.raises(UserError, match="mimi.*mini"):
-        pack_for(missing, "mimi")
+        fallback_pack(missing, "mimi")
 
 
 def test_objects_of_the_trainer_are_built(tmp_path):

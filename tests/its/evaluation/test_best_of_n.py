@@ -144,7 +144,7 @@ def test_evaluations_are_what_networks_were_really_asked(job, monkeypatch):
         asked |= dict.fromkeys(asked, 0)
         with torch.inference_mode():
             _, noise = method.noise(some)
-            method.walk(some, noise, clock=Clock(method.device), part=range(1, 5))
+            method.denoise_latents(some, noise, clock=Clock(method.device), part=range(1, 5))
         assert sum(asked.values()) == 2 * method.evaluations(some[0], range(1, 5))
 
 
@@ -152,10 +152,10 @@ def test_a_process_in_parts_is_the_whole_process(job):
     method, rows = method_of(job)
     with torch.inference_mode():
         _, noise = method.noise(rows)
-        whole = method.walk(rows, noise, clock=Clock(method.device))
+        whole = method.denoise_latents(rows, noise, clock=Clock(method.device))
         z = noise
         for part in (range(2), range(2, 5), range(5, 6)):
-            z = method.walk(rows, z, clock=Clock(method.device), part=part)
+            z = method.denoise_latents(rows, z, clock=Clock(method.device), part=part)
     assert torch.equal(z, whole)
 
 

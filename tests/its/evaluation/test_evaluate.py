@@ -14,7 +14,7 @@ from its.cli import main
 from its.errors import UserError
 from its.evaluation import scoring
 from its.evaluation.choosing import chosen
-from its.runs.reader import roles_of, whole_samples
+from its.runs.reader import complete_samples, roles_of
 from its.runs.records import update_record
 from its.runs.sample_media import read_picture, read_sound
 from its_plugins.random_weights import dual_encoders as random_towers
@@ -221,7 +221,7 @@ def test_scorers_by_mapping_and_by_pack():
 
 
 def test_updating_a_record_keeps_what_others_wrote_meanwhile(run):
-    found, *_ = whole_samples([run])
+    found, *_ = complete_samples([run])
     now = record_of(found.folder) | {"video": {"frames": 3}, "scores": {"Other": {"score": 0.5}}}
     (found.folder / "sample.json").write_text(json.dumps(now), encoding="utf-8")
     update_record(found.folder, {"scores": {"Mine": {"score": 0.25}}})

@@ -8,7 +8,7 @@ import pytest
 
 from its.errors import UserError
 from its.evaluation.ranking import Keep, rank_run, rank_samples, ranks_of
-from its.runs.reader import StoredSample, whole_samples
+from its.runs.reader import StoredSample, complete_samples
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
 
 _spec = importlib.util.spec_from_file_location("ranking_runs", Path(__file__).with_name("conftest.py"))
@@ -62,7 +62,7 @@ def test_a_run_is_marked_for_each_pair_and_nothing_is_deleted(tmp_path, capsys):
         for seed in (1, 2, 3):
             scores = {NAMES[0]: {"score": picture + seed / 100}, NAMES[1]: {"score": 0.5}}
             _runs.write_sample(run, seed, pair, scores=scores)
-    rank_run(whole_samples([run]), run, Keep(best=1), SCORERS)
+    rank_run(complete_samples([run]), run, Keep(best=1), SCORERS)
     records = [_runs.record_of(folder) for folder in sorted((run / "samples").iterdir())]
     assert [record["rank"] for record in records] == [3, 2, 1] * 2
     assert [record["kept"] for record in records] == [False, False, True] * 2

@@ -7,7 +7,7 @@ from PIL import Image
 
 from its.errors import UserError
 from its.media.encode import write_png, write_wav
-from its.media.headers import check_kind, png_size, wav_seconds
+from its.media.headers import check_content, png_size, wav_seconds
 from its.media.metadata import read_metadata
 
 
@@ -65,10 +65,10 @@ def test_floats_are_no_pcm(sound):
 
 
 def test_files_are_what_their_endings_say(picture, sound, tmp_path):
-    check_kind(picture)
-    check_kind(sound)
+    check_content(picture)
+    check_content(sound)
     (tmp_path / "x.mp4").write_bytes(b"\0\0\0\x20ftypisom")
-    check_kind(tmp_path / "x.mp4")
+    check_content(tmp_path / "x.mp4")
     Image.new("L", (4, 4)).save(tmp_path / "gif.png", format="GIF")
     (tmp_path / "key.wav").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
     (tmp_path / "key.mp4").write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
@@ -76,4 +76,4 @@ def test_files_are_what_their_endings_say(picture, sound, tmp_path):
     (tmp_path / "x.txt").touch()
     for name in ("gif.png", "key.wav", "key.mp4", "link.png", "x.txt"):
         with pytest.raises((OSError, ValueError), match="no |link"):
-            check_kind(tmp_path / name)
+            check_content(tmp_path / name)

@@ -15,7 +15,7 @@ def test_a_frequency_lies_in_the_row_of_the_band_that_it_excites_most(form):
     bank = form.filterbank()
     for band in (form.n_mels // 8, form.n_mels // 2, form.n_mels - 1):
         hertz = float(bank[:, band].argmax()) * form.sample_rate / form.n_fft
-        assert form.height_of(hertz) * form.n_mels == pytest.approx(band + 0.5, abs=0.3)
+        assert form.frequency_height(hertz) * form.n_mels == pytest.approx(band + 0.5, abs=0.3)
 
 
 def test_a_tone_lights_up_where_its_tick_is():

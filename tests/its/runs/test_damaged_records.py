@@ -12,7 +12,7 @@ from its import registry
 from its.cli import COMMANDS, main
 from its.interfaces import Colorizer, Scorer
 from its.runs.records import load_record
-from its.runs.resume import look
+from its.runs.resume import read_status
 
 JUNK = [
     None, True, False, 0, -1, 1, 7.5, 1e308, math.inf, -math.inf, math.nan, 2**53 + 1, -(2**63), 2**64, 10**400,
@@ -133,7 +133,7 @@ def test_random_records_break_no_command(good, add, stubs, tmp_path, monkeypatch
         assert "Traceback" not in printed.err, command
     for folder in good.parent.iterdir():
         assert main(["rerun", str(folder / "sample.json")]) == 2  # its config names no experts
-    standing = look(good.parent, [folder.name for folder in good.parent.iterdir()], ["color", "video"])
+    standing = read_status(good.parent, [folder.name for folder in good.parent.iterdir()], ["color", "video"])
     assert sum(map(len, (standing.done, standing.failed, standing.stopped, standing.missing))) == 5
 
 
@@ -167,7 +167,7 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
     printed = capsys.readouterr()
     assert f"{bad} is left out: sample.json can't be read: " in printed.err
     assert "1 samples of 1 run are shown" in printed.out
-    assert look(good.parent, [good.name, bad.name]).missing == [1]  # and made again
+    assert read_status(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
 
 def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsys):

@@ -5,7 +5,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from its.runs.replay import config_of, differences
+from its.runs.replay import differences, sample_config
 from its.specs.prompts import PromptGrid
 
 RESOLVED = {
@@ -17,7 +17,7 @@ RESOLVED = {
 
 
 def again(row):
-    data = config_of(row, RESOLVED, precision="32-true")["data"]
+    data = sample_config(row, RESOLVED, precision="32-true")["data"]
     (made,) = PromptGrid(**data).expand(["visual", "audio"])
     return made
 
@@ -51,7 +51,7 @@ def test_files_of_the_users_own(tmp_path):
 
 def test_nothing_of_the_machine_is_kept():
     (row,) = PromptGrid(prompts=[{"visual": "a", "audio": "b"}]).expand(["visual", "audio"])
-    config = config_of(row, RESOLVED, precision="32-true")
+    config = sample_config(row, RESOLVED, precision="32-true")
     assert config.keys() == {"method", "model", "data", "trainer", "save"}
     assert config["model"] == {"steps": 3, "fallback": None}
     assert config["trainer"] == {"precision": "32-true"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from its.errors import UserError
-from its.runs.resume import CONFIG, RunStatus, check_same_settings, differences, look
+from its.runs.resume import CONFIG, RunStatus, check_same_settings, differences, read_status
 from its.specs.prompts import PromptGrid
 from its.specs.spec import assign_ids
 
@@ -28,9 +28,9 @@ def test_looking_tells_whole_failed_missing_and_others(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "sample.json").write_text('{"status": "o')
     names = ["a", "b", "c", "d", "e", "f"]
-    assert look(tmp_path, names) == RunStatus(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
-    assert look(tmp_path, names, ["latents"]).done == [4]
-    assert look(tmp_path / "nowhere", names) == RunStatus(
+    assert read_status(tmp_path, names) == RunStatus(done=[0, 4], failed=[1], stopped=[], missing=[2, 3, 5], others=2)
+    assert read_status(tmp_path, names, ["latents"]).done == [4]
+    assert read_status(tmp_path / "nowhere", names) == RunStatus(
         done=[], failed=[], stopped=[], missing=[0, 1, 2, 3, 4, 5], others=0
     )
 

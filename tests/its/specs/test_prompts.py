@@ -143,7 +143,7 @@ def shared_out(ranks, *, chosen):
     for rank in range(ranks):
         data = PromptGrid(prompts=[ROW], seeds=list(range(1, 8)), batch_size=2)
         data.rows = data.expand(EXPERTS)
-        data.open_rows = chosen if rank == 0 else None
+        data.open_indices = chosen if rank == 0 else None
         data.trainer = Rank()
         data.trainer.global_rank = rank
         seen.append([row.seed for batch in data.predict_dataloader() for row in batch])

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from its.cli import main
 from its.errors import UserError
-from its.specs.sweep import Process, process_of_batch
+from its.specs.sweep import Process, merge_processes
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.schedulers.ddim import DDIM
 from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
@@ -94,8 +94,8 @@ def test_processes_share_a_batch_where_only_combiners_differ():
         assert same.batch_key == PROCESS.batch_key
     assert PROCESS.changed({"steps": 5}).batch_key != PROCESS.batch_key
     assert PROCESS.changed({"scheduler.spacing": "trailing"}).batch_key != PROCESS.batch_key
-    assert process_of_batch([PROCESS, PROCESS]) is PROCESS
-    assert process_of_batch([PROCESS, other]).participants() == {"visual", "audio"}
+    assert merge_processes([PROCESS, PROCESS]) is PROCESS
+    assert merge_processes([PROCESS, other]).participants() == {"visual", "audio"}
 
 
 def test_a_sweep_over_a_combiner_that_is_not_linear_makes_the_samples_of_separate_runs(config, tmp_path):

@@ -15,7 +15,7 @@ def forgotten(monkeypatch):
     """Clear unreachable endpoints, listings, pins, digests and logged messages."""
     monkeypatch.setattr(hub_of_its, "_unreachable", {})
     monkeypatch.setattr(hub_of_its, "_pins", {})
-    caches = (hub_of_its._listing, model_files.say_variant, source._digest)
+    caches = (hub_of_its._listing, model_files.log_variant, source._digest)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -7,7 +7,7 @@ import pytest
 from its.errors import UserError
 from its.weights import Download, PretrainedComponent, WeightsNotFound, download, prepare
 from its.weights import hub as hub_of_its
-from its.weights.downloads import MARGIN, check_room, describe, joined, size
+from its.weights.downloads import MARGIN, check_disk_space, describe, merge_downloads, size
 from its.weights.hub import list_repository
 
 REPOSITORY = "someone/model"
@@ -57,11 +57,11 @@ def test_downloads_of_one_source_are_joined(two):
         Download(source=other, sizes={UNET: 7}),
         Download(source=again, sizes={CONFIG: 3, UNET: 7}),
     ]
-    assert [(one.source.name, dict(one.sizes)) for one in joined(wanted)] == [
+    assert [(one.source.name, dict(one.sizes)) for one in merge_downloads(wanted)] == [
         (REPOSITORY, {UNET: 7, CONFIG: 3}),
         ("someone/other", {UNET: 7}),
     ]
-    assert describe(joined(wanted)[0]) == f"{REPOSITORY} at aaaaaaa: 2 files, 10 bytes"
+    assert describe(merge_downloads(wanted)[0]) == f"{REPOSITORY} at aaaaaaa: 2 files, 10 bytes"
 
 
 def test_components_of_one_repository_are_announced_once_with_their_sizes(two, tree, capsys):
@@ -106,13 +106,13 @@ def test_too_little_room_is_seen_before_anything_is_downloaded(served, tree, mon
 
     free(MARGIN + large - 1)
     wanted = Reads(UNET).find()
-    for attempt in (lambda: download(wanted), lambda: check_room(wanted), lambda: prepare([Reads(UNET)])):
+    for attempt in (lambda: download(wanted), lambda: check_disk_space(wanted), lambda: prepare([Reads(UNET)])):
         with pytest.raises(UserError, match="make room, set HF_HOME") as error:
             attempt()
         assert size(large) in str(error.value)
     assert not served.served
     free(MARGIN + large)
-    assert check_room(wanted) == large
+    assert check_disk_space(wanted) == large
     download(wanted)
     assert set(served.served) == {(REPOSITORY, UNET)}
 

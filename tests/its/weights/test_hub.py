@@ -11,7 +11,7 @@ from weight_files import save_tensors
 
 from its.errors import UserError
 from its.weights import Pin, WeightsNotFound, pin
-from its.weights.hub import cached_snapshot, licence_page, list_repository, local_only, trouble
+from its.weights.hub import cached_snapshot, licence_page, list_repository, local_only, unreachable_reason
 
 REPOSITORY = "someone/model"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -101,11 +101,11 @@ def test_nothing_is_asked_within_local_only_and_offline(served, monkeypatch):
     reason, remedy = refused()
     assert "HF_HUB_OFFLINE" in reason
     assert "Unset it" in remedy
-    assert trouble() == "HF_HUB_OFFLINE is set"
+    assert unreachable_reason() == "HF_HUB_OFFLINE is set"
     assert not served.requests
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     assert find().revision == "a" * 40
-    assert trouble() is None
+    assert unreachable_reason() is None
 
 
 def test_a_name_that_is_none_is_refused_without_a_request(served):
@@ -183,7 +183,7 @@ def test_a_hub_that_is_closed_is_asked_once(served):
     reason, remedy = refused()
     assert f"{REPOSITORY} is not on this machine, and {served.endpoint} did not answer" in reason
     assert "Connect" in remedy
-    assert served.endpoint in trouble()
+    assert served.endpoint in unreachable_reason()
     assert "nobody/other is not on this machine" in refused("nobody/other")[0]
 
 
@@ -207,14 +207,14 @@ def test_a_hub_that_never_answers_is_given_up_once_and_for_all(served, impatient
     assert asked >= 1
     refused("nobody/other")
     assert len(served.requests) == asked
-    assert trouble() is not None
+    assert unreachable_reason() is not None
     assert time.monotonic() - begin < 20  # generous: it only must not hang
 
 
 def test_a_slow_hub_is_waited_for_as_long_as_its_own_variable_says(served, impatient):
     served.delay = 0.4
     impatient(20)
-    assert trouble() is None
+    assert unreachable_reason() is None
     found = find()
     assert found.json("unet/config.json") == {"width": 3}
     found.fetch([UNET])

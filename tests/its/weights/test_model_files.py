@@ -7,7 +7,7 @@ from weight_files import save_shards
 
 from its.errors import UserError
 from its.weights import WeightsNotFound
-from its.weights.model_files import DIFFUSERS, TRANSFORMERS, model_files, say_variant, tokenizer_files
+from its.weights.model_files import DIFFUSERS, TRANSFORMERS, log_variant, model_files, tokenizer_files
 from its.weights.source import Source, folder_source
 
 STEM = "unet/diffusion_pytorch_model"
@@ -170,9 +170,9 @@ def test_a_tokenizer_needs_a_vocabulary():
 
 def test_a_variant_that_was_not_asked_for_is_said_once(capsys):
     for _ in range(2):
-        say_variant("someone/model", "fp16")
+        log_variant("someone/model", "fp16")
     assert capsys.readouterr().err.count("its: someone/model: ") == 1
-    say_variant("someone/other", "fp16")
+    log_variant("someone/other", "fp16")
     assert "fp16" in capsys.readouterr().err
 
 

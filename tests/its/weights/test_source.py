@@ -12,7 +12,7 @@ from its import registry
 from its.errors import UserError
 from its.weights import Pin, WeightsNotFound, pin, source
 from its.weights.resolve import resolve
-from its.weights.source import content_of, folder_source
+from its.weights.source import folder_source, weights_identity
 
 REPOSITORY = "someone/model"
 COMMIT = "a" * 40
@@ -23,7 +23,7 @@ SCHEDULE = "scheduler/scheduler_config.json"
 def select(found):
     """Select two required files and an optional one, as an expert does."""
     names = found.require(*NAMES)
-    return names + ((SCHEDULE,) if found.useful(SCHEDULE) else ())
+    return names + ((SCHEDULE,) if found.has_optional(SCHEDULE) else ())
 
 
 def names_of(weights, revision=None):
@@ -350,7 +350,7 @@ def test_the_digest_follows_names_and_content_and_not_the_place(tree, tmp_path):
 
 def test_identity_is_by_content_where_it_is_known():
     record = {"name": "/here", "sha256": "x", "lora": [{"name": "y", "sha256": "z"}, {"name": "hub", "revision": "r"}]}
-    assert content_of(record) == {"sha256": "x", "lora": [{"sha256": "z"}, {"name": "hub", "revision": "r"}]}
+    assert weights_identity(record) == {"sha256": "x", "lora": [{"sha256": "z"}, {"name": "hub", "revision": "r"}]}
 
 
 def test_json_is_read_once_and_shapes_without_content(tree):

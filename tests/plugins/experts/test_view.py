@@ -119,7 +119,7 @@ def test_the_description_includes_the_wrapped_expert():
     view = View(expert=Placed(slope=2), flips=["time"])
     expected = {"class": "View", "flips": ["time"], "blocks": (1, 1), "order": None}
     assert view.describe() == {**expected, "expert": {"class": "Placed", "slope": 2}}
-    assert view.describe(defining=True) == {**expected, "expert": {"class": "Placed"}}
+    assert view.describe(identity_only=True) == {**expected, "expert": {"class": "Placed"}}
     json.dumps(view.describe())
 
 
