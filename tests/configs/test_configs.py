@@ -96,13 +96,14 @@ def overlaid(*files):
 
 
 def command_of(file):
-    first = Path(file).read_text(encoding="utf-8").partition("\n")[0]
-    assert first.startswith("# its predict "), f"{file} must open with the command that runs it, got: {first}"
-    return first.removeprefix("# ")
+    summary, command = Path(file).read_text(encoding="utf-8").splitlines()[:2]
+    assert re.fullmatch(r"# [A-Z].*\.", summary), f"{file} must open with a sentence on what it makes, got: {summary}"
+    assert command.startswith("# its predict "), f"{file} must have its command on the second line, got: {command}"
+    return command.removeprefix("# ")
 
 
 @pytest.mark.parametrize("file", CONFIGS)
-def test_config_opens_with_a_command_that_names_it_and_parses(build, file):
+def test_config_opens_with_a_summary_and_a_command_that_names_it_and_parses(build, file):
     command = command_of(file)
     assert file in shlex.split(command)
     assert build(command).rows
@@ -118,7 +119,7 @@ def test_the_resolved_config_builds_the_same(build, file, tmp_path):
 @pytest.mark.parametrize("file", SWEEPS)
 def test_every_value_of_a_sweep_parses(build, file):
     text = Path(file).read_text(encoding="utf-8")
-    assert text.startswith(f"# wandb sweep {file}\n")
+    assert text.splitlines()[1] == f"# wandb sweep {file}"
     sweep = yaml.safe_load(text)
     assert sweep["command"][:3] == ["${env}", "${program}", "predict"]
     assert sweep["command"][-1] == "${args}"
