@@ -1,7 +1,7 @@
-"""What the embedded pack has words for: its subjects, its sounds, and how people may put them.
+"""The embedded pack's classes of pictures and sounds, and the captions that name them.
 
-A prompt belongs to a class if one of the class's keywords occurs in it; everything else in a prompt
-("a painting of", "lithograph style") is wording, which the pack's text encoder learns to ignore.
+A prompt belongs to a class if it contains one of the class's keywords. The pack's text encoder is trained to ignore the
+rest of a prompt ("a painting of", "lithograph style").
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Kind = Literal["visual", "audio"]
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """One class of pictures or of sounds.
+    """A class of pictures or of sounds.
 
     Attributes:
-        keywords: regular expressions, matched at word boundaries, any of which names the class.
-        phrases: how captions name it; the first ones are the paper's own (arXiv 2405.12221, Tables 4 and 5).
-        share: its share of the training draws, relative to the other classes of its kind.
+        keywords: regular expressions, matched at word boundaries; any of them names the class.
+        phrases: names of the class in captions. The first ones are the paper's (arXiv 2405.12221, Tables 4 and 5).
+        share: relative frequency in training, among the classes of its kind.
     """
 
     keywords: tuple[str, ...]
@@ -34,7 +34,7 @@ def _concept(keywords: str, phrases: str, share: float = 1.0) -> Concept:
     return Concept(keywords=tuple(keywords.split()), phrases=split, share=share)
 
 
-MAIN = 2.0  # share of the classes of Table 5's seven pairs: together about two thirds of the draws
+MAIN = 2.0  # share of each class of Table 5's seven pairs, which make up about two thirds of the training data
 
 VISUAL: dict[str, Concept] = {
     "castle": _concept(
@@ -179,18 +179,18 @@ _TEMPLATES: dict[Kind, tuple[str, ...]] = {
 
 
 def caption(kind: Kind, name: str, rng: random.Random) -> str:
-    """One wording of class `name`, drawn from its phrases and the templates of its kind."""
+    """Draw a random caption of class `name`: a phrase in a template."""
     return rng.choice(_TEMPLATES[kind]).format(rng.choice(CONCEPTS[kind][name].phrases))
 
 
 def captions(kind: Kind, name: str) -> list[str]:
-    """Every wording of class `name`, without repetition, in a fixed order."""
+    """Return all distinct captions of class `name`, in a fixed order."""
     phrases = CONCEPTS[kind][name].phrases
     return list(dict.fromkeys(template.format(p) for template in _TEMPLATES[kind] for p in phrases))
 
 
 def classes(kind: Kind, prompt: str) -> list[str]:
-    """The classes that a prompt names, in the order of `CONCEPTS`; empty if it names none."""
+    """Return the classes that a prompt names, in the order of `CONCEPTS`."""
     words = prompt.lower()
     return [
         name
@@ -199,13 +199,8 @@ def classes(kind: Kind, prompt: str) -> list[str]:
     ]
 
 
-def knows(kind: Kind, prompt: str) -> bool:
-    """Whether the pack has a class for `prompt`; the empty prompt (no condition) always counts as known."""
-    return not prompt.strip() or bool(classes(kind, prompt))
-
-
 def words(kind: Kind) -> list[str]:
-    """Plain words by which a prompt names some class: what `known_words.json` beside a UNet holds."""
+    """List the plain words that match a keyword of any class, for `known_words.json` beside a UNet."""
     stems = [re.split(r"[^a-z]", keyword)[0] for concept in CONCEPTS[kind].values() for keyword in concept.keywords]
     ends = ("", "s", "es", "e", "y", "ies", "ing", "car", "cars", "se", "ding")
     candidates = {stem[: len(stem) - cut] + end for stem in stems for cut in (0, 1) for end in ends}

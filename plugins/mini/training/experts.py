@@ -1,9 +1,9 @@
-"""The pack's two noise experts: small UNets of Stable Diffusion's kind, and how they learn.
+"""The pack's two noise experts: architecture, training data and training.
 
 Shapes used here: b batch, z latents (b, 4, 32, 128), l token positions, c text channels.
 
-Both start as one network that learns pictures and sounds alike, since most of denoising is common to them;
-then each goes on alone, the visual expert on pictures and products, the audio expert on sounds and products.
+Both start from one network trained on pictures and sounds, since most of denoising is common to both. The visual expert
+is then trained on pictures and products, the audio expert on sounds and products.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from its_plugins.mini.training.loop import Log, fit
 from its_plugins.mini.training.text import CHANNELS
 
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
-EMPTY_SHARE = 0.1  # captions dropped, for classifier-free guidance
+EMPTY_SHARE = 0.1  # share of captions dropped, for classifier-free guidance
 OFFSET = 0.1
 """Standard deviation of the offset noise, a constant for each channel of a canvas.
 
-At the last timestep a little of the clean latents (0.07) is left under the noise. Without an offset a network learns
-to read their mean off the noise's mean, which is chance when sampling begins (standard deviation 1/64): it decided
-whether a canvas became a picture that sounds or a sound without a picture.
+At the last timestep a factor of 0.07 of the clean latents remains. Without offset noise a network learns to infer their
+mean from the mean of the noisy latents, which is random when sampling starts (standard deviation 1/64). On some seeds
+the sound then took the whole canvas.
 """
 
 
 def build() -> UNet2DConditionModel:
-    """An untrained expert, 3.7 M parameters, 5 GFLOP a forward.
+    """Build an untrained expert of 3.7 M parameters, 5 GFLOP a forward pass.
 
-    `attention_head_dim` is the number of heads here, as in Stable Diffusion 1.5. Self-attention runs on the
-    8x-smaller level alone: on 16 x 64 positions it took a third of a CPU step.
+    `attention_head_dim` is the number of heads, as in Stable Diffusion 1.5. Only the lowest resolution has
+    self-attention: on 16 x 64 positions it took a third of a step on a CPU.
     """
     return UNet2DConditionModel(
         sample_size=(32, 128),
@@ -53,7 +53,7 @@ def build() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDPMScheduler:
-    """Stable Diffusion's noise schedule."""
+    """Build Stable Diffusion's noise schedule."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",
@@ -73,14 +73,14 @@ MIXES: dict[str, dict[tuple[str, Kind], float]] = {
     "visual": {("pictures", "visual"): 0.3, ("products", "visual"): 0.7},
     "audio": {("sounds", "audio"): 0.4, ("products", "audio"): 0.6},
 }
-"""What each network trains on: how often a sort of canvas with the caption of its picture or of its sound."""
+"""Training mix of each network: shares of (sort of canvas, kind of caption)."""
 
 
 class Wordings:
-    """The embeddings of all captions of all classes, and of the empty one."""
+    """Embeddings of all captions of all classes, and of the empty caption."""
 
     def __init__(self, table: dict[str, list[Tensor]], device: torch.device) -> None:
-        """`table`: for each kind, (wordings, l, c) for each class; "empty", one (l, c)."""
+        """`table` has (wordings, l, c) for each class of each kind, and one (l, c) under "empty"."""
         lots = [table["empty"][0][None], *(lot for kind in CONCEPTS for lot in table[kind])]
         counts = torch.tensor([len(lot) for lot in lots])
         self.embeddings = torch.cat(lots).to(device)
@@ -89,7 +89,10 @@ class Wordings:
         self.first: dict[Kind, int] = dict(zip(CONCEPTS, (1, 1 + sizes[0]), strict=True))
 
     def draw(self, lots: Tensor) -> Tensor:
-        """A random wording for each of these classes (b,), numbered through all kinds, a tenth empty: (b, l, c)."""
+        """Draw a random caption's embedding (b, l, c) for each class (b,), a tenth of them empty.
+
+        Classes are numbered across kinds: see `first`.
+        """
         lots = lots * (torch.rand(len(lots), device=lots.device) >= EMPTY_SHARE)
         row = (torch.rand(len(lots), device=lots.device) * self.counts[lots]).long()
         return self.embeddings[self.starts[lots] + row]
@@ -97,7 +100,14 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Examples:
-    """Clean canvases (n, c, h, w) to learn from, and what may be said of them: rows, classes, running weights (m,)."""
+    """Training data: clean canvases (n, c, h, w), and m pairs of canvas and class to draw from.
+
+    Attributes:
+        clean: the canvases.
+        rows, lots: index of the canvas and number of the class of each pair, (m,).
+        weights: cumulative weights of the pairs, (m,).
+        wordings: embeddings of the captions.
+    """
 
     clean: Tensor
     rows: Tensor
@@ -114,19 +124,19 @@ class Examples:
         mix: dict[tuple[int, Kind], float],
         wordings: Wordings,
     ) -> Examples:
-        """Canvases of the sorts (n,) with class indices by kind (n,), drawn and captioned by a mix of shares."""
+        """Combine canvases, their sorts (n,) and class indices by kind (n,) by a mix of (sort, kind of caption)."""
         rows, lots, weights = [], [], []
         for (sort, kind), share in mix.items():
-            chosen = (sorts == sort).nonzero()[:, 0]
-            rows.append(chosen)
-            lots.append(wordings.first[kind] + names[kind][chosen])
-            weights.append(torch.full((len(chosen),), share / max(1, len(chosen)), device=clean.device))
+            of_sort = (sorts == sort).nonzero()[:, 0]
+            rows.append(of_sort)
+            lots.append(wordings.first[kind] + names[kind][of_sort])
+            weights.append(torch.full((len(of_sort),), share / max(1, len(of_sort)), device=clean.device))
         return cls(clean, torch.cat(rows), torch.cat(lots), cumulative(torch.cat(weights)), wordings)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Canvases (b, c, h, w) and embeddings of their captions (b, l, c)."""
-        which = pick(self.weights, batch)
-        return self.clean[self.rows[which]].float(), self.wordings.draw(self.lots[which])
+        """Draw canvases (b, c, h, w) and embeddings of their captions (b, l, c)."""
+        pairs = pick(self.weights, batch)
+        return self.clean[self.rows[pairs]].float(), self.wordings.draw(self.lots[pairs])
 
 
 def train(
@@ -143,12 +153,12 @@ def train(
 ) -> UNet2DConditionModel:
     """Train for `seconds` of wall time and return the average of the weights (EMA).
 
-    `noising` is Stable Diffusion's if none is given.
+    `noising` defaults to Stable Diffusion's noise schedule.
     """
     device = examples.clean.device
     model.to(device)
     if device.type == "cpu":
-        # Plain attention: for the few positions here it is a third faster on a CPU than the fused kernel.
+        # With so few positions, unfused attention is a third faster on a CPU than the fused kernel.
         model.set_attn_processor(AttnProcessor())
     alphas = (noising or scheduler()).alphas_cumprod.to(device)
     snr = alphas / (1 - alphas)

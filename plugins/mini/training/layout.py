@@ -1,4 +1,4 @@
-"""The pack's folder: a diffusers pipeline layout in half precision."""
+"""Export of the pack as a diffusers pipeline folder in float16."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODEL_INDEX = {
 
 
 def export(work: Path, out: Path) -> None:
-    """A diffusers pipeline folder in half precision, of those parts that are in the work folder."""
+    """Write the models that exist in the work folder as a diffusers pipeline folder in float16."""
     out.mkdir(parents=True, exist_ok=True)
     polished = (work / "vae_polished").exists()
     parts = (
@@ -57,7 +57,7 @@ def export(work: Path, out: Path) -> None:
             _write(out / folder / "known_words.json", words(kind))
     if (out / "unet_color").exists():
         _write(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
-    for config in out.glob("*/config.json"):  # diffusers writes where the weights came from, a path of this machine
+    for config in out.glob("*/config.json"):  # diffusers adds the local path of the weights
         content = json.loads(config.read_text())
         content.pop("_name_or_path", None)
         _write(config, content)

@@ -1,4 +1,4 @@
-"""The embedded judge: what it knows, on sounds made anew and on the pack's own samples."""
+"""The embedded judge, on newly synthesised sounds and on the pack's samples in the documentation."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pack that ships: its layout, its words, and the main job on it."""
+"""The embedded pack: its layout, its classes, and `its predict` with it."""
 
 import json
 import tomllib
@@ -87,7 +87,7 @@ def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder,
 
 
 def test_it_knows_every_class_of_its_captions_and_the_horse_among_them():
-    """`known_words.json` is written when the pack is trained: a class added since would be missing."""
+    """`known_words.json` is written in training, so it may lack classes that were added later."""
     for kind, folder in (("visual", "unet"), ("audio", "unet_audio"), ("visual", "unet_color")):
         known = json.loads((PACK / folder / "known_words.json").read_text())
         assert known == captions.words(kind)
@@ -110,7 +110,7 @@ def test_its_settings_are_the_defaults_of_the_training_tools():
 
 
 def test_its_text_encoder_keeps_the_subjects_apart():
-    """The failure of an earlier recipe: tiger, kitten and dog lay on one point (cosine 0.998)."""
+    """In an earlier recipe tiger, kitten and dog ended on one point (cosine 0.998)."""
     expert = load(StableDiffusion, "unet")
     subjects = ["castle towers", "tigers", "trains", "furry kittens", "cute dogs"]
     last = expert.hidden_states([f"a painting of {s}, grayscale" for s in subjects])[:, -1]

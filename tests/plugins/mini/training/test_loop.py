@@ -1,4 +1,4 @@
-"""The training loop, and what it draws from."""
+"""The training loop and its data."""
 
 import time
 
