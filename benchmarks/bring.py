@@ -1,4 +1,4 @@
-"""What a benchmark needs before it begins: packages brought along as wheels, this project, silence."""
+"""Preparation of a benchmark's process: packages from wheels, this project's packages, quiet libraries."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ ROOT = Path(__file__).parents[1]
 
 
 def wheels(folder: Path) -> None:
-    """Unpack every wheel of a folder and import from there first. Pure Python needs no more than that.
+    """Unpack all wheels of a folder, which must be pure Python, and put them first on the import path.
 
     Raises:
-        SystemExit: there is none.
+        SystemExit: the folder has no wheels.
     """
-    found = sorted(folder.glob("*.whl"))
-    if not found:
-        raise SystemExit(f"--wheels {folder}: there is no .whl in it")
+    files = sorted(folder.glob("*.whl"))
+    if not files:
+        raise SystemExit(f"--wheels {folder}: expected a folder with .whl files, found none")
     target = tempfile.mkdtemp(prefix="wheels-")
     atexit.register(shutil.rmtree, target, ignore_errors=True)
-    for wheel in found:
+    for wheel in files:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(target)
     sys.path.insert(0, target)
 
 
 def quiet() -> None:
-    """Neither bars nor hints between the figures."""
+    """Turn off progress bars, and hints between the figures."""
     import logging
     import warnings
 
@@ -43,12 +43,12 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
         warnings.filterwarnings("ignore", message=pattern)
-    # What was not captured must not be measured as if it had been.
+    # A fallback to eager mode must not be measured as a CUDA graph.
     warnings.filterwarnings("error", message="going on without CUDA graphs.*")
 
 
 def project() -> None:
-    """Make `its` and `its_plugins` importable from the checkout, where no installation does."""
+    """Make `its` and `its_plugins` importable from the checkout, unless they are installed."""
     if importlib.util.find_spec("its") is None:
         sys.path.insert(0, str(ROOT))
     if importlib.util.find_spec("its_plugins") is None:

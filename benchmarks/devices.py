@@ -1,4 +1,4 @@
-"""The measured device. What only a GPU can tell is None on a CPU."""
+"""The measured device. Measurements that need a GPU are None on a CPU."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 
 class Device:
-    """A CPU; `Gpu` overrides what a GPU adds.
+    """A CPU, and the base class of `Gpu`.
 
     Attributes:
-        torch: for tensors and modules.
+        torch: the `torch.device`.
         has_graphs: whether CUDA graphs and streams are available.
     """
 
@@ -31,27 +31,27 @@ class Device:
         gc.collect()
 
     def allocated(self) -> int | None:
-        """Bytes in use."""
+        """Return the number of bytes in use."""
         return None
 
     def reset_peak(self) -> None:
-        """Begin to measure the peak of `allocated`."""
+        """Start measuring the peak of `allocated`."""
 
     def peak(self) -> int | None:
-        """Largest `allocated` since `reset_peak`. The stages of our method reset it too."""
+        """Return the largest `allocated` since `reset_peak`, which stages of our method also call."""
         return None
 
     def warn_of_waits(self, on: bool) -> None:
-        """From now on, warn (or don't) whenever the host waits for the device."""
+        """Turn warnings about waits of the host for the device on or off."""
 
     def launches(self, run: Callable[[], object]) -> int | None:
-        """Number of kernels and graphs that the host launches in a function."""
+        """Run a function and count the kernels and graphs that it launches."""
         run()
         return None
 
     @contextmanager
     def waits(self) -> Iterator[Callable[[], int | None]]:
-        """Within it, count the waits reported while `warn_of_waits` is on; yields a function that returns the count."""
+        """Count the waits of the block while `warn_of_waits` is on; yields a function that returns the count."""
         yield lambda: None
 
 
@@ -96,5 +96,5 @@ class Gpu(Device):
 
 
 def here() -> Device:
-    """The GPU of this machine, or else its CPU."""
+    """Return the GPU of this machine, or its CPU if it has none."""
     return Gpu() if torch.cuda.is_available() else Device()
