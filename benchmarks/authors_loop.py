@@ -26,17 +26,10 @@ OnStep = Callable[[int], None]
 
 
 class AuthorsProgram:
-    """Makes one sample at a time.
+    """Makes one sample at a time, from weights of `models.write`; the authors use float16.
 
-    Args:
-        folder: written by `models.write`.
-        canvas: rows and columns, in pixels.
-        steps: steps of DDIM.
-        device: device of all models.
-        dtype: dtype of all models; the authors use float16.
-        informed: whether to add an informed user's optimisations: both UNets under `compile(mode="max-autotune")`,
-            channels_last, timesteps on the device.
-        compiles: False turns off the compiling of `informed`.
+    `informed` adds an informed user's optimisations: both UNets under `compile(mode="max-autotune")` (unless `compiles`
+    is False), channels_last, timesteps on the device.
     """
 
     def __init__(

@@ -49,15 +49,8 @@ def quiet() -> None:
 
 def project() -> None:
     """Make `its` and `its_plugins` importable from the checkout, unless they are installed."""
-    if importlib.util.find_spec("its") is None:
-        sys.path.insert(0, str(ROOT))
-    if importlib.util.find_spec("its_plugins") is None:
-        folder = ROOT / "plugins"
-        spec = importlib.util.spec_from_file_location(
-            "its_plugins", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["its_plugins"] = module
-        spec.loader.exec_module(module)
+    for name, folder in (("its", ROOT / "its"), ("its_plugins", ROOT / "plugins")):
+        if importlib.util.find_spec(name) is None:
+            spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
+            sys.modules[name] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)

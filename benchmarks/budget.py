@@ -17,29 +17,17 @@ WARM = 0.35
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Description of a variant, before it is built.
-
-    Attributes:
-        name: name in the results.
-        program: `authors`, `informed user`, or a name of `Comparison.levers`.
-        batch: batch size.
-        fast: whether to use the solver with fewer steps.
-        compiles: whether it compiles its networks.
-        prepare: seconds to load and warm up, with an empty compile cache; measured on an H100 with real sizes.
-        run: seconds of a whole batch, measured likewise.
-        equals: name of the variant whose latents must be equal bit for bit.
-        timed: whether it runs in the rounds; otherwise only its latents are checked.
-    """
+    """Description of a variant, before it is built. Estimates are for an H100 and real sizes."""
 
     name: str
-    program: str
+    program: str  # "authors", "informed user", or a name of `Comparison.levers`
     batch: int = 1
-    fast: bool = False
+    fast: bool = False  # use the solver with fewer steps
     compiles: bool = False
-    prepare: float
-    run: float
-    equals: str | None = None
-    timed: bool = True
+    prepare: float  # seconds to load and warm up, with an empty compile cache
+    run: float  # seconds of a whole batch
+    equals: str | None = None  # variant whose latents must be equal bit for bit
+    timed: bool = True  # run in the rounds; otherwise only check the latents
 
 
 class TooLongError(BaseException):
@@ -49,10 +37,7 @@ class TooLongError(BaseException):
 class Budget:
     """Remaining time, and estimates of the time of candidates, corrected by measurements.
 
-    Args:
-        seconds: total time; None for no limit.
-        clock: returns the current time in seconds.
-        warm: whether the compile cache on disk is filled.
+    `warm` means that the compile cache on disk is filled.
     """
 
     def __init__(
@@ -62,8 +47,7 @@ class Budget:
         self._end = inf if seconds is None else clock() + seconds
         self._prepared: dict[bool, tuple[float, float]] = {True: (WARM * 75, 75.0)} if warm else {}
         self._ran = (0.0, 0.0)
-        self.runs: dict[str, float] = {}
-        """Measured seconds of a run, by name."""
+        self.runs: dict[str, float] = {}  # measured seconds of a run, by name
 
     def left(self) -> float:
         """Return the seconds left, minus the reserve."""
@@ -71,11 +55,7 @@ class Budget:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Interrupt the block after so many seconds; infinity for no limit.
-
-        Raises:
-            TooLongError: the time is up.
-        """
+        """Raise TooLongError in the block after so many seconds; infinity for no limit."""
         if seconds == inf:
             yield
             return
@@ -97,7 +77,6 @@ class Budget:
         return candidate.prepare * measured / expected
 
     def run(self, candidate: Candidate) -> float:
-        """Estimate the seconds of a run."""
         measured, expected = self._ran if self._ran[1] else (1.0, 1.0)
         return self.runs.get(candidate.name, candidate.run * measured / expected)
 

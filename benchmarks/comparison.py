@@ -32,27 +32,16 @@ GEMM = "GEMM, bf16, 8192 x 8192 x 8192, random data"
 
 @dataclass(kw_only=True)
 class Comparison:
-    """State that all groups of variants share.
-
-    Attributes:
-        inputs: weights and sizes.
-        device: the device to measure.
-        results: the results file.
-        budget: the time budget.
-        rounds: largest number of rounds.
-        compile: whether to measure variants that compile.
-        failures: messages; the exit status is 1 if there are any.
-        programs: programs in memory, by name or levers, so that variants share weights.
-    """
+    """State that all groups of variants share."""
 
     inputs: Inputs
     device: Device
     results: Results
     budget: Budget
-    rounds: int
-    compile: bool
-    failures: list[str] = field(default_factory=list)
-    programs: dict[str | Levers, Any] = field(default_factory=dict)
+    rounds: int  # at most
+    compile: bool  # whether to measure variants that compile
+    failures: list[str] = field(default_factory=list)  # messages; the exit status is 1 if there are any
+    programs: dict[str | Levers, Any] = field(default_factory=dict)  # in memory, so that variants share weights
 
     @property
     def levers(self) -> dict[str, Levers]:
@@ -83,7 +72,6 @@ class Comparison:
         return of_ours(self.programs[key], steps=self.steps(candidate), **options)
 
     def steps(self, candidate: Candidate) -> int:
-        """Return the number of steps of a candidate."""
         return self.inputs.shape.fast_steps if candidate.fast else self.inputs.shape.steps
 
     def keep_only(self, candidates: Sequence[Candidate]) -> None:
@@ -93,7 +81,6 @@ class Comparison:
         self.device.free()
 
     def gemm(self) -> float:
-        """Measure the FLOP/s of a product of bf16 matrices."""
         return gemm_rate(self.device, torch.bfloat16, 256 if self.inputs.shape is TINY else 8192)
 
     def ceilings(self) -> None:
@@ -107,27 +94,20 @@ class Comparison:
         self.results.add("ceilings", figures, seconds=time.perf_counter() - begin)
 
     def _build(self, key: str | Levers) -> Any:
-        common: dict[str, Any] = {
-            "canvas": self.inputs.shape.canvas,
-            "steps": self.inputs.shape.steps,
-            "device": self.device.torch,
-            "dtype": self.inputs.dtype,
-        }
+        folder, shape, dtype = self.inputs.folder, self.inputs.shape, self.inputs.dtype
+        common: dict[str, Any] = {"canvas": shape.canvas, "steps": shape.steps, "device": self.device.torch}
         if isinstance(key, Levers):
-            return ours.build(self.inputs.folder, **common, levers=key)
+            return ours.build(folder, **common, dtype=dtype, levers=key)
         if key == "authors, float32":
-            return AuthorsProgram(self.inputs.folder, **common | {"dtype": torch.float32})
-        return AuthorsProgram(self.inputs.folder, **common, informed=key == "informed user", compiles=self.compile)
+            return AuthorsProgram(folder, **common, dtype=torch.float32)
+        informed = key == "informed user"
+        return AuthorsProgram(folder, **common, dtype=dtype, informed=informed, compiles=self.compile)
 
 
 class Group:
-    """Variants that are run in turn.
+    """Variants that are run in turn: one part of the results.
 
-    Args:
-        shared: state shared with other groups.
-        part: name in the results.
-        candidates: in order of importance.
-        bases: names of the ratios, by the variant to divide by (None: the variant before).
+    `bases` has the names of the ratios, by the variant to divide by (None: the variant before).
     """
 
     def __init__(
@@ -135,14 +115,11 @@ class Group:
     ) -> None:
         self.shared, self.part, self.candidates, self.bases = shared, part, candidates, bases
         self.figures: dict[str, dict[str, Figure | str]] = {candidate.name: {} for candidate in candidates}
-        """Figures by variant and metric."""
         self.recompiled: int | None = None
         self.ready: dict[Candidate, Variant] = {}
         self.latents: dict[str, Tensor] = {}
-        self.samples: dict[str, dict[int, float]] = {}
-        """Samples a second, by variant and round; FLOP/s under `gemm`."""
-        self.steps: dict[str, list[float]] = {}
-        """Milliseconds a step."""
+        self.samples: dict[str, dict[int, float]] = {}  # samples a second by variant and round; FLOP/s under "gemm"
+        self.steps: dict[str, list[float]] = {}  # milliseconds a step
         self.least_rounds = min(ROUNDS, shared.rounds)
         self._begin = time.perf_counter()
 
@@ -192,7 +169,6 @@ class Group:
             self.write()
 
     def write(self) -> None:
-        """Write all figures so far."""
         figures = {f"{name} | {metric}": value for name, of in self.figures.items() for metric, value in of.items()}
         if self.recompiled is not None:
             figures["recompilations after warm-up"] = figure(self.recompiled, "")
@@ -274,8 +250,7 @@ class Group:
 
     def _count(self, candidate: Candidate) -> None:
         for metric, count in COUNTED.items():
-            value = count(self.ready[candidate], self.shared.device)
-            self.figures[candidate.name][metric] = "needs a GPU" if value is None else figure(value, "")
+            self.figures[candidate.name][metric] = figure(count(self.ready[candidate], self.shared.device), "")
 
     def _compute(self) -> None:
         """Compute the figures of all complete runs; ratios compare runs of the same round."""
@@ -297,13 +272,9 @@ class Group:
 
 
 def _memory(variant: Variant, made: Made, *, before: int | None, peak: int | None) -> dict[str, Figure | str]:
-    """Compute the peak memory of a variant, by stage if known, without other variants in memory.
+    """Compute the peak memory of a variant and its weights, by stage if known, without other variants in memory.
 
-    Args:
-        variant: the variant, whose weights count.
-        made: its first batch.
-        before: bytes allocated before the batch, with weights.
-        peak: peak of the allocated bytes during the batch.
+    `before` and `peak` are the bytes allocated before its first batch and at most during it.
     """
     if before is None or peak is None:
         return {"memory": "needs a GPU"}

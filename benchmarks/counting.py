@@ -40,9 +40,7 @@ def _seconds(call: Callable[[], object], device: Device, repeats: int) -> float:
 def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[int, float]:
     """Count the FLOP of the products and convolutions of a sample, by its number of steps, in two short runs.
 
-    Args:
-        method: without compiling and CUDA graphs, since the counter needs torch's dispatches.
-        steps: numbers of steps.
+    The method must be without compiling and CUDA graphs, since the counter needs torch's dispatches.
     """
     few, more = (_counted(method, n) for n in (5, 10))
     each = (more - few) / (_passes(method, 10) - _passes(method, 5))
@@ -63,7 +61,7 @@ def _passes(method: MultimodalDenoising, steps: int) -> int:
     return sum(weight != 0 for table in tables for weight in table.values())
 
 
-def host_waits(variant: Variant, device: Device, steps: int = 20) -> int | None:
+def host_waits(variant: Variant, device: Device, steps: int = 20) -> int:
     """Count the waits of the host for the device between the first and the last step of the loop."""
 
     def switch(index: int) -> None:
@@ -75,10 +73,10 @@ def host_waits(variant: Variant, device: Device, steps: int = 20) -> int | None:
         return waits()
 
 
-def launches_a_step(variant: Variant, device: Device) -> float | None:
+def launches_a_step(variant: Variant, device: Device) -> float:
     """Count the kernels and graphs launched in a step, from runs of 10 and 20 steps."""
-    few, more = (device.launches(lambda n=n: variant.make(n, None)) for n in (10, 20))  # type: ignore[misc]
-    return None if few is None or more is None else (more - few) / 10
+    few, more = (device.launches(lambda n=n: variant.make(n, None)) for n in (10, 20))
+    return (more - few) / 10
 
 
 def compilations() -> int:

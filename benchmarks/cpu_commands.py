@@ -11,6 +11,7 @@ from typing import Any
 
 import models
 import torch
+import yaml
 from bring import ROOT
 from cpu_loop import BARE
 from lightning.pytorch import Callback, Trainer
@@ -19,6 +20,7 @@ from ours import specs
 from plain_command import write_overlay
 
 from its import registry
+from its.instantiate import construct
 from its.methods.denoising import MultimodalDenoising
 from its.runs.writer import SampleWriter
 from its.specs.prompts import PromptGrid
@@ -58,7 +60,10 @@ def start_up(rounds: int) -> dict[str, Figure]:
 
 def writing(rounds: int) -> dict[str, Figure]:
     """Wall time that PNG, WAV and JSON add; the embedded pack in 6 steps instead of its 30, one sample a batch."""
-    method = _pack()
+    registry.load_plugins()
+    config = yaml.safe_load(registry.packs()["mini"].config.read_text())["model"]
+    method = construct(MultimodalDenoising, config | {"steps": STEPS}, key="model")
+    method.prepare()
     turns = {"with": lambda: _predict(method, writes=True), "without": lambda: _predict(method, writes=False)}
     seconds = interleaved(turns, rounds=rounds)
     return {
@@ -95,28 +100,6 @@ def _predict(method: MultimodalDenoising, *, writes: bool) -> float:
     if written != (len(grid.rows) if writes else 0):
         raise RuntimeError(f"{written} of {len(grid.rows)} samples were written")
     return clock.seconds
-
-
-def _pack() -> MultimodalDenoising:
-    registry.load_plugins()
-    from its_plugins.combiners.warm_start_average import WarmStartAverage
-    from its_plugins.experts.auffusion import Auffusion
-    from its_plugins.experts.stable_diffusion import StableDiffusion
-    from its_plugins.schedulers.ddim import DDIM
-    from its_plugins.vocoders.griffin_lim import GriffinLim
-
-    method = MultimodalDenoising(
-        experts={
-            "visual": StableDiffusion(weights="pack:mini", channels_last=True),
-            "audio": Auffusion(weights="pack:mini", unet_folder="unet_audio", channels_last=True),
-        },
-        combiner=WarmStartAverage(t={"visual": 1.0, "audio": 0.82}),
-        scheduler=DDIM(spacing="trailing"),
-        vocoder=GriffinLim(),
-        steps=STEPS,
-    )
-    method.prepare()
-    return method
 
 
 def _run(command: list[str]) -> None:

@@ -6,20 +6,13 @@ from typing import NamedTuple
 
 
 class Goal(NamedTuple):
-    """A row of the table of goals.
-
-    Attributes:
-        what: the measured quantity.
-        goal, stretch: as shown in the table.
-        where: script and part.
-        figures: keys in the part's results; BEST stands for ours at the batch size with most samples a second.
-    """
+    """A row of the table of goals."""
 
     what: str
     goal: str
     stretch: str
-    where: str
-    figures: tuple[str, ...]
+    where: str  # script and part
+    figures: tuple[str, ...]  # keys in the results; BEST is ours at the batch size with most samples a second
 
 
 COMPARE = "gpu compare"

@@ -23,21 +23,13 @@ ABOUT, REFERENCE = "about.json", "reference.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Weights in the shapes of the paper's models, and the sizes of the runs.
+    """Weights in the shapes of the paper's models, and what all runs on them share."""
 
-    Attributes:
-        folder: written by `models.write`.
-        shape: sizes of the models and of a run.
-        dtype: of the weights on disk and of the runs.
-        reference: latents (4, h, w) of the first seed after `CHECK_STEPS` steps in float32 with all levers off.
-        flop: FLOP of a sample, by number of steps.
-    """
-
-    folder: Path
+    folder: Path  # written by `models.write`
     shape: models.Shape
-    dtype: torch.dtype
-    reference: Tensor
-    flop: dict[int, float]
+    dtype: torch.dtype  # of the weights on disk and of the runs
+    reference: Tensor  # (4, h, w), latents of the first seed after `CHECK_STEPS` steps in float32 without levers
+    flop: dict[int, float]  # of a sample, by number of steps
 
 
 def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> Inputs:

@@ -25,18 +25,11 @@ HIFI_GAN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of the models and of a run.
+    """Sizes of a run, and arguments of the models."""
 
-    Attributes:
-        canvas: rows and columns, in pixels.
-        steps: of DDIM.
-        fast_steps: of the second-order solver.
-        unet, vae, text, vocoder: arguments of the models.
-    """
-
-    canvas: tuple[int, int]
-    steps: int
-    fast_steps: int
+    canvas: tuple[int, int]  # rows and columns, in pixels
+    steps: int  # of DDIM
+    fast_steps: int  # of the second-order solver
     unet: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]

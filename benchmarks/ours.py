@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +49,16 @@ PLAIN = Levers(cuda_graph="auto", streams="auto")
 """The defaults of `its predict`."""
 FAST = replace(PLAIN, channels_last=True, compile=True)
 """The levers of `configs/fast.yaml`."""
-_GRAPH = Levers(cuda_graph=True)
-_STREAMS = replace(_GRAPH, streams=True)
-_LAYOUT = replace(_STREAMS, channels_last=True)
-_COMPILED = replace(_LAYOUT, compile=True)
-_ATTENTION = replace(_COMPILED, attention="auto")
-LADDER = {
-    "eager": Levers(),
-    "+ CUDA graph": _GRAPH,
-    "+ two streams": _STREAMS,
-    "+ channels_last": _LAYOUT,
-    "+ compile": _COMPILED,
-    "+ attention by timing": _ATTENTION,
-    "+ cuDNN benchmark": replace(_ATTENTION, cudnn_benchmark=True),
+_ADDED: dict[str, dict[str, Any]] = {
+    "eager": {},
+    "+ CUDA graph": {"cuda_graph": True},
+    "+ two streams": {"streams": True},
+    "+ channels_last": {"channels_last": True},
+    "+ compile": {"compile": True},
+    "+ attention by timing": {"attention": "auto"},
+    "+ cuDNN benchmark": {"cudnn_benchmark": True},
 }
+LADDER = {name: Levers(**options) for name, options in zip(_ADDED, accumulate(_ADDED.values(), or_), strict=True)}
 """Each entry adds one lever to the entry before. The last two levers are in no config."""
 
 
@@ -98,12 +96,7 @@ def build(
 
 
 def specs(seeds: Sequence[int], settings: Mapping[str, Any] | None = None) -> list[SampleSpec]:
-    """Return a spec for each seed, with the authors' prompts and guidance.
-
-    Args:
-        seeds: one for each sample.
-        settings: settings of the process that differ from the method's.
-    """
+    """Return a spec for each seed with the authors' prompts and guidance. `settings` override the method's."""
     return [
         SampleSpec(
             prompts={"visual": "a painting of castle towers, grayscale", "audio": "bell ringing"},

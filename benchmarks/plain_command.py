@@ -29,17 +29,11 @@ TINY_COUNT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A process to measure.
+    """A process to measure."""
 
-    Attributes:
-        arguments: of `its predict`, in addition to config, weights and seeds; None for the authors' program.
-        count: number of samples.
-        gpu: whether a GPU is required.
-    """
-
-    arguments: Sequence[str] | None
-    count: int = 16
-    gpu: bool = False
+    arguments: Sequence[str] | None  # of `its predict`, with config, weights and seeds; None for the authors' program
+    count: int = 16  # samples
+    gpu: bool = False  # whether a GPU is required
 
 
 BEFORE = ("--trainer.precision=32-true", "--model.cuda_graph=false", "--data.batch_size=2")

@@ -21,25 +21,15 @@ INTERVAL = 0.01
 
 @dataclass(kw_only=True)
 class Finished:
-    """A process that has ended.
-
-    Attributes:
-        status: exit status.
-        seconds: from its start to its end.
-        timed_out: whether it was stopped at the timeout.
-        samples: seconds until each sample was complete, and its record, in the order of completion.
-        host_bytes: peak memory of the process.
-        gpu_mib: largest sampled memory use of the GPU, by all processes; None if unknown.
-        last_line: last line on stderr.
-    """
+    """A process that has ended."""
 
     status: int = 0
     seconds: float = 0.0
     timed_out: bool = False
-    samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    host_bytes: int = 0
-    gpu_mib: int | None = None
-    last_line: str = ""
+    samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # seconds to completion, and record
+    host_bytes: int = 0  # peak memory
+    gpu_mib: int | None = None  # largest sampled memory use of the GPU, by all processes
+    last_line: str = ""  # on stderr
 
 
 def run(
@@ -47,11 +37,8 @@ def run(
 ) -> Finished:
     """Run a command in the checkout and wait for its end.
 
-    Args:
-        command: program and arguments.
-        output: its run directory.
-        timeout: seconds after which it and its children are killed.
-        gpu: whether to sample the GPU memory in use, once a second, by `nvidia-smi`.
+    After `timeout` seconds it is killed with its children. Samples are read from the run directory `output`. With `gpu`
+    the GPU's memory in use is sampled once a second.
     """
     done = Finished()
     with tempfile.TemporaryFile() as errors:

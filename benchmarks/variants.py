@@ -20,33 +20,21 @@ OnStep = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A finished batch.
+    """A finished batch."""
 
-    Attributes:
-        latents: (b, 4, h, w), float32 on the CPU.
-        loop_seconds: seconds of denoising.
-        peak_gib: peak memory by stage, if the method records it.
-    """
-
-    latents: Tensor
-    loop_seconds: float
-    peak_gib: Mapping[str, float] = field(default_factory=dict)
+    latents: Tensor  # (b, 4, h, w), float32 on the CPU
+    loop_seconds: float  # of denoising
+    peak_gib: Mapping[str, float] = field(default_factory=dict)  # peak memory by stage, if recorded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A program with a batch size. It makes pictures and sounds on the host.
-
-    Attributes:
-        batch, steps: batch size and number of steps of a run.
-        weights: size of its weights in bytes.
-        make: makes a batch, given the number of steps and a callback after each step.
-    """
+    """A program with a batch size. It makes pictures and sounds on the host."""
 
     batch: int
-    steps: int
-    weights: int
-    make: Callable[[int, OnStep | None], Made]
+    steps: int  # of a whole run
+    weights: int  # bytes
+    make: Callable[[int, OnStep | None], Made]  # takes the number of steps, and a callback after each step
 
 
 def of_authors(program: AuthorsProgram, device: Device) -> Variant:

@@ -29,123 +29,123 @@ class Concept:
     share: float = 1.0
 
 
-def _concept(keywords: str, phrases: str, share: float = 1.0) -> Concept:
-    split = tuple(part.strip() for part in phrases.split(";"))
-    return Concept(keywords=tuple(keywords.split()), phrases=split, share=share)
+MAIN = {"castle", "tiger", "train", "kitten", "dog", "racing", "garden"}
+MAIN |= {"bell", "bark", "meow", "chirp", "growl", "car", "whistle"}
+"""The classes of Table 5's seven pairs, which make up about two thirds of the training data."""
 
 
-MAIN = 2.0  # share of each class of Table 5's seven pairs, which make up about two thirds of the training data
+def _concepts(classes: dict[str, tuple[str, str]]) -> dict[str, Concept]:
+    return {
+        name: Concept(
+            keywords=tuple(keywords.split()),
+            phrases=tuple(part.strip() for part in phrases.split(";")),
+            share=2.0 if name in MAIN else 1.0,
+        )
+        for name, (keywords, phrases) in classes.items()
+    }
 
-VISUAL: dict[str, Concept] = {
-    "castle": _concept(
-        r"castles? towers? fortress(es)? palaces?",
-        "castle towers; castles; castle with bell towers; a castle; a medieval castle; an old castle; a tower",
-        MAIN,
-    ),
-    "tiger": _concept(r"tigers?", "tigers; a tiger; wild tigers; a tiger's face; the face of a tiger", MAIN),
-    "train": _concept(
-        r"trains? locomotives? railways? railroads?",
-        "trains; a train; steam trains; a steam locomotive; locomotives; an old train on a railway",
-        MAIN,
-    ),
-    "kitten": _concept(
-        r"kittens? cats? kitty kitties",
-        "furry kittens; kittens; a kitten; cats; a cat; cute kittens; a furry cat; the face of a cat",
-        MAIN,
-    ),
-    "dog": _concept(
-        r"dogs? corgis? pupp(y|ies) hounds?",
-        "cute dogs; dogs; corgis; a dog; a puppy; puppies; a corgi; cute corgis; the face of a dog",
-        MAIN,
-    ),
-    "racing": _concept(
-        r"racing race(cars?)? cars? automobiles?",
-        "auto racing game; an auto racing game; racing cars; a race car; cars; a car",
-        MAIN,
-    ),
-    "mountain": _concept(r"mountains? hills? peaks?", "mountains; a mountain; snowy mountains; high peaks; hills"),
-    "garden": _concept(
-        r"gardens? flowers? sunflowers? tulips? birds?",
-        "a garden; a blooming garden with many birds; a blooming garden; flowers; tulips; sunflowers; "
-        "a garden with birds; a flower; birds",
-        MAIN,
-    ),
-    "forest": _concept(r"forests? trees? woods?", "a forest; forests; trees; a dark forest; a tree; the woods"),
-    "farm": _concept(r"farms? cows? tractors? farmhouses?", "a farm; farms; cows; a tractor; a farm with cows; a cow"),
-    "beach": _concept(
-        r"beach(es)? palms? umbrellas? seaside",
-        "a beach; beaches; palm trees; a beach with umbrellas; the seaside",
-    ),
-    "horse": _concept(
-        r"horses? pon(y|ies) stallions?",
-        "horse heads; horses; a horse; wild horses; a horse's head; the head of a horse; a pony",
-    ),
-    "pond": _concept(
-        r"ponds? lil(y|ies) lotus(es)?",
-        "a pond full of water lilies; water lilies; a pond; a water lily; a pond with lilies; a lotus",
-    ),
-}
 
-AUDIO: dict[str, Concept] = {
-    "bell": _concept(
-        r"bells?",
-        "bell ringing; church bell ringing; church bells ringing; a bell; the sound of bells; bells; a bell tolls",
-        MAIN,
-    ),
-    "bark": _concept(
-        r"bark(s|ing)? woof(s|ing)?",
-        "dog barking; dogs barking; a dog barks; barking; a dog is barking; a puppy barking; loud barking",
-        MAIN,
-    ),
-    "meow": _concept(
-        r"meow(s|ing)? mew(s|ing)? purr(s|ing)?",
-        "a kitten meowing for attention; cat meowing; a cat meows; meowing; a kitten meowing; cats meowing",
-        MAIN,
-    ),
-    "chirp": _concept(
-        r"chirp(s|ing)? tweet(s|ing)? birds?",
-        "birds singing sweetly; bird chirping, tweeting; birds chirping; birdsong, chirping; a bird singing; "
-        "birds tweeting",
-        MAIN,
-    ),
-    "growl": _concept(
-        r"growl(s|ing)? roar(s|ing)? snarl(s|ing)?",
-        "tiger growling; a tiger growls; growling; a tiger roaring; tigers growling; a lion roaring; a low growl",
-        MAIN,
-    ),
-    "car": _concept(
-        r"cars? engines? auto",
-        "a race car passing by and disappearing; race car, auto racing; a car passing by; race cars passing; "
-        "an engine roars past; engine of a race car",
-        MAIN,
-    ),
-    "whistle": _concept(
-        r"whistl(e|es|ing)",
-        "train whistling; a train whistle; a steam train whistling; whistling; the whistle of a train; "
-        "a locomotive whistles",
-        MAIN,
-    ),
-    "fireworks": _concept(
-        r"fireworks? explosions? bang(s|ing)?",
-        "fireworks banging; fireworks; fireworks exploding; loud explosions",
-    ),
-    "cheering": _concept(
-        r"cheer(s|ing)? crowds? applau(se|ding)",
-        "people cheering; a crowd cheering; cheering; the crowd cheers; a cheering crowd; applause",
-    ),
-    "guitar": _concept(
-        r"guitars? strum(s|ming)?",
-        "playing acoustic guitar; acoustic guitar; a guitar; someone strumming a guitar; guitar music",
-    ),
-    "neigh": _concept(
-        r"neigh(s|ing)? whinn(y|ies|ying)",
-        "horse neighing; a horse neighs; neighing; horses neighing; a horse whinnying; a neighing horse",
-    ),
-    "frog": _concept(
-        r"frogs? croak(s|ing)? toads?",
-        "frog croaking; frogs croaking; a frog croaks; croaking; frogs at a pond",
-    ),
-}
+VISUAL = _concepts(
+    {
+        "castle": (
+            r"castles? towers? fortress(es)? palaces?",
+            "castle towers; castles; castle with bell towers; a castle; a medieval castle; an old castle; a tower",
+        ),
+        "tiger": (r"tigers?", "tigers; a tiger; wild tigers; a tiger's face; the face of a tiger"),
+        "train": (
+            r"trains? locomotives? railways? railroads?",
+            "trains; a train; steam trains; a steam locomotive; locomotives; an old train on a railway",
+        ),
+        "kitten": (
+            r"kittens? cats? kitty kitties",
+            "furry kittens; kittens; a kitten; cats; a cat; cute kittens; a furry cat; the face of a cat",
+        ),
+        "dog": (
+            r"dogs? corgis? pupp(y|ies) hounds?",
+            "cute dogs; dogs; corgis; a dog; a puppy; puppies; a corgi; cute corgis; the face of a dog",
+        ),
+        "racing": (
+            r"racing race(cars?)? cars? automobiles?",
+            "auto racing game; an auto racing game; racing cars; a race car; cars; a car",
+        ),
+        "mountain": (r"mountains? hills? peaks?", "mountains; a mountain; snowy mountains; high peaks; hills"),
+        "garden": (
+            r"gardens? flowers? sunflowers? tulips? birds?",
+            "a garden; a blooming garden with many birds; a blooming garden; flowers; tulips; sunflowers; "
+            "a garden with birds; a flower; birds",
+        ),
+        "forest": (r"forests? trees? woods?", "a forest; forests; trees; a dark forest; a tree; the woods"),
+        "farm": (r"farms? cows? tractors? farmhouses?", "a farm; farms; cows; a tractor; a farm with cows; a cow"),
+        "beach": (
+            r"beach(es)? palms? umbrellas? seaside",
+            "a beach; beaches; palm trees; a beach with umbrellas; the seaside",
+        ),
+        "horse": (
+            r"horses? pon(y|ies) stallions?",
+            "horse heads; horses; a horse; wild horses; a horse's head; the head of a horse; a pony",
+        ),
+        "pond": (
+            r"ponds? lil(y|ies) lotus(es)?",
+            "a pond full of water lilies; water lilies; a pond; a water lily; a pond with lilies; a lotus",
+        ),
+    }
+)
+
+AUDIO = _concepts(
+    {
+        "bell": (
+            r"bells?",
+            "bell ringing; church bell ringing; church bells ringing; a bell; the sound of bells; bells; a bell tolls",
+        ),
+        "bark": (
+            r"bark(s|ing)? woof(s|ing)?",
+            "dog barking; dogs barking; a dog barks; barking; a dog is barking; a puppy barking; loud barking",
+        ),
+        "meow": (
+            r"meow(s|ing)? mew(s|ing)? purr(s|ing)?",
+            "a kitten meowing for attention; cat meowing; a cat meows; meowing; a kitten meowing; cats meowing",
+        ),
+        "chirp": (
+            r"chirp(s|ing)? tweet(s|ing)? birds?",
+            "birds singing sweetly; bird chirping, tweeting; birds chirping; birdsong, chirping; a bird singing; "
+            "birds tweeting",
+        ),
+        "growl": (
+            r"growl(s|ing)? roar(s|ing)? snarl(s|ing)?",
+            "tiger growling; a tiger growls; growling; a tiger roaring; tigers growling; a lion roaring; a low growl",
+        ),
+        "car": (
+            r"cars? engines? auto",
+            "a race car passing by and disappearing; race car, auto racing; a car passing by; race cars passing; "
+            "an engine roars past; engine of a race car",
+        ),
+        "whistle": (
+            r"whistl(e|es|ing)",
+            "train whistling; a train whistle; a steam train whistling; whistling; the whistle of a train; "
+            "a locomotive whistles",
+        ),
+        "fireworks": (
+            r"fireworks? explosions? bang(s|ing)?",
+            "fireworks banging; fireworks; fireworks exploding; loud explosions",
+        ),
+        "cheering": (
+            r"cheer(s|ing)? crowds? applau(se|ding)",
+            "people cheering; a crowd cheering; cheering; the crowd cheers; a cheering crowd; applause",
+        ),
+        "guitar": (
+            r"guitars? strum(s|ming)?",
+            "playing acoustic guitar; acoustic guitar; a guitar; someone strumming a guitar; guitar music",
+        ),
+        "neigh": (
+            r"neigh(s|ing)? whinn(y|ies|ying)",
+            "horse neighing; a horse neighs; neighing; horses neighing; a horse whinnying; a neighing horse",
+        ),
+        "frog": (
+            r"frogs? croak(s|ing)? toads?",
+            "frog croaking; frogs croaking; a frog croaks; croaking; frogs at a pond",
+        ),
+    }
+)
 
 CONCEPTS: dict[Kind, dict[str, Concept]] = {"visual": VISUAL, "audio": AUDIO}
 

@@ -15,6 +15,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 from its_plugins.mini.captions import CONCEPTS, Kind
 from its_plugins.mini.training.canvases import cumulative, pick
 from its_plugins.mini.training.loop import Log, fit
@@ -54,13 +55,7 @@ def build() -> UNet2DConditionModel:
 
 def scheduler() -> DDPMScheduler:
     """Build Stable Diffusion's noise schedule."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-    )
+    return DDPMScheduler(**STABLE_DIFFUSION, clip_sample=False)
 
 
 MIXES: dict[str, dict[tuple[str, Kind], float]] = {
@@ -100,19 +95,12 @@ class Wordings:
 
 @dataclass(frozen=True)
 class Examples:
-    """Training data: clean canvases (n, c, h, w), and m pairs of canvas and class to draw from.
+    """Training data: clean canvases, and m pairs of a canvas and a class to draw from."""
 
-    Attributes:
-        clean: the canvases.
-        rows, lots: index of the canvas and number of the class of each pair, (m,).
-        weights: cumulative weights of the pairs, (m,).
-        wordings: embeddings of the captions.
-    """
-
-    clean: Tensor
-    rows: Tensor
-    lots: Tensor
-    weights: Tensor
+    clean: Tensor  # (n, c, h, w)
+    rows: Tensor  # (m,), indices of canvases
+    lots: Tensor  # (m,), numbers of classes
+    weights: Tensor  # (m,), cumulative
     wordings: Wordings
 
     @classmethod

@@ -64,9 +64,6 @@ def fit(
         seconds: time limit.
         peak: learning rate after `warm_up` steps; a cosine lowers it to a fiftieth at the end of the time.
         name: name of the stage in the log.
-        log: called with records of the progress.
-        warm_up: steps of linear warm-up.
-        weight_decay: of AdamW.
 
     Returns:
         The average of the weights (EMA), in eval mode; `model` itself holds the last weights.

@@ -37,18 +37,13 @@ TRIM = 32  # columns that `its` cuts off at the end
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of the sampling; the defaults are those of the pack's `model.yaml`.
-
-    Attributes:
-        visual_weight: the audio expert's is 1 minus this.
-        visual_start, audio_start: share of the process, counted from its end, in which an expert is active.
-    """
+    """Settings of the sampling; the defaults are those of the pack's `model.yaml`."""
 
     steps: int = 30
     visual_guidance: float = 6.0
     audio_guidance: float = 9.0
-    visual_weight: float = 0.4
-    visual_start: float = 1.0
+    visual_weight: float = 0.4  # the audio expert's is 1 minus this
+    visual_start: float = 1.0  # share of the process, counted from its end, in which the expert is active
     audio_start: float = 0.8
 
 

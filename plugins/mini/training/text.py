@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import CONCEPTS, Kind, caption, captions
+from its_plugins.random_weights.stable_diffusion import byte_letters
 
 POSITIONS, CHANNELS = 24, 128
 EMPTY = ("empty", "")
@@ -62,7 +63,7 @@ def build_tokenizer(merges: int = 420) -> CLIPTokenizer:
         best = max(sorted(pairs), key=lambda pair: pairs[pair])
         pair_merges.append(best)
         spelled = {word: _merge(parts, best) for word, parts in spelled.items()}
-    letters = _byte_letters()
+    letters = byte_letters()
     symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in pair_merges)]
     symbols += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {symbol: index for index, symbol in enumerate(dict.fromkeys(symbols))}
@@ -77,13 +78,6 @@ def _merge(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
         else:
             merged.append(part)
     return tuple(merged)
-
-
-def _byte_letters() -> list[str]:
-    """List the 256 printable characters for bytes in byte-level BPE, in the order of GPT-2's table."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(rest))]
 
 
 def build_model(tokenizer: CLIPTokenizer) -> CLIPTextModel:

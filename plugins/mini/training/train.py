@@ -31,22 +31,14 @@ from its_plugins.mini.training.workshop import Workshop
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Amounts of data and batch sizes for a type of device.
+    """Amounts of data and batch sizes for a type of device."""
 
-    Attributes:
-        counts: training items of each class: canvases for "visual" and "audio", sets of nine pictures for "color".
-        crop, crops: side and number of the crops of a step of the autoencoder.
-        latents: canvases to encode for the experts.
-        batch: canvases of a step of an expert.
-        peak: learning rate of the network for both kinds; the experts' is 0.7 of it.
-    """
-
-    counts: dict[str, int]
-    crop: int
-    crops: int
-    latents: int
-    batch: int
-    peak: float
+    counts: dict[str, int]  # of each class: canvases for "visual" and "audio", sets of nine pictures for "color"
+    crop: int  # side of the autoencoder's crops
+    crops: int  # in a step of the autoencoder
+    latents: int  # canvases to encode for the experts
+    batch: int  # canvases in a step of an expert
+    peak: float  # learning rate of the network for both kinds; the experts' is 0.7 of it
 
 
 SIZES = {
@@ -202,17 +194,11 @@ def train_color(run: Run, until: float) -> UNet2DConditionModel:
 
 
 class Stage(NamedTuple):
-    """A stage of the training.
+    """A stage of the training."""
 
-    Attributes:
-        share: of the time.
-        function: called with the run and the end of the stage's time, in monotonic seconds.
-        output: folder for the model that the function returns; the stage is skipped if it exists.
-    """
-
-    share: float
-    function: Callable[[Run, float], Any]
-    output: str | None = None
+    share: float  # of the time
+    function: Callable[[Run, float], Any]  # called with the run and the end of the stage's time, in monotonic seconds
+    output: str | None = None  # folder for the returned model; the stage is skipped if it exists
 
 
 STAGES = {
