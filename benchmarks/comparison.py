@@ -1,4 +1,4 @@
-"""Comparison of variants in interleaved rounds. Results are written after each run."""
+"""Comparison of variants in interleave rounds. Results are written after each run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models import TINY
 from ours import FAST, LADDER, PLAIN, Levers
 from results_file import Results
 from torch import Tensor
-from variants import Made, Variant, of_authors, of_ours
+from variants import Batch, Variant, of_authors, of_ours
 
 TOLERANCE = 1e-2
 """Largest relative error of the latents against float32."""
@@ -138,12 +138,14 @@ class Group:
         for candidate in self.candidates:
             need = budget.needs(candidate, self.ready, self.least_rounds)
             if (reason := self.shared.unavailable(candidate)) is not None:
-                self._state(candidate, reason)
+                self._record_reason(candidate, reason)
             elif need > budget.left():
-                self._state(candidate, f"not begun: it needs {need:.0f} s, {max(budget.left(), 0):.0f} s were left")
+                self._record_reason(
+                    candidate, f"not begun: it needs {need:.0f} s, {max(budget.left(), 0):.0f} s were left"
+                )
             else:
                 print(f"  {candidate.name}: loading, warming up, checking", flush=True)
-                self._guarded(candidate, self._prepare_in_time)
+                self._guard(candidate, self._prepare_in_time)
             self.write()
 
     def run_rounds(self) -> None:
@@ -154,7 +156,7 @@ class Group:
                 break
             self.samples.setdefault("gemm", {})[number] = self.shared.gemm()
             for candidate in list(self.ready)[:: -1 if number % 2 else 1]:
-                self._guarded(candidate, lambda candidate, number=number: self._run(candidate, number))
+                self._guard(candidate, lambda candidate, number=number: self._run(candidate, number))
                 self._compute()
                 self.write()
             print(f"  round {number + 1} done, {budget.left():.0f} s left", flush=True)
@@ -165,7 +167,7 @@ class Group:
             if not self.shared.device.has_graphs:
                 self.figures[candidate.name] |= dict.fromkeys(COUNTED, "needs a GPU")
             elif self.shared.budget.run(candidate) < self.shared.budget.left():  # half a run, and a profiler
-                self._guarded(candidate, self._count)
+                self._guard(candidate, self._count)
             self.write()
 
     def write(self) -> None:
@@ -174,7 +176,7 @@ class Group:
             figures["recompilations after warm-up"] = figure(self.recompiled, "")
         self.shared.results.keep(self.part, figures, seconds=time.perf_counter() - self._begin)
 
-    def _guarded(self, candidate: Candidate, do: Callable[[Candidate], None]) -> None:
+    def _guard(self, candidate: Candidate, do: Callable[[Candidate], None]) -> None:
         """Record an exception of a variant and continue with the others."""
         try:
             do(candidate)
@@ -182,11 +184,11 @@ class Group:
             traceback.print_exc()
             self.ready.pop(candidate, None)
             reason = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            self._state(candidate, reason)
+            self._record_reason(candidate, reason)
             self.shared.failures.append(f"{candidate.name}: {reason}")
             self.shared.device.free()
 
-    def _state(self, candidate: Candidate, text: str) -> None:
+    def _record_reason(self, candidate: Candidate, text: str) -> None:
         """Record the reason why figures are missing or incomplete."""
         measured = candidate.name in self.samples
         self.figures[candidate.name]["stopped" if measured else "samples/s"] = text
@@ -224,17 +226,17 @@ class Group:
             figures["graphs"] = f"{after[0] - compiled} compiled, {after[1] - cached} from the compile cache"
         self._check(candidate, first)
 
-    def _check(self, candidate: Candidate, made: Made) -> None:
+    def _check(self, candidate: Candidate, batch: Batch) -> None:
         """Compare the first seed's latents with the float32 reference, and all latents with those they must equal."""
         name, reference = candidate.name, self.shared.inputs.reference
         if not candidate.fast:  # another solver gives other latents
-            error = ((made.latents[0] - reference).norm() / reference.norm()).item()
+            error = ((batch.latents[0] - reference).norm() / reference.norm()).item()
             self.figures[name]["error"] = figure(error, "")
             if not error < TOLERANCE:
                 self.shared.failures.append(f"{name}: relative error {error:.3g}; expected under {TOLERANCE:g}")
-        self.latents[name] = made.latents
+        self.latents[name] = batch.latents
         if candidate.equals in self.latents:
-            same = torch.equal(made.latents, self.latents[candidate.equals])
+            same = torch.equal(batch.latents, self.latents[candidate.equals])
             self.figures[name][f"bits equal to {candidate.equals}"] = "yes" if same else "no"
             if not same:
                 self.shared.failures.append(f"{name}: latents differ from those of {candidate.equals}")
@@ -242,11 +244,11 @@ class Group:
     def _run(self, candidate: Candidate, number: int) -> None:
         variant = self.ready[candidate]
         begin = time.perf_counter()
-        made = variant.make(variant.steps, None)
+        batch = variant.make(variant.steps, None)
         seconds = time.perf_counter() - begin
         self.shared.budget.runs[candidate.name] = seconds
         self.samples.setdefault(candidate.name, {})[number] = variant.batch / seconds
-        self.steps.setdefault(candidate.name, []).append(made.loop_seconds / variant.steps * 1e3)
+        self.steps.setdefault(candidate.name, []).append(batch.loop_seconds / variant.steps * 1e3)
 
     def _count(self, candidate: Candidate) -> None:
         for metric, count in COUNTED.items():
@@ -271,7 +273,7 @@ class Group:
             }
 
 
-def _memory(variant: Variant, made: Made, *, before: int | None, peak: int | None) -> dict[str, Figure | str]:
+def _memory(variant: Variant, batch: Batch, *, before: int | None, peak: int | None) -> dict[str, Figure | str]:
     """Compute the peak memory of a variant and its weights, by stage if known, without other variants in memory.
 
     `before` and `peak` are the bytes allocated before its first batch and at most during it.
@@ -279,7 +281,7 @@ def _memory(variant: Variant, made: Made, *, before: int | None, peak: int | Non
     if before is None or peak is None:
         return {"memory": "needs a GPU"}
     others = (before - variant.weights) / 2**30
-    stages = {f"peak of {stage}": gib - others for stage, gib in made.peak_gib.items()}
+    stages = {f"peak of {stage}": gib - others for stage, gib in batch.peak_gib.items()}
     most = max(stages.values(), default=peak / 2**30 - others)
     return {name: figure(gib, "GiB") for name, gib in {"memory": most, **stages}.items()}
 

@@ -42,12 +42,12 @@ def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[
 
     The method must be without compiling and CUDA graphs, since the counter needs torch's dispatches.
     """
-    few, more = (_counted(method, n) for n in (5, 10))
-    each = (more - few) / (_passes(method, 10) - _passes(method, 5))
-    return {n: few + each * (_passes(method, n) - _passes(method, 5)) for n in steps}
+    few, more = (_count_flop(method, n) for n in (5, 10))
+    each = (more - few) / (_count_passes(method, 10) - _count_passes(method, 5))
+    return {n: few + each * (_count_passes(method, n) - _count_passes(method, 5)) for n in steps}
 
 
-def _counted(method: MultimodalDenoising, steps: int) -> int:
+def _count_flop(method: MultimodalDenoising, steps: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     method.forget_texts()  # encoding the texts is part of a sample's work
@@ -56,7 +56,7 @@ def _counted(method: MultimodalDenoising, steps: int) -> int:
     return counter.get_total_flops()
 
 
-def _passes(method: MultimodalDenoising, steps: int) -> int:
+def _count_passes(method: MultimodalDenoising, steps: int) -> int:
     tables = (method.process.combiner.weights(index / steps) for index in range(steps))
     return sum(weight != 0 for table in tables for weight in table.values())
 

@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import bring
+import environment
 
 
 def main() -> int:
     options = _options()
-    bring.project()
+    environment.use_checkout()
     import torch
     from cpu_commands import start_up, writing
     from cpu_loop import batch, lightning, loop
@@ -30,7 +30,7 @@ def main() -> int:
     if unknown := [name for name in options.parts if name not in parts]:
         print(f"cpu.py: unknown part {unknown[0]}; expected some of: {', '.join(parts)}", file=sys.stderr)
         return 2
-    bring.quiet()
+    environment.silence()
     out = None if options.dry else options.out or FOLDER / "cpu.json"
     results = Results(out, device=torch.device("cpu"), settings={"rounds": options.rounds})
     for name in options.parts or parts:

@@ -12,10 +12,10 @@ from typing import Any
 import models
 import torch
 import yaml
-from bring import ROOT
-from cpu_loop import BARE
+from cpu_loop import PREDICT_ONLY
+from environment import ROOT
 from lightning.pytorch import Callback, Trainer
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 from ours import specs
 from plain_command import write_overlay
 
@@ -47,7 +47,7 @@ def start_up(rounds: int) -> dict[str, Figure]:
             "imports": lambda: _run([sys.executable, "-c", IMPORTS]),
             "first": lambda: _first_file(overlay, folder),
         }
-        seconds = interleaved(turns, rounds=rounds)
+        seconds = interleave(turns, rounds=rounds)
     own = [first - imports for first, imports in zip(seconds["first"], seconds["imports"], strict=True)]
     return {
         "python alone": figure(seconds["python"], "s"),
@@ -65,7 +65,7 @@ def writing(rounds: int) -> dict[str, Figure]:
     method = construct(MultimodalDenoising, config | {"steps": STEPS}, key="model")
     method.prepare()
     turns = {"with": lambda: _predict(method, writes=True), "without": lambda: _predict(method, writes=False)}
-    seconds = interleaved(turns, rounds=rounds)
+    seconds = interleave(turns, rounds=rounds)
     return {
         "writing adds": figure([r - 1 for r in ratios(seconds["with"], seconds["without"])], "%", scale=100),
         "a sample with files": figure(seconds["with"], "s", scale=1 / BATCHES),
@@ -94,7 +94,7 @@ def _predict(method: MultimodalDenoising, *, writes: bool) -> float:
     with tempfile.TemporaryDirectory() as output:
         config = {"method": "MultimodalDenoising", "model": {}, "save": ["image"]}
         writer = [SampleWriter(Path(output), ["image"], config=config, metadata=True)] if writes else []
-        trainer = Trainer(accelerator="cpu", devices=1, callbacks=[*writer, clock], **BARE)
+        trainer = Trainer(accelerator="cpu", devices=1, callbacks=[*writer, clock], **PREDICT_ONLY)
         trainer.predict(method, datamodule=grid, return_predictions=False)
         written = len(list(Path(output).glob("samples/*/sample.json")))
     if written != (len(grid.rows) if writes else 0):

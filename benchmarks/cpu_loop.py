@@ -13,7 +13,7 @@ import models
 import ours
 import torch
 from lightning.pytorch import Trainer
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 from ours import Levers
 
 import its
@@ -25,7 +25,7 @@ from its.specs.spec import SampleSpec
 
 CPU = torch.device("cpu")
 STEPS = 50
-BARE = {
+PREDICT_ONLY = {
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
@@ -56,12 +56,12 @@ def loop(rounds: int) -> dict[str, Figure]:
         return call
 
     with _threads(1), tiny_loop((64, 128)) as denoise:
-        with _wrapped(denoise, recorded):
+        with _wrap_forwards(denoise, recorded):
             denoise(1)
 
         def accounted() -> float:
             inside.clear()
-            with _wrapped(denoise, clocked):
+            with _wrap_forwards(denoise, clocked):
                 begin = time.thread_time()
                 denoise(1)
                 return (time.thread_time() - begin) / sum(inside) - 1
@@ -72,7 +72,7 @@ def loop(rounds: int) -> dict[str, Figure]:
                     call()
 
         turns: dict[str, Callable[[], float | None]] = {"whole": lambda: denoise(1), "bare": bare}
-        seconds = interleaved(turns | {"accounted": accounted}, rounds=2 * rounds)
+        seconds = interleave(turns | {"accounted": accounted}, rounds=2 * rounds)
     shares = seconds["accounted"]
     outside = [whole * share / (1 + share) / STEPS for whole, share in zip(seconds["whole"], shares, strict=True)]
     return {
@@ -90,7 +90,7 @@ def batch(rounds: int) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for canvas in ((64, 128), (64, 512)):
         with tiny_loop(canvas, steps=4) as denoise:
-            seconds = interleaved({str(n): lambda n=n, d=denoise: d(n) for n in (1, 16)}, rounds=rounds)
+            seconds = interleave({str(n): lambda n=n, d=denoise: d(n) for n in (1, 16)}, rounds=rounds)
         gains = [16 * ratio for ratio in ratios(seconds["1"], seconds["16"])]
         figures[f"batch 16 over batch 1, canvas {canvas[0]} x {canvas[1]}"] = figure(gains, "x")
     return figures
@@ -145,7 +145,7 @@ def tiny_loop(canvas: tuple[int, int], *, steps: int = STEPS) -> Iterator[TinyLo
 
 
 @contextmanager
-def _wrapped(denoise: TinyLoop, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+def _wrap_forwards(denoise: TinyLoop, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """Within it, the forward passes of the UNets are wrapped."""
     unets = [expert.unet for expert in denoise.experts.values()]
     for unet in unets:
@@ -193,6 +193,6 @@ def _idle_run(batches: int) -> tuple[float, float]:
     grid, idle = PromptGrid(prompts=[]), Idle()
     grid.rows = ours.specs(range(batches))
     begin = time.perf_counter()
-    trainer = Trainer(accelerator="cpu", devices=1, **BARE)
+    trainer = Trainer(accelerator="cpu", devices=1, **PREDICT_ONLY)
     trainer.predict(idle, datamodule=grid, return_predictions=False)
     return idle.times[0] - begin, (idle.times[-1] - idle.times[0]) / (batches - 1)

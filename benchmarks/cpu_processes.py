@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 import torch
 from cpu_loop import tiny_loop
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 
 CANVAS = (64, 512)
 STEPS = 10
@@ -39,7 +39,7 @@ def processes(rounds: int) -> dict[str, Figure]:
         "two": lambda: run(pipes, 1),
         "one of two threads": lambda: run(pipes[:1], 2),
     }
-    seconds = interleaved(turns, rounds=rounds)
+    seconds = interleave(turns, rounds=rounds)
     for pipe, worker in zip(pipes, workers, strict=True):
         pipe.send(0)
         worker.join()
@@ -52,9 +52,9 @@ def processes(rounds: int) -> dict[str, Figure]:
 
 def _work(pipe: Connection) -> None:
     """Make a sample for each received number of threads; 0 ends the process."""
-    import bring
+    import environment
 
-    bring.quiet()
+    environment.silence()
     with tiny_loop(CANVAS, steps=STEPS) as denoise:
         denoise(1)
         pipe.send("ready")

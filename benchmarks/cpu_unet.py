@@ -9,7 +9,7 @@ import models
 import torch
 from counting import gemm_rate
 from devices import Device
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 from torch.utils.flop_counter import FlopCounterMode
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def _measure(dtype: torch.dtype, name: str, ways: tuple[str, ...], rounds: int) 
     networks = {way: _variant(plain, dtype, way) for way in ways}
     turns = {"GEMM": lambda: gemm_rate(Device(), dtype, GEMM_SIZE, repeats=1)}
     turns |= {way: lambda way=way: rate(way) for way in ways}
-    rates = interleaved(turns, rounds=rounds)
+    rates = interleave(turns, rounds=rounds)
     figures = {f"{name} | GEMM {GEMM_SIZE} x {GEMM_SIZE} x {GEMM_SIZE}": figure(rates["GEMM"], "GFLOP/s", scale=1e-9)}
     for way in ways:
         figures[f"{name}, {way} | s a forward"] = figure([flop / r for r in rates[way]], "")

@@ -61,6 +61,6 @@ class Device:
         return sum(event.count for event in profile.key_averages() if event.key.startswith(names))
 
 
-def here() -> Device:
+def find_device() -> Device:
     """Return the GPU of this machine, or its CPU if it has none."""
     return Device("cuda" if torch.cuda.is_available() else "cpu")

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import bring
+import environment
 
 BEGIN = time.perf_counter()
 PARTS = ("ceilings", "compare", "levers")
@@ -30,16 +30,16 @@ PARTS = ("ceilings", "compare", "levers")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.wheels is not None:
-        bring.wheels(options.wheels)
-    bring.project()
+        environment.use_wheels(options.wheels)
+    environment.use_checkout()
     import torch  # only now, because the wheels may provide it
-    from devices import here
+    from devices import find_device
 
-    device = here()
+    device = find_device()
     if not device.has_graphs and not options.tiny:
         print("gpu.py: no CUDA device found; use --tiny to try the script on the CPU", file=sys.stderr)
         return 2
-    bring.quiet()
+    environment.silence()
     torch._dynamo.config.recompile_limit = 64  # variants share one UNet's code; beyond the limit they run eagerly
     with tempfile.TemporaryDirectory() as folder:
         try:

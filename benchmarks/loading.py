@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import bring
+import environment
 
 FORMS = ("safetensors", "safetensors fp16", "pickled tensors", "checkpoint file", "safetensors and a LoRA")
 RANK = 16
@@ -27,7 +27,7 @@ RANK = 16
 
 def main() -> int:
     options = _options()
-    bring.project()
+    environment.use_checkout()
     if options.form is not None:
         print(json.dumps(load(options.form, options.folder, options.dtype)))
         return 0
@@ -36,7 +36,7 @@ def main() -> int:
     from results_file import Results
     from table import FOLDER
 
-    bring.quiet()
+    environment.silence()
     out = None if options.dry else options.out or FOLDER / "loading.json"
     results = Results(out, device=torch.device("cpu"), settings={"rounds": options.rounds, "dtype": options.dtype})
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -115,8 +115,8 @@ def load(form: str, folder: Path, dtype: str) -> dict[str, float]:
 def _load_in_process(form: str, folder: Path, dtype: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--form", form, "--folder", str(folder), "--dtype", dtype]
     with tempfile.TemporaryDirectory() as cache:  # an empty cache of digests
-        environment = os.environ | {"XDG_CACHE_HOME": cache}
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        variables = os.environ | {"XDG_CACHE_HOME": cache}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -15,7 +15,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bring import ROOT
+from environment import ROOT
 from processes import run
 
 PREDICT = ["predict", "--config", "configs/castle_bell.yaml", "--config", "configs/models/mini.yaml"]

@@ -1,4 +1,4 @@
-"""Timing on shared machines: variants are interleaved in rounds; figures have median and spread."""
+"""Timing on shared machines: variants are interleave in rounds; figures have median and spread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Figure = dict[str, Any]
 PACKAGES = ("torch", "torchaudio", "lightning", "diffusers", "transformers", "triton")
 
 
-def interleaved(variants: Mapping[str, Callable[[], float | None]], *, rounds: int) -> dict[str, list[float]]:
+def interleave(variants: Mapping[str, Callable[[], float | None]], *, rounds: int) -> dict[str, list[float]]:
     """Run every variant once a round, after a warm-up round, so that disturbances affect all of them.
 
     Args:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bring
+import environment
 from processes import Finished, run
 
 TINY_COUNT = 3
@@ -52,17 +52,17 @@ def main() -> int:
     options = _options()
     end = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # also stops the job
-    bring.project()
+    environment.use_checkout()
     if options.authors is not None:
         authors(options.authors, tiny=options.tiny)
         return 0
     import inputs
     import torch
-    from devices import here
+    from devices import find_device
     from results_file import Results
     from table import FOLDER
 
-    device, failed = here(), False
+    device, failed = find_device(), False
     of_weights: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "tiny": options.tiny}
     with tempfile.TemporaryDirectory(dir=options.runs) as name:
         runs = Path(name)

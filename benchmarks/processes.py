@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bring import ROOT
+from environment import ROOT
 
 INTERVAL = 0.01
 

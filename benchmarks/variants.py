@@ -19,7 +19,7 @@ OnStep = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class Batch:
     """A finished batch."""
 
     latents: Tensor  # (b, 4, h, w), float32 on the CPU
@@ -34,13 +34,13 @@ class Variant:
     batch: int
     steps: int  # of a whole run
     weights: int  # bytes
-    make: Callable[[int, OnStep | None], Made]  # takes the number of steps, and a callback after each step
+    make: Callable[[int, OnStep | None], Batch]  # takes the number of steps, and a callback after each step
 
 
 def of_authors(program: AuthorsProgram, device: Device) -> Variant:
     """Wrap the authors' program, which makes one sample at a time."""
 
-    def make(steps: int, on_step: OnStep | None = None) -> Made:
+    def make(steps: int, on_step: OnStep | None = None) -> Batch:
         torch.backends.cudnn.benchmark = False
         program.steps = steps
         begin = time.perf_counter()
@@ -48,7 +48,7 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
         device.synchronize()
         seconds = time.perf_counter() - begin
         program.finish(z)
-        return Made(latents=z.float().cpu(), loop_seconds=seconds)
+        return Batch(latents=z.float().cpu(), loop_seconds=seconds)
 
     return Variant(batch=1, steps=program.steps, weights=_bytes(program.networks()), make=make)
 
@@ -59,14 +59,14 @@ def of_ours(
     """Wrap our method, with the seeds from 1 on; `fast` selects the scheduler of `configs/fast/dpm25.yaml`."""
     runner = BatchRunner(method)  # not shared: a runner pads smaller batches to its largest batch so far
 
-    def make(steps: int, on_step: OnStep | None = None) -> Made:
+    def make(steps: int, on_step: OnStep | None = None) -> Batch:
         method.run_batch = runner
         torch.backends.cudnn.benchmark = cudnn_benchmark  # which Lightning sets for a whole process
         method.on_step = None if on_step is None else lambda step, batch: on_step(step.index)
         finished = samples(method, range(1, batch + 1), {"steps": steps} | (FAST_SCHEDULER if fast else {}))
         latents = torch.stack([sample.result.latents for sample in finished if sample.result is not None])
         timings = finished[0].timings
-        return Made(latents=latents, loop_seconds=timings["denoise"], peak_gib=timings.get("peak_gib", {}))
+        return Batch(latents=latents, loop_seconds=timings["denoise"], peak_gib=timings.get("peak_gib", {}))
 
     return Variant(batch=batch, steps=steps, weights=_bytes([method]), make=make)
 

@@ -18,7 +18,7 @@ from its.interfaces import Scorer, ScorerInput
 from its.registry import register
 from its.weights import PretrainedComponent, Source
 from its_plugins.mini.captions import Kind, classes
-from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, load, loud, shrink
+from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, amplify, load, resize
 
 PACK = "pack:mini"
 
@@ -70,7 +70,7 @@ class MiniPictureJudge(_Judge):
         return "visual"
 
     def network_input(self, sample: ScorerInput) -> Tensor:
-        return shrink(sample.picture[None])
+        return resize(sample.picture[None])
 
 
 @register
@@ -87,4 +87,4 @@ class MiniSoundJudge(_Judge):
         """Compute the sound's spectrogram in the pack's format, normalised to the level of the training data."""
         sound = resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
         gray = AUFFUSION.to_picture(AUFFUSION.log_mel(sound[None]))[:, 0]
-        return shrink(loud(gray))
+        return resize(amplify(gray))

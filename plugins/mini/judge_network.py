@@ -41,14 +41,14 @@ class Classifier(nn.Module):
         return logits
 
 
-def shrink(gray: Tensor) -> Tensor:
+def resize(gray: Tensor) -> Tensor:
     """Resize canvases (b, h, w) to the network's input (b, 128, r). With h = 256, r = w / 4."""
     rows, columns = gray.shape[1:]
     size = ROWS, max(16, round(columns * ROWS / 2 / rows))
     return nn.functional.interpolate(gray[:, None], size, mode="area")[:, 0]
 
 
-def loud(gray: Tensor, top: float = 0.94) -> Tensor:
+def amplify(gray: Tensor, top: float = 0.94) -> Tensor:
     """Amplify spectrograms (b, h, w) until the brightest thousandth of pixels reaches `top`; silence stays silent."""
     pixels = gray[:, ::2, ::2].flatten(1)
     brightest = pixels.topk(max(1, pixels.shape[1] // 1000)).values[:, -1, None, None]

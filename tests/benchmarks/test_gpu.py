@@ -203,12 +203,12 @@ def test_what_takes_too_long_is_interrupted():
 
 
 def test_wheels_are_imported_from_their_folder(tmp_path, monkeypatch):
-    import bring
+    import environment
 
     with zipfile.ZipFile(tmp_path / "brought-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("brought/__init__.py", "answer = 42")
         wheel.writestr("brought-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
-    bring.wheels(tmp_path)
+    environment.use_wheels(tmp_path)
     import brought
 
     assert brought.answer == 42
@@ -218,7 +218,7 @@ def test_wheels_are_imported_from_their_folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_wheels_is_refused(tmp_path):
-    import bring
+    import environment
 
     with pytest.raises(SystemExit, match=r"--wheels .* expected .*\.whl"):
-        bring.wheels(tmp_path)
+        environment.use_wheels(tmp_path)

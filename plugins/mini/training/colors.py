@@ -87,12 +87,12 @@ def paint(name: str, sprites: dict[str, Sprite], rng: np.random.Generator, count
         above, below = (np.array(color, np.float32) for color in BACKDROPS[name])
         share = np.linspace(0, 1, gray.shape[0], dtype=np.float32)[:, None, None] ** 2
         around = (1 - share) * above + share * below
-        small, hue = _shrunk(gray[..., None]), _shrunk(rgb + (1 - cover[..., None]) * around)
-        painted.append(in_gamut(small, hue / hue.mean(-1, keepdims=True).clip(0.05) * small))
+        small, hue = _downsample(gray[..., None]), _downsample(rgb + (1 - cover[..., None]) * around)
+        painted.append(clip_to_gamut(small, hue / hue.mean(-1, keepdims=True).clip(0.05) * small))
     return (np.stack(painted) * 255).round().astype(np.uint8).transpose(0, 3, 1, 2)
 
 
-def in_gamut(gray: Array, rgb: Array) -> Array:
+def clip_to_gamut(gray: Array, rgb: Array) -> Array:
     """Reduce the saturation until colours lie in [0, 1]. The channel mean stays `gray`."""
     chroma = rgb - rgb.mean(-1, keepdims=True)
     high = np.where(chroma > 0, (1 - gray) / np.maximum(chroma, 1e-6), 1.0)
@@ -100,18 +100,18 @@ def in_gamut(gray: Array, rgb: Array) -> Array:
     return gray + chroma * np.minimum(high, low).min(-1, keepdims=True).clip(0, 1)
 
 
-def _shrunk(canvas: Array) -> Array:
+def _downsample(canvas: Array) -> Array:
     rows, columns, channels = canvas.shape
     small = canvas.reshape(SIZE[0], rows // SIZE[0], SIZE[1], columns // SIZE[1], channels)
     return small.mean((1, 3))
 
 
-def pool(painted: dict[str, list[NDArray[np.uint8]]]) -> tuple[Tensor, Tensor]:
+def training_pictures(painted: dict[str, list[NDArray[np.uint8]]]) -> tuple[Tensor, Tensor]:
     """Downsample painted pictures to (n, 3, 32, 128) in [-1, 1], float16; return them and their class indices (n,)."""
-    rows = {name: torch.from_numpy(np.concatenate(lots)) for name, lots in painted.items() if lots}
+    rows = {name: torch.from_numpy(np.concatenate(sets)) for name, sets in painted.items() if sets}
     rgb = functional.avg_pool2d(torch.cat(list(rows.values())).float(), 2) / 127.5 - 1
     table = list(VISUAL)
-    names = torch.cat([torch.full((len(lots),), table.index(name)) for name, lots in rows.items()])
+    names = torch.cat([torch.full((len(sets),), table.index(name)) for name, sets in rows.items()])
     return rgb.half(), names
 
 

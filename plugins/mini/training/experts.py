@@ -71,26 +71,26 @@ MIXES: dict[str, dict[tuple[str, Kind], float]] = {
 """Training mix of each network: shares of (sort of canvas, kind of caption)."""
 
 
-class Wordings:
+class CaptionEmbeddings:
     """Embeddings of all captions of all classes, and of the empty caption."""
 
     def __init__(self, table: dict[str, list[Tensor]], device: torch.device) -> None:
-        """`table` has (wordings, l, c) for each class of each kind, and one (l, c) under "empty"."""
-        lots = [table["empty"][0][None], *(lot for kind in CONCEPTS for lot in table[kind])]
-        counts = torch.tensor([len(lot) for lot in lots])
-        self.embeddings = torch.cat(lots).to(device)
+        """`table` has (embeddings, l, c) for each class of each kind, and one (l, c) under "empty"."""
+        groups = [table["empty"][0][None], *(group for kind in CONCEPTS for group in table[kind])]
+        counts = torch.tensor([len(group) for group in groups])
+        self.embeddings = torch.cat(groups).to(device)
         self.counts, self.starts = counts.to(device), (counts.cumsum(0) - counts).to(device)
         sizes = [len(CONCEPTS[kind]) for kind in CONCEPTS]
         self.first: dict[Kind, int] = dict(zip(CONCEPTS, (1, 1 + sizes[0]), strict=True))
 
-    def draw(self, lots: Tensor) -> Tensor:
+    def draw(self, class_ids: Tensor) -> Tensor:
         """Draw a random caption's embedding (b, l, c) for each class (b,), a tenth of them empty.
 
         Classes are numbered across kinds: see `first`.
         """
-        lots = lots * (torch.rand(len(lots), device=lots.device) >= EMPTY_SHARE)
-        row = (torch.rand(len(lots), device=lots.device) * self.counts[lots]).long()
-        return self.embeddings[self.starts[lots] + row]
+        class_ids = class_ids * (torch.rand(len(class_ids), device=class_ids.device) >= EMPTY_SHARE)
+        row = (torch.rand(len(class_ids), device=class_ids.device) * self.counts[class_ids]).long()
+        return self.embeddings[self.starts[class_ids] + row]
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Examples:
 
     clean: Tensor  # (n, c, h, w)
     rows: Tensor  # (m,), indices of canvases
-    lots: Tensor  # (m,), numbers of classes
+    class_ids: Tensor  # (m,), numbers of classes
     weights: Tensor  # (m,), cumulative
-    wordings: Wordings
+    embeddings: CaptionEmbeddings
 
     @classmethod
     def of(
@@ -110,21 +110,21 @@ class Examples:
         sorts: Tensor,
         names: dict[Kind, Tensor],
         mix: dict[tuple[int, Kind], float],
-        wordings: Wordings,
+        embeddings: CaptionEmbeddings,
     ) -> Examples:
         """Combine canvases, their sorts (n,) and class indices by kind (n,) by a mix of (sort, kind of caption)."""
-        rows, lots, weights = [], [], []
+        rows, class_ids, weights = [], [], []
         for (sort, kind), share in mix.items():
             of_sort = (sorts == sort).nonzero()[:, 0]
             rows.append(of_sort)
-            lots.append(wordings.first[kind] + names[kind][of_sort])
+            class_ids.append(embeddings.first[kind] + names[kind][of_sort])
             weights.append(torch.full((len(of_sort),), share / max(1, len(of_sort)), device=clean.device))
-        return cls(clean, torch.cat(rows), torch.cat(lots), cumulative(torch.cat(weights)), wordings)
+        return cls(clean, torch.cat(rows), torch.cat(class_ids), cumulative(torch.cat(weights)), embeddings)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
         """Draw canvases (b, c, h, w) and embeddings of their captions (b, l, c)."""
         pairs = pick(self.weights, batch)
-        return self.clean[self.rows[pairs]].float(), self.wordings.draw(self.lots[pairs])
+        return self.clean[self.rows[pairs]].float(), self.embeddings.draw(self.class_ids[pairs])
 
 
 def train(

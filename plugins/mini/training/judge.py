@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from its_plugins.mini.captions import CONCEPTS, Kind
-from its_plugins.mini.judge_network import CLASSES, FILES, ROWS, Classifier, cast, loud
+from its_plugins.mini.judge_network import CLASSES, FILES, ROWS, Classifier, amplify, cast
 from its_plugins.mini.training import canvases, loop, pictures
-from its_plugins.mini.training.workshop import Workshop
+from its_plugins.mini.training.data_generator import DataGenerator
 
 COUNTS = {"train": {"visual": 90, "audio": 90}, "held out": {"visual": 25, "audio": 20}}
 """Canvases of each class."""
@@ -36,9 +36,9 @@ def mix(kind: Kind) -> dict[str, float]:
     return {own: 0.3, other: 0.18, "products": 0.52}
 
 
-def store(workshop: Workshop, device: torch.device) -> canvases.Canvases:
+def make_store(data: DataGenerator, device: torch.device) -> canvases.Canvases:
     """Resize the generated canvases to the judges' input. All classes are drawn equally often."""
-    full = canvases.Canvases.of(workshop.made, device)
+    full = canvases.Canvases.of(data.arrays, device)
     gray = {kind: torch.cat([_resize(part) for part in rows.split(64)]) for kind, rows in full.gray.items()}
     shares = {kind: torch.ones_like(share) for kind, share in full.shares.items()}
     return canvases.Canvases(gray=gray, names=full.names, shares=shares)
@@ -51,10 +51,10 @@ def _resize(gray: Tensor) -> Tensor:
 
 
 def draw(
-    kind: Kind, made: canvases.Canvases, shares: Tensor, batch: int, *, augment: bool = True
+    kind: Kind, store: canvases.Canvases, shares: Tensor, batch: int, *, augment: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Draw canvases (b, 128, 248), trimmed as `its` does, and their classes (b,)."""
-    gray, names = made.draw(shares, batch)
+    gray, names = store.draw(shares, batch)
     label = torch.where(names[kind] < 0, len(CONCEPTS[kind]), names[kind])
     if augment:
         noise = torch.rand(batch, device=gray.device) < NOISE
@@ -62,7 +62,7 @@ def draw(
         label = torch.where(noise, len(CONCEPTS[kind]), label)
         gray = disturb(gray)
     gray = gray[:, :, :248]
-    return loud(gray) if kind == "audio" else gray, label
+    return amplify(gray) if kind == "audio" else gray, label
 
 
 def _noise(gray: Tensor) -> Tensor:
@@ -90,14 +90,14 @@ def _blur(gray: Tensor, sigma: Tensor, reach: int = 5) -> Tensor:
     return nn.functional.conv2d(padded[None], kernels[:, :, None], groups=len(gray))[0]
 
 
-def train(kind: Kind, made: dict[str, canvases.Canvases], out: Path, seconds: float, log: loop.Log) -> None:
+def train(kind: Kind, stores: dict[str, canvases.Canvases], out: Path, seconds: float, log: loop.Log) -> None:
     """Train a classifier, measure it on held-out canvases, and write weights and figures."""
-    device = made["train"].gray["visual"].device
+    device = stores["train"].gray["visual"].device
     torch.manual_seed(0)
     shares, batch = canvases.mix(mix(kind), device), BATCH[device.type]
 
     def objective(model: Classifier) -> Tensor:
-        gray, label = draw(kind, made["train"], shares, batch)
+        gray, label = draw(kind, stores["train"], shares, batch)
         return nn.functional.cross_entropy(model(gray).float(), label, label_smoothing=0.05)
 
     network = Classifier(len(CLASSES[kind])).to(device)
@@ -109,21 +109,21 @@ def train(kind: Kind, made: dict[str, canvases.Canvases], out: Path, seconds: fl
     path = out / FILES[kind]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(half, path)
-    figures = {"kind": kind, "batch": batch, "seconds": round(seconds), **measure(network, kind, made["held out"])}
+    figures = {"kind": kind, "batch": batch, "seconds": round(seconds), **measure(network, kind, stores["held out"])}
     log(figures)
     path.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 @torch.no_grad()
-def measure(model: Classifier, kind: Kind, made: canvases.Canvases, count: int = 600) -> dict[str, float]:
+def measure(model: Classifier, kind: Kind, store: canvases.Canvases, count: int = 600) -> dict[str, float]:
     """Measure the accuracy on held-out canvases, with and without `disturb`."""
-    device, accuracies = made.gray["visual"].device, {}
+    device, accuracies = store.gray["visual"].device, {}
     torch.manual_seed(2)
     own, other, both = mix(kind)
     for augment in (False, True):
         for sort, label_of_sort in ((own, "own"), (other, "other"), (both, "product")):
             shares = canvases.mix({name: float(name == sort) for name in canvases.SORTS}, device)
-            gray, label = draw(kind, made, shares, count, augment=augment)
+            gray, label = draw(kind, store, shares, count, augment=augment)
             right = torch.cat([model(part).argmax(1) for part in gray.split(50)]) == label
             name = f"accuracy.{label_of_sort}{'.disturbed' if augment else ''}"
             accuracies[name] = round(right.float().mean().item(), 4)
@@ -142,17 +142,19 @@ def main() -> None:
     sprites = options.work / "sprites.npz"
     pictures.build_sprites(sprites, options.work / "packages")
     until, workers = time.monotonic() + options.minutes * 60, os.cpu_count() or 1
-    workshops = {split: Workshop(sprites, workers=workers, counts=COUNTS[split], seed=SEEDS[split]) for split in COUNTS}
+    generators = {
+        split: DataGenerator(sprites, workers=workers, counts=COUNTS[split], seed=SEEDS[split]) for split in COUNTS
+    }
     loop.CUDA_GRAPHS = False  # a step has few launches
     device, log = loop.device(options.device), loop.logger(options.work / "judge.jsonl")
-    made = {}
-    for split, workshop in workshops.items():
-        workshop.collect(0.4 * (until - time.monotonic()))
-        made[split] = store(workshop, device)
-        log({"canvases": split, **workshop.counts()})
-        workshop.close()
-    train("visual", made, options.out, (until - time.monotonic()) / 2, log)
-    train("audio", made, options.out, until - time.monotonic(), log)
+    stores = {}
+    for split, data in generators.items():
+        data.collect(0.4 * (until - time.monotonic()))
+        stores[split] = make_store(data, device)
+        log({"canvases": split, **data.counts()})
+        data.close()
+    train("visual", stores, options.out, (until - time.monotonic()) / 2, log)
+    train("audio", stores, options.out, until - time.monotonic(), log)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def table(sounds: dict[str, list[Array]], ranges: dict[str, dict[str, tuple[floa
     return results
 
 
-def reference(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
+def reference_clips(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
     """Synthesise clips with seeds that are not used for training."""
     return {
         name: [clip(name, np.random.default_rng([seed + index, *name.encode()])) for index in range(count)]
@@ -177,7 +177,7 @@ def ranges(sounds: dict[str, list[Array]]) -> dict[str, dict[str, tuple[float, f
     }
 
 
-def alone(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
+def sounds_of_expert(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
     """Sample waveforms of the audio expert alone from the first phrase of each class, one for each seed."""
     sounds: dict[str, list[Array]] = {}
     for name, concept in AUDIO.items():
@@ -186,7 +186,7 @@ def alone(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
     return sounds
 
 
-def composed(run: Path) -> dict[str, list[Array]]:
+def sounds_of_run(run: Path) -> dict[str, list[Array]]:
     """Read the waveforms of a run's samples, by the first class in the audio prompt."""
     sounds: dict[str, list[Array]] = {}
     for sample in whole_samples([run]):
@@ -206,9 +206,9 @@ def main() -> None:
     options = parser.parse_args()
     pack = sampling.load(options.pack, loop.device(options.device))
     seeds = list(range(search.FRESH, search.FRESH + options.seeds))
-    clips = reference(40)
+    clips = reference_clips(40)
     limits = ranges(clips)
-    sorts = {"clips": clips, "expert alone": alone(pack, seeds), "composed": composed(options.run)}
+    sorts = {"clips": clips, "expert alone": sounds_of_expert(pack, seeds), "composed": sounds_of_run(options.run)}
     results = json.dumps(
         {"range of clips": limits, **{sort: table(sounds, limits) for sort, sounds in sorts.items()}}, indent=1
     )

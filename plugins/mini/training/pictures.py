@@ -126,10 +126,10 @@ def _rasterise(icons: dict, name: str, *, lift: float, size: int = 512) -> Sprit
     gray, alpha = rgba[..., :3] @ np.float32([0.299, 0.587, 0.114]), rgba[..., 3]
     rows, columns = np.where(alpha.max(1) > 0.1)[0], np.where(alpha.max(0) > 0.1)[0]
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Sprite(_bold(gray[box], alpha[box], lift), alpha[box], rgba[box][..., :3])
+    return Sprite(_stretch_contrast(gray[box], alpha[box], lift), alpha[box], rgba[box][..., :3])
 
 
-def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) -> NDArray[np.float32]:
+def _stretch_contrast(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) -> NDArray[np.float32]:
     """Stretch the contrast to bright shapes with dark details. Gray is loudness: 0.1 is 15 dB."""
     inside = gray[alpha > 0.9]
     low, high = np.percentile(inside, [3, 97])
@@ -142,7 +142,7 @@ def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) ->
 def picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw a canvas (256, 1024) of class `name`: one sprite in each slot, near the bottom row."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
-    for part, box in _placed(name, sprites, rng):
+    for part, box in _place_sprites(name, sprites, rng):
         gray, alpha = (_cut(layer, box) for layer in (part.gray, part.alpha))
         view = canvas[box.rows, box.columns]
         view[:] = view * (1 - alpha) + gray * alpha
@@ -155,7 +155,7 @@ def colored_picture(
     """Draw the canvas of `picture` in colour: gray (256, 1024), rgb (256, 1024, 3) and coverage (256, 1024)."""
     gray, cover = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    for part, box in _placed(name, sprites, rng):
+    for part, box in _place_sprites(name, sprites, rng):
         alpha = _cut(part.alpha, box)
         channels = [_cut(np.ascontiguousarray(part.rgb[..., i]), box) for i in range(3)]
         layers = ((gray, _cut(part.gray, box)), (rgb, np.stack(channels, -1)), (cover, np.ones_like(alpha)))
@@ -166,7 +166,7 @@ def colored_picture(
 
 
 @dataclass(frozen=True)
-class _Box:
+class _Place:
     """Place of a sprite: its size (columns, rows), the rows and columns of the canvas, and its own visible columns."""
 
     size: tuple[int, int]
@@ -175,7 +175,7 @@ class _Box:
     visible: slice
 
 
-def _placed(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> Iterator[tuple[Sprite, _Box]]:
+def _place_sprites(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> Iterator[tuple[Sprite, _Place]]:
     slots, shares = SPRITES[name]
     names, weights = list(shares), np.array(list(shares.values()))
     step = WIDTH // slots
@@ -189,10 +189,10 @@ def _placed(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> 
         left = round(slot * step + (step - size[0]) / 2 + rng.uniform(-0.03, 0.03) * step)
         top = max(HEIGHT - size[1] - int(rng.integers(0, 5)), 0)
         first, last = max(left, 0), min(left + size[0], WIDTH)
-        yield sprite, _Box(size, slice(top, top + size[1]), slice(first, last), slice(first - left, last - left))
+        yield sprite, _Place(size, slice(top, top + size[1]), slice(first, last), slice(first - left, last - left))
 
 
-def _cut(layer: NDArray[np.float32], box: _Box) -> NDArray[np.float32]:
+def _cut(layer: NDArray[np.float32], box: _Place) -> NDArray[np.float32]:
     from PIL import Image
 
     resized = Image.fromarray(layer).resize(box.size, Image.Resampling.BILINEAR)

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from its.audio.spectrogram import AUFFUSION
 from its_plugins.mini.captions import Kind
-from its_plugins.mini.judge_network import Classifier, loud, shrink
+from its_plugins.mini.judge_network import Classifier, amplify, resize
 from its_plugins.mini.judge_network import load as load_judge
 from its_plugins.mini.training import autoencoder, experts, text
 from its_plugins.mini.training.loop import bfloat16
@@ -132,13 +132,13 @@ def replay(gray: Tensor) -> Tensor:
 @torch.no_grad()
 def judge_pictures(pack: Pack, gray: Tensor) -> Tensor:
     """Return the probabilities (b, k) of the classes of pictures, "none" last."""
-    return pack.judges["visual"](shrink(_trimmed(gray))).softmax(1).cpu()
+    return pack.judges["visual"](resize(_trimmed(gray))).softmax(1).cpu()
 
 
 @torch.no_grad()
 def judge_sounds(pack: Pack, gray: Tensor) -> Tensor:
     """Return the probabilities (b, k) of the classes of sounds, "none" last, for spectrograms."""
-    return pack.judges["audio"](shrink(loud(_trimmed(gray)))).softmax(1).cpu()
+    return pack.judges["audio"](resize(amplify(_trimmed(gray)))).softmax(1).cpu()
 
 
 def _trimmed(gray: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def judge(pack: Pack, settings: Settings, seeds: list[int], *, played: bool) -> 
     return result
 
 
-def worth(result: dict) -> float:
+def objective(result: dict) -> float:
     """Return the objective of the search: the mean scores, and half of the scores of the worst pairs."""
     means = result["picture score"] + result["sound score"]
     return means + 0.5 * (result["picture lowest score"] + result["sound lowest score"])
@@ -106,7 +106,7 @@ def main() -> None:
         table.append({"settings": dataclasses.asdict(settings), **judge(pack, settings, tuning, played=False)})
         print(json.dumps({key: value for key, value in table[-1].items() if key != "pairs"}), flush=True)
         write()
-    best = Settings(**max(table, key=worth)["settings"])
+    best = Settings(**max(table, key=objective)["settings"])
     checked = {"settings": dataclasses.asdict(best), **judge(pack, best, fresh, played=True)}
     write(checked=checked)
     kinds: tuple[Kind, ...] = ("visual", "audio")

@@ -37,7 +37,7 @@ close far behind
 """.split()  # noqa: SIM905
 
 
-def points() -> dict[tuple[str, str], Tensor]:
+def targets_by_class() -> dict[tuple[str, str], Tensor]:
     """Return the target (c,) of each class, with entries of 1 and -1; ("empty", "") is the unconditional class."""
     code = torch.from_numpy(hadamard(CHANNELS)).float()
     names: list[tuple[str, str]] = [EMPTY, *((kind, name) for kind in CONCEPTS for name in CONCEPTS[kind])]
@@ -111,7 +111,7 @@ def embed(model: CLIPTextModel, tokenizer: CLIPTokenizer, prompts: list[str]) ->
         return model(tokens(tokenizer, prompts))[0]
 
 
-def example(rng: random.Random) -> tuple[tuple[str, str], str]:
+def draw_example(rng: random.Random) -> tuple[tuple[str, str], str]:
     """Draw a random class and a caption of it, half of them with meaningless words inserted."""
     if rng.random() < 0.06:
         return EMPTY, "" if rng.random() < 0.7 else " ".join(_filler(rng) for _ in range(rng.randint(1, 5)))
@@ -137,12 +137,12 @@ def train(
     model: CLIPTextModel, tokenizer: CLIPTokenizer, *, steps: int, log: Callable[[dict], None], seed: int = 0
 ) -> None:
     """Regress the hidden states from the end token on to the target of the class."""
-    rng, targets = random.Random(seed), points()
+    rng, targets = random.Random(seed), targets_by_class()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     model.train()
     for step in range(1, steps + 1):
-        names, texts = zip(*(example(rng) for _ in range(64)), strict=True)
+        names, texts = zip(*(draw_example(rng) for _ in range(64)), strict=True)
         ids = tokens(tokenizer, list(texts))
         target = torch.stack([targets[name] for name in names])[:, None]
         after = ((ids == tokenizer.eos_token_id).cumsum(1) > 0).float()[..., None]
@@ -159,7 +159,7 @@ def train(
 
 def nearest(model: CLIPTextModel, tokenizer: CLIPTokenizer, prompts: list[str]) -> list[tuple[str, str]]:
     """Return the class whose target is nearest to the last hidden state of each prompt."""
-    targets = points()
+    targets = targets_by_class()
     names, table = list(targets), torch.stack(list(targets.values()))
     last = embed(model, tokenizer, prompts)[:, -1]
     return [names[int(index)] for index in torch.cdist(last, table).argmin(1)]

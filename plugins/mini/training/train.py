@@ -25,8 +25,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import CONCEPTS, Kind, captions
 from its_plugins.mini.training import autoencoder, canvases, colors, experts, layout, loop, pictures, text
+from its_plugins.mini.training.data_generator import DataGenerator
 from its_plugins.mini.training.loop import logger
-from its_plugins.mini.training.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Run:
     work: Path
     device: torch.device
     sizes: Sizes
-    workshop: Workshop
+    data: DataGenerator
     latents: Latents | None = None
 
     @cached_property
@@ -79,19 +79,19 @@ class Run:
 
     def canvases(self) -> canvases.Canvases:
         """Collect all canvases made so far; waits until every class has at least one."""
-        self.workshop.collect()
-        self.log({"stage": "data", **self.workshop.counts()})
-        return canvases.Canvases.of(self.workshop.made, self.device)
+        self.data.collect()
+        self.log({"stage": "data", **self.data.counts()})
+        return canvases.Canvases.of(self.data.arrays, self.device)
 
     @cached_property
-    def wordings(self) -> experts.Wordings:
+    def embeddings(self) -> experts.CaptionEmbeddings:
         """Embeddings of all captions by kind and class. Requires the trained text encoder."""
         tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
         model = CLIPTextModel.from_pretrained(self.work / "text_encoder")
         table = {
             kind: [text.embed(model, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS
         }
-        return experts.Wordings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
+        return experts.CaptionEmbeddings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
 
 
 def train_text(work: Path) -> None:
@@ -166,7 +166,7 @@ def train_expert(run: Run, until: float, *, name: str) -> UNet2DConditionModel:
     mix = {(canvases.SORTS.index(sort), kind): share for (sort, kind), share in experts.MIXES[name].items()}
     return experts.train(
         experts.build() if name == "joint" else UNet2DConditionModel.from_pretrained(run.work / "joint"),
-        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.wordings),
+        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.embeddings),
         batch=run.sizes.batch,
         seconds=until - time.monotonic(),
         peak=run.sizes.peak * (1 if name == "joint" else 0.7),
@@ -178,11 +178,11 @@ def train_expert(run: Run, until: float, *, name: str) -> UNet2DConditionModel:
 def train_color(run: Run, until: float) -> UNet2DConditionModel:
     """Train the colour expert."""
     torch.manual_seed(5)
-    run.workshop.collect()
-    clean, names = (tensor.to(run.device) for tensor in colors.pool(run.workshop.made["color"]))
+    run.data.collect()
+    clean, names = (tensor.to(run.device) for tensor in colors.training_pictures(run.data.arrays["color"]))
     return experts.train(
         colors.build().to(run.device),
-        experts.Examples.of(clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings),
+        experts.Examples.of(clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.embeddings),
         batch=2 * run.sizes.batch,
         seconds=until - time.monotonic(),
         peak=2.5e-3,
@@ -202,7 +202,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "first canvases": Stage(0.05, lambda run, until: run.workshop.collect(until - time.monotonic())),
+    "first canvases": Stage(0.05, lambda run, until: run.data.collect(until - time.monotonic())),
     "vae": Stage(0.18, partial(train_autoencoder, decoder_only=False), "vae"),
     "latents": Stage(0.05, make_latents),
     "joint": Stage(0.15, partial(train_expert, name="joint"), "joint"),
@@ -244,11 +244,11 @@ def main() -> None:
     device = loop.device(options.device)
     sizes, loop.CUDA_GRAPHS = SIZES[device.type], not options.eager
     workers = max(1, (os.cpu_count() or 1) - 1)  # one core feeds the device
-    workshop = Workshop(options.work / "sprites.npz", workers=workers, counts=sizes.counts)
+    data = DataGenerator(options.work / "sprites.npz", workers=workers, counts=sizes.counts)
     try:
-        train(Run(options.work, device, sizes, workshop), until)
+        train(Run(options.work, device, sizes, data), until)
     finally:
-        workshop.close()
+        data.close()
         layout.export(options.work, options.out)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from its.interfaces import ScorerInput
 from its_plugins.mini.captions import AUDIO, VISUAL, classes
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
-from its_plugins.mini.judge_network import CLASSES, Classifier, loud, shrink
+from its_plugins.mini.judge_network import CLASSES, Classifier, amplify, resize
 from its_plugins.mini.training import sheet, sounds
 from its_plugins.mini.training.sampling import PAIRS
 
@@ -101,12 +101,12 @@ def test_both_are_small():
 
 
 def test_a_canvas_is_seen_at_a_quarter_of_its_columns_whatever_its_size():
-    assert shrink(torch.zeros(2, 256, 992)).shape == (2, 128, 248)
-    assert shrink(torch.zeros(2, 512, 512)).shape == (2, 128, 64)
+    assert resize(torch.zeros(2, 256, 992)).shape == (2, 128, 248)
+    assert resize(torch.zeros(2, 512, 512)).shape == (2, 128, 64)
     assert Classifier(len(CLASSES["visual"]))(torch.zeros(2, 128, 248)).shape == (2, len(CLASSES["visual"]))
 
 
 def test_loudness_is_brought_to_one_level_but_silence_stays():
     gray = torch.rand(1, 256, 992, generator=torch.Generator().manual_seed(0))
-    assert torch.quantile(loud(gray * 0.5)[:, ::2, ::2].flatten(), 0.999) == pytest.approx(0.94, abs=0.01)
-    assert loud(torch.zeros(1, 256, 992)).max() == 0
+    assert torch.quantile(amplify(gray * 0.5)[:, ::2, ::2].flatten(), 0.999) == pytest.approx(0.94, abs=0.01)
+    assert amplify(torch.zeros(1, 256, 992)).max() == 0

@@ -55,7 +55,7 @@ def test_it_is_sampled_as_it_was_trained(colorizer):
 def test_colours_in_gamut_keep_their_mean():
     rng = np.random.default_rng(0)
     gray, rgb = rng.random((4, 5, 1), np.float32), rng.random((4, 5, 3), np.float32) * 2
-    pulled = colors.in_gamut(gray, rgb)
+    pulled = colors.clip_to_gamut(gray, rgb)
     assert pulled.min() > -1e-6
     assert pulled.max() < 1 + 1e-6
     np.testing.assert_allclose(pulled.mean(-1, keepdims=True), gray, atol=1e-6)

@@ -72,8 +72,8 @@ def test_samples_of_a_run_are_grouped_by_prompts_and_sorted_by_seed(tmp_path):
     assert pair == ("castles", "bells")
     assert [sample.record["seed"] for sample in samples] == [7, 8]
     assert sheet.picture_of(samples[0]).shape == (64, 128)
-    sounds = measure.composed(tmp_path)
+    sounds = measure.sounds_of_run(tmp_path)
     assert {name: len(rows) for name, rows in sounds.items()} == {"bell": 2}
     assert abs(sounds["bell"][0]).max() == pytest.approx(0.3, abs=1e-3)
     with pytest.raises(UserError, match="nothing"):
-        measure.composed(tmp_path / "nothing")
+        measure.sounds_of_run(tmp_path / "nothing")

@@ -17,11 +17,11 @@ from its_plugins.mini.training import canvases, colors, pictures
 Job = tuple[str, str, int]
 """Sort of data ("visual", "audio" or "color"), class, and seed."""
 
-Stored = dict[str, dict[str, list[NDArray[np.uint8]]]]
+Arrays = dict[str, dict[str, list[NDArray[np.uint8]]]]
 """Generated arrays by sort and class."""
 
 
-class Workshop:
+class DataGenerator:
     """Pool of processes that generate training data in an order that is balanced over the classes at any time.
 
     Create it before anything uses CUDA: its processes are forked.
@@ -35,7 +35,7 @@ class Workshop:
             counts: arrays of each class, by sort.
             seed: first seed of each class.
         """
-        self.made: Stored = {sort: {name: [] for name in _classes(sort)} for sort in counts}
+        self.arrays: Arrays = {sort: {name: [] for name in _classes(sort)} for sort in counts}
         context, todo = multiprocessing.get_context("fork"), jobs(counts, seed)
         self._results = context.Queue()
         self._workers = [
@@ -47,7 +47,7 @@ class Workshop:
             worker.start()
 
     def collect(self, seconds: float = 0.0) -> None:
-        """Move finished data to `made`: for `seconds`, then up to 3 s more, and until every class has some.
+        """Move finished data to `arrays`: for `seconds`, then up to 3 s more, and until every class has some.
 
         Raises:
             RuntimeError: a process failed; it has printed its traceback.
@@ -65,7 +65,7 @@ class Workshop:
                     break
                 continue
             self._waiting -= 1
-            self.made[sort][name].append(array)
+            self.arrays[sort][name].append(array)
         self._check()
 
     def _check(self) -> None:
@@ -73,11 +73,11 @@ class Workshop:
             raise RuntimeError(f"a data process ended with status {failed[0]}: see its traceback above")
 
     def _complete(self) -> bool:
-        return all(rows for sort in self.made.values() for rows in sort.values())
+        return all(rows for sort in self.arrays.values() for rows in sort.values())
 
     def counts(self) -> dict[str, int]:
         """Count the arrays of each sort."""
-        return {sort: sum(len(rows) for rows in made.values()) for sort, made in self.made.items()}
+        return {sort: sum(len(rows) for rows in by_class.values()) for sort, by_class in self.arrays.items()}
 
     def close(self) -> None:
         """End the processes."""
@@ -110,9 +110,9 @@ def _work(todo: list[Job], sprites: Path, results: multiprocessing.Queue) -> Non
         rng = np.random.default_rng([seed, *f"{sort} {name}".encode()])
         torch.manual_seed(int(rng.integers(2**31)))
         if sort == "audio":
-            made = canvases.spectrogram(name, rng)
+            array = canvases.spectrogram(name, rng)
         elif sort == "color":
-            made = colors.paint(name, art, rng)
+            array = colors.paint(name, art, rng)
         else:
-            made = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
-        results.put((sort, name, made))
+            array = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
+        results.put((sort, name, array))

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def wheels(folder: Path) -> None:
+def use_wheels(folder: Path) -> None:
     """Unpack all wheels of a folder, which must be pure Python, and put them first on the import path.
 
     Raises:
@@ -30,7 +30,7 @@ def wheels(folder: Path) -> None:
     sys.path.insert(0, target)
 
 
-def quiet() -> None:
+def silence() -> None:
     """Turn off progress bars, and hints between the figures."""
     import logging
     import warnings
@@ -47,7 +47,7 @@ def quiet() -> None:
     warnings.filterwarnings("error", message="going on without CUDA graphs.*")
 
 
-def project() -> None:
+def use_checkout() -> None:
     """Make `its` and `its_plugins` importable from the checkout, unless they are installed."""
     for name, folder in (("its", ROOT / "its"), ("its_plugins", ROOT / "plugins")):
         if importlib.util.find_spec(name) is None:
