@@ -48,7 +48,7 @@ def test_runs_to_its_end_at_tiny_size(tmp_path, forks, weights):
     assert levers["+ CUDA graph | samples/s"] == "needs a GPU"
 
 
-def test_without_a_gpu_it_says_so(forks):
+def test_without_a_gpu_the_script_fails_with_a_message(forks):
     assert forks.wait(forks.start([SCRIPT], NO_GPU, program="script")) == [2]
     assert "no CUDA device" in forks.log.read_text()
 
@@ -168,7 +168,7 @@ def test_a_variant_that_fails_costs_only_its_own_figures(simulated, tmp_path, we
     assert "ours, batch 2 | samples/s" not in before
 
 
-def test_what_does_not_fit_into_the_time_is_not_begun():
+def test_variants_that_do_not_fit_into_the_time_are_not_begun():
     from budget import RESERVE, Budget, Candidate
 
     now = [0.0]
@@ -184,7 +184,7 @@ def test_what_does_not_fit_into_the_time_is_not_begun():
     assert Budget(None).left() == float("inf")
 
 
-def test_what_takes_too_long_is_interrupted():
+def test_calls_that_take_too_long_are_interrupted():
     from budget import Budget, TooLongError
 
     begin = time.monotonic()

@@ -34,7 +34,7 @@ def discs():
     return 0.55 * (x**2 + y**2 < 0.8).float().repeat(1, 4)[None, None]
 
 
-def test_it_gives_discs_the_colours_of_what_the_prompt_names(colorizer):
+def test_discs_get_the_colours_of_the_prompts_class(colorizer):
     """Tigers are orange and trees are green, from the same gray and the same noise."""
     gray, prompts = discs().repeat(2, 1, 1, 1), ["a colorful photo of tigers", "a colorful photo of a forest"]
     with torch.inference_mode():
