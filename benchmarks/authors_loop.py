@@ -1,7 +1,7 @@
-"""The program of the paper's authors, written from its description: eager, one sample at a time, on diffusers' parts.
+"""The program of the paper's authors, written from its description: eager, one sample at a time, on diffusers' models.
 
-Text is encoded for every sample, each expert has a VAE of its own and decodes with it, the timesteps stay on the CPU,
-and the update is diffusers' `DDIMScheduler.step`.
+Text is encoded for every sample, each expert decodes with a VAE of its own, timesteps are on the CPU, and the update is
+diffusers' `DDIMScheduler.step`.
 """
 
 from __future__ import annotations
@@ -20,23 +20,16 @@ from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 SCALE = 10.0
 WARM = 0.1
-"""Share of the steps in which the sound's expert is alone."""
+"""Share of the steps in which the audio expert is alone."""
 PROMPTS = {"sd": "a painting of castle towers, grayscale", "auffusion": "bell ringing"}
 OnStep = Callable[[int], None]
 
 
 class AuthorsProgram:
-    """One sample a call.
+    """Makes one sample at a time, from weights of `models.write`; the authors use float16.
 
-    Args:
-        folder: of `models.write`.
-        canvas: rows and columns, in pixels.
-        steps: of DDIM.
-        device: where it runs.
-        dtype: of everything; theirs is float16.
-        informed: with what somebody would add today who knows diffusers: both UNets compiled by
-            `compile(mode="max-autotune")`, channels_last, timesteps on the device.
-        compiles: false leaves the compiling out of the informed one.
+    `informed` adds an informed user's optimisations: both UNets under `compile(mode="max-autotune")` (unless `compiles`
+    is False), channels_last, timesteps on the device.
     """
 
     def __init__(
@@ -63,13 +56,13 @@ class AuthorsProgram:
                 pipe["unet"].compile(mode="max-autotune")
 
     def networks(self) -> list[nn.Module]:
-        """All that have weights."""
+        """List all networks."""
         parts = [part for pipe in self.pipes.values() for part in pipe.values()]
         return [part for part in (*parts, self.vocoder) if isinstance(part, nn.Module)]
 
     @torch.inference_mode()
     def latents(self, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """Seed -> clean latents (1, 4, h, w)."""
+        """Sample clean latents (1, 4, h, w) for a seed."""
         text = {name: self._encode(name) for name in self.pipes}
         self.scheduler.set_timesteps(self.steps)
         shape = (1, 4, self.canvas[0] // 8, self.canvas[1] // 8)
@@ -77,10 +70,10 @@ class AuthorsProgram:
         z = noise.to(self.device, self.dtype)
         on_device = self.scheduler.timesteps.to(self.device)
         for index, t in enumerate(self.scheduler.timesteps):
-            given = on_device[index] if self.informed else t
-            noise = self._estimate("auffusion", z, given, text)
+            timestep = on_device[index] if self.informed else t
+            noise = self._estimate("auffusion", z, timestep, text)
             if index >= round(WARM * self.steps):
-                noise = 0.5 * noise + 0.5 * self._estimate("sd", z, given, text)
+                noise = 0.5 * noise + 0.5 * self._estimate("sd", z, timestep, text)
             z = self.scheduler.step(noise, t, z, eta=0.0).prev_sample
             if on_step is not None:
                 on_step(index)
@@ -88,7 +81,7 @@ class AuthorsProgram:
 
     @torch.inference_mode()
     def finish(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents -> picture (1, 3, h, w) and sound (n,), on the CPU."""
+        """Decode latents to picture (1, 3, h, w) and sound (n,), on the CPU."""
         picture, gray = self._decode("sd", z), self._decode("auffusion", z).mean(1)
         log_mel = gray.flip(1) * (log(200.0) - log(1e-5)) + log(1e-5)
         return picture.float().cpu(), self.vocoder(log_mel).float().reshape(-1).cpu()
@@ -129,8 +122,8 @@ def _pipe(folder: Path, device: torch.device, dtype: torch.dtype) -> dict[str, A
 
 
 def _vocoder(folder: Path) -> torch.nn.Module:
-    part = HiFiGAN(weights=str(folder))
-    part.prepare()
-    part.load()
-    assert part.generator is not None
-    return part.generator  # without the part around it, which refuses half precision
+    vocoder = HiFiGAN(weights=str(folder))
+    vocoder.prepare()
+    vocoder.load()
+    assert vocoder.generator is not None
+    return vocoder.generator  # without the component, which refuses half precision

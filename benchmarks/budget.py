@@ -1,4 +1,4 @@
-"""Decide which variants fit into the time that a run is given."""
+"""Time budget of a run: estimates of what variants take, to select those that fit."""
 
 from __future__ import annotations
 
@@ -10,50 +10,34 @@ from dataclasses import dataclass
 from math import inf
 
 RESERVE = 5.0
-"""Seconds kept for writing and for what the estimates miss."""
-
+"""Seconds reserved for writing and for errors of the estimates."""
 WARM = 0.35
-"""Share of the time of preparing what compiles that is left with a filled cache."""
+"""Time to prepare a compiled variant with a filled compile cache, relative to an empty one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A variant that has not been built.
-
-    Attributes:
-        name: in the results.
-        program: `authors`, `informed user`, or a name of `Comparison.levers`.
-        batch: samples made at once.
-        fast: whether it takes the solver of fewer steps.
-        compiles: whether preparing it compiles something.
-        prepare: seconds from loading to ready, with an empty compile cache; measured on an H100 with real sizes.
-        run: seconds of a whole batch, likewise.
-        equals: name of the variant whose latents must be equal bit for bit.
-        timed: whether it runs in the rounds; else only its latents are checked.
-    """
+    """Description of a variant, before it is built. Estimates are for an H100 and real sizes."""
 
     name: str
-    program: str
+    program: str  # "authors", "informed user", or a name of `Comparison.levers`
     batch: int = 1
-    fast: bool = False
+    fast: bool = False  # use the solver with fewer steps
     compiles: bool = False
-    prepare: float
-    run: float
-    equals: str | None = None
-    timed: bool = True
+    prepare: float  # seconds to load and warm up, with an empty compile cache
+    run: float  # seconds of a whole batch
+    equals: str | None = None  # variant whose latents must be equal bit for bit
+    timed: bool = True  # run in the rounds; otherwise only check the latents
 
 
 class TooLongError(BaseException):
-    """Raised in the middle of a call that takes too long. No Exception: compilers fall back from those."""
+    """A call took too long. Not an Exception, because compilers catch those and fall back."""
 
 
 class Budget:
-    """Time left, and estimates of what a candidate takes, corrected by what was measured.
+    """Remaining time, and estimates of the time of candidates, corrected by measurements.
 
-    Args:
-        seconds: in all; None without a limit.
-        clock: seconds that have passed.
-        warm: whether the compile cache on disk is filled.
+    `warm` means that the compile cache on disk is filled.
     """
 
     def __init__(
@@ -63,29 +47,24 @@ class Budget:
         self._end = inf if seconds is None else clock() + seconds
         self._prepared: dict[bool, tuple[float, float]] = {True: (WARM * 75, 75.0)} if warm else {}
         self._ran = (0.0, 0.0)
-        self.runs: dict[str, float] = {}
-        """Measured seconds of a run, by name."""
+        self.runs: dict[str, float] = {}  # measured seconds of a run, by name
 
     def left(self) -> float:
-        """Seconds left, less a reserve."""
+        """Return the seconds left, minus the reserve."""
         return self._end - self._clock() - RESERVE
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Interrupt what is done within it after so many seconds; infinity for never.
-
-        Raises:
-            TooLongError: the time is up.
-        """
+        """Raise TooLongError in the block after so many seconds; infinity for no limit."""
         if seconds == inf:
             yield
             return
 
         def stop(*_: object) -> None:
-            raise TooLongError(f"stopped after {seconds:.0f} s: the rounds of the others need the time that is left")
+            raise TooLongError(f"stopped after {seconds:.0f} s: other variants need the remaining time")
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5.0)  # again, if something swallows it
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5.0)  # repeatedly, in case something catches it
         try:
             yield
         finally:
@@ -93,21 +72,20 @@ class Budget:
             signal.signal(signal.SIGALRM, before)
 
     def prepare(self, candidate: Candidate) -> float:
-        """Expected seconds to prepare it; those that compile and those that don't are corrected apart."""
+        """Estimate the seconds to prepare a candidate. Corrections for compiled and other variants are separate."""
         measured, expected = self._prepared.get(candidate.compiles, (1.0, 1.0))
         return candidate.prepare * measured / expected
 
     def run(self, candidate: Candidate) -> float:
-        """Expected seconds of a run."""
         measured, expected = self._ran if self._ran[1] else (1.0, 1.0)
         return self.runs.get(candidate.name, candidate.run * measured / expected)
 
     def needs(self, candidate: Candidate, ready: Iterable[Candidate], rounds: int) -> float:
-        """Expected seconds to prepare a candidate and then run it and all that are ready so many times."""
+        """Estimate the seconds to prepare a candidate, and then to run it and all prepared ones in these rounds."""
         return self.prepare(candidate) + rounds * sum(self.run(each) for each in (*ready, candidate))
 
     def learn(self, candidate: Candidate, *, prepare: float, run: float) -> None:
-        """Correct the estimates."""
+        """Correct the estimates by measured seconds of a candidate."""
         measured, expected = self._prepared.get(candidate.compiles, (0.0, 0.0))
         self._prepared[candidate.compiles] = measured + prepare, expected + candidate.prepare
         if candidate.name not in self.runs:

@@ -1,4 +1,4 @@
-"""Count FLOP, launches, waits of the host and compiled graphs, and measure the device's ceilings."""
+"""Counts of FLOP, launches, waits of the host and compiled graphs; rates of matrix products and copies."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from its.methods.denoising import MultimodalDenoising
 
 
 def gemm_rate(device: Device, dtype: torch.dtype, size: int, *, repeats: int = 10) -> float:
-    """FLOP/s of a product of two square matrices of random numbers."""
+    """Measure the FLOP/s of a product of two square matrices of random numbers."""
     a, b = (torch.randn(size, size, device=device.torch, dtype=dtype) for _ in range(2))
     return 2 * size**3 / _seconds(lambda: a @ b, device, repeats)
 
 
 def copy_rate(device: Device, size: int, *, repeats: int = 10) -> float:
-    """Bytes/s read and written by a copy within the device's memory."""
+    """Measure the bytes/s read and written by a copy within the device's memory."""
     source = torch.randint(0, 255, (size,), device=device.torch, dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * size / _seconds(lambda: target.copy_(source), device, repeats)
@@ -38,18 +38,16 @@ def _seconds(call: Callable[[], object], device: Device, repeats: int) -> float:
 
 
 def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[int, float]:
-    """FLOP of the products and convolutions of one sample, by its number of steps; counted in two short runs.
+    """Count the FLOP of the products and convolutions of a sample, by its number of steps, in two short runs.
 
-    Args:
-        method: not compiled, without CUDA graphs: the counter sees what torch dispatches.
-        steps: numbers of steps.
+    The method must be without compiling and CUDA graphs, since the counter needs torch's dispatches.
     """
-    few, more = (_counted(method, n) for n in (5, 10))
-    a_pass = (more - few) / (_passes(method, 10) - _passes(method, 5))
-    return {n: few + a_pass * (_passes(method, n) - _passes(method, 5)) for n in steps}
+    few, more = (_count_flop(method, n) for n in (5, 10))
+    each = (more - few) / (_count_passes(method, 10) - _count_passes(method, 5))
+    return {n: few + each * (_count_passes(method, n) - _count_passes(method, 5)) for n in steps}
 
 
-def _counted(method: MultimodalDenoising, steps: int) -> int:
+def _count_flop(method: MultimodalDenoising, steps: int) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     method.clear_text_caches()  # encoding the texts is part of a sample's work
@@ -58,13 +56,13 @@ def _counted(method: MultimodalDenoising, steps: int) -> int:
     return counter.get_total_flops()
 
 
-def _passes(method: MultimodalDenoising, steps: int) -> int:
+def _count_passes(method: MultimodalDenoising, steps: int) -> int:
     tables = (method.process.combiner.weights(index / steps) for index in range(steps))
     return sum(weight != 0 for table in tables for weight in table.values())
 
 
-def host_waits(variant: Variant, device: Device, steps: int = 20) -> int | None:
-    """How often the host waits for the device between the first and the last step of the loop."""
+def host_waits(variant: Variant, device: Device, steps: int = 20) -> int:
+    """Count the waits of the host for the device between the first and the last step of the loop."""
 
     def switch(index: int) -> None:
         if index in (0, steps - 1):
@@ -75,22 +73,22 @@ def host_waits(variant: Variant, device: Device, steps: int = 20) -> int | None:
         return waits()
 
 
-def launches_a_step(variant: Variant, device: Device) -> float | None:
-    """Kernels and graphs that the host launches in a step, from runs of 10 and 20 steps."""
-    few, more = (device.launches(lambda n=n: variant.make(n, None)) for n in (10, 20))  # type: ignore[misc]
-    return None if few is None or more is None else (more - few) / 10
+def launches_a_step(variant: Variant, device: Device) -> float:
+    """Count the kernels and graphs launched in a step, from runs of 10 and 20 steps."""
+    few, more = (device.launches(lambda n=n: variant.make(n, None)) for n in (10, 20))
+    return (more - few) / 10
 
 
 def compilations() -> int:
-    """Number of graphs that Dynamo has handed to its compiler in this process."""
+    """Return the number of graphs that Dynamo has compiled in this process."""
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]
 
 
 def from_cache() -> tuple[int, int]:
-    """Number of graphs that Inductor has compiled in this process, and that it has found in its cache on disk."""
+    """Return the numbers of graphs that Inductor has compiled in this process, and found in its cache on disk."""
     from torch._dynamo.utils import counters
 
-    found = counters["inductor"]
-    return found["fxgraph_cache_miss"] + found["fxgraph_cache_bypass"], found["fxgraph_cache_hit"]
+    counts = counters["inductor"]
+    return counts["fxgraph_cache_miss"] + counts["fxgraph_cache_bypass"], counts["fxgraph_cache_hit"]

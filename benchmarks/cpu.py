@@ -1,8 +1,8 @@
-"""What the loop, Lightning, batches, processes and start-up cost on a CPU: `python benchmarks/cpu.py`.
+"""Measure loop, Lightning, batches, processes and start-up on a CPU: `python benchmarks/cpu.py`.
 
 Nothing is downloaded: networks have random weights. Parts are selectable by name: `python benchmarks/cpu.py loop unet`.
-All of them take about ten minutes on two cores. Ratios are of figures measured in turn in one run; still, a quiet
-machine gives better ones.
+All parts take about ten minutes on two cores. Ratios compare figures of the same round, but an otherwise idle machine
+gives more accurate ones.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import bring
+import environment
 
 
 def main() -> int:
     options = _options()
-    bring.project()
+    environment.use_checkout()
     import torch
     from cpu_commands import start_up, writing
     from cpu_loop import batch, lightning, loop
@@ -28,9 +28,9 @@ def main() -> int:
 
     parts = {part.__name__: part for part in (loop, lightning, batch, processes, unet, start_up, writing)}
     if unknown := [name for name in options.parts if name not in parts]:
-        print(f"cpu.py: there is no part {unknown[0]}; there are: {', '.join(parts)}", file=sys.stderr)
+        print(f"cpu.py: unknown part {unknown[0]}; expected some of: {', '.join(parts)}", file=sys.stderr)
         return 2
-    bring.quiet()
+    environment.silence()
     out = None if options.dry else options.out or FOLDER / "cpu.json"
     results = Results(out, device=torch.device("cpu"), settings={"rounds": options.rounds})
     for name in options.parts or parts:
@@ -42,10 +42,10 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="which; all by default")
-    parser.add_argument("--rounds", type=int, default=5, help="that count, of all variants in turn")
-    parser.add_argument("--out", type=Path, help="JSON file; by default the committed one")
-    parser.add_argument("--dry", action="store_true", help="print only")
+    parser.add_argument("parts", nargs="*", help="parts to measure; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds, each of which runs all variants in turn")
+    parser.add_argument("--out", type=Path, help="JSON file; the committed one by default")
+    parser.add_argument("--dry", action="store_true", help="print the figures, write no file")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Parts of `cpu.py` that look at the commands from outside, and at what writing costs."""
+"""Parts of `cpu.py`: start-up of the commands, measured from outside, and the cost of writing files."""
 
 from __future__ import annotations
 
@@ -12,31 +12,42 @@ from typing import Any
 import models
 import torch
 import yaml
-from bring import ROOT
-from measuring import Figure, figure, interleaved, ratios
-from writing import predict
+from cpu_loop import PREDICT_ONLY
+from environment import ROOT
+from lightning.pytorch import Callback, Trainer
+from measuring import Figure, figure, interleave, ratios
+from ours import specs
+from plain_command import write_overlay
 
 from its import registry
+from its.instantiate import construct
+from its.methods.denoising import MultimodalDenoising
+from its.runs.writer import SampleWriter
+from its.specs.prompts import PromptGrid
+from its.specs.spec import assign_ids
 
 IMPORTS = (
     "import torch, lightning.pytorch, lightning.pytorch.cli, soundfile, PIL.Image; "
     "from diffusers import AutoencoderKL, UNet2DConditionModel; from transformers import CLIPTextModel, CLIPTokenizer"
 )
 STEPS = 6
-"""Fewer than anybody takes: writing weighs the more."""
+"""Fewer than in practice, so that the share of writing is larger."""
+BATCHES = 3
 
 
 def start_up(rounds: int) -> dict[str, Figure]:
     """How soon the command answers, and how soon a tiny job's first file is there."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = _tiny_job(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models.write(folder, models.TINY, device=torch.device("cpu"), dtype=torch.float32)
+        overlay = write_overlay(folder, models.TINY)
         turns = {
-            "python": lambda: _whole([sys.executable, "-c", "pass"]),
-            "help": lambda: _whole([sys.executable, "-m", "its", "--help"]),
-            "imports": lambda: _whole([sys.executable, "-c", IMPORTS]),
-            "first": lambda: _first_file(config, Path(folder)),
+            "python": lambda: _run([sys.executable, "-c", "pass"]),
+            "help": lambda: _run([sys.executable, "-m", "its", "--help"]),
+            "imports": lambda: _run([sys.executable, "-c", IMPORTS]),
+            "first": lambda: _first_file(overlay, folder),
         }
-        seconds = interleaved(turns, rounds=rounds)
+        seconds = interleave(turns, rounds=rounds)
     own = [first - imports for first, imports in zip(seconds["first"], seconds["imports"], strict=True)]
     return {
         "python alone": figure(seconds["python"], "s"),
@@ -49,73 +60,61 @@ def start_up(rounds: int) -> dict[str, Figure]:
 
 def writing(rounds: int) -> dict[str, Figure]:
     """Wall time that PNG, WAV and JSON add; the embedded pack in 6 steps instead of its 30, one sample a batch."""
-    method = _pack()
-
-    def run(writes: bool) -> float:
-        return predict(method, batches=3, batch=1, writes=writes, accelerator="cpu", devices=1)
-
-    seconds = interleaved({"with": lambda: run(True), "without": lambda: run(False)}, rounds=rounds)
+    registry.load_plugins()
+    config = yaml.safe_load(registry.packs()["mini"].config.read_text())["model"]
+    method = construct(MultimodalDenoising, config | {"steps": STEPS}, key="model")
+    method.prepare()
+    turns = {"with": lambda: _predict(method, writes=True), "without": lambda: _predict(method, writes=False)}
+    seconds = interleave(turns, rounds=rounds)
     return {
         "writing adds": figure([r - 1 for r in ratios(seconds["with"], seconds["without"])], "%", scale=100),
-        "a sample with files": figure(seconds["with"], "s", scale=1 / 3),
-        "a sample without": figure(seconds["without"], "s", scale=1 / 3),
+        "a sample with files": figure(seconds["with"], "s", scale=1 / BATCHES),
+        "a sample without": figure(seconds["without"], "s", scale=1 / BATCHES),
     }
 
 
-def _pack() -> Any:
-    registry.load_plugins()
-    from its.methods.denoising import MultimodalDenoising
-    from its_plugins.combiners.warm_start_average import WarmStartAverage
-    from its_plugins.experts.auffusion import Auffusion
-    from its_plugins.experts.stable_diffusion import StableDiffusion
-    from its_plugins.schedulers.ddim import DDIM
-    from its_plugins.vocoders.griffin_lim import GriffinLim
+class Clock(Callback):
+    """Measures from the end of the first batch, a warm-up, to the end of the run, with all files written."""
 
-    method = MultimodalDenoising(
-        experts={
-            "visual": StableDiffusion(weights="pack:mini", channels_last=True),
-            "audio": Auffusion(weights="pack:mini", unet_folder="unet_audio", channels_last=True),
-        },
-        combiner=WarmStartAverage(t={"visual": 1.0, "audio": 0.82}),
-        scheduler=DDIM(spacing="trailing"),
-        vocoder=GriffinLim(),
-        steps=STEPS,
-    )
-    method.prepare()
-    return method
+    begin = 0.0
+    seconds = 0.0
+
+    def on_predict_batch_end(self, *_: Any, **__: Any) -> None:
+        self.begin = self.begin or time.perf_counter()
+
+    def on_predict_end(self, *_: Any) -> None:
+        self.seconds = time.perf_counter() - self.begin
 
 
-def _tiny_job(folder: Path) -> Path:
-    models.write(folder, models.TINY, device=torch.device("cpu"), dtype=torch.float32)
-    vocoder = {"class_path": "HiFiGAN", "init_args": {"weights": str(folder / "auffusion")}}
-    experts = {
-        "visual": {"class_path": "StableDiffusion", "init_args": {"weights": str(folder / "sd")}},
-        "audio": {"class_path": "Auffusion", "init_args": {"weights": str(folder / "auffusion")}},
-    }
-    combiner = {"class_path": "WarmStartAverage", "init_args": {"t": {"visual": 0.9, "audio": 1.0}}}
-    job = {
-        "model": {"experts": experts, "combiner": combiner, "scheduler": {"class_path": "DDIM"}, "vocoder": vocoder},
-        "data": {"prompts": [{"visual": "castle towers", "audio": "bell ringing"}]},
-        "trainer": {"accelerator": "cpu", "devices": 1},
-    }
-    job["model"] |= {"steps": STEPS, "canvas": list(models.TINY.canvas)}
-    path = folder / "job.yaml"
-    path.write_text(yaml.safe_dump(job), encoding="utf-8")
-    return path
+def _predict(method: MultimodalDenoising, *, writes: bool) -> float:
+    """Measure `BATCHES` batches in Lightning's predict loop, after a warm-up batch, with or without writing files."""
+    clock = Clock()
+    grid = PromptGrid(prompts=[], batch_size=1)
+    grid.rows = assign_ids(specs(range(BATCHES + 1)), method.definition)
+    with tempfile.TemporaryDirectory() as output:
+        config = {"method": "MultimodalDenoising", "model": {}, "save": ["image"]}
+        writer = [SampleWriter(Path(output), ["image"], config=config, metadata=True)] if writes else []
+        trainer = Trainer(accelerator="cpu", devices=1, callbacks=[*writer, clock], **PREDICT_ONLY)
+        trainer.predict(method, datamodule=grid, return_predictions=False)
+        written = len(list(Path(output).glob("samples/*/sample.json")))
+    if written != (len(grid.rows) if writes else 0):
+        raise RuntimeError(f"{written} of {len(grid.rows)} samples were written")
+    return clock.seconds
 
 
-def _whole(command: list[str]) -> float:
-    begin = time.perf_counter()
+def _run(command: list[str]) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - begin
 
 
-def _first_file(config: Path, folder: Path) -> float:
-    """Seconds from the start of the command until something lies in a sample's folder."""
+def _first_file(overlay: Path, folder: Path) -> float:
+    """Measure the seconds from the start of `its predict` to the first file in a sample's folder."""
     with tempfile.TemporaryDirectory(dir=folder) as output:
-        command = [sys.executable, "-m", "its", "predict", "--config", str(config), "--output", output]
+        command = [sys.executable, "-m", "its", "predict", "--config=configs/castle_bell.yaml", f"--config={overlay}"]
+        command += [f"--model.steps={STEPS}", "--data.seeds=[1]", "--trainer.accelerator=cpu", "--trainer.devices=1"]
         begin = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*command, f"--output={output}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         seconds = None
         while seconds is None and process.poll() is None:
             time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Parts of `cpu.py`: what our loop and Lightning's cost around the networks, and what batches gain."""
+"""Parts of `cpu.py`: overhead of our loop and of Lightning's around the networks, and the gain of batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import models
 import ours
 import torch
 from lightning.pytorch import Trainer
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 from ours import Levers
 
 import its
@@ -25,21 +25,43 @@ from its.specs.spec import SampleSpec
 
 CPU = torch.device("cpu")
 STEPS = 50
+PREDICT_ONLY = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Options of a Trainer that only predicts."""
 
 
 def loop(rounds: int) -> dict[str, Figure]:
     """Our loop over the bare forwards of tiny UNets, canvas 64 x 128, one sample, one thread."""
     inside: list[float] = []
-    with _threads(1), tiny_loop((64, 128)) as denoise:
-        experts = denoise.experts
-        calls = _captured(denoise)
+    calls: list[Callable[[], Any]] = []
 
-        def whole() -> None:
-            inside.clear()
+    def clocked(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            begin = time.thread_time()  # CPU time of this thread, whatever else runs
+            result = forward(*args, **options)
+            inside.append(time.thread_time() - begin)
+            return result
+
+        return call
+
+    def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(lambda: forward.__self__(*args, **options))
+            return forward(*args, **options)
+
+        return call
+
+    with _threads(1), tiny_loop((64, 128)) as denoise:
+        with _wrap_forwards(denoise, recorded):
             denoise(1)
 
         def accounted() -> float:
-            with _clocked(experts, inside):
+            inside.clear()
+            with _wrap_forwards(denoise, clocked):
                 begin = time.thread_time()
                 denoise(1)
                 return (time.thread_time() - begin) / sum(inside) - 1
@@ -49,10 +71,12 @@ def loop(rounds: int) -> dict[str, Figure]:
                 for call in calls:
                     call()
 
-        seconds = interleaved({"whole": whole, "bare": bare, "accounted": accounted}, rounds=2 * rounds)
-    outside = [whole * share / (1 + share) / STEPS for whole, share in zip(*_pair(seconds), strict=True)]
+        turns: dict[str, Callable[[], float | None]] = {"whole": lambda: denoise(1), "bare": bare}
+        seconds = interleave(turns | {"accounted": accounted}, rounds=2 * rounds)
+    shares = seconds["accounted"]
+    outside = [whole * share / (1 + share) / STEPS for whole, share in zip(seconds["whole"], shares, strict=True)]
     return {
-        "loop over its UNet forwards, counted within one run": figure(seconds["accounted"], "%", scale=100),
+        "loop over its UNet forwards, counted within one run": figure(shares, "%", scale=100),
         "loop over the same forwards without a loop": figure(
             [r - 1 for r in ratios(seconds["whole"], seconds["bare"])], "%", scale=100
         ),
@@ -63,33 +87,29 @@ def loop(rounds: int) -> dict[str, Figure]:
 
 def batch(rounds: int) -> dict[str, Figure]:
     """Samples a second of tiny UNets at batch 16 over batch 1, on all cores."""
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     for canvas in ((64, 128), (64, 512)):
         with tiny_loop(canvas, steps=4) as denoise:
-            one = {"1": lambda d=denoise: d(1), "16": lambda d=denoise: d(16)}
-            seconds = interleaved(one, rounds=rounds)
+            seconds = interleave({str(n): lambda n=n, d=denoise: d(n) for n in (1, 16)}, rounds=rounds)
         gains = [16 * ratio for ratio in ratios(seconds["1"], seconds["16"])]
-        found[f"batch 16 over batch 1, canvas {canvas[0]} x {canvas[1]}"] = figure(gains, "x")
-    return found
+        figures[f"batch 16 over batch 1, canvas {canvas[0]} x {canvas[1]}"] = figure(gains, "x")
+    return figures
 
 
 def lightning(rounds: int) -> dict[str, Figure]:
     """Lightning's predict loop around a method that does nothing, one thread."""
-    startups: list[float] = []
-    batches: list[float] = []
     with _threads(1):
-        for _ in range(rounds + 1):
-            startup, each = _idle_run(1000)
-            startups.append(startup)
-            batches.append(each)
+        _, *runs = [_idle_run(1000) for _ in range(rounds + 1)]
     return {
-        "Lightning, a batch": figure(batches[1:], "ms", scale=1e3),
-        "Lightning, start-up: from making a Trainer to the first batch": figure(startups[1:], "ms", scale=1e3),
+        "Lightning, a batch": figure([each for _, each in runs], "ms", scale=1e3),
+        "Lightning, start-up: from making a Trainer to the first batch": figure(
+            [startup for startup, _ in runs], "ms", scale=1e3
+        ),
     }
 
 
 class TinyLoop:
-    """`its.denoise` on tiny experts: called with a batch size, it makes that many latents."""
+    """`its.denoise` on tiny experts. A call with a batch size makes that many latents."""
 
     def __init__(self, folder: Path, canvas: tuple[int, int], steps: int) -> None:
         method = ours.build(folder, canvas=canvas, steps=steps, device=CPU, dtype=torch.float32, levers=Levers())
@@ -125,55 +145,16 @@ def tiny_loop(canvas: tuple[int, int], *, steps: int = STEPS) -> Iterator[TinyLo
 
 
 @contextmanager
-def _clocked(experts: dict[str, Any], seconds: list[float]) -> Iterator[None]:
-    """Meanwhile, every forward of a UNet adds how long it took: time of this thread's own, whoever else is busy."""
-
-    def clocked(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            begin = time.thread_time()
-            found = forward(*args, **options)
-            seconds.append(time.thread_time() - begin)
-            return found
-
-        return call
-
-    seconds.clear()
-    unets = [expert.unet for expert in experts.values()]
+def _wrap_forwards(denoise: TinyLoop, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Within it, the forward passes of the UNets are wrapped."""
+    unets = [expert.unet for expert in denoise.experts.values()]
     for unet in unets:
-        unet.forward = clocked(unet.forward)
+        unet.forward = wrap(unet.forward)
     try:
         yield
     finally:
         for unet in unets:
             del unet.forward
-
-
-def _captured(denoise: TinyLoop) -> list[Callable[[], Any]]:
-    """The forwards of one run with what they were called with, to be repeated without anything around them."""
-    calls: list[Callable[[], Any]] = []
-    unets = [expert.unet for expert in denoise.experts.values()]
-
-    def keep(unet: Any) -> Callable[..., Any]:
-        forward = type(unet).forward
-
-        def call(*args: Any, **options: Any) -> Any:
-            calls.append(lambda: unet(*args, **options))
-            return forward(unet, *args, **options)
-
-        return call
-
-    for unet in unets:
-        unet.forward = keep(unet)
-    try:
-        denoise(1)
-    finally:
-        for unet in unets:
-            del unet.forward
-    return calls
-
-
-def _pair(seconds: dict[str, list[float]]) -> tuple[list[float], list[float]]:
-    return seconds["whole"], seconds["accounted"]
 
 
 @contextmanager
@@ -187,11 +168,11 @@ def _threads(number: int) -> Iterator[None]:
 
 
 class Idle(Method):
-    """Makes nothing, and notes when it was asked to."""
+    """Makes nothing and records the times of its batches."""
 
     def __init__(self) -> None:
         super().__init__(experts={}, fallback=None)
-        self.asked: list[float] = []
+        self.times: list[float] = []
 
     def length(self, spec: SampleSpec) -> str:
         return "nothing"
@@ -203,22 +184,15 @@ class Idle(Method):
         return []
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
-        self.asked.append(time.perf_counter())
+        self.times.append(time.perf_counter())
         return []
 
 
 def _idle_run(batches: int) -> tuple[float, float]:
-    """Seconds until the first batch, and from batch to batch."""
+    """Return the seconds until the first batch, and from batch to batch."""
     grid, idle = PromptGrid(prompts=[]), Idle()
     grid.rows = ours.specs(range(batches))
     begin = time.perf_counter()
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = Trainer(accelerator="cpu", devices=1, **PREDICT_ONLY)
     trainer.predict(idle, datamodule=grid, return_predictions=False)
-    return idle.asked[0] - begin, (idle.asked[-1] - idle.asked[0]) / (batches - 1)
+    return idle.times[0] - begin, (idle.times[-1] - idle.times[0]) / (batches - 1)

@@ -1,4 +1,4 @@
-"""A part of `cpu.py`: whether two processes get twice the work done on two cores."""
+"""Part of `cpu.py`: whether two processes on two cores do twice the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 import torch
 from cpu_loop import tiny_loop
-from measuring import Figure, figure, interleaved, ratios
+from measuring import Figure, figure, interleave, ratios
 
 CANVAS = (64, 512)
 STEPS = 10
@@ -19,19 +19,18 @@ def processes(rounds: int) -> dict[str, Figure]:
     context = get_context("spawn")
     pipes, workers = [], []
     for _ in range(2):
-        ours, theirs = context.Pipe()
-        worker = context.Process(target=_work, args=(theirs,), daemon=True)
-        worker.start()
-        pipes.append(ours)
-        workers.append(worker)
+        pipe, end = context.Pipe()
+        workers.append(context.Process(target=_work, args=(end,), daemon=True))
+        workers[-1].start()
+        pipes.append(pipe)
     for pipe in pipes:
         pipe.recv()
 
-    def run(who: list[Connection], threads: int) -> float:
+    def run(pipes: list[Connection], threads: int) -> float:
         begin = time.perf_counter()
-        for pipe in who:
+        for pipe in pipes:
             pipe.send(threads)
-        for pipe in who:
+        for pipe in pipes:
             pipe.recv()
         return time.perf_counter() - begin
 
@@ -40,23 +39,22 @@ def processes(rounds: int) -> dict[str, Figure]:
         "two": lambda: run(pipes, 1),
         "one of two threads": lambda: run(pipes[:1], 2),
     }
-    seconds = interleaved(turns, rounds=rounds)
+    seconds = interleave(turns, rounds=rounds)
     for pipe, worker in zip(pipes, workers, strict=True):
         pipe.send(0)
         worker.join()
+    gains = [2 * ratio for ratio in ratios(seconds["one of two threads"], seconds["two"])]
     return {
         "two processes on two cores, share of the ideal": figure(ratios(seconds["one"], seconds["two"]), ""),
-        "two processes over one of two threads, samples/s": figure(
-            [2 * r for r in ratios(seconds["one of two threads"], seconds["two"])], "x"
-        ),
+        "two processes over one of two threads, samples/s": figure(gains, "x"),
     }
 
 
 def _work(pipe: Connection) -> None:
-    """Make a sample for every number of threads that comes in; 0 ends it."""
-    import bring
+    """Make a sample for each received number of threads; 0 ends the process."""
+    import environment
 
-    bring.quiet()
+    environment.silence()
     with tiny_loop(CANVAS, steps=STEPS) as denoise:
         denoise(1)
         pipe.send("ready")

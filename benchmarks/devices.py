@@ -1,4 +1,4 @@
-"""The measured device. What only a GPU can tell is None on a CPU."""
+"""The measured device. Measurements that need a GPU are None on a CPU."""
 
 from __future__ import annotations
 
@@ -11,90 +11,56 @@ import torch
 
 
 class Device:
-    """A CPU; `Gpu` overrides what a GPU adds.
+    """A CPU or a CUDA device."""
 
-    Attributes:
-        torch: for tensors and modules.
-        has_graphs: whether CUDA graphs and streams are available.
-    """
+    def __init__(self, name: str = "cpu") -> None:
+        self.torch = torch.device(name)
 
-    has_graphs = False
-
-    def __init__(self) -> None:
-        self.torch = torch.device("cpu")
+    @property
+    def has_graphs(self) -> bool:
+        """Whether CUDA graphs and streams are available."""
+        return self.torch.type == "cuda"
 
     def synchronize(self) -> None:
-        """Wait until the device has finished its work."""
+        if self.torch.type == "cuda":
+            torch.cuda.synchronize(self.torch)
 
     def free(self) -> None:
         """Return unused memory."""
         gc.collect()
+        torch.cuda.empty_cache()  # does nothing without CUDA
 
     def allocated(self) -> int | None:
-        """Bytes in use."""
-        return None
+        return torch.cuda.memory_allocated(self.torch) if self.torch.type == "cuda" else None
 
     def reset_peak(self) -> None:
-        """Begin to measure the peak of `allocated`."""
+        if self.torch.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.torch)
 
     def peak(self) -> int | None:
-        """Largest `allocated` since `reset_peak`. The stages of our method reset it too."""
-        return None
+        """Return the largest `allocated` since `reset_peak`, which stages of our method also call."""
+        return torch.cuda.max_memory_allocated(self.torch) if self.torch.type == "cuda" else None
 
     def warn_of_waits(self, on: bool) -> None:
-        """From now on, warn (or don't) whenever the host waits for the device."""
-
-    def launches(self, run: Callable[[], object]) -> int | None:
-        """Number of kernels and graphs that the host launches in a function."""
-        run()
-        return None
+        """Turn warnings about waits of the host for the device on or off."""
+        if self.torch.type == "cuda":
+            torch.cuda.set_sync_debug_mode("warn" if on else "default")
 
     @contextmanager
-    def waits(self) -> Iterator[Callable[[], int | None]]:
-        """Within it, count the waits reported while `warn_of_waits` is on; yields a function that returns the count."""
-        yield lambda: None
+    def waits(self) -> Iterator[Callable[[], int]]:
+        """Count the waits of the block while `warn_of_waits` is on; yields a function that returns the count."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield lambda: sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
 
-
-class Gpu(Device):
-    """A CUDA device."""
-
-    has_graphs = True
-
-    def __init__(self) -> None:
-        self.torch = torch.device("cuda")
-
-    def synchronize(self) -> None:
-        torch.cuda.synchronize(self.torch)
-
-    def free(self) -> None:
-        gc.collect()
-        torch.cuda.empty_cache()
-
-    def allocated(self) -> int | None:
-        return torch.cuda.memory_allocated(self.torch)
-
-    def reset_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self.torch)
-
-    def peak(self) -> int | None:
-        return torch.cuda.max_memory_allocated(self.torch)
-
-    def warn_of_waits(self, on: bool) -> None:
-        torch.cuda.set_sync_debug_mode("warn" if on else "default")
-
-    def launches(self, run: Callable[[], object]) -> int | None:
+    def launches(self, run: Callable[[], object]) -> int:
+        """Run a function and count the kernels and graphs that it launches on a GPU."""
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             run()
         names = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
         return sum(event.count for event in profile.key_averages() if event.key.startswith(names))
 
-    @contextmanager
-    def waits(self) -> Iterator[Callable[[], int | None]]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield lambda: sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
 
-
-def here() -> Device:
-    """The GPU of this machine, or else its CPU."""
-    return Gpu() if torch.cuda.is_available() else Device()
+def find_device() -> Device:
+    """Return the GPU of this machine, or its CPU if it has none."""
+    return Device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,8 +1,8 @@
-"""What the gallery costs: `python benchmarks/gallery.py RUN`, a run of `its predict`, whose samples are multiplied.
+"""Measure the gallery with many copies of a run's samples: `python benchmarks/gallery.py RUN`.
 
-Seconds to write the page of so many samples, what this adds to the making of one sample, and in Chromium
-(headless) the time from opening the file to DOMContentLoaded, to the first cards on the screen, and from a keystroke in
-the search field to the cards that it leaves. Medians of the runs.
+Measured are the seconds to write the page, for the copies and for the run itself. In headless Chromium: the time from
+opening the file to DOMContentLoaded and to the first cards, and from a keystroke in the search field to its results.
+Figures are medians.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ OPENED = """() => new Promise((done) => requestAnimationFrame(() => {
 
 
 def multiply(run: Path, output: Path, count: int) -> None:
-    """Copies of a run's samples with seeds, ids and scores of their own; media as hard links where that goes."""
+    """Copy a run's samples, with new seeds, ids and scores; media are hard links if possible."""
     sources = [path.parent for path in sorted((run / "samples").glob("*/sample.json"))]
     if not sources:
-        raise SystemExit(f"{run} has no samples")
+        raise SystemExit(f"{run} has no samples: expected a run directory of `its predict`")
     for number in range(count):
         source = sources[number % len(sources)]
         record = json.loads((source / "sample.json").read_text())
@@ -55,14 +55,14 @@ def multiply(run: Path, output: Path, count: int) -> None:
         (folder / "sample.json").write_text(json.dumps(record, indent=2))
 
 
-def written(run: Path) -> float:
+def measure_writing(run: Path) -> float:
     begin = time.perf_counter()
     write_gallery([run], run)
     return time.perf_counter() - begin
 
 
-def opened(page: Path, program: str) -> dict[str, float]:
-    """Milliseconds, in a browser that was just started."""
+def measure_opening(page: Path, program: str) -> dict[str, float]:
+    """Measure milliseconds in a newly started browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
@@ -84,27 +84,22 @@ def main() -> None:
     options = parser.parse_args()
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        raise SystemExit("no Chromium here: Debian's package chromium has it")
+        raise SystemExit("Chromium was not found: install it (Debian's package is chromium)")
     with tempfile.TemporaryDirectory(dir=options.run.resolve().parent) as folder:
         many = Path(folder)
         multiply(options.run, many, options.count)
-        seconds = [written(many) for _ in range(options.repeat)]
-        times = [opened(many / "index.html", program) for _ in range(options.repeat)]
+        seconds = [measure_writing(many) for _ in range(options.repeat)]
+        times = [measure_opening(many / "index.html", program) for _ in range(options.repeat)]
         size = (many / "index.html").stat().st_size
-    own = statistics.median(written(options.run) for _ in range(options.repeat))
+    own = statistics.median(measure_writing(options.run) for _ in range(options.repeat))
     results = {
         "samples": options.count,
         "page, MB": size / 1e6,
         "written, s": statistics.median(seconds),
         "page of the run itself written, s": own,
-        **{
-            f"{name}, ms": statistics.median(t[key] for t in times)
-            for name, key in (
-                ("DOMContentLoaded", "ready"),
-                ("first cards painted", "painted"),
-                ("search answered", "searched"),
-            )
-        },
+        "DOMContentLoaded, ms": statistics.median(t["ready"] for t in times),
+        "first cards painted, ms": statistics.median(t["painted"] for t in times),
+        "search answered, ms": statistics.median(t["searched"] for t in times),
     }
     print(json.dumps(results, indent=2))
 

@@ -1,4 +1,4 @@
-"""A folder of weights, with what each run would otherwise compute again: the float32 reference and the FLOP count."""
+"""A folder of weights, with the float32 reference and the FLOP count that all runs on it share."""
 
 from __future__ import annotations
 
@@ -17,57 +17,32 @@ from torch import Tensor
 from variants import of_ours
 
 CHECK_STEPS = 10
-"""Steps of the runs in which latents are compared: enough for both phases of the warm start."""
+"""Steps of the runs whose latents are compared; enough for both phases of the warm start."""
 ABOUT, REFERENCE = "about.json", "reference.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Weights in the shapes of the paper's models, and the sizes of the runs.
+    """Weights in the shapes of the paper's models, and what all runs on them share."""
 
-    Attributes:
-        folder: of `models.write`.
-        tiny: whether the models are small ones, for tests.
-        dtype: of the weights on disk and of the runs.
-        reference: (4, h, w), the first seed's latents after `CHECK_STEPS` steps in float32 with all levers off.
-        flop: of one sample, by number of steps.
-    """
-
-    folder: Path
-    tiny: bool
-    dtype: torch.dtype
-    reference: Tensor
-    flop: dict[int, float]
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        return _shape(self.tiny).canvas
-
-    @property
-    def steps(self) -> int:
-        return _steps(self.tiny)[0]
-
-    @property
-    def fast_steps(self) -> int:
-        """Of the variants that take fewer steps by another solver."""
-        return _steps(self.tiny)[1]
+    folder: Path  # written by `models.write`
+    shape: models.Shape
+    dtype: torch.dtype  # of the weights on disk and of the runs
+    reference: Tensor  # (4, h, w), latents of the first seed after `CHECK_STEPS` steps in float32 without levers
+    flop: dict[int, float]  # of a sample, by number of steps
 
 
 def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> Inputs:
-    """Write random weights, drawn on the device, and what is computed from them."""
-    models.write(folder, _shape(tiny), device=device.torch, dtype=dtype)
+    """Write random weights, the reference and the FLOP count."""
+    shape = models.TINY if tiny else models.REAL
+    models.write(folder, shape, device=device.torch, dtype=dtype)
     method = ours.build(
-        folder,
-        canvas=_shape(tiny).canvas,
-        steps=_steps(tiny)[0],
-        device=device.torch,
-        dtype=torch.float32,
-        levers=Levers(),
+        folder, canvas=shape.canvas, steps=shape.steps, device=device.torch, dtype=torch.float32, levers=Levers()
     )
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     reference = of_ours(method, batch=1, steps=CHECK_STEPS).make(CHECK_STEPS, None).latents[0]
     torch.backends.cudnn.allow_tf32 = tf32
-    flop = flop_of_a_sample(method, _steps(tiny))
+    flop = flop_of_a_sample(method, (shape.steps, shape.fast_steps))
     del method
     device.free()
     save_file({"latents": reference}, folder / REFERENCE)
@@ -77,30 +52,22 @@ def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> In
 
 
 def read(folder: Path, *, dtype: torch.dtype, tiny: bool) -> Inputs:
-    """Read what `write` has written.
+    """Read a folder of `write`.
 
     Raises:
-        ValueError: it was not written, or for other options.
+        ValueError: the folder was not written by `write`, or was written with other options.
     """
     if not (folder / ABOUT).is_file():
         raise ValueError(f"{folder} has no {ABOUT}: write the weights first: gpu.py --write-weights {folder}")
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    asked = {"tiny": tiny, "dtype": str(dtype)}
-    if different := [f"{key} {about[key]}" for key in asked if about[key] != asked[key]]:
-        wanted = ", ".join(f"{key} {value}" for key, value in asked.items())
-        raise ValueError(f"{folder} was written with {', '.join(different)}; asked for {wanted}")
+    expected = {"tiny": tiny, "dtype": str(dtype)}
+    if different := [f"{key} {about[key]}" for key in expected if about[key] != expected[key]]:
+        wanted = ", ".join(f"{key} {value}" for key, value in expected.items())
+        raise ValueError(f"{folder} was written with {', '.join(different)}; expected {wanted}: write other weights")
     return Inputs(
         folder=folder,
-        tiny=tiny,
+        shape=models.TINY if tiny else models.REAL,
         dtype=dtype,
         reference=load_file(folder / REFERENCE)["latents"],
         flop={int(steps): flop for steps, flop in about["flop"].items()},
     )
-
-
-def _shape(tiny: bool) -> models.Shape:
-    return models.TINY if tiny else models.REAL
-
-
-def _steps(tiny: bool) -> tuple[int, int]:
-    return (10, 5) if tiny else (100, 25)

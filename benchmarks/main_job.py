@@ -1,6 +1,6 @@
-"""What the main job costs on this machine, with the embedded pack: `python benchmarks/main_job.py`.
+"""Measure `its predict` with the embedded pack on this machine: `python benchmarks/main_job.py`.
 
-Whole processes from outside: seconds of wall time (median of the runs) and peak memory, as a user meets them.
+Whole processes are measured from outside: wall time (median of the runs) and peak memory.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import platform
 import statistics
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
-from bring import ROOT
+from environment import ROOT
 from processes import run
 
 PREDICT = ["predict", "--config", "configs/castle_bell.yaml", "--config", "configs/models/mini.yaml"]
@@ -22,7 +23,7 @@ MANY = 5
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:
-    """Run `its` once -> (seconds, peak MiB)."""
+    """Run an `its` command; return its seconds and its peak memory in MiB."""
     done = run([sys.executable, "-m", "its", *arguments])
     if done.status:
         raise SystemExit(f"its {' '.join(arguments)} failed: {done.last_line}")
@@ -40,7 +41,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "main_job.json")
     options = parser.parse_args()
-    measure(["--help"])  # warms the file cache
+    measure(["--help"])  # warms up the file cache
     helps = [measure(["--help"])[0] for _ in range(options.runs)]
     ones = [predict(1) for _ in range(options.runs)]
     many = predict(MANY)
@@ -55,23 +56,13 @@ def main() -> None:
     }
     record = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": _version("torch"),
-            "lightning": _version("lightning"),
-        },
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in ("torch", "lightning")},
         "runs": options.runs,
         "results": {name: round(value, 3) for name, value in results.items()},
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 if __name__ == "__main__":

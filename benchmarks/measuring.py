@@ -1,4 +1,4 @@
-"""Timing on machines that others use too: variants take turns, round by round; what is told is median and spread."""
+"""Timing on shared machines: variants are interleave in rounds; figures have median and spread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,84 +15,68 @@ from typing import Any
 import torch
 
 Figure = dict[str, Any]
-"""{"value": median, "low": smallest, "high": largest, "unit": ...}, as the results keep it."""
+"""{"value": median, "low": smallest, "high": largest, "unit": ...}."""
 
 PACKAGES = ("torch", "torchaudio", "lightning", "diffusers", "transformers", "triton")
 
 
-def interleaved(
-    variants: Mapping[str, Callable[[], float | None]], *, rounds: int, warm_up: bool = True
-) -> dict[str, list[float]]:
-    """Run every variant once a round, so that what disturbs the machine disturbs them all.
+def interleave(variants: Mapping[str, Callable[[], float | None]], *, rounds: int) -> dict[str, list[float]]:
+    """Run every variant once a round, after a warm-up round, so that disturbances affect all of them.
 
     Args:
-        variants: each runs once and says how long it took, or what else it measured; None for its wall time.
-        rounds: that count. Every second one goes backwards, so that nobody always follows the same neighbour.
-        warm_up: whether a round goes before that doesn't count.
+        variants: functions that return what they measured, or None to use their wall time.
+        rounds: number of rounds. The order is reversed in every second one.
 
     Returns:
         For each variant, one value a round.
     """
     values: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(-1 if warm_up else 0, rounds):
+    for number in range(-1, rounds):
         for name in list(variants)[:: -1 if number % 2 else 1]:
             begin = time.perf_counter()
-            told = variants[name]()
+            value = variants[name]()
             seconds = time.perf_counter() - begin
             if number >= 0:
-                values[name].append(seconds if told is None else told)
+                values[name].append(seconds if value is None else value)
     return values
 
 
 def figure(values: float | Sequence[float], unit: str, *, scale: float = 1.0) -> Figure:
-    """Median, smallest and largest of what was measured, in four digits."""
+    """Summarise measured values by median, smallest and largest, rounded to four digits."""
     values = [values] if isinstance(values, int | float) else values
     ends = {"value": statistics.median(values), "low": min(values), "high": max(values)}
     return {name: float(f"{value * scale:.4g}") for name, value in ends.items()} | {"unit": unit}
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Round by round: the two of a round met the same disturbance."""
+    """Divide round by round, since disturbances affect a whole round."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
-    found: dict[str, Any] = {"cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0)), "matrix": _matrix_extensions()}
-    found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
+    """Describe the machine: processor, its extensions for matrix products in bf16, memory, GPU."""
+    path = Path("/proc/cpuinfo")
+    lines = [line.partition(":") for line in path.read_text().splitlines()] if path.is_file() else []
+    info = {key.strip(): value.strip() for key, _, value in lines}
+    flags = info.get("flags", "").split()
+    extensions = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if name in flags]
+    description: dict[str, Any] = {
+        "cpu": info.get("model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "matrix": ", ".join(extensions) + ("" if "amx_bf16" in flags else " (no AMX)"),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+    }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found["gpu"] = properties.name
-        found["gpu_memory_gib"] = round(properties.total_memory / 2**30)
-        found["cuda"] = torch.version.cuda
-    return found
+        memory = round(properties.total_memory / 2**30)
+        description |= {"gpu": properties.name, "gpu_memory_gib": memory, "cuda": torch.version.cuda}
+    return description
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of what a figure depends on."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that figures depend on."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _cpu_name() -> str:
-    for line in _cpu_info():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _matrix_extensions() -> str:
-    """What the processor has for products of matrices in bf16, which decides what its GEMM rate is."""
-    flags = next((line.split() for line in _cpu_info() if line.startswith("flags")), [])
-    known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
-    return ", ".join(name for name in known if name in flags) + ("" if "amx_bf16" in flags else " (no AMX)")
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
+        with suppress(PackageNotFoundError):
+            installed[package] = version(package)
+    return installed

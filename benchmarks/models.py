@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ HIFI_GAN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of everything, and of the canvas."""
+    """Sizes of a run, and arguments of the models."""
 
-    canvas: tuple[int, int]
+    canvas: tuple[int, int]  # rows and columns, in pixels
+    steps: int  # of DDIM
+    fast_steps: int  # of the second-order solver
     unet: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]
@@ -35,14 +38,17 @@ class Shape:
 
 REAL = Shape(
     canvas=(256, 1024),
-    # What is not said is diffusers' default, which is Stable Diffusion v1's.
-    unet={"sample_size": 64, "cross_attention_dim": 768},
+    steps=100,
+    fast_steps=25,
+    unet={"sample_size": 64, "cross_attention_dim": 768},  # diffusers' defaults are those of Stable Diffusion v1
     vae={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 512},
     text={"vocab_size": 49_408, "hidden_size": 768, "intermediate_size": 3072, "layers": 12, "heads": 12},
     vocoder=HIFI_GAN,
 )
 TINY = Shape(
     canvas=(64, 128),
+    steps=10,
+    fast_steps=5,
     unet={
         "sample_size": 8,
         "block_out_channels": (16, 32),
@@ -66,54 +72,8 @@ TINY = Shape(
 
 
 def write(folder: Path, shape: Shape, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Write `sd` and `auffusion`, each a diffusers folder. Weights are drawn on the device.
-
-    The VAE is one and the same, as with the real ones.
-    """
-    for seed, name in enumerate(("sd", "auffusion")):
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            _save(unet(shape, device=device, dtype=dtype), folder / name / "unet")
-            _save(_text_encoder(shape, device=device, dtype=dtype), folder / name / "text_encoder")
-            torch.manual_seed(2)
-            _save(_vae(shape, device=device, dtype=dtype), folder / name / "vae")
-        random_weights.write_tokenizer(folder / name / "tokenizer")
-    write_random_checkpoint(folder / "auffusion" / "vocoder", shape.vocoder)
-
-
-def unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """A UNet whose estimates have about the variance of noise, so that an error in them is seen in the latents."""
-    model = plain_unet(shape, device=device, dtype=dtype)
-    rows, columns = latent_size(shape)
-    z = torch.randn(1, 4, rows, columns, device=device, dtype=dtype)
-    text = torch.randn(1, 77, shape.unet["cross_attention_dim"], device=device, dtype=dtype)
-    with torch.inference_mode():
-        noise = model(z, torch.tensor([500], device=device), text, return_dict=False)[0]
-    for parameter in model.conv_out.parameters():
-        parameter.data.div_(noise.float().std())
-    return model
-
-
-def plain_unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """A UNet as diffusers draws it."""
-    from diffusers import UNet2DConditionModel
-
-    return _built(lambda: UNet2DConditionModel(**shape.unet), device, dtype)
-
-
-def latent_size(shape: Shape) -> tuple[int, int]:
-    """Rows and columns of the latents: eight pixels each way."""
-    return shape.canvas[0] // 8, shape.canvas[1] // 8
-
-
-def _vae(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """Write the diffusers folders `sd` and `auffusion`, with one and the same VAE. Weights are drawn on the device."""
     from diffusers import AutoencoderKL
-
-    types = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    return _built(lambda: AutoencoderKL(**types, **shape.vae, latent_channels=4), device, dtype)
-
-
-def _text_encoder(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     sizes = dict(shape.text)
@@ -122,14 +82,48 @@ def _text_encoder(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> 
         num_attention_heads=sizes.pop("heads"),
         hidden_act="quick_gelu",
         bos_token_id=None,
-        eos_token_id=2,  # the highest token is the end of a text, as in Stable Diffusion's
-        initializer_factor=10.0,  # so that prompts lie apart without any training
+        eos_token_id=2,  # the highest token ends a text, as in Stable Diffusion
+        initializer_factor=10.0,  # so that prompts differ without training
         **sizes,
     )
-    return _built(lambda: CLIPTextModel(config), device, dtype)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = blocks | {"latent_channels": 4} | shape.vae
+    for seed, name in enumerate(("sd", "auffusion")):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            _scaled_unet(shape, device=device, dtype=dtype).save_pretrained(folder / name / "unet")
+            _build(lambda: CLIPTextModel(config), device, dtype).save_pretrained(folder / name / "text_encoder")
+            torch.manual_seed(2)
+            _build(lambda: AutoencoderKL(**vae), device, dtype).save_pretrained(folder / name / "vae")
+        random_weights.write_tokenizer(folder / name / "tokenizer")
+    write_random_checkpoint(folder / "auffusion" / "vocoder", shape.vocoder)
 
 
-def _built(make: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """Build a UNet with diffusers' initial weights."""
+    from diffusers import UNet2DConditionModel
+
+    return _build(lambda: UNet2DConditionModel(**shape.unet), device, dtype)
+
+
+def unet_inputs(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Draw random inputs of a UNet: latents of a canvas, timestep, text."""
+    z = torch.randn(1, 4, shape.canvas[0] // 8, shape.canvas[1] // 8, device=device, dtype=dtype)
+    text = torch.randn(1, 77, shape.unet["cross_attention_dim"], device=device, dtype=dtype)
+    return z, torch.tensor([500], device=device), text
+
+
+def _scaled_unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """Build a UNet whose estimates have about the variance of noise, so that errors show in the latents."""
+    model = unet(shape, device=device, dtype=dtype)
+    with torch.inference_mode():
+        noise = model(*unet_inputs(shape, device=device, dtype=dtype), return_dict=False)[0]
+    for parameter in model.conv_out.parameters():
+        parameter.data.div_(noise.float().std())
+    return model
+
+
+def _build(make: Callable[[], Any], device: torch.device, dtype: torch.dtype) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -137,7 +131,3 @@ def _built(make: Any, device: torch.device, dtype: torch.dtype) -> Any:
             return make().eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(before)
-
-
-def _save(model: Any, folder: Path) -> None:
-    model.save_pretrained(folder)

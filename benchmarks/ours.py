@@ -1,9 +1,11 @@
-"""Our method as `its predict` runs it, with the levers of speed switched one by one."""
+"""Our method as in `its predict`, with selectable levers (optimisations)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +18,19 @@ from its.specs.spec import SampleSpec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.stable_diffusion import StableDiffusion
-from its_plugins.schedulers import diffusers_scheduler  # noqa: F401 - registers the one of FAST_SCHEDULER
+from its_plugins.schedulers import diffusers_scheduler  # noqa: F401 - registers FAST_SCHEDULER's class
 from its_plugins.schedulers.ddim import DDIM
 from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 FAST_SCHEDULER: dict[str, Any] = {
     "scheduler": {"class_path": "DiffusersScheduler", "init_args": {"name": "DPMSolverMultistepScheduler"}}
 }
-"""That of `configs/fast/dpm25.yaml`."""
+"""The scheduler of `configs/fast/dpm25.yaml`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Levers:
-    """What makes the method faster; everything is off by default."""
+    """Options that make the method faster; all are off by default."""
 
     channels_last: bool = False
     compile: bool = False
@@ -39,35 +41,31 @@ class Levers:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether some of it is for a GPU only."""
+        """Whether some of the levers need a GPU."""
         return self.cuda_graph is True or self.streams is True or self.attention != "default"
 
 
 PLAIN = Levers(cuda_graph="auto", streams="auto")
 """The defaults of `its predict`."""
 FAST = replace(PLAIN, channels_last=True, compile=True)
-"""Those with `configs/fast.yaml`."""
-_GRAPH = Levers(cuda_graph=True)
-_STREAMS = replace(_GRAPH, streams=True)
-_LAYOUT = replace(_STREAMS, channels_last=True)
-_COMPILED = replace(_LAYOUT, compile=True)
-_ATTENTION = replace(_COMPILED, attention="auto")
-LADDER = {
-    "eager": Levers(),
-    "+ CUDA graph": _GRAPH,
-    "+ two streams": _STREAMS,
-    "+ channels_last": _LAYOUT,
-    "+ compile": _COMPILED,
-    "+ attention by timing": _ATTENTION,
-    "+ cuDNN benchmark": replace(_ATTENTION, cudnn_benchmark=True),
+"""The levers of `configs/fast.yaml`."""
+_ADDED: dict[str, dict[str, Any]] = {
+    "eager": {},
+    "+ CUDA graph": {"cuda_graph": True},
+    "+ two streams": {"streams": True},
+    "+ channels_last": {"channels_last": True},
+    "+ compile": {"compile": True},
+    "+ attention by timing": {"attention": "auto"},
+    "+ cuDNN benchmark": {"cudnn_benchmark": True},
 }
-"""Each has the levers of the one before, and one more. The last two are in no config: see what they gain."""
+LADDER = {name: Levers(**options) for name, options in zip(_ADDED, accumulate(_ADDED.values(), or_), strict=True)}
+"""Each entry adds one lever to the entry before. The last two levers are in no config."""
 
 
 def build(
     folder: Path, *, canvas: tuple[int, int], steps: int, device: torch.device, dtype: torch.dtype, levers: Levers
 ) -> MultimodalDenoising:
-    """The method on weights of `models.write`, in the dtype and on the device."""
+    """Build the method from weights of `models.write`."""
     of_expert: dict[str, Any] = {"channels_last": levers.channels_last, "attention": levers.attention}
     method = MultimodalDenoising(
         experts={
@@ -79,14 +77,14 @@ def build(
         vocoder=HiFiGAN(weights=str(folder / "auffusion")),
         steps=steps,
         canvas=canvas,
-        trim=0,  # the authors' program is compared on the whole canvas
+        trim=0,  # as the authors' program, which is compared on the whole canvas
         noise_dtype="float16",
         compile=levers.compile,
         cuda_graph=levers.cuda_graph,
         streams=levers.streams,
     )
     method.prepare()
-    method.to(device)  # before the weights are loaded: graphs and streams are set up for the method's device
+    method.to(device)  # before loading, because graphs and streams are set up for the method's device
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -98,12 +96,7 @@ def build(
 
 
 def specs(seeds: Sequence[int], settings: Mapping[str, Any] | None = None) -> list[SampleSpec]:
-    """The authors' pair of prompts and their guidance, for each seed.
-
-    Args:
-        seeds: one a sample.
-        settings: of the process, as a sweep has them; by default the method's.
-    """
+    """Return a spec for each seed with the authors' prompts and guidance. `settings` override the method's."""
     return [
         SampleSpec(
             prompts={"visual": "a painting of castle towers, grayscale", "audio": "bell ringing"},
@@ -121,15 +114,15 @@ def specs(seeds: Sequence[int], settings: Mapping[str, Any] | None = None) -> li
 def samples(
     method: MultimodalDenoising, seeds: Sequence[int], settings: Mapping[str, Any] | None = None
 ) -> list[Sample]:
-    """What a batch of `its predict` does, without Lightning's Trainer around it and without files.
+    """Make a batch as `its predict`, without Lightning's Trainer and without files.
 
     Raises:
-        RuntimeError: a sample failed, or the batch was not made in one piece or not in the run's precision.
+        RuntimeError: a sample failed, or the batch was split or made in another precision.
     """
-    made = method.predict_step(specs(seeds, settings))
-    for sample in made:
+    batch = method.predict_step(specs(seeds, settings))
+    for sample in batch:
         if sample.error is not None:
             raise RuntimeError(f"a sample failed: {sample.error}\n{sample.traceback or ''}")
         if sample.precision is not None or sample.timings["batch_size"] != len(seeds):
-            raise RuntimeError(f"asked for a batch of {len(seeds)}, got {dict(sample.timings)}, {sample.precision}")
-    return made
+            raise RuntimeError(f"expected a batch of {len(seeds)}, got {dict(sample.timings)}, {sample.precision}")
+    return batch

@@ -1,4 +1,4 @@
-"""The variants of `gpu.py`, the most important first, with the seconds that they take on an H100."""
+"""The variants of `gpu.py`, in order of importance, with estimates of their seconds on an H100."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from budget import Candidate
 
 
 def compared(*, tiny: bool) -> list[Candidate]:
-    """The authors' program, an informed user's, and ours at several batch sizes and numbers of steps."""
+    """List the authors' program, an informed user's, and ours at several batch sizes and numbers of steps."""
     large, middle, few = (3, 2, 5) if tiny else (16, 8, 25)
     fast = f"ours, {few} steps, batch"
     return [
@@ -25,7 +25,7 @@ def compared(*, tiny: bool) -> list[Candidate]:
 
 
 def ladder() -> list[Candidate]:
-    """One lever after the other at batch 1."""
+    """List the levers, added one by one, at batch 1."""
     return [
         Candidate(name="eager", program="eager", prepare=12, run=8),
         Candidate(name="+ CUDA graph", program="+ CUDA graph", prepare=10, run=2.4, equals="eager"),

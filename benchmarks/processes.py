@@ -1,4 +1,4 @@
-"""Run a command in a process of its own, and watch its run directory, its memory and the GPU's."""
+"""Run a command in a process of its own and record its samples, its memory and the GPU's."""
 
 from __future__ import annotations
 
@@ -14,44 +14,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bring import ROOT
+from environment import ROOT
 
 INTERVAL = 0.01
 
 
 @dataclass(kw_only=True)
 class Finished:
-    """A process that has ended.
-
-    Attributes:
-        status: exit status.
-        seconds: from its start to its end.
-        timed_out: whether it was stopped.
-        samples: seconds until a sample was complete, and its record; in the order of completion.
-        host_bytes: peak memory of the process.
-        gpu_mib: largest use of the GPU that was seen, by all processes; None where nothing tells.
-        last_line: of what it printed to stderr.
-    """
+    """A process that has ended."""
 
     status: int = 0
     seconds: float = 0.0
     timed_out: bool = False
-    samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
-    host_bytes: int = 0
-    gpu_mib: int | None = None
-    last_line: str = ""
+    samples: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # seconds to completion, and record
+    host_bytes: int = 0  # peak memory
+    gpu_mib: int | None = None  # largest sampled memory use of the GPU, by all processes
+    last_line: str = ""  # on stderr
 
 
 def run(
     command: Sequence[str], output: Path | None = None, *, timeout: float | None = None, gpu: bool = False
 ) -> Finished:
-    """Run a command to its end in the checkout.
+    """Run a command in the checkout and wait for its end.
 
-    Args:
-        command: program and arguments.
-        output: its run directory, in which samples are awaited.
-        timeout: seconds after which it and its children are killed.
-        gpu: whether to ask `nvidia-smi` for the memory in use, once a second.
+    After `timeout` seconds it is killed with its children. Samples are read from the run directory `output`. With `gpu`
+    the GPU's memory in use is sampled once a second.
     """
     done = Finished()
     with tempfile.TemporaryFile() as errors:
@@ -83,15 +70,15 @@ def run(
 
 
 def _time(path: Path) -> float:
-    """When a record was written: it is the last file of its sample."""
+    """Return when a record was written, which is the last file of its sample."""
     return path.stat().st_mtime
 
 
 def _watch_gpu(done: Finished, over: threading.Event) -> None:
-    question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     while not over.wait(1.0):
         try:
-            answer = subprocess.run(question, capture_output=True, text=True, check=True, timeout=10).stdout
-            done.gpu_mib = max(done.gpu_mib or 0, *(int(line) for line in answer.split()))
+            printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+            done.gpu_mib = max(done.gpu_mib or 0, *(int(line) for line in printed.split()))
         except (OSError, subprocess.SubprocessError, ValueError):
             return

@@ -1,9 +1,8 @@
-"""How much of a sound comes back from its picture: python benchmarks/round_trip.py [--iterations 8 32 128]
+"""Measure the loss from sound to picture and back: `python benchmarks/round_trip.py [--iterations 8 32 128]`.
 
-Synthetic sounds of 4 s become a spectrogram in each format, then a picture of 8 bits, and are played by Griffin-Lim.
-What is louder than a format can draw is turned down first.
-Spectral convergence is the norm of the difference of mel magnitudes, of what came back and of what went in, relative
-to the latter.
+Synthetic sounds of 4 s are converted to spectrograms in each format, then to 8-bit pictures, and inverted by
+Griffin-Lim. Sounds louder than a format's ceiling are attenuated first. The figure is the spectral convergence: the
+norm of the error of the mel magnitudes over the norm of the original ones.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from its_plugins.vocoders.griffin_lim import GriffinLim
 
 
 def bells(s: Tensor) -> Tensor:
-    """Four partials that die away, struck three times."""
+    """Three strikes of four decaying partials."""
     partials = ((440, 0.2), (587, 0.12), (1100, 0.1), (2217, 0.06))
-    struck = [(s - at, f, loud) for at in (0.1, 1.3, 2.5) for f, loud in partials]
-    return torch.stack([loud * pluck(since, 3) * (math.tau * f * since).sin() for since, f, loud in struck]).sum(0)
+    strikes = [(s - at, f, loud) for at in (0.1, 1.3, 2.5) for f, loud in partials]
+    return torch.stack([loud * pluck(since, 3) * (math.tau * f * since).sin() for since, f, loud in strikes]).sum(0)
 
 
 def chirp(s: Tensor) -> Tensor:
-    """300 Hz to 5900 Hz."""
+    """A linear chirp from 300 Hz to 5900 Hz."""
     return 0.3 * (math.tau * (300 * s + 700 * s**2)).sin()
 
 
@@ -54,12 +53,12 @@ def music(s: Tensor) -> Tensor:
 
 
 def pluck(s: Tensor, rate: float) -> Tensor:
-    """Silence, then at 0 a start, then a decay."""
+    """An envelope that starts at 0 and decays exponentially."""
     return (-rate * s.clamp(min=0)).exp() * (s >= 0)
 
 
 def convergence(form: SpectrogramFormat, sound: Tensor, wanted: Tensor) -> float:
-    """Of a sound (1, n) that should have the log-mel (1, f, t)."""
+    """Compute the spectral convergence of a sound (1, n) to a log-mel spectrogram (1, f, t)."""
     error = form.log_mel(sound).exp() - wanted.exp()
     return float(error.norm() / wanted.exp().norm())
 
@@ -75,7 +74,7 @@ def main() -> None:
         for iterations in counts:
             vocoder = GriffinLim(format=form, iterations=iterations)
             vocoder.load()
-            found, begin = [], time.process_time()
+            figures, begin = [], time.process_time()
             for make in (bells, chirp, noise, strokes, music):
                 columns = 4 * form.sample_rate // form.hop_length
                 s = torch.arange(columns * form.hop_length, dtype=torch.float64) / form.sample_rate
@@ -83,10 +82,9 @@ def main() -> None:
                 loudest = form.log_mel(sound).max().exp()
                 wanted = form.log_mel(sound * (form.ceiling / loudest).clamp(max=1))
                 picture = (form.to_picture(wanted).clamp(0, 1) * 255).round() / 255
-                found.append(convergence(form, vocoder(form.to_log_mel(picture)), wanted))
+                figures.append(f"{convergence(form, vocoder(form.to_log_mel(picture)), wanted):.3f}")
             seconds = (time.process_time() - begin) / 20
-            figures = " | ".join(f"{value:.3f}" for value in found)
-            print(f"| {form.name} | {iterations} | {figures} | {seconds:.2f} |", flush=True)
+            print(f"| {form.name} | {iterations} | {' | '.join(figures)} | {seconds:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""What showing costs: core-seconds for a video, and what videos and metadata add to `its predict`.
+"""Measure the cost of videos and metadata in `its predict` with the embedded pack: `python benchmarks/showing.py`.
 
-`python benchmarks/showing.py`, with the embedded pack. Runs with and without take turns. Wall time is only of use on a
-machine that does nothing else; core-seconds nearly anywhere.
+Runs with and without them alternate. Core-seconds are reliable on most machines, wall time only on an idle one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ SAMPLES = 4
 
 
 def predict(output: str, *arguments: str) -> tuple[float, float]:
-    """Wall seconds and core-seconds of a whole process that makes `SAMPLES` samples."""
+    """Measure wall seconds and core-seconds of a process that makes `SAMPLES` samples."""
     seeds = f"{{start: 1, count: {SAMPLES}}}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall, _ = measure([*PREDICT, "--data.seeds", seeds, "--data.batch_size", "1", "--output", output, *arguments])
@@ -36,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    plain, shown, cores = [], [], []
+    plain, shown, cores = [], [], []  # runs without and with videos and metadata; core-seconds of each video
     for _ in range(options.turns):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
             plain.append(predict(one, "--no-metadata"))

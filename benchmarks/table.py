@@ -1,6 +1,6 @@
 """Make the tables of docs/performance.md from the committed results: `python benchmarks/table.py`.
 
-`--check` writes nothing; its exit status is 1 if the document says something else than the results.
+`--check` writes nothing; its exit status is 1 if the document differs from the results.
 """
 
 from __future__ import annotations
@@ -33,13 +33,10 @@ FROM_OUTSIDE = (
 
 
 def tables() -> dict[str, str]:
-    """Name of each table in the document -> Markdown."""
+    """Return the tables of the document as Markdown, by name."""
     results = {name: _read(name) for name in SCRIPTS}
-    outside = {
-        f"{job} | {name}": found
-        for job in ([] if results["plain_command"] is None else results["plain_command"]["parts"])
-        for name, found in _figures(results["plain_command"], job).items()
-    }
+    jobs = results["plain_command"]["parts"]
+    outside = {f"{job} | {name}": value for job, part in jobs.items() for name, value in part["figures"].items()}
     return {
         "goals": _goals(results),
         "compare": _pivot(_figures(results["gpu"], "compare"), [c.name for c in plan.compared(tiny=False)], COMPARED),
@@ -50,17 +47,17 @@ def tables() -> dict[str, str]:
     }
 
 
-def filled(document: str) -> str:
-    """The document with its tables made anew.
+def fill(document: str) -> str:
+    """Replace the tables of the document.
 
     Raises:
-        ValueError: it has no place for one of them.
+        ValueError: the document lacks a place for a table.
     """
     for name, table in tables().items():
         place = re.compile(rf"(<!-- {name}: made by benchmarks/table.py -->\n).*?(<!-- end -->)", re.DOTALL)
-        document, count = place.subn(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", document)
+        document, count = place.subn(lambda match, table=table: f"{match[1]}{table}\n{match[2]}", document)
         if count != 1:
-            raise ValueError(f"expected one place for the table {name}, found {count}")
+            raise ValueError(f"{DOCUMENT.name} has {count} places for the table {name}; expected one")
     return document
 
 
@@ -68,94 +65,86 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args()
-    written = DOCUMENT.read_text(encoding="utf-8")
-    made = filled(written)
-    if options.check:
-        if made != written:
-            print(f"{DOCUMENT} differs from the results: python benchmarks/table.py", file=sys.stderr)
-        return int(made != written)
-    DOCUMENT.write_text(made, encoding="utf-8")
+    old = DOCUMENT.read_text(encoding="utf-8")
+    new = fill(old)
+    if not options.check:
+        DOCUMENT.write_text(new, encoding="utf-8")
+    elif new != old:
+        print(f"{DOCUMENT} differs from the results; run python benchmarks/table.py", file=sys.stderr)
+        return 1
     return 0
 
 
-def _read(name: str) -> dict[str, Any] | None:
+def _read(name: str) -> dict[str, Any]:
     path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parts": {}}
 
 
-def _figures(results: dict[str, Any] | None, part: str) -> dict[str, Any]:
-    return {} if results is None else results["parts"].get(part, {}).get("figures", {})
+def _figures(results: dict[str, Any], part: str) -> dict[str, Any]:
+    return results["parts"].get(part, {}).get("figures", {})
 
 
-def _goals(results: dict[str, dict[str, Any] | None]) -> str:
+def _goals(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for goal in GOALS:
         script, part = goal.where.split()
         figures = _figures(results[script], part)
-        found = [show(figures.get(_best(key, figures))) for key in goal.figures]
-        measured = " / ".join(dict.fromkeys(found))
+        measured = " / ".join(dict.fromkeys(show(figures.get(_best(key, figures))) for key in goal.figures))
         columns = (measured, "") if script == "cpu" else ("", measured)
         lines.append((goal.what, goal.goal, goal.stretch, *columns, f"`{script}.py {part}`"))
     return _markdown(("figure", "goal", "stretch", "CPU", "GPU", "measured by"), lines)
 
 
 def _best(key: str, figures: dict[str, Any]) -> str:
-    """In place of BEST, the batch that makes most samples a second."""
+    """Replace BEST by the variant of ours with most samples a second."""
     speeds = {
-        name.partition(" | ")[0]: found["value"]
-        for name, found in figures.items()
-        if re.match(r"ours, batch \d+ \| samples/s", name) and not isinstance(found, str)
+        name.partition(" | ")[0]: value["value"]
+        for name, value in figures.items()
+        if re.match(r"ours, batch \d+ \| samples/s", name) and not isinstance(value, str)
     }
     return key.replace("BEST", max(speeds, key=speeds.__getitem__)) if speeds else key
 
 
 def _pivot(figures: dict[str, Any], names: Sequence[str], metrics: Sequence[str]) -> str:
-    """A line for each variant, a column for each metric that any of them has."""
+    """Make a table with a row for each variant and a column for each metric that any of them has."""
     metrics = [metric for metric in metrics if any(f"{name} | {metric}" in figures for name in names)]
     if not metrics:
         return _markdown(("", "all figures"), [(name, NOT_MEASURED) for name in names])
     lines = []
     for name in names:
-        found = [figures.get(f"{name} | {metric}", "") for metric in metrics]
-        lines.append(
-            (name, *(show(one, spread=False) for one in (found if any(found) else [NOT_MEASURED, *found[1:]])))
-        )
+        row = [figures.get(f"{name} | {metric}", "") for metric in metrics]
+        lines.append((name, *(show(value, spread=False) for value in (row if any(row) else [None, *row[1:]]))))
     return _markdown(("", *metrics), lines)
 
 
-def _all_figures(results: dict[str, Any] | None) -> str:
-    parts = {} if results is None else results["parts"]
-    lines = [(part, name, show(found)) for part, p in parts.items() for name, found in p["figures"].items()]
+def _all_figures(results: dict[str, Any]) -> str:
+    parts = results["parts"].items()
+    lines = [(part, name, show(value)) for part, content in parts for name, value in content["figures"].items()]
     return _markdown(("part", "figure", "median (smallest to largest)"), lines or [("", "", NOT_MEASURED)])
 
 
-def _machines(results: dict[str, dict[str, Any] | None]) -> str:
+def _machines(results: dict[str, dict[str, Any]]) -> str:
     lines = []
-    for name, found in results.items():
-        if found is None:
+    for name, content in results.items():
+        if not content["parts"]:
             lines.append((f"`{name}.py`", NOT_MEASURED, "", ""))
             continue
-        about = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-        versions = ", ".join(f"{package} {number}" for package, number in found["versions"].items())
-        minutes = sum(part["took_s"] for part in found["parts"].values()) / 60
-        lines.append((f"`{name}.py`", about, versions, f"{minutes:.0f} min{_rounds(found)}"))
+        machine = ", ".join(f"{key} {value}" for key, value in content["machine"].items())
+        versions = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
+        took = f"{sum(part['took_s'] for part in content['parts'].values()) / 60:.0f} min"
+        if "rounds" in content["settings"]:
+            took += f", {content['settings']['rounds']} rounds"
+        lines.append((f"`{name}.py`", machine, versions, took))
     return _markdown(("script", "machine", "versions", "took"), lines)
 
 
-def _rounds(results: dict[str, Any]) -> str:
-    rounds = results["settings"].get("rounds")
-    return "" if rounds is None else f", {rounds} rounds"
-
-
-def show(found: Any, *, spread: bool = True) -> str:
-    """A figure with its spread; a text says itself why there is no figure."""
-    if found is None:
-        return NOT_MEASURED
-    if isinstance(found, str):
-        return NOT_MEASURED if found.startswith("not begun") else found
-    unit = found["unit"] if found["unit"] in ("", "x") else f" {found['unit']}"
-    ends = f" ({found['low']:g} to {found['high']:g})" if spread and found["low"] != found["high"] else ""
-    return f"{found['value']:g}{unit}{ends}"
+def show(value: Any, *, spread: bool = True) -> str:
+    """Format a figure with its spread, or the reason for its absence."""
+    if value is None or isinstance(value, str):
+        return NOT_MEASURED if value is None or value.startswith("not begun") else value
+    unit = value["unit"] if value["unit"] in ("", "x") else f" {value['unit']}"
+    ends = f" ({value['low']:g} to {value['high']:g})" if spread and value["low"] != value["high"] else ""
+    return f"{value['value']:g}{unit}{ends}"
 
 
 def _markdown(head: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:

@@ -1,4 +1,4 @@
-"""Programs to compare, behind one interface: a number of steps in, latents and the seconds of the loop out."""
+"""Common interface of the programs to compare: makes a batch in a number of steps and measures its loop."""
 
 from __future__ import annotations
 
@@ -19,40 +19,28 @@ OnStep = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
-    """One batch.
+class Batch:
+    """A finished batch."""
 
-    Attributes:
-        latents: (b, 4, h, w), float32 on the CPU.
-        loop_seconds: of denoising.
-        peak_gib: peak memory by stage, where the method records it.
-    """
-
-    latents: Tensor
-    loop_seconds: float
-    peak_gib: Mapping[str, float] = field(default_factory=dict)
+    latents: Tensor  # (b, 4, h, w), float32 on the CPU
+    loop_seconds: float  # of denoising
+    peak_gib: Mapping[str, float] = field(default_factory=dict)  # peak memory by stage, if recorded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A program with a batch size: from seeds to picture and sound on the host.
-
-    Attributes:
-        batch, steps: of a whole run.
-        weights: bytes.
-        make: number of steps, and a callback after each step -> one batch.
-    """
+    """A program with a batch size. It makes pictures and sounds on the host."""
 
     batch: int
-    steps: int
-    weights: int
-    make: Callable[[int, OnStep | None], Made]
+    steps: int  # of a whole run
+    weights: int  # bytes
+    make: Callable[[int, OnStep | None], Batch]  # takes the number of steps, and a callback after each step
 
 
 def of_authors(program: AuthorsProgram, device: Device) -> Variant:
-    """The authors' program makes one sample at a time."""
+    """Wrap the authors' program, which makes one sample at a time."""
 
-    def make(steps: int, on_step: OnStep | None = None) -> Made:
+    def make(steps: int, on_step: OnStep | None = None) -> Batch:
         torch.backends.cudnn.benchmark = False
         program.steps = steps
         begin = time.perf_counter()
@@ -60,7 +48,7 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
         device.synchronize()
         seconds = time.perf_counter() - begin
         program.finish(z)
-        return Made(latents=z.float().cpu(), loop_seconds=seconds)
+        return Batch(latents=z.float().cpu(), loop_seconds=seconds)
 
     return Variant(batch=1, steps=program.steps, weights=_bytes(program.networks()), make=make)
 
@@ -68,19 +56,17 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
 def of_ours(
     method: MultimodalDenoising, *, batch: int, steps: int, fast: bool = False, cudnn_benchmark: bool = False
 ) -> Variant:
-    """Our method makes a batch of the seeds from 1 on; `fast` takes the scheduler of `configs/fast/dpm25.yaml`."""
-    runner = BatchRunner(method)  # of its own: a runner fills smaller batches up to the largest that it has seen
+    """Wrap our method, with the seeds from 1 on; `fast` selects the scheduler of `configs/fast/dpm25.yaml`."""
+    runner = BatchRunner(method)  # not shared: a runner pads smaller batches to its largest batch so far
 
-    def make(steps: int, on_step: OnStep | None = None) -> Made:
+    def make(steps: int, on_step: OnStep | None = None) -> Batch:
         method.run_batch = runner
-        torch.backends.cudnn.benchmark = cudnn_benchmark  # as Lightning sets it for a whole process
+        torch.backends.cudnn.benchmark = cudnn_benchmark  # which Lightning sets for a whole process
         method.on_step = None if on_step is None else lambda step, batch: on_step(step.index)
-        made = samples(method, range(1, batch + 1), {"steps": steps} | (FAST_SCHEDULER if fast else {}))
-        latents = torch.stack([sample.result.latents for sample in made if sample.result is not None])
-        timings = made[0].timings
-        peaks = timings.get("peak_gib")
-        peaks = dict(peaks) if isinstance(peaks, Mapping) else {}
-        return Made(latents=latents, loop_seconds=timings["denoise"], peak_gib=peaks)
+        finished = samples(method, range(1, batch + 1), {"steps": steps} | (FAST_SCHEDULER if fast else {}))
+        latents = torch.stack([sample.result.latents for sample in finished if sample.result is not None])
+        timings = finished[0].timings
+        return Batch(latents=latents, loop_seconds=timings["denoise"], peak_gib=timings.get("peak_gib", {}))
 
     return Variant(batch=batch, steps=steps, weights=_bytes([method]), make=make)
 

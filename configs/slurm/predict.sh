@@ -1,9 +1,9 @@
 #!/bin/bash
+# Runs `its predict` as a SLURM job on two nodes of four GPUs, with one task for each GPU.
 # sbatch configs/slurm/predict.sh --config configs/paper/table1.yaml
 #
-# Two nodes of four GPUs, one task for each GPU. Adapt the #SBATCH lines to the cluster: the trainer options below are
-# derived from them. Missing weights are an error. To resume, also after a time limit, submit the same command again:
-# it makes the samples that are missing.
+# Adapt the #SBATCH lines to the cluster; the trainer options below are derived from them. Missing weights are an error.
+# To resume, for example after a time limit, submit the same command again: it makes only the missing samples.
 
 #SBATCH --job-name=its
 #SBATCH --nodes=2
@@ -19,13 +19,13 @@
 set -euo pipefail
 
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
-export HF_HUB_OFFLINE=1 # compute nodes rarely have a network: download once on the login node
+export HF_HUB_OFFLINE=1 # compute nodes rarely have a network: download the weights on the login node first
 
 if [ -f .venv/bin/activate ]; then
     source .venv/bin/activate
 fi
 
-# If one task fails, end the others too: they would wait for it. Since SLURM 22.05, srun does not inherit --cpus-per-task.
+# If a task fails, end all others, which would wait for it. Since SLURM 22.05, srun does not inherit --cpus-per-task.
 srun --kill-on-bad-exit=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" its predict "$@" \
     --model.fallback null \
     --trainer.accelerator gpu \

@@ -1,4 +1,4 @@
-"""The embedded pack: two small experts, a codec and a text encoder, so that the main job runs everywhere."""
+"""The embedded pack: tiny models shipped with the package, used where no other weights are available."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ register_pack(
         folder=_HERE / "weights",
         config=_HERE / "model.yaml",
         methods={"ScoreDistillation": _HERE / "sds.yaml"},
-        summary="tiny experts that know some emoji and synthetic sounds",
+        summary="tiny experts trained on emoji and synthetic sounds",
         colorizer=_HERE / "colorizer.yaml",
         scorers=("MiniPictureJudge", "MiniSoundJudge"),
     )

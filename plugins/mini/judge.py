@@ -1,6 +1,6 @@
-"""The embedded judge: says whether the pack's pictures and sounds are of what their prompts name, without any download.
+"""The embedded judge: classifiers that score whether pictures and sounds match their prompts, without a download.
 
-It is not CLIP and not CLAP. It tells the pack's own classes from each other, and knows nothing else.
+They are neither CLIP nor CLAP: they distinguish only the embedded pack's own classes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from its.interfaces import Scorer, ScorerInput
 from its.registry import register
 from its.weights import PretrainedComponent, Source
 from its_plugins.mini.captions import Kind, classes
-from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, load, loud, shrink
+from its_plugins.mini.judge_network import CLASSES, FILES, Classifier, amplify, load, resize
 
 PACK = "pack:mini"
 
 
 class _Judge(PretrainedComponent, Scorer):
-    """What both judges share: the probability of what a prompt names, among the pack's classes and none of them."""
+    """Base class of both judges: the probability of the classes that a prompt names."""
 
     kind: Kind
 
@@ -41,27 +41,27 @@ class _Judge(PretrainedComponent, Scorer):
         self.network.to(torch.get_default_device())
 
     def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
-        """A prompt that names several classes is judged by all of them; one that names none has no score."""
+        """Sum the probabilities of all classes that a prompt names; None if it names no class."""
         return [self._score(sample) for sample in samples]
 
     def _score(self, sample: ScorerInput) -> float | None:
-        named = classes(self.kind, sample.prompt)
-        if not named:
+        names = classes(self.kind, sample.prompt)
+        if not names:
             return None
         assert self.network is not None
         device = next(self.network.parameters()).device
-        logits = self.network(self.look(sample).to(device))[0].float()
-        chosen = logits.softmax(0).cpu()[[CLASSES[self.kind].index(name) for name in named]]
-        return min(float(chosen.sum()), 1.0)
+        logits = self.network(self.network_input(sample).to(device))[0].float()
+        probabilities = logits.softmax(0).cpu()[[CLASSES[self.kind].index(name) for name in names]]
+        return min(float(probabilities.sum()), 1.0)
 
     @abstractmethod
-    def look(self, sample: ScorerInput) -> Tensor:
-        """What the network sees of a sample, (1, 128, r)."""
+    def network_input(self, sample: ScorerInput) -> Tensor:
+        """Convert a sample to the network's input (1, 128, r)."""
 
 
 @register
 class MiniPictureJudge(_Judge):
-    """Embedded judge of pictures (not CLIP): probability that it is what the prompt names, of the pack's classes."""
+    """Embedded judge of pictures (not CLIP): probability of the prompt's class among the pack's classes."""
 
     kind: Kind = "visual"
 
@@ -69,13 +69,13 @@ class MiniPictureJudge(_Judge):
     def modality(self) -> Literal["visual", "audio"]:
         return "visual"
 
-    def look(self, sample: ScorerInput) -> Tensor:
-        return shrink(sample.picture[None])
+    def network_input(self, sample: ScorerInput) -> Tensor:
+        return resize(sample.picture[None])
 
 
 @register
 class MiniSoundJudge(_Judge):
-    """Embedded judge of sounds (not CLAP): probability that it is what the prompt names, of the pack's classes."""
+    """Embedded judge of sounds (not CLAP): probability of the prompt's class among the pack's classes."""
 
     kind: Kind = "audio"
 
@@ -83,8 +83,8 @@ class MiniSoundJudge(_Judge):
     def modality(self) -> Literal["visual", "audio"]:
         return "audio"
 
-    def look(self, sample: ScorerInput) -> Tensor:
-        """The sound's spectrogram, in the format that the pack was trained on, as loud as it can be drawn."""
+    def network_input(self, sample: ScorerInput) -> Tensor:
+        """Compute the sound's spectrogram in the pack's format, normalised to the level of the training data."""
         sound = resample(sample.waveform, sample.sample_rate, AUFFUSION.sample_rate)
         gray = AUFFUSION.to_picture(AUFFUSION.log_mel(sound[None]))[:, 0]
-        return shrink(loud(gray))
+        return resize(amplify(gray))

@@ -1,6 +1,6 @@
-"""The embedded judge's network: one small classifier for pictures, another of the same shape for sounds.
+"""The embedded judge's network: one small classifier for pictures, another of the same architecture for sounds.
 
-Shapes used here: b batch, r columns, gray in [0, 1] (b, 128, r), row 0 the highest band, k classes.
+Shapes used here: b batch, r columns, gray (b, 128, r) in [0, 1], row 0 the highest frequency, k classes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from its_plugins.mini.captions import CONCEPTS, Kind
 
 ROWS = 128
 NONE = "none"
-"""The class of canvases that hold no picture, or no sound, that the pack knows."""
+"""The class of canvases without a picture (or sound) of any of the pack's classes."""
 
 CLASSES: dict[Kind, list[str]] = {kind: [*CONCEPTS[kind], NONE] for kind in CONCEPTS}
 FILES: dict[Kind, str] = {"visual": "judge/picture.safetensors", "audio": "judge/sound.safetensors"}
 
 
 class Classifier(nn.Module):
-    """Five convolutions and a linear layer that sees rows apart, since pitch matters, and columns as one."""
+    """Five convolutions, a mean over columns, and a linear layer over all rows, because pitch matters."""
 
     def __init__(self, classes: int, widths: tuple[int, ...] = (24, 48, 96, 128, 128)) -> None:
         super().__init__()
@@ -36,37 +36,34 @@ class Classifier(nn.Module):
 
     def forward(self, gray: Tensor) -> Tensor:
         """(b, 128, r) -> logits (b, k)."""
-        seen = self.features(rearrange(gray * 2 - 1, "b h r -> b 1 h r"))
-        logits: Tensor = self.head(self.drop(rearrange(seen.mean(3), "b c h -> b (c h)")))
+        features = self.features(rearrange(gray * 2 - 1, "b h r -> b 1 h r"))
+        logits: Tensor = self.head(self.drop(rearrange(features.mean(3), "b c h -> b (c h)")))
         return logits
 
 
-def shrink(gray: Tensor) -> Tensor:
-    """(b, h, w) canvas -> (b, 128, r): what the network sees, a column for each four of a canvas of 256 rows."""
+def resize(gray: Tensor) -> Tensor:
+    """Resize canvases (b, h, w) to the network's input (b, 128, r). With h = 256, r = w / 4."""
     rows, columns = gray.shape[1:]
     size = ROWS, max(16, round(columns * ROWS / 2 / rows))
     return nn.functional.interpolate(gray[:, None], size, mode="area")[:, 0]
 
 
-def loud(gray: Tensor, top: float = 0.94) -> Tensor:
-    """(b, h, w) gray spectrograms, amplified until the brightest thousandth is at `top`; silence stays silent."""
+def amplify(gray: Tensor, top: float = 0.94) -> Tensor:
+    """Amplify spectrograms (b, h, w) until the brightest thousandth of pixels reaches `top`; silence stays silent."""
     pixels = gray[:, ::2, ::2].flatten(1)
     brightest = pixels.topk(max(1, pixels.shape[1] // 1000)).values[:, -1, None, None]
     return (gray + (top - brightest) * (gray / 0.15).clamp(max=1)).clamp(0, 1)
 
 
 def load(kind: Kind, folder: Path) -> Classifier:
-    """The trained classifier of a kind, in float32, from the pack's folder."""
+    """Load the trained classifier of a kind from the pack's folder, in float32."""
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / FILES[kind])
     model = Classifier(len(CLASSES[kind]))
-    model.load_state_dict(
-        {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    )
+    model.load_state_dict(cast(load_file(folder / FILES[kind]), torch.float32))
     return model.eval().requires_grad_(False)
 
 
 def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Those that are numbers in another precision; counts stay counts."""
+    """Cast floating-point tensors to `dtype`; integer tensors stay as they are."""
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}

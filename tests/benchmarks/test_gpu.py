@@ -1,4 +1,4 @@
-"""The GPU's benchmark runs to its end: on small models, without a GPU, and with a simulated one."""
+"""benchmarks/gpu.py on small models, without a GPU and with a simulated one."""
 
 import contextlib
 import json
@@ -41,30 +41,30 @@ def test_runs_to_its_end_at_tiny_size(tmp_path, forks, weights):
         assert 0 <= compared[f"{name} | error"]["value"] < 1e-4
         assert compared[f"{name} | memory"] == "needs a GPU"
     assert compared["ours, 5 steps, batch 3 | over the authors'"]["value"] > 0
-    # Written independently of ours, and yet the same up to rounding: what is compared does the same work.
+    # Written independently of ours, but equal up to rounding: both do the same work.
     assert compared["authors, float32 | error"]["value"] < 1e-4
     levers = figures_of(out, "levers")
     assert levers["eager | samples/s"]["value"] > 0
     assert levers["+ CUDA graph | samples/s"] == "needs a GPU"
 
 
-def test_without_a_gpu_it_says_so(forks):
+def test_without_a_gpu_the_script_fails_with_a_message(forks):
     assert forks.wait(forks.start([SCRIPT], NO_GPU, program="script")) == [2]
-    assert "there is no CUDA device" in forks.log.read_text()
+    assert "no CUDA device" in forks.log.read_text()
 
 
 def test_weights_of_other_options_are_refused(capsys, weights):
     import gpu
 
     assert gpu.main([*SMALL[:-1], "bfloat16", "--weights", str(weights)]) == 2
-    assert "was written with dtype torch.float32; asked for tiny True, dtype torch.bfloat16" in capsys.readouterr().err
+    assert "with dtype torch.float32; expected tiny True, dtype torch.bfloat16" in capsys.readouterr().err
     assert gpu.main([*SMALL, "--weights", str(weights), "--variants", "authors", "ours"]) == 2
-    assert "there is no variant 'ours'; there are: authors; ours, plain, batch 1;" in capsys.readouterr().err
+    assert "unknown variant 'ours'; expected some of: authors; ours, plain, batch 1;" in capsys.readouterr().err
 
 
 @pytest.fixture
 def simulated(monkeypatch):
-    """A device that claims to be a GPU, on the CPU: what is captured is computed again when it is replayed."""
+    """A CPU in the role of a GPU. Replaying a graph computes it again."""
     from devices import Device
 
     from its.diffusion import graphs
@@ -109,7 +109,7 @@ def simulated(monkeypatch):
 
     monkeypatch.setattr(graphs, "_CudaCapture", lambda: capture)
     monkeypatch.setattr(speed, "MultiStream", lambda **options: sequential)
-    # As on a GPU, the method's device is known only after the module has been moved there.
+    # As on a GPU, the method's device is set only when the module is moved.
     monkeypatch.setattr(Method, "target", property(lambda method: torch.device("cuda" if method.moved else "cpu")))
     monkeypatch.setattr(Method, "moved", False, raising=False)
     move = Method.to
@@ -161,14 +161,14 @@ def test_a_variant_that_fails_costs_only_its_own_figures(simulated, tmp_path, we
     figures = figures_of(tmp_path / "gpu.json")
     text = "failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 3 GiB"
     assert figures["ours, batch 3 | samples/s"] == text
-    assert f"gpu.py: WRONG: ours, batch 3: {text}" in capsys.readouterr().err
+    assert f"gpu.py: ours, batch 3: {text}" in capsys.readouterr().err
     assert figures["ours, batch 2 | over the authors'"]["value"] > 0
     (before,) = written
     assert before["ours, batch 1 | ms a step"]["value"] > 0, "written before the next one began"
     assert "ours, batch 2 | samples/s" not in before
 
 
-def test_what_does_not_fit_into_the_time_is_not_begun():
+def test_variants_that_do_not_fit_into_the_time_are_not_begun():
     from budget import RESERVE, Budget, Candidate
 
     now = [0.0]
@@ -184,7 +184,7 @@ def test_what_does_not_fit_into_the_time_is_not_begun():
     assert Budget(None).left() == float("inf")
 
 
-def test_what_takes_too_long_is_interrupted():
+def test_calls_that_take_too_long_are_interrupted():
     from budget import Budget, TooLongError
 
     begin = time.monotonic()
@@ -203,12 +203,12 @@ def test_what_takes_too_long_is_interrupted():
 
 
 def test_wheels_are_imported_from_their_folder(tmp_path, monkeypatch):
-    import bring
+    import environment
 
     with zipfile.ZipFile(tmp_path / "brought-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("brought/__init__.py", "answer = 42")
         wheel.writestr("brought-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: brought\nVersion: 1.0\n")
-    bring.wheels(tmp_path)
+    environment.use_wheels(tmp_path)
     import brought
 
     assert brought.answer == 42
@@ -218,7 +218,7 @@ def test_wheels_are_imported_from_their_folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_wheels_is_refused(tmp_path):
-    import bring
+    import environment
 
-    with pytest.raises(SystemExit, match="there is no .whl in it"):
-        bring.wheels(tmp_path)
+    with pytest.raises(SystemExit, match=r"--wheels .* expected .*\.whl"):
+        environment.use_wheels(tmp_path)

@@ -34,11 +34,11 @@ def test_jobs_are_measured(tmp_path, forks):
     ],
 )
 def test_a_process_that_fails_or_takes_too_long_has_no_speed(tmp_path, code, timeout, expected):
-    from plain_command import Job, figures_of
+    from plain_command import figures_of
     from processes import run
 
     done = run([sys.executable, "-c", code], tmp_path, timeout=timeout)
-    figures = figures_of(done, Job(arguments=()))
+    figures = figures_of(done, (), 1)
     assert figures["exit"] == expected
     assert not any(name.startswith("samples") for name in figures)
     assert done.seconds < 30

@@ -1,4 +1,4 @@
-"""The document says what the committed results say."""
+"""The tables of docs/performance.md agree with the committed results."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_the_document_is_what_the_script_makes_of_the_results():
+def test_the_document_agrees_with_the_results():
     done = table(ROOT, "--check")
     assert done.returncode == 0, done.stderr
 
 
-def test_another_result_is_another_document(copy):
+def test_other_results_change_the_document(copy):
     figures = {"Lightning, a batch": {"value": 123.25, "low": 99.5, "high": 150.0, "unit": "ms"}}
     results = {
         "machine": {"cpu": "abacus"},
@@ -40,7 +40,7 @@ def test_another_result_is_another_document(copy):
     (copy / "benchmarks" / "results" / "cpu.json").write_text(json.dumps(results), encoding="utf-8")
     checked = table(copy, "--check")
     assert checked.returncode == 1
-    assert "differs from the results: python benchmarks/table.py" in checked.stderr
+    assert "differs from the results; run python benchmarks/table.py" in checked.stderr
     assert table(copy).returncode == 0
     document = (copy / "docs" / "performance.md").read_text(encoding="utf-8")
     assert "| 0.5 ms |  | 123.25 ms (99.5 to 150) |  | `cpu.py lightning` |" in document
@@ -48,7 +48,7 @@ def test_another_result_is_another_document(copy):
     assert table(copy, "--check").returncode == 0
 
 
-def test_what_nobody_measured_is_said_to_be_not_measured(copy):
+def test_missing_results_are_shown_as_not_measured(copy):
     for path in (copy / "benchmarks" / "results").glob("[cg]pu.json"):
         path.unlink()
     assert table(copy).returncode == 0
@@ -60,7 +60,7 @@ def test_what_nobody_measured_is_said_to_be_not_measured(copy):
 
 
 def test_the_goals_name_figures_that_the_scripts_measure():
-    """A goal whose figure has another name in the results would stay "not measured" for ever."""
+    """A goal with a misspelt figure would always show "not measured"."""
     import plan
     from goals import GOALS
 
@@ -75,6 +75,6 @@ def test_the_goals_name_figures_that_the_scripts_measure():
             if of == script and part in parts:
                 figures = parts[part]["figures"]
                 if any(str(found).startswith("not begun") for found in figures.values()):
-                    continue  # a run with little time, which has not all variants
+                    continue  # a run with a time limit, which lacks some variants
                 keys = [key for key in goal.figures if not key.startswith("BEST")]
                 assert [key for key in keys if key not in figures] == []

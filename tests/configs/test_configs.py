@@ -3,7 +3,6 @@
 The whole way is gone but for the weights: files are overlaid, parsed, turned into parts and rows. Nothing is loaded.
 """
 
-import itertools
 import os
 import re
 import shlex
@@ -102,15 +101,14 @@ def overlaid(*files):
 
 
 def command_of(file):
-    """The command in the comment at a config's beginning."""
-    header = itertools.takewhile(lambda line: line.startswith("#"), Path(file).read_text(encoding="utf-8").splitlines())
-    commands = [line.removeprefix("# ") for line in header if line.startswith("# its predict ")]
-    assert commands, f"{file} must show the command that runs it"
-    return commands[0]
+    summary, command = Path(file).read_text(encoding="utf-8").splitlines()[:2]
+    assert re.fullmatch(r"# [A-Z].*\.", summary), f"{file} must open with a sentence on what it makes, got: {summary}"
+    assert command.startswith("# its predict "), f"{file} must have its command on the second line, got: {command}"
+    return command.removeprefix("# ")
 
 
 @pytest.mark.parametrize("file", CONFIGS)
-def test_config_opens_with_a_command_that_names_it_and_parses(build, file):
+def test_config_opens_with_a_summary_and_a_command_that_names_it_and_parses(build, file):
     command = command_of(file)
     assert Path(file).resolve() in [find_file(word).resolve() for word in shlex.split(command)]
     assert build(command).rows
@@ -126,7 +124,7 @@ def test_the_resolved_config_builds_the_same(build, file, tmp_path):
 @pytest.mark.parametrize("file", SWEEPS)
 def test_every_value_of_a_sweep_parses(build, file):
     text = Path(file).read_text(encoding="utf-8")
-    assert f"# wandb sweep {file}\n" in text
+    assert text.splitlines()[1] == f"# wandb sweep {file}"
     sweep = yaml.safe_load(text)
     assert sweep["command"][:3] == ["${env}", "${program}", "predict"]
     assert sweep["command"][-1] == "${args}"

@@ -1,4 +1,4 @@
-"""A GPU whose tensors have a device, shapes and dtypes, but no values: torch's fake tensors."""
+"""A simulated GPU: torch's fake tensors, which have a device, shapes and dtypes, but no values."""
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -18,7 +18,7 @@ class _Refuse(TorchDispatchMode):
 
 
 class WithoutFloat64:
-    """Within it tensors are fake, and float64 on the device "cuda" is refused, as MPS does."""
+    """Context in which tensors are fake and float64 on the device "cuda" raises TypeError, as on MPS."""
 
     def __enter__(self):
         self._modes = FakeTensorMode(allow_non_fake_inputs=True), _Refuse()

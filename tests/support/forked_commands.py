@@ -1,4 +1,4 @@
-"""Run commands in processes of their own, without the seconds that their imports take."""
+"""Run commands in forked processes, which saves the seconds of their imports."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 
 
 class Forks:
-    """Starts commands by `forks.py`: one process for each set of environment variables."""
+    """Client of `forks.py`: starts a command in a process for each set of environment variables."""
 
     def __init__(self, folder):
         self.log = folder / "log"
@@ -40,14 +40,14 @@ class Forks:
         return [self._ask(wait=pid) for pid in pids]
 
     def run(self, arguments, *environments, **options):
-        """Run as `start`, to success; return what was printed."""
+        """Run a command as `start` does, require success, and return its output."""
         statuses = self.wait(self.start(arguments, *environments, **options))
         printed = self.log.read_text()
         assert set(statuses) == {0}, printed
         return printed
 
     def kill(self, pids, when):
-        """Whole process groups, as soon as `when()` holds; exit statuses."""
+        """Kill the process groups as soon as `when()` holds; return the exit statuses."""
         while not when() and any(self.running(pid) for pid in pids):
             time.sleep(0.002)
         for pid in pids:
@@ -68,14 +68,14 @@ class Forks:
             return str(free.getsockname()[1])
 
     def ranks(self, size):
-        """The environment that torchrun gives each of its processes."""
+        """Return the environment of each process of torchrun."""
         port = self.port()
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size), "TORCHELASTIC_RUN_ID": "x"}
         common |= {"LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
         return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
 
     def tasks(self, size):
-        """The environment that srun gives each task of a job on nodes of one task each."""
+        """Return the environment of each srun task of a job with one task for each node."""
         common = {"SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "its", "SLURM_NTASKS": str(size), "SLURM_NNODES": str(size)}
         common |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": self.port()}
         common["SLURM_STEP_NUM_TASKS"] = str(size)

@@ -1,6 +1,6 @@
-"""Server that runs commands in forked processes, which need not import torch, Lightning and diffusers again.
+"""Server that runs commands in forked processes, which saves importing torch, Lightning and diffusers.
 
-It reads a JSON object a line and answers with a number: {"start": argv, "program": name, "env": {...}, "cwd": path or
+It reads one JSON object a line and writes a number: {"start": argv, "program": name, "env": {...}, "cwd": path or
 null, "log": path} -> pid; {"wait": pid} -> exit status. `program` is "its", "-m" (argv begins with a module's name) or
 "script" (argv begins with a path). Each process leads a process group, so that it can be killed with its children.
 """
@@ -49,7 +49,7 @@ def run(program, argv):
 
 def start(job):
     pid = os.fork()
-    with contextlib.suppress(OSError):  # whichever comes first, the parent or the child
+    with contextlib.suppress(OSError):  # parent and child both try; the second may fail
         os.setpgid(pid, pid)
     if pid:
         return pid

@@ -1,4 +1,4 @@
-"""Files and commits of a `Hub`, and what HTTP says about them."""
+"""Files and commits of a `Hub`, and their HTTP responses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 LFS_SUFFIXES = {".safetensors", ".bin", ".ckpt", ".pt", ".model", ".h5", ".msgpack"}
-"""Files that the real hub keeps in Git LFS, whatever their size."""
+"""Suffixes of files that the real hub stores in Git LFS."""
 
 Response = tuple[int, dict[str, Any], bytes]
 """Status, headers and body."""

@@ -1,4 +1,4 @@
-"""Run commands in this process against a loopback Hugging Face hub."""
+"""Commands run in this process against a loopback Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = ("--model.fallback=null", "--model.steps=2", "--model.canvas=[256,64]", 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did: exit status, and what it wrote to the standard streams."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -31,7 +31,7 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """The one line on stderr of a command that refused its input."""
+        """The single line on stderr of a command that failed with status 2."""
         assert self.status == 2, self.err
         (line,) = self.err.splitlines()
         assert line.startswith("its: ")
@@ -39,13 +39,13 @@ class Outcome:
 
 
 class World:
-    """The hub as a test sees it.
+    """A hub, a cache and a run directory for a test.
 
     Attributes:
-        hub: with all repositories of `hub_trees`; of this test's requests alone.
-        trees: their files, `OWNER/NAME/REF`.
-        cache: of the hub's files, on this machine.
-        run: output of `predict`.
+        hub: has all repositories of `hub_trees`, and records the requests of this test.
+        trees: files of the repositories, in `OWNER/NAME/REF`.
+        cache: local cache of the hub's files.
+        run: output folder of `predict`.
     """
 
     def __init__(self, hub: Hub, trees: Path, cache: Path, tmp_path: Path, monkeypatch, capfd) -> None:
@@ -54,7 +54,7 @@ class World:
         self.use(cache)
 
     def use(self, cache: Path, *, hub: Hub | None = None) -> None:
-        """Take another cache, or another hub."""
+        """Switch to another cache or another hub."""
         self.cache = cache
         (hub or self.hub).connect(self._monkeypatch, cache)
         self._monkeypatch.setattr(hub_of_its, "_unreachable", {})
@@ -62,7 +62,7 @@ class World:
         self.hub.forget()
 
     def disconnect(self) -> None:
-        """Take a hub that does not answer."""
+        """Switch to a hub that refuses connections."""
         with Hub() as closed:
             pass
         self.use(self.cache, hub=closed)
@@ -79,16 +79,16 @@ class World:
         return Outcome(status, *self._capfd.readouterr())
 
     def predict(self, *arguments: object, config: str = "castle_bell.yaml", small: Sequence[str] = SMALL) -> Outcome:
-        """Make a small run of configs, whose names are joined by `+`."""
+        """Run `its predict` with small settings and configs, whose names are joined by `+`."""
         configs = [word for name in config.split("+") for word in ("--config", ROOT / "configs" / name)]
         return self.its("predict", *configs, *small, f"--output={self.run}", *arguments)
 
     def records(self) -> list[dict[str, Any]]:
-        """Records of the run's samples."""
+        """Read the records of the run's samples."""
         return [json.loads(path.read_text()) for path in sorted(self.run.glob("samples/*/sample.json"))]
 
     def made(self, *arguments: object, **options: Any) -> dict[str, Any]:
-        """Record of the only sample of a run, as `predict`, that has to succeed."""
+        """Run `predict`, require success, and return the record of its only sample."""
         outcome = self.predict(*arguments, **options)
         assert outcome.status == 0, outcome.err
         (record,) = self.records()
@@ -96,31 +96,28 @@ class World:
         return record
 
     def refused(self, *arguments: object, config: str = "castle_bell.yaml") -> str:
-        """Message of a run that must not begin: nothing is downloaded but small files, and no folder is made."""
+        """Return the message of a run that must fail before it downloads weights or creates its folder."""
         message = self.predict(*arguments, config=config).message
         assert self.weights_served() == []
         assert not self.run.exists()
         return message
 
     def weights_served(self) -> list[str]:
-        """Names of the weights files that the hub served."""
+        """List the weights files that the hub served."""
         return sorted(f"{repository}/{name}" for repository, name in self.hub.served if name.endswith(WEIGHTS))
 
     def snapshot(self, repository: str, ref: str = "main") -> Path:
-        """Folder of a repository's files in the cache."""
+        """Return the folder of a repository's files in the cache."""
         commit = hub_trees.COMMITS[repository, ref]
         return self.cache / f"models--{repository.replace('/', '--')}" / "snapshots" / commit
 
     def serve(self, name: str, *, base: str = hub_trees.STABLE_DIFFUSION, **edited: dict[str, Any]) -> Path:
-        """Serve a copy of a repository with other settings in the `config.json` of some subfolders.
+        """Serve a copy of a repository, with keys of `config.json` set in some subfolders; return its folder.
 
         Args:
-            name: of the new repository.
-            base: the repository that is copied.
+            name: name of the new repository.
+            base: repository to copy.
             edited: keys to set, by subfolder.
-
-        Returns:
-            The copy.
         """
         folder = copied(self.trees / base / "main", self.run.parent / "served" / name, **edited)
         self.hub.add(name, folder)

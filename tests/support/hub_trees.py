@@ -1,7 +1,7 @@
 """Tiny random models in the file layouts of the real repositories on the Hugging Face hub.
 
 File names, tensor names and configuration keys are those of the real files, which are older than the installed
-libraries. `UNUSED` stands in for the content of files that `its` never needs: reading one of them fails.
+libraries. `UNUSED` is the content of files that `its` does not need; reading one of them fails.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLAP = "laion/clap-htsat-unfused"
 IF_1 = "DeepFloyd/IF-I-M-v1.0"
 IF_2 = "DeepFloyd/IF-II-M-v1.0"
 
-COMMITS = {  # digits that are not known in reality are zeros
+COMMITS = {  # unknown digits are zeros
     (STABLE_DIFFUSION, "main"): "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     (AUFFUSION, "main"): "a75ebf2".ljust(40, "0"),
     (AUFFUSION, "refs/pr/1"): "1".ljust(40, "0"),
@@ -132,7 +132,7 @@ def auffusion(folder: Path, *, safetensors: bool = False) -> Path:
     """Write Auffusion without adapter: `.bin` files and the vocoder. VAE and text encoder equal Stable Diffusion's.
 
     Args:
-        folder: where to; created if missing.
+        folder: destination; created if missing.
         safetensors: whether to add safetensors, as the unmerged conversion does.
     """
     _diffusers_v1(folder, formats=[BIN, SAFETENSORS] if safetensors else [BIN], seed=1)
@@ -204,8 +204,8 @@ def everything(hub: Hub, folder: Path) -> None:
     """Serve all repositories under their real names at the hashes of `COMMITS`; those of DeepFloyd IF are gated.
 
     Args:
-        hub: where to add them.
-        folder: where to write the models. Those of an earlier call are used again, so tests can share a folder.
+        hub: the hub to add them to.
+        folder: destination of the models. Models of an earlier call are reused, so tests can share a folder.
     """
     writers: dict[tuple[str, str], Callable[[Path], Path]] = {
         (STABLE_DIFFUSION, "main"): stable_diffusion_v15,

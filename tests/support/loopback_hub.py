@@ -32,9 +32,8 @@ class Hub:
         expired: a token that opens nothing, public repositories included.
         delay: seconds to wait before each response.
         requests: method and path, unquoted and without query, of each request.
-        served: bytes of each file that GET requests have fetched, by repository and file name.
-        begun: the same of requests for the beginning of a file alone, which is where safetensors files have names and
-            shapes.
+        served: bytes fetched by GET requests, by repository and file name.
+        begun: the same for requests of the beginning of a file, which holds the header of safetensors files.
     """
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class Hub:
         self.close()
 
     def close(self) -> None:
-        """Stop listening: from now on connections are refused. Safe to call twice."""
+        """Stop listening, so that connections are refused. Safe to call twice."""
         if not self._closed.is_set():
             self._closed.set()
             self._server.shutdown()
@@ -216,7 +215,7 @@ class _Server(ThreadingHTTPServer):
     hub: Hub
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), ConnectionError):  # the client gave up waiting
+        if not isinstance(sys.exception(), ConnectionError):  # the client closed the connection
             super().handle_error(request, client_address)
 
 

@@ -1,4 +1,4 @@
-"""Run folders, written by the real writer of samples, and a browser to look at pages of them."""
+"""Run directories, written by the real sample writer, and a browser to test their pages."""
 
 import shutil
 from dataclasses import asdict, replace
@@ -34,7 +34,7 @@ CHROMIUM = [
 
 
 def add_sample(run: Path, *, seed=1, prompts=None, seconds=3.0, error=None, color=False, tone=440.0, **record):
-    """A sample of 64 x 128 pixels that sounds for so long -> its folder."""
+    """Write a sample of 64 x 128 pixels and `seconds` of sound; return its folder."""
     row = SampleSpec(
         prompts=prompts or {"visual": "a castle", "audio": "a bell"},
         negative_prompts={"visual": "", "audio": ""},
@@ -74,7 +74,7 @@ def add_sample(run: Path, *, seed=1, prompts=None, seconds=3.0, error=None, colo
 
 @pytest.fixture
 def add(tmp_path):
-    """`add(run="run", **sample)` puts a sample into a run folder of this name -> the sample's folder."""
+    """`add(run="run", **sample)` writes a sample to a run directory and returns the sample's folder."""
     return lambda run="run", **sample: add_sample(tmp_path / run, **sample)
 
 
@@ -91,7 +91,7 @@ def chromium():
 
 
 def until(page, condition):
-    """Wait for it. Playwright's own way evaluates a string within the page, which our pages forbid."""
+    """Wait until a condition holds. Playwright's `wait_for_function` evaluates a string, which our pages forbid."""
     for _ in range(1000):
         if page.evaluate(condition):
             return
@@ -101,7 +101,7 @@ def until(page, condition):
 
 @pytest.fixture
 def browse(chromium):
-    """`browse(path, **context)` opens a page from disk; at the end, no error may have come to light."""
+    """`browse(path, **context)` opens a page from disk. The test fails if the page logs errors or uses the network."""
     wrong, contexts = [], []
 
     def browse(path, **context):

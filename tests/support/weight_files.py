@@ -1,4 +1,4 @@
-"""Small files of weights: whole ones, damaged ones, and pickles that carry code."""
+"""Small weights files: valid ones, damaged ones, and pickles that contain code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Code:
 
 
 def save_pickle(content: object, path: Path, form: str = "zip") -> None:
-    """Pickle something in one of `PICKLES`."""
+    """Pickle an object in one of the formats of `PICKLES`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "plain":
         path.write_bytes(pickle.dumps(content, protocol=2))
@@ -38,7 +38,7 @@ def save_pickle(content: object, path: Path, form: str = "zip") -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor] = TENSORS, *, form: str = "zip") -> None:
-    """Write tensors as safetensors or as a pickle, by the ending of the name."""
+    """Write tensors as safetensors or as a pickle, by the suffix of the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".safetensors":
         save_file(dict(tensors), path, metadata={"format": "pt"})
@@ -47,7 +47,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor] = TENSORS, *, form: s
 
 
 def save_shards(folder: Path, stem: str, ending: str, *, variant: str | None = None) -> list[str]:
-    """Write `TENSORS` as one shard for each, and their index; the names, index first."""
+    """Write each of `TENSORS` to a shard, and an index. Returns the file names, the index first."""
     dotted = f".{variant}" if variant else ""
     shards = {name: f"{stem}{dotted}-0000{n}-of-00002.{ending}" for n, name in enumerate(TENSORS, start=1)}
     for name, shard in shards.items():
@@ -58,5 +58,5 @@ def save_shards(folder: Path, stem: str, ending: str, *, variant: str | None = N
 
 
 def shorten(path: Path, *, by: int = 8) -> None:
-    """Cut the end of a file off, as a download that stopped."""
+    """Cut off the end of a file, as in an interrupted download."""
     path.write_bytes(path.read_bytes()[:-by])

@@ -1,1 +1,1 @@
-"""How the embedded pack was trained; not part of the wheel."""
+"""Training of the embedded pack; not part of the wheel."""

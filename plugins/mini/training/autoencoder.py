@@ -1,11 +1,10 @@
-"""The pack's autoencoder: 8x smaller latents of four channels, small enough to decode in a second on a CPU.
+"""The pack's autoencoder: four latent channels, 8x downsampling, small enough to decode in a second on a CPU.
 
-Shapes used here: b batch, images (b, 3, h, w) in [-1, 1] (gray, three times over), latents (b, 4, h/8, w/8).
+Shapes used here: b batch, images (b, 3, h, w) in [-1, 1] (three equal channels), latents (b, 4, h/8, w/8).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ KL_WEIGHT = 3e-5  # ten times more left one of the four channels nearly dead
 
 
 def build() -> AutoencoderKL:
-    """An untrained autoencoder, 1.3 M parameters."""
+    """Build an untrained autoencoder of 1.3 M parameters."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -48,7 +47,7 @@ def to_gray(images: Tensor) -> Tensor:
 
 
 def loss(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """L1, half the squared error, and half the L1 error of the gradients, which keeps strikes and edges sharp."""
+    """Compute L1 + 0.5 MSE + 0.5 L1 of the image gradients. The last term keeps onsets and edges sharp."""
     error = reconstruction - images
     rows, columns = error.diff(dim=2), error.diff(dim=3)
     return error.abs().mean() + 0.5 * error.square().mean() + 0.5 * (rows.abs().mean() + columns.abs().mean())
@@ -63,10 +62,10 @@ def train(
     peak: float,
     decoder_only: bool = False,
 ) -> AutoencoderKL:
-    """Fit `model` to (b, h, w) gray crops that `draw` makes, for `seconds`; returns the average of its weights.
+    """Train for `seconds` on gray crops (b, h, w) that `draw` returns. Returns the average of the weights (EMA).
 
-    With `decoder_only` the latents stay what they are, so experts trained on them stay right; the decoder
-    then sees them with a little noise, as an expert's latents have.
+    With `decoder_only` the encoder is frozen, so that experts trained on its latents stay valid. The decoder then gets
+    latents with a little noise, like those that experts produce.
     """
     for part in (model.encoder, model.quant_conv):
         part.requires_grad_(not decoder_only)
@@ -89,16 +88,20 @@ def train(
 
 @torch.no_grad()
 def whiten(model: AutoencoderKL, gray: Tensor) -> None:
-    """Fold a linear map into quant_conv and post_quant_conv: latents of (b, h, w) `gray` get unit covariance.
+    """Whiten the latents: fold a linear map into quant_conv and post_quant_conv.
 
-    The posterior's log variance goes through the same convolution as its mean and keeps its old rows.
+    Latents of `gray` (b, h, w) then have mean 0 and unit covariance. Only the rows of quant_conv that compute the
+    posterior's mean change; those of its log variance stay.
+
+    Raises:
+        ValueError: a convolution or its bias is missing.
     """
     latents = encode(model, gray)
     flat = rearrange(latents, "b c h w -> c (b h w)").double()
     mean = flat.mean(1)
     covariance = torch.cov(flat)
     values, vectors = torch.linalg.eigh(covariance)
-    forward = vectors @ torch.diag(values.rsqrt()) @ vectors.T  # symmetric, so that channels keep their meaning
+    forward = vectors @ torch.diag(values.rsqrt()) @ vectors.T  # symmetric: closest to the old channels
     backward = torch.linalg.inv(forward)
     quant, post = model.quant_conv, model.post_quant_conv
     if quant is None or post is None or quant.bias is None or post.bias is None:
@@ -113,23 +116,17 @@ def whiten(model: AutoencoderKL, gray: Tensor) -> None:
 
 @torch.no_grad()
 def encode(model: AutoencoderKL, gray: Tensor, batch: int = 4) -> Tensor:
-    """(b, h, w) gray -> (b, 4, h/8, w/8) float32 latents: the posterior's mean."""
+    """Encode gray canvases (b, h, w) to the posterior's mean (b, 4, h/8, w/8), in float32."""
     with bfloat16(gray.device):
         return torch.cat([model.encode(to_images(part)).latent_dist.mean.float() for part in gray.split(batch)])
 
 
 @torch.no_grad()
 def decode(model: AutoencoderKL, latents: Tensor, batch: int = 4) -> Tensor:
-    """(b, 4, h/8, w/8) latents -> (b, h, w) gray."""
+    """Decode latents (b, 4, h/8, w/8) to gray canvases (b, h, w)."""
     return torch.cat([to_gray(model.decode(part).sample) for part in latents.split(batch)])
 
 
-def decibels(model: AutoencoderKL, gray: Tensor) -> float:
-    """Peak signal-to-noise ratio of the reconstruction of (b, h, w) gray."""
-    error = (decode(model, encode(model, gray)) - gray).square().mean().item()
-    return -10 * math.log10(error)
-
-
 def load(folder: Path) -> AutoencoderKL:
-    """The trained autoencoder of a pack."""
+    """Load the trained autoencoder of a pack, in float32."""
     return AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32).eval()

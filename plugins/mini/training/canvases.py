@@ -1,10 +1,11 @@
 """Training canvases: pictures, spectrograms, and products of the two, composed in batches on any device.
 
-Shapes used here: b batch, n store, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the highest.
+Shapes used here: b batch, n stored canvases, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the
+highest frequency.
 
-Why products: an expert is asked, at sampling time, about canvases that are half the other modality's. One
-that has never seen such a canvas pulls back to its own, and the two estimates fight. Both experts here see
-the same products, each captioned by its own half only, so they agree about what a canvas may be.
+Why products: at sampling time each expert gets canvases that are half the other modality's. An expert trained without
+such canvases steers back to its own modality, against the other expert. Here both experts are trained on the same sort
+of products, each captioned by its own half only.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ SORTS = ("pictures", "sounds", "products")
 
 
 def spectrogram(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A (256, 1024) spectrogram picture of sound class `name`, as loud as the format can draw."""
+    """Synthesise a sound of class `name` and return its spectrogram (256, 1024), at the format's highest level."""
     waveform = torch.from_numpy(clip(name, rng))[None]
     gray = AUFFUSION.to_picture(AUFFUSION.log_mel(waveform))[0, 0].numpy()
-    # Amplify until the brightest thousandth is at the top; digital silence stays where it is.
+    # Amplify until the brightest thousandth of pixels is at the top; digital silence stays unchanged.
     gain = rng.uniform(0.88, 1.0) - float(np.quantile(gray[::2, ::2], 0.999))
     loud = np.clip(gray + gain * np.minimum(gray / 0.15, 1), 0, 1)
     return (loud * 255).round().astype(np.uint8)
 
 
 def product(shape: Tensor, sound: Tensor, floor: Tensor) -> Tensor:
-    """Canvases (b, ...) that are both: the picture is how loud the sound may be, the sound is the picture's texture.
+    """Multiply pictures and spectrograms (b, ...): the picture limits the loudness, the sound is its texture.
 
-    Inside a bright shape, the sound's noise floor is drawn at `base` (still 70 to 100 dB below its peak) so
-    that the picture has no holes; outside, a `ground` part of the sound goes on, much quieter.
+    Inside a bright shape the sound's noise floor is raised to `base` (still 70 to 100 dB below its peak), so that the
+    picture has no holes. Outside, the sound continues at a level of `ground`.
 
     Args:
+        shape: pictures.
+        sound: spectrograms.
         floor: gray of the sounds' noise floors, (b,); see `floors`.
     """
     one = [len(shape), *[1] * (shape.ndim - 1)]
@@ -50,20 +53,20 @@ def product(shape: Tensor, sound: Tensor, floor: Tensor) -> Tensor:
 
 
 def floors(sounds: Tensor) -> Tensor:
-    """Gray of the noise floor of (n, h, w) uint8 spectrograms, at most 0.6: (n,) float32."""
+    """Estimate the gray of the noise floor (n,), at most 0.6, of uint8 spectrograms (n, h, w)."""
     thinned = sounds[:, ::4, ::4].flatten(1)
     return torch.stack([row.float().quantile(0.15) for row in thinned]).clamp(max=153) / 255
 
 
 class Canvases:
-    """A store of pictures and of spectrograms on one device, and random canvases made of them."""
+    """Pictures and spectrograms on one device, and random canvases composed of them."""
 
     def __init__(self, *, gray: dict[Kind, Tensor], names: dict[Kind, Tensor], shares: dict[Kind, Tensor]) -> None:
         """
         Args:
             gray: for each kind, (n, h, w) uint8.
             names: for each kind, the class index of each row, (n,) int64.
-            shares: for each kind, the share of draws of each class, however many rows it has.
+            shares: for each kind, the relative frequency of each class, independent of its number of rows.
         """
         self.gray, self.names, self.shares = gray, names, shares
         self._floors, self._weights = floors(gray["audio"]), {}
@@ -73,7 +76,7 @@ class Canvases:
 
     @classmethod
     def of(cls, stored: dict[str, dict[str, list[NDArray[np.uint8]]]], device: torch.device) -> Canvases:
-        """From drawn pictures ("visual") and spectrograms ("audio") by class."""
+        """Create from generated pictures ("visual") and spectrograms ("audio") by class."""
         gray, names, shares = {}, {}, {}
         for kind in CONCEPTS:
             classes = stored[kind]
@@ -86,13 +89,15 @@ class Canvases:
         return cls(gray=gray, names=names, shares=shares)
 
     def draw(self, mix: Tensor, batch: int, size: int | None = None) -> tuple[Tensor, dict[Kind, Tensor]]:
-        """Random canvases (b, h, w), or square crops of `size`, and their class indices by kind.
+        """Compose random canvases (b, h, w), or square crops of them.
 
         Args:
-            mix: `cumulative` shares of `SORTS`.
+            mix: cumulative shares of `SORTS`; see the function `mix`.
+            batch: number of canvases.
+            size: side of the crops; None for whole canvases.
 
         Returns:
-            Gray and class indices (b,), which are -1 where a canvas has no picture or no sound.
+            Gray, and class indices (b,) by kind: -1 for a canvas without a picture or without a sound.
         """
         device, columns = self.gray["audio"].device, self.gray["audio"].shape[2]
         picture, sound = (pick(self._weights[kind], batch) for kind in ("visual", "audio"))
@@ -108,13 +113,13 @@ class Canvases:
         return gray, {"visual": visual.masked_fill(alone, -1), "audio": audio.masked_fill(silent, -1)}
 
     def _window(self, batch: int, size: int | None) -> tuple[Tensor, Tensor]:
-        """Rows (b, r) and columns (b, c) of the whole canvas or of random crops."""
-        found = []
+        """Return the rows (b, r) and columns (b, c) of whole canvases or of random crops."""
+        indices = []
         for length in self.gray["audio"].shape[1:]:
             span, device = size or length, self.gray["audio"].device
             start = torch.randint(length - span + 1, (batch, 1), device=device)
-            found.append(start + torch.arange(span, device=device))
-        return found[0], found[1]
+            indices.append(start + torch.arange(span, device=device))
+        return indices[0], indices[1]
 
     def _cut(self, kind: Kind, row: Tensor, window: tuple[Tensor, Tensor]) -> Tensor:
         rows, columns = window
@@ -122,17 +127,17 @@ class Canvases:
 
 
 def mix(shares: dict[str, float], device: torch.device) -> Tensor:
-    """Shares of `SORTS` as `Canvases.draw` takes them."""
+    """Return cumulative shares of `SORTS`, for `Canvases.draw`."""
     return cumulative(torch.tensor([shares[sort] for sort in SORTS])).to(device)
 
 
 def cumulative(weights: Tensor) -> Tensor:
-    """Weights -> their running sum from 0 to 1, for `pick`."""
+    """Return the cumulative sum of weights, scaled to end at 1."""
     total = weights.double().cumsum(0)
     return (total / total[-1]).float()
 
 
 def pick(running: Tensor, count: int) -> Tensor:
-    """`count` indices drawn by weight. Unlike torch.multinomial it doesn't wait for the device."""
+    """Draw `count` indices by cumulative weights, without the synchronisation of torch.multinomial."""
     drawn = torch.searchsorted(running, torch.rand(count, device=running.device), right=True)
     return drawn.clamp(max=len(running) - 1)

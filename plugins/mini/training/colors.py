@@ -1,8 +1,8 @@
-"""The pack's colour expert: a small pixel-space UNet, trained on the same emoji art in its own colours.
+"""The pack's colour expert: a small pixel-space UNet, trained on the same emoji in colour.
 
-Shapes used here: b batch, gray and rgb in [0, 1]. The channel mean of a training picture is a canvas as the other
-experts draw them: a picture, or a picture times a spectrogram. Pictures are painted at 64 x 256; the expert works at
-32 x 128, an eighth of a canvas, since colours need few pixels where the luminance is given.
+Shapes used here: b batch, gray and rgb in [0, 1]. The channel mean of a training picture is a gray canvas of the other
+experts: a picture, or the product of a picture and a spectrogram. Pictures are painted at 64 x 256. The expert works at
+32 x 128, an eighth of a canvas: colour needs little resolution because the luminance is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from its_plugins.mini.training.text import CHANNELS
 Array = NDArray[np.float32]
 
 SIZE = (64, 256)  # of painted pictures
-HALF = (32, 128)  # of what the expert sees
+HALF = (32, 128)  # of the expert's input
 
 SAMPLER = {
     "_class_name": "DDPMScheduler",
@@ -36,7 +36,7 @@ SAMPLER = {
     "timestep_spacing": "leading",
 }
 
-# The art has no surroundings; where the sound goes on around it, it takes the hue of these: above, below.
+# Hue of the sound around the sprites, which have no background of their own: top and bottom of the canvas.
 BACKDROPS = {
     "castle": ((0.25, 0.5, 1.0), (0.35, 0.8, 0.35)),
     "tiger": ((0.15, 0.7, 0.45), (0.3, 0.75, 0.2)),
@@ -55,7 +55,7 @@ BACKDROPS = {
 
 
 def build() -> UNet2DConditionModel:
-    """An untrained expert of 1.0 M parameters, 0.9 GFLOP a forward of 32 x 128."""
+    """Build an untrained expert of 1.0 M parameters, 0.9 GFLOP a forward pass at 32 x 128."""
     return UNet2DConditionModel(
         sample_size=HALF,
         in_channels=3,
@@ -71,50 +71,50 @@ def build() -> UNet2DConditionModel:
 
 
 def paint(name: str, sprites: dict[str, Sprite], rng: np.random.Generator, count: int = 9) -> NDArray[np.uint8]:
-    """`count` training pictures (count, 3, 64, 256) of one class, two thirds of them with one random sound.
+    """Paint `count` training pictures (count, 3, 64, 256) of a class, two thirds of them multiplied with a sound.
 
-    Sprites in their colours before a backdrop, as bright as a canvas is.
+    Coloured sprites on a backdrop, with the luminance of a gray canvas.
     """
     sound = torch.from_numpy(spectrogram(str(rng.choice(list(AUDIO))), rng))
     floor = floors(sound[None])
-    made = []
+    painted = []
     for index in range(count):
         gray, rgb, cover = colored_picture(name, sprites, rng)
         gray *= np.float32(rng.uniform(0.85, 1.0))
         if index % 3:
-            heard = sound.roll(int(rng.integers(sound.shape[1])), 1).float() / 255
-            gray = product(torch.from_numpy(gray)[None], heard[None], floor)[0].numpy()
+            rolled = sound.roll(int(rng.integers(sound.shape[1])), 1).float() / 255
+            gray = product(torch.from_numpy(gray)[None], rolled[None], floor)[0].numpy()
         above, below = (np.array(color, np.float32) for color in BACKDROPS[name])
         share = np.linspace(0, 1, gray.shape[0], dtype=np.float32)[:, None, None] ** 2
         around = (1 - share) * above + share * below
-        small, hue = _shrunk(gray[..., None]), _shrunk(rgb + (1 - cover[..., None]) * around)
-        made.append(in_gamut(small, hue / hue.mean(-1, keepdims=True).clip(0.05) * small))
-    return (np.stack(made) * 255).round().astype(np.uint8).transpose(0, 3, 1, 2)
+        small, hue = _downsample(gray[..., None]), _downsample(rgb + (1 - cover[..., None]) * around)
+        painted.append(clip_to_gamut(small, hue / hue.mean(-1, keepdims=True).clip(0.05) * small))
+    return (np.stack(painted) * 255).round().astype(np.uint8).transpose(0, 3, 1, 2)
 
 
-def in_gamut(gray: Array, rgb: Array) -> Array:
-    """Pull colours towards their gray until they lie in [0, 1]; the mean stays the gray."""
+def clip_to_gamut(gray: Array, rgb: Array) -> Array:
+    """Reduce the saturation until colours lie in [0, 1]. The channel mean stays `gray`."""
     chroma = rgb - rgb.mean(-1, keepdims=True)
     high = np.where(chroma > 0, (1 - gray) / np.maximum(chroma, 1e-6), 1.0)
     low = np.where(chroma < 0, gray / np.maximum(-chroma, 1e-6), 1.0)
     return gray + chroma * np.minimum(high, low).min(-1, keepdims=True).clip(0, 1)
 
 
-def _shrunk(canvas: Array) -> Array:
+def _downsample(canvas: Array) -> Array:
     rows, columns, channels = canvas.shape
     small = canvas.reshape(SIZE[0], rows // SIZE[0], SIZE[1], columns // SIZE[1], channels)
     return small.mean((1, 3))
 
 
-def pool(painted: dict[str, list[NDArray[np.uint8]]]) -> tuple[Tensor, Tensor]:
-    """Pictures (n, 3, 32, 128) in [-1, 1], half precision, and their class indices (n,)."""
-    rows = {name: torch.from_numpy(np.concatenate(lots)) for name, lots in painted.items() if lots}
+def training_pictures(painted: dict[str, list[NDArray[np.uint8]]]) -> tuple[Tensor, Tensor]:
+    """Downsample painted pictures to (n, 3, 32, 128) in [-1, 1], float16; return them and their class indices (n,)."""
+    rows = {name: torch.from_numpy(np.concatenate(sets)) for name, sets in painted.items() if sets}
     rgb = functional.avg_pool2d(torch.cat(list(rows.values())).float(), 2) / 127.5 - 1
     table = list(VISUAL)
-    names = torch.cat([torch.full((len(lots),), table.index(name)) for name, lots in rows.items()])
+    names = torch.cat([torch.full((len(sets),), table.index(name)) for name, sets in rows.items()])
     return rgb.half(), names
 
 
 def noising() -> DDPMScheduler:
-    """The noise schedule that the expert learns and is sampled with."""
+    """Build the noise schedule for training and sampling."""
     return DDPMScheduler.from_config(SAMPLER)

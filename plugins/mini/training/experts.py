@@ -1,9 +1,9 @@
-"""The pack's two noise experts: small UNets of Stable Diffusion's kind, and how they learn.
+"""The pack's two noise experts: architecture, training data and training.
 
 Shapes used here: b batch, z latents (b, 4, 32, 128), l token positions, c text channels.
 
-Both start as one network that learns pictures and sounds alike, since most of denoising is common to them;
-then each goes on alone, the visual expert on pictures and products, the audio expert on sounds and products.
+Both start from one network trained on pictures and sounds, since most of denoising is common to both. The visual expert
+is then trained on pictures and products, the audio expert on sounds and products.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 
+from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 from its_plugins.mini.captions import CONCEPTS, Kind
 from its_plugins.mini.training.canvases import cumulative, pick
 from its_plugins.mini.training.loop import Log, fit
 from its_plugins.mini.training.text import CHANNELS
 
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
-EMPTY_SHARE = 0.1  # captions dropped, for classifier-free guidance
+EMPTY_SHARE = 0.1  # share of captions dropped, for classifier-free guidance
 OFFSET = 0.1
 """Standard deviation of the offset noise, a constant for each channel of a canvas.
 
-At the last timestep a little of the clean latents (0.07) is left under the noise. Without an offset a network learns
-to read their mean off the noise's mean, which is chance when sampling begins (standard deviation 1/64): it decided
-whether a canvas became a picture that sounds or a sound without a picture.
+At the last timestep a factor of 0.07 of the clean latents remains. Without offset noise a network learns to infer their
+mean from the mean of the noisy latents, which is random when sampling starts (standard deviation 1/64). On some seeds
+the sound then took the whole canvas.
 """
 
 
 def build() -> UNet2DConditionModel:
-    """An untrained expert, 3.7 M parameters, 5 GFLOP a forward.
+    """Build an untrained expert of 3.7 M parameters, 5 GFLOP a forward pass.
 
-    `attention_head_dim` is the number of heads here, as in Stable Diffusion 1.5. Self-attention runs on the
-    8x-smaller level alone: on 16 x 64 positions it took a third of a CPU step.
+    `attention_head_dim` is the number of heads, as in Stable Diffusion 1.5. Only the lowest resolution has
+    self-attention: on 16 x 64 positions it took a third of a step on a CPU.
     """
     return UNet2DConditionModel(
         sample_size=(32, 128),
@@ -53,14 +54,8 @@ def build() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDPMScheduler:
-    """Stable Diffusion's noise schedule."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        clip_sample=False,
-    )
+    """Build Stable Diffusion's noise schedule."""
+    return DDPMScheduler(**STABLE_DIFFUSION, clip_sample=False)
 
 
 MIXES: dict[str, dict[tuple[str, Kind], float]] = {
@@ -73,37 +68,40 @@ MIXES: dict[str, dict[tuple[str, Kind], float]] = {
     "visual": {("pictures", "visual"): 0.3, ("products", "visual"): 0.7},
     "audio": {("sounds", "audio"): 0.4, ("products", "audio"): 0.6},
 }
-"""What each network trains on: how often a sort of canvas with the caption of its picture or of its sound."""
+"""Training mix of each network: shares of (sort of canvas, kind of caption)."""
 
 
-class Wordings:
-    """The embeddings of all captions of all classes, and of the empty one."""
+class CaptionEmbeddings:
+    """Embeddings of all captions of all classes, and of the empty caption."""
 
     def __init__(self, table: dict[str, list[Tensor]], device: torch.device) -> None:
-        """`table`: for each kind, (wordings, l, c) for each class; "empty", one (l, c)."""
-        lots = [table["empty"][0][None], *(lot for kind in CONCEPTS for lot in table[kind])]
-        counts = torch.tensor([len(lot) for lot in lots])
-        self.embeddings = torch.cat(lots).to(device)
+        """`table` has (embeddings, l, c) for each class of each kind, and one (l, c) under "empty"."""
+        groups = [table["empty"][0][None], *(group for kind in CONCEPTS for group in table[kind])]
+        counts = torch.tensor([len(group) for group in groups])
+        self.embeddings = torch.cat(groups).to(device)
         self.counts, self.starts = counts.to(device), (counts.cumsum(0) - counts).to(device)
         sizes = [len(CONCEPTS[kind]) for kind in CONCEPTS]
         self.first: dict[Kind, int] = dict(zip(CONCEPTS, (1, 1 + sizes[0]), strict=True))
 
-    def draw(self, lots: Tensor) -> Tensor:
-        """A random wording for each of these classes (b,), numbered through all kinds, a tenth empty: (b, l, c)."""
-        lots = lots * (torch.rand(len(lots), device=lots.device) >= EMPTY_SHARE)
-        row = (torch.rand(len(lots), device=lots.device) * self.counts[lots]).long()
-        return self.embeddings[self.starts[lots] + row]
+    def draw(self, class_ids: Tensor) -> Tensor:
+        """Draw a random caption's embedding (b, l, c) for each class (b,), a tenth of them empty.
+
+        Classes are numbered across kinds: see `first`.
+        """
+        class_ids = class_ids * (torch.rand(len(class_ids), device=class_ids.device) >= EMPTY_SHARE)
+        row = (torch.rand(len(class_ids), device=class_ids.device) * self.counts[class_ids]).long()
+        return self.embeddings[self.starts[class_ids] + row]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Clean canvases (n, c, h, w) to learn from, and what may be said of them: rows, classes, running weights (m,)."""
+    """Training data: clean canvases, and m pairs of a canvas and a class to draw from."""
 
-    clean: Tensor
-    rows: Tensor
-    lots: Tensor
-    weights: Tensor
-    wordings: Wordings
+    clean: Tensor  # (n, c, h, w)
+    rows: Tensor  # (m,), indices of canvases
+    class_ids: Tensor  # (m,), numbers of classes
+    weights: Tensor  # (m,), cumulative
+    embeddings: CaptionEmbeddings
 
     @classmethod
     def of(
@@ -112,21 +110,21 @@ class Examples:
         sorts: Tensor,
         names: dict[Kind, Tensor],
         mix: dict[tuple[int, Kind], float],
-        wordings: Wordings,
+        embeddings: CaptionEmbeddings,
     ) -> Examples:
-        """Canvases of the sorts (n,) with class indices by kind (n,), drawn and captioned by a mix of shares."""
-        rows, lots, weights = [], [], []
+        """Combine canvases, their sorts (n,) and class indices by kind (n,) by a mix of (sort, kind of caption)."""
+        rows, class_ids, weights = [], [], []
         for (sort, kind), share in mix.items():
-            chosen = (sorts == sort).nonzero()[:, 0]
-            rows.append(chosen)
-            lots.append(wordings.first[kind] + names[kind][chosen])
-            weights.append(torch.full((len(chosen),), share / max(1, len(chosen)), device=clean.device))
-        return cls(clean, torch.cat(rows), torch.cat(lots), cumulative(torch.cat(weights)), wordings)
+            of_sort = (sorts == sort).nonzero()[:, 0]
+            rows.append(of_sort)
+            class_ids.append(embeddings.first[kind] + names[kind][of_sort])
+            weights.append(torch.full((len(of_sort),), share / max(1, len(of_sort)), device=clean.device))
+        return cls(clean, torch.cat(rows), torch.cat(class_ids), cumulative(torch.cat(weights)), embeddings)
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
-        """Canvases (b, c, h, w) and embeddings of their captions (b, l, c)."""
-        which = pick(self.weights, batch)
-        return self.clean[self.rows[which]].float(), self.wordings.draw(self.lots[which])
+        """Draw canvases (b, c, h, w) and embeddings of their captions (b, l, c)."""
+        pairs = pick(self.weights, batch)
+        return self.clean[self.rows[pairs]].float(), self.embeddings.draw(self.class_ids[pairs])
 
 
 def train(
@@ -143,12 +141,12 @@ def train(
 ) -> UNet2DConditionModel:
     """Train for `seconds` of wall time and return the average of the weights (EMA).
 
-    `noising` is Stable Diffusion's if none is given.
+    `noising` defaults to Stable Diffusion's noise schedule.
     """
     device = examples.clean.device
     model.to(device)
     if device.type == "cpu":
-        # Plain attention: for the few positions here it is a third faster on a CPU than the fused kernel.
+        # With so few positions, unfused attention is a third faster on a CPU than the fused kernel.
         model.set_attn_processor(AttnProcessor())
     alphas = (noising or scheduler()).alphas_cumprod.to(device)
     snr = alphas / (1 - alphas)

@@ -1,4 +1,4 @@
-"""The pack's folder: a diffusers pipeline layout in half precision."""
+"""Export of the pack as a diffusers pipeline folder in float16."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import words
 from its_plugins.mini.training import colors, text
+from its_plugins.random_weights.stable_diffusion import SCHEDULER as STABLE_DIFFUSION_SCHEDULER
+from its_plugins.random_weights.stable_diffusion import write_json
 
-SCHEDULER = {
-    "_class_name": "DDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "prediction_type": "epsilon",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-    "timestep_spacing": "trailing",
-}
+SCHEDULER = STABLE_DIFFUSION_SCHEDULER | {"timestep_spacing": "trailing"}
 MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "vae": ["diffusers", "AutoencoderKL"],
@@ -37,8 +28,7 @@ MODEL_INDEX = {
 
 
 def export(work: Path, out: Path) -> None:
-    """A diffusers pipeline folder in half precision, of those parts that are in the work folder."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the models that exist in the work folder as a diffusers pipeline folder in float16."""
     polished = (work / "vae_polished").exists()
     parts = (
         ("vae_polished" if polished else "vae", "vae", AutoencoderKL),
@@ -54,17 +44,12 @@ def export(work: Path, out: Path) -> None:
         text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
     for folder, kind in (("unet", "visual"), ("unet_audio", "audio"), ("unet_color", "visual")):
         if (out / folder).exists():
-            _write(out / folder / "known_words.json", words(kind))
+            write_json(out / folder / "known_words.json", words(kind))
     if (out / "unet_color").exists():
-        _write(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
-    for config in out.glob("*/config.json"):  # diffusers writes where the weights came from, a path of this machine
+        write_json(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
+    for config in out.glob("*/config.json"):  # diffusers adds the local path of the weights
         content = json.loads(config.read_text())
         content.pop("_name_or_path", None)
-        _write(config, content)
-    (out / "scheduler").mkdir(exist_ok=True)
-    _write(out / "scheduler" / "scheduler_config.json", SCHEDULER)
-    _write(out / "model_index.json", MODEL_INDEX)
-
-
-def _write(path: Path, content: dict | list[str]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(config, content)
+    write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(out / "model_index.json", MODEL_INDEX)

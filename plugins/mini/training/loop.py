@@ -1,4 +1,4 @@
-"""The training loop of every network of the pack: AdamW, a cosine to the end of the time, an average of the weights."""
+"""Training loop of all networks of the pack: AdamW, cosine learning rate over a time limit, average of the weights."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import torch
 from torch import Tensor, nn
 
 AVERAGE = 0.998
-"""Decay of the average of the weights (EMA) for each step."""
+"""Decay of the exponential moving average (EMA) of the weights, for each step."""
 
 CUDA_GRAPHS = True
-"""Whether a step on CUDA is one graph; the small networks here are bound by launches otherwise."""
+"""Whether to run a step on CUDA as one graph; small networks are limited by kernel launches otherwise."""
 
 Log = Callable[[dict], None]
 M = TypeVar("M", bound=nn.Module)
 
 
 def device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one."""
+    """Return the device `name`; "auto" selects CUDA if available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 def logger(path: Path) -> Log:
-    """A function that prints a record and appends it to `path` as a line of JSON."""
+    """Return a function that prints a record and appends it to `path` as a line of JSON."""
 
     def log(record: dict) -> None:
         line = json.dumps(record)
@@ -53,17 +53,20 @@ def fit(
     warm_up: int = 100,
     weight_decay: float = 1e-2,
 ) -> M:
-    """Minimise `objective(model)`, which draws its own batch, for `seconds` of wall time.
+    """Minimise `objective(model)` for `seconds` of wall time.
 
-    Parameters that don't require a gradient stay. On CUDA the forward and the backward pass are one CUDA graph, so
-    `objective` must neither wait for the device nor read a number from the host that changes.
+    Parameters that don't require a gradient stay unchanged. On CUDA, forward and backward pass are one CUDA graph, so
+    `objective` must neither synchronise with the device nor depend on changing values of the host.
 
     Args:
-        peak: learning rate after `warm_up` steps; a cosine takes it to a fiftieth when the time is up.
-        name: what the log calls this stage.
+        model: trained in place.
+        objective: draws a batch and returns its loss.
+        seconds: time limit.
+        peak: learning rate after `warm_up` steps; a cosine lowers it to a fiftieth at the end of the time.
+        name: name of the stage in the log.
 
     Returns:
-        The average of the weights (EMA), in eval mode; `model` itself holds the last ones.
+        The average of the weights (EMA), in eval mode; `model` itself holds the last weights.
 
     Raises:
         RuntimeError: the loss is not finite.
@@ -108,23 +111,23 @@ def fit(
         if passed > logged + max(1.0, seconds / 40):
             logged = passed
             log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(passed, 1)})
-    for kept, seen in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(seen)  # statistics of batch norms are averages already
+    for buffer, last in zip(average.buffers(), model.buffers(), strict=True):
+        buffer.copy_(last)  # statistics of batch norms are averages already
     log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(time.monotonic() - start, 1)})
     return average
 
 
 def bfloat16(device: torch.device) -> torch.autocast:
-    """Autocast to bfloat16, but for processors that would only emulate it, many times slower.
+    """Autocast to bfloat16, except on processors that emulate it, which is many times slower.
 
-    Without the cache of casts: it would outlive the capture of a CUDA graph, and no weight is used twice.
+    The cache of casts is off: it would outlive the capture of a CUDA graph, and no weight is used twice.
     """
-    able = device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=able, cache_enabled=False)
+    native = device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native, cache_enabled=False)
 
 
 def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """`step` as a CUDA graph."""
+    """Capture `step` as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,6 +1,6 @@
-"""Measure what makes each sound that sound: `python -m its_plugins.mini.training.measure --run RUN --out FILE.json`.
+"""Measure features of the pack's sounds: `python -m its_plugins.mini.training.measure --run RUN --out FILE.json`.
 
-Figures of the waveform for each class, of clips that nothing was trained on, of the audio expert alone and of the
+Each class has figures of its waveforms. They are measured on held-out clips, on the audio expert alone and on the
 composed samples of a run. Waveforms are (n,) at 16 kHz; frequencies in Hz.
 """
 
@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
+from its.runs.reader import SOUND, complete_samples
 from its_plugins.mini.captions import AUDIO, classes
-from its_plugins.mini.training import loop, samples, sampling, search
+from its_plugins.mini.training import loop, sampling, search
 from its_plugins.mini.training.sounds import RATE, clip
 
 Array = NDArray[np.float64]
@@ -26,13 +28,13 @@ FRAMES = RATE / HOP  # a second
 
 
 def spectrum(sound: Array, window: int = 1024) -> tuple[Array, Array]:
-    """Frequencies (k,) and magnitudes (k, t), a column each 10 ms."""
-    frequencies, _, found = signal.stft(sound, RATE, nperseg=window, noverlap=window - HOP)
-    return frequencies, np.abs(found)
+    """Compute frequencies (k,) and magnitudes (k, t), with a hop of 10 ms."""
+    frequencies, _, frames = signal.stft(sound, RATE, nperseg=window, noverlap=window - HOP)
+    return frequencies, np.abs(frames)
 
 
 def strikes(sound: Array) -> NDArray[np.int64]:
-    """Columns of the peaks of the spectrum's rise, in dB summed over frequency, above a third of the highest."""
+    """Detect onsets: frames of peaks in the mean rise of the log spectrum, above a third of the highest peak."""
     _, magnitude = spectrum(sound, 512)
     level = 20 * np.log10(magnitude + 1e-3 * magnitude.max())
     rise = ndimage.gaussian_filter1d(np.maximum(np.diff(level, axis=1), 0).mean(0), 1)
@@ -40,13 +42,16 @@ def strikes(sound: Array) -> NDArray[np.int64]:
 
 
 def onsets(sound: Array) -> float:
-    """Strikes a second."""
+    """Count onsets a second."""
     return len(strikes(sound)) * RATE / len(sound)
 
 
 def inharmonicity(sound: Array) -> float:
-    """How much of what a strike adds no harmonic series from 100 Hz on explains (within 1.2 %), in % of amplitude."""
-    window, found = int(0.25 * RATE), []
+    """Measure the partials added by strikes that fit no harmonic series (within 1.2 %), in % of amplitude.
+
+    The best fundamental from 100 to 700 Hz is taken for each strike, then the median over strikes.
+    """
+    window, shares = int(0.25 * RATE), []
     for start in strikes(sound) * HOP:
         before, after = (sound[at : at + window] for at in (start - window - 400, start + 400))
         if start < window + 400 or len(after) < window:
@@ -57,12 +62,12 @@ def inharmonicity(sound: Array) -> float:
         tones, weights = peaks * RATE / (4 * window), added[peaks]
         ratio = tones[None] / np.geomspace(100, 700, 800)[:, None]
         near = (np.abs(ratio - ratio.round()) < 0.012 * ratio) & (ratio.round() >= 1) & (ratio < 16)
-        found.append(1 - (near * weights).sum(1).max() / weights.sum())
-    return 100 * float(np.median(found)) if found else float("nan")
+        shares.append(1 - (near * weights).sum(1).max() / weights.sum())
+    return 100 * float(np.median(shares)) if shares else float("nan")
 
 
 def pulse_rate(sound: Array, low: float, high: float) -> float:
-    """The strongest modulation of loudness between `low` and `high`, in Hz."""
+    """Find the frequency of the strongest loudness modulation between `low` and `high`, in Hz."""
     frames = np.sqrt((sound[: len(sound) // 80 * 80].reshape(-1, 80) ** 2).mean(1)) + 1e-5  # 200 a second
     swell = ndimage.gaussian_filter1d(frames, 20)
     frequencies, power = signal.welch(frames / swell - 1, 200, nperseg=400)
@@ -71,7 +76,10 @@ def pulse_rate(sound: Array, low: float, high: float) -> float:
 
 
 def glide(sound: Array, low: float, high: float) -> float:
-    """How far the strongest line between two frequencies moves in an event of at least 0.25 s: highest over lowest."""
+    """Measure the glide of the strongest line between `low` and `high`: highest over lowest frequency in an event.
+
+    Events are at least 0.25 s long; the result is their median.
+    """
     frequencies, magnitude = spectrum(sound, 2048)
     band = (frequencies >= low) & (frequencies <= high)
     line, level = frequencies[band][magnitude[band].argmax(0)], magnitude[band].max(0)
@@ -82,7 +90,7 @@ def glide(sound: Array, low: float, high: float) -> float:
 
 
 def doppler_fall(sound: Array) -> float:
-    """Pitch 0.4 to 1.2 s before the loudest moment over pitch as long after it."""
+    """Divide the pitch 0.4 to 1.25 s before the loudest moment by the pitch 0.4 to 1.25 s after it."""
     frequencies, magnitude = spectrum(sound, 4096)
     loudness = ndimage.gaussian_filter1d((magnitude**2).sum(0), 15)
     margin, near = int(1.25 * FRAMES), int(0.4 * FRAMES)
@@ -98,21 +106,21 @@ def doppler_fall(sound: Array) -> float:
 
 
 def steadiness(sound: Array) -> float:
-    """Share of power in lines that hold their frequency for half a second, in %."""
+    """Measure the share of power in lines of constant frequency for at least 0.3 s, in %."""
     _, magnitude = spectrum(sound, 2048)
     power = magnitude**2
     return float(100 * ndimage.minimum_filter1d(power, int(0.3 * FRAMES), axis=1).sum() / power.sum())
 
 
 def flatness(sound: Array) -> float:
-    """Geometric over arithmetic mean of the mean spectrum between 200 Hz and 4 kHz: 1 for noise."""
+    """Compute the spectral flatness between 200 Hz and 4 kHz: geometric over arithmetic mean, 1 for white noise."""
     frequencies, magnitude = spectrum(sound)
     power = (magnitude[(frequencies > 200) & (frequencies < 4000)] ** 2).mean(1) + 1e-12
     return float(np.exp(np.log(power).mean()) / power.mean())
 
 
-def highness(sound: Array) -> float:
-    """The power-weighted mean frequency."""
+def mean_frequency(sound: Array) -> float:
+    """Compute the power-weighted mean frequency."""
     frequencies, magnitude = spectrum(sound)
     power = (magnitude**2).mean(1)
     return float((frequencies * power).sum() / power.sum())
@@ -122,8 +130,8 @@ FIGURES: dict[str, dict[str, Callable[[Array], float]]] = {
     "bell": {"strikes a second": onsets, "inharmonic %": inharmonicity},
     "bark": {"bursts a second": onsets},
     "meow": {"glide, highest over lowest": partial(glide, low=250, high=1000)},
-    "chirp": {"mean frequency": highness, "notes a second": onsets},
-    "growl": {"rolls a second": partial(pulse_rate, low=5, high=40), "mean frequency": highness},
+    "chirp": {"mean frequency": mean_frequency, "notes a second": onsets},
+    "growl": {"rolls a second": partial(pulse_rate, low=5, high=40), "mean frequency": mean_frequency},
     "car": {"fall of pitch in passing": doppler_fall},
     "whistle": {"held lines %": steadiness},
     "fireworks": {"bangs a second": onsets},
@@ -135,20 +143,23 @@ FIGURES: dict[str, dict[str, Callable[[Array], float]]] = {
 
 
 def table(sounds: dict[str, list[Array]], ranges: dict[str, dict[str, tuple[float, float]]]) -> dict:
-    """For each class and figure the median of those that have it, and the share within the range of clips, in %."""
-    found: dict[str, dict] = {}
+    """Tabulate each figure of each class: its median, and the share of sounds within the range of clips, in %.
+
+    Sounds without a figure (NaN) don't count in the median.
+    """
+    results: dict[str, dict] = {}
     for name, rows in sounds.items():
-        found[name] = {}
+        results[name] = {}
         for figure, measure in FIGURES[name].items():
             values, (low, high) = [measure(row) for row in rows], ranges[name][figure]
             within = np.mean([low <= value <= high for value in values])
             median = float(np.nanmedian(values)) if np.isfinite(values).any() else None
-            found[name][figure] = {"median": median, "within %": round(100 * float(within))}
-    return found
+            results[name][figure] = {"median": median, "within %": round(100 * float(within))}
+    return results
 
 
-def reference(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
-    """Clips that nothing was trained on."""
+def reference_clips(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
+    """Synthesise clips with seeds that are not used for training."""
     return {
         name: [clip(name, np.random.default_rng([seed + index, *name.encode()])) for index in range(count)]
         for name in FIGURES
@@ -156,7 +167,7 @@ def reference(count: int, seed: int = 29_000) -> dict[str, list[Array]]:
 
 
 def ranges(sounds: dict[str, list[Array]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """The 5 % and 95 % quantiles of each class's figures."""
+    """Compute the 5 % and 95 % quantiles of each class's figures."""
     return {
         name: {
             figure: tuple(np.nanquantile([measure(row) for row in rows], (0.05, 0.95)))
@@ -166,42 +177,43 @@ def ranges(sounds: dict[str, list[Array]]) -> dict[str, dict[str, tuple[float, f
     }
 
 
-def alone(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
-    """What the audio expert makes alone of each class's first phrase: waveforms, a sample for each seed."""
-    found: dict[str, list[Array]] = {}
-    settings = sampling.Settings(audio_start=1.0)
+def sounds_of_expert(pack: sampling.Pack, seeds: list[int]) -> dict[str, list[Array]]:
+    """Sample waveforms of the audio expert alone from the first phrase of each class, one for each seed."""
+    sounds: dict[str, list[Array]] = {}
     for name, concept in AUDIO.items():
-        gray = sampling.sample(pack, [("", concept.phrases[0])] * len(seeds), seeds, settings)
-        found[name] = [row.double().cpu().numpy() for row in sampling.play(gray)]
-    return found
+        gray = sampling.sample_alone(pack, "audio", concept.phrases[0], seeds)
+        sounds[name] = [row.double().cpu().numpy() for row in sampling.play(gray)]
+    return sounds
 
 
-def composed(run: Path) -> dict[str, list[Array]]:
-    """The waveforms of a run's samples, by the first class that the audio prompt names."""
-    found: dict[str, list[Array]] = {}
-    for sample in samples.read(run):
-        for name in classes("audio", sample.prompts[1])[:1]:
-            found.setdefault(name, []).append(sample.waveform())
-    return found
+def sounds_of_run(run: Path) -> dict[str, list[Array]]:
+    """Read the waveforms of a run's samples, by the first class in the audio prompt."""
+    sounds: dict[str, list[Array]] = {}
+    for sample in complete_samples([run]):
+        for name in classes("audio", sample.prompt("audio"))[:1]:
+            sounds.setdefault(name, []).append(soundfile.read(sample.require(SOUND), dtype="float64")[0])
+    return sounds
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what makes each of the pack's sounds that sound.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Measure characteristics of the pack's sounds.")
     parser.add_argument("--run", type=Path, required=True, help="a run directory of `its predict`")
     parser.add_argument("--pack", type=Path, default=Path(__file__).parents[1] / "weights")
-    parser.add_argument("--out", type=Path, required=True, help="the table, JSON")
-    parser.add_argument("--seeds", type=int, default=4, help="sounds of each class by the audio expert alone")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file of the results")
+    parser.add_argument("--seeds", type=int, default=4, help="samples of each class by the audio expert alone")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     options = parser.parse_args()
     pack = sampling.load(options.pack, loop.device(options.device))
     seeds = list(range(search.FRESH, search.FRESH + options.seeds))
-    clips = reference(40)
+    clips = reference_clips(40)
     limits = ranges(clips)
-    sorts = {"clips": clips, "expert alone": alone(pack, seeds), "composed": composed(options.run)}
-    found = {"range of clips": limits, **{sort: table(sounds, limits) for sort, sounds in sorts.items()}}
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    sorts = {"clips": clips, "expert alone": sounds_of_expert(pack, seeds), "composed": sounds_of_run(options.run)}
+    results = json.dumps(
+        {"range of clips": limits, **{sort: table(sounds, limits) for sort, sounds in sorts.items()}}, indent=1
+    )
+    options.out.write_text(results + "\n")
+    print(results)
 
 
 if __name__ == "__main__":

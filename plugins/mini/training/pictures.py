@@ -1,7 +1,7 @@
-"""Pictures to learn from: emoji art, a few bold sprites a class, set side by side on a black canvas.
+"""Training pictures: emoji of a class side by side on a black canvas.
 
 Shapes used here: h w rows and columns of a sprite or a canvas, gray in [0, 1], row 0 at the top.
-The art comes from two Iconify packages, fetched by name with npm; see `weights/LICENSE`.
+The art comes from two Iconify packages, downloaded with npm; see `weights/LICENSE`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PACKAGES = {
     "fluent": "@iconify-json/fluent-emoji-flat@1.2.6",  # Microsoft's Fluent Emoji, MIT
 }
 
-# Few and bold: 284 varied sprites gave mush after the same training that drew these clearly.
+# Few and simple on purpose: with 284 varied sprites the same training gave blurred shapes.
 # class: (slots on a canvas, {package/icon: share})
 SPRITES: dict[str, tuple[int, dict[str, float]]] = {
     "castle": (4, {"noto/castle": 0.6, "fluent/castle": 0.4}),
@@ -47,24 +47,24 @@ SPRITES: dict[str, tuple[int, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """Art cropped to what it covers: `gray` and coverage `alpha` (h, w), its own colours `rgb` (h, w, 3), in [0, 1]."""
+    """An icon cropped to its bounding box: `gray` and `alpha` (h, w), original colours `rgb` (h, w, 3), in [0, 1]."""
 
     gray: NDArray[np.float32]
     alpha: NDArray[np.float32]
     rgb: NDArray[np.float32]
 
 
-# How bright the darkest parts stay: enough that roofs, ears and leaves don't sink into the ground, but dark
-# where the dark is the drawing itself (stripes, eyes).
+# Brightness of the darkest parts: high enough that roofs, ears and leaves stand out from the black background, but low
+# where dark lines make the drawing (stripes, eyes).
 LIFT = {"tiger": 0.08, "kitten": 0.1, "train": 0.16, "castle": 0.52, "dog": 0.2}
 DEFAULT_LIFT = 0.3
 
 
 def fetch(package: str, cache: Path) -> dict:
-    """The icon set of one npm package: {"icons": {name: {"body": svg}}, ...}, downloaded once into `cache`.
+    """Read the icon set of an npm package, {"icons": {name: {"body": svg}}, ...}; download it to `cache` if missing.
 
     Raises:
-        RuntimeError: npm isn't there or couldn't fetch the package.
+        RuntimeError: npm is missing or failed, or the package lacks its icons.
     """
     folder = cache / package.rsplit("@", 1)[0].replace("/", "_").strip("@")
     if not (archives := list(folder.glob("*.tgz"))):
@@ -79,14 +79,14 @@ def fetch(package: str, cache: Path) -> dict:
     with tarfile.open(archives[0]) as archive:
         member = archive.extractfile("package/icons.json")
         if member is None:
-            raise RuntimeError(f"{archives[0]} holds no package/icons.json: delete it and fetch again")
+            raise RuntimeError(f"{archives[0]} has no package/icons.json: delete the file to download it again")
         return json.load(member)
 
 
 def build_sprites(path: Path, cache: Path) -> None:
-    """Rasterise every sprite that `SPRITES` names into `path`, (h, w, 5) uint8 by "package/icon", if it isn't there.
+    """Rasterise all sprites of `SPRITES` to `path`, (h, w, 5) uint8 by "package/icon", unless the file exists.
 
-    Needs cairosvg, and npm where the packages aren't in `cache` yet.
+    Needs cairosvg, and npm unless the packages are in `cache`.
     """
     if path.exists():
         return
@@ -102,7 +102,7 @@ def build_sprites(path: Path, cache: Path) -> None:
 
 
 def load_sprites(path: Path) -> dict[str, Sprite]:
-    """The sprites that `build_sprites` wrote, by "package/icon"."""
+    """Load the sprites of `build_sprites`, by "package/icon"."""
     with np.load(path) as stored:
         layers = {name: stored[name].astype(np.float32) / 255 for name in stored.files}
     return {
@@ -126,11 +126,11 @@ def _rasterise(icons: dict, name: str, *, lift: float, size: int = 512) -> Sprit
     gray, alpha = rgba[..., :3] @ np.float32([0.299, 0.587, 0.114]), rgba[..., 3]
     rows, columns = np.where(alpha.max(1) > 0.1)[0], np.where(alpha.max(0) > 0.1)[0]
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Sprite(_bold(gray[box], alpha[box], lift), alpha[box], rgba[box][..., :3])
+    return Sprite(_stretch_contrast(gray[box], alpha[box], lift), alpha[box], rgba[box][..., :3])
 
 
-def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) -> NDArray[np.float32]:
-    """Bright bodies with dark details: a gray level here is a loudness, 0.1 of gray being 15 dB."""
+def _stretch_contrast(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) -> NDArray[np.float32]:
+    """Stretch the contrast to bright shapes with dark details. Gray is loudness: 0.1 is 15 dB."""
     inside = gray[alpha > 0.9]
     low, high = np.percentile(inside, [3, 97])
     stretched = np.clip((gray - low) / max(high - low, 1e-3), 0.0, 1.0)
@@ -140,9 +140,9 @@ def _bold(gray: NDArray[np.float32], alpha: NDArray[np.float32], lift: float) ->
 
 
 def picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A (256, 1024) canvas of class `name`: one sprite in each slot, standing near the bottom row."""
+    """Draw a canvas (256, 1024) of class `name`: one sprite in each slot, near the bottom row."""
     canvas = np.zeros((HEIGHT, WIDTH), np.float32)
-    for part, box in _placed(name, sprites, rng):
+    for part, box in _place_sprites(name, sprites, rng):
         gray, alpha = (_cut(layer, box) for layer in (part.gray, part.alpha))
         view = canvas[box.rows, box.columns]
         view[:] = view * (1 - alpha) + gray * alpha
@@ -152,10 +152,10 @@ def picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> 
 def colored_picture(
     name: str, sprites: dict[str, Sprite], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """The canvas that `picture` draws by the same generator: gray (256, 1024), colours (256, 1024, 3), coverage."""
+    """Draw the canvas of `picture` in colour: gray (256, 1024), rgb (256, 1024, 3) and coverage (256, 1024)."""
     gray, cover = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    for part, box in _placed(name, sprites, rng):
+    for part, box in _place_sprites(name, sprites, rng):
         alpha = _cut(part.alpha, box)
         channels = [_cut(np.ascontiguousarray(part.rgb[..., i]), box) for i in range(3)]
         layers = ((gray, _cut(part.gray, box)), (rgb, np.stack(channels, -1)), (cover, np.ones_like(alpha)))
@@ -166,16 +166,16 @@ def colored_picture(
 
 
 @dataclass(frozen=True)
-class _Box:
-    """Where a sprite goes: its size in (columns, rows), the part of the canvas, and the columns of it that are seen."""
+class _Place:
+    """Place of a sprite: its size (columns, rows), the rows and columns of the canvas, and its own visible columns."""
 
     size: tuple[int, int]
     rows: slice
     columns: slice
-    seen: slice
+    visible: slice
 
 
-def _placed(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> Iterator[tuple[Sprite, _Box]]:
+def _place_sprites(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> Iterator[tuple[Sprite, _Place]]:
     slots, shares = SPRITES[name]
     names, weights = list(shares), np.array(list(shares.values()))
     step = WIDTH // slots
@@ -183,26 +183,20 @@ def _placed(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> 
         sprite = sprites[str(rng.choice(names, p=weights / weights.sum()))]
         rows, columns = sprite.gray.shape
         scale = min(HEIGHT / rows, 1.02 * step / columns) * rng.uniform(0.9, 0.985)
-        # A squat sprite is stretched upwards: sound has its energy in the low rows, but needs the rest too.
+        # Flat sprites are stretched upwards, so that the picture covers high frequencies too.
         stretch = min(1.25, max(1.0, 0.88 * HEIGHT / (rows * scale)))
         size = (max(1, round(columns * scale)), min(HEIGHT, round(rows * scale * stretch)))
         left = round(slot * step + (step - size[0]) / 2 + rng.uniform(-0.03, 0.03) * step)
         top = max(HEIGHT - size[1] - int(rng.integers(0, 5)), 0)
         first, last = max(left, 0), min(left + size[0], WIDTH)
-        yield sprite, _Box(size, slice(top, top + size[1]), slice(first, last), slice(first - left, last - left))
+        yield sprite, _Place(size, slice(top, top + size[1]), slice(first, last), slice(first - left, last - left))
 
 
-def _cut(layer: NDArray[np.float32], box: _Box) -> NDArray[np.float32]:
+def _cut(layer: NDArray[np.float32], box: _Place) -> NDArray[np.float32]:
     from PIL import Image
 
     resized = Image.fromarray(layer).resize(box.size, Image.Resampling.BILINEAR)
-    return np.asarray(resized).clip(0, 1)[:, box.seen]
-
-
-def draw(kind_shares: dict[str, float], rng: np.random.Generator) -> str:
-    """A class name, drawn by share."""
-    names, shares = list(kind_shares), np.array(list(kind_shares.values()))
-    return str(rng.choice(names, p=shares / shares.sum()))
+    return np.asarray(resized).clip(0, 1)[:, box.visible]
 
 
 if set(SPRITES) != set(VISUAL):

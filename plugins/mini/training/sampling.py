@@ -1,12 +1,12 @@
-"""Sampling the pack in large batches on any device, for contact sheets, the settings search and its figures.
+"""Sample the pack in large batches on any device, for contact sheets, the settings search and measurements.
 
 Shapes used here: b batch, z latents (b, 4, 32, 128), gray canvases (b, 256, 1024), waveforms (b, n) at 16 kHz.
-The product's own sampling is in `its`; this small loop keeps training independent of it.
+This small loop keeps training independent of the sampling in `its`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from its.audio.spectrogram import AUFFUSION
 from its_plugins.mini.captions import Kind
-from its_plugins.mini.judge_network import Classifier, loud, shrink
+from its_plugins.mini.judge_network import Classifier, amplify, resize
 from its_plugins.mini.judge_network import load as load_judge
 from its_plugins.mini.training import autoencoder, experts, text
 from its_plugins.mini.training.loop import bfloat16
@@ -32,28 +32,24 @@ PAIRS = {
     "tigers": ("a painting of tigers, grayscale", "tiger growling"),
 }
 """Table 5's prompts."""
-TRIM = 32  # columns that `its` cuts from the end
+TRIM = 32  # columns that `its` cuts off at the end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a batch is sampled, in the paper's terms: steps, gammas, weights, and shares of the process.
-
-    Attributes:
-        visual_start, audio_start: shares of the process from which on an expert takes part, 1 being all of it.
-    """
+    """Settings of the sampling; the defaults are those of the pack's `model.yaml`."""
 
     steps: int = 30
     visual_guidance: float = 6.0
     audio_guidance: float = 9.0
-    visual_weight: float = 0.4
-    visual_start: float = 1.0
+    visual_weight: float = 0.4  # the audio expert's is 1 minus this
+    visual_start: float = 1.0  # share of the process, counted from its end, in which the expert is active
     audio_start: float = 0.8
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack's parts, loaded by plain diffusers and transformers."""
+    """Models of a pack, loaded by diffusers and transformers."""
 
     vae: AutoencoderKL
     encoder: CLIPTextModel
@@ -64,7 +60,7 @@ class Pack:
 
 
 def load(folder: Path, device: torch.device) -> Pack:
-    """The pack in `folder`, in float32."""
+    """Load the pack in `folder`, in float32."""
     kinds: dict[Kind, str] = {"visual": "unet", "audio": "unet_audio"}
     unets = {
         kind: UNet2DConditionModel.from_pretrained(folder, subfolder=name, torch_dtype=torch.float32).eval().to(device)
@@ -80,68 +76,69 @@ def load(folder: Path, device: torch.device) -> Pack:
     )
 
 
-def timesteps(steps: int) -> list[int]:
-    """Evenly spaced from 999 down ("trailing"), so that the first step really sees noise alone."""
-    return [round(1000 - i * 1000 / steps) - 1 for i in range(steps)]
-
-
 @torch.no_grad()
 def sample(pack: Pack, prompts: list[tuple[str, str]], seeds: list[int], settings: Settings) -> Tensor:
-    """A canvas for each pair of a visual and an audio prompt, with its seed -> (b, 256, 1024) gray.
+    """Sample a gray canvas for each pair of visual and audio prompt and its seed, (b, 256, 1024).
 
-    Where one prompt of all pairs is empty, its expert takes no part.
+    An expert is inactive if its prompt is empty in all pairs.
     """
     alphas = experts.scheduler().alphas_cumprod.to(pack.device)
     noise = [torch.randn(4, 32, 128, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     z = torch.stack(noise).to(pack.device)
     kinds: tuple[Kind, ...] = ("visual", "audio")
-    said = {kind: [pair[index] for pair in prompts] for index, kind in enumerate(kinds)}
-    words = {
-        kind: text.embed(pack.encoder, pack.tokenizer, [""] * len(z) + said[kind]).to(pack.device) for kind in said
+    texts = {kind: [pair[index] for pair in prompts] for index, kind in enumerate(kinds)}
+    embeddings = {
+        kind: text.embed(pack.encoder, pack.tokenizer, [""] * len(z) + texts[kind]).to(pack.device) for kind in texts
     }
     guidance = {"visual": settings.visual_guidance, "audio": settings.audio_guidance}
     weights = {"visual": settings.visual_weight, "audio": 1 - settings.visual_weight}
     starts = {"visual": settings.visual_start, "audio": settings.audio_start}
-    moments = timesteps(settings.steps)
-    for i, t in enumerate(moments):
-        active = [kind for kind in kinds if any(said[kind]) and t <= starts[kind] * 1000]  # H(t_m T - t)
+    timesteps = [round(1000 - i * 1000 / settings.steps) - 1 for i in range(settings.steps)]  # "trailing": from 999
+    for i, t in enumerate(timesteps):
+        active = [kind for kind in kinds if any(texts[kind]) and t <= starts[kind] * 1000]  # H(t_m T - t)
         estimate = torch.zeros_like(z)
         for kind in active:
             with bfloat16(pack.device):
-                both = pack.unets[kind](torch.cat([z, z]), t, words[kind]).sample.float()
+                both = pack.unets[kind](torch.cat([z, z]), t, embeddings[kind]).sample.float()
             null, conditional = both.chunk(2)
             share = weights[kind] / sum(weights[each] for each in active) if len(active) > 1 else 1.0
             estimate += share * (null + guidance[kind] * (conditional - null))
         alpha = alphas[t]
-        earlier = alphas[moments[i + 1]] if i + 1 < len(moments) else torch.ones_like(alpha)
+        earlier = alphas[timesteps[i + 1]] if i + 1 < len(timesteps) else torch.ones_like(alpha)
         clean = (z - (1 - alpha).sqrt() * estimate) / alpha.sqrt()
         z = earlier.sqrt() * clean + (1 - earlier).sqrt() * estimate
     return autoencoder.decode(pack.vae, z)
 
 
+def sample_alone(pack: Pack, kind: Kind, prompt: str, seeds: list[int], settings: Settings | None = None) -> Tensor:
+    """Sample one expert alone, a gray canvas for each seed (b, 256, 1024)."""
+    pair = (prompt, "") if kind == "visual" else ("", prompt)
+    return sample(pack, [pair] * len(seeds), seeds, replace(settings or Settings(), audio_start=1.0))
+
+
 def play(gray: Tensor) -> Tensor:
-    """Canvases -> the waveforms that `its` would make of them, (b, n)."""
+    """Vocode canvases to waveforms (b, n), as `its` does."""
     vocoder = GriffinLim()
     with torch.device(gray.device):
         vocoder.load()
     return vocoder(AUFFUSION.to_log_mel(_trimmed(gray)[:, None]))
 
 
-def heard(gray: Tensor) -> Tensor:
-    """Canvases -> canvases of the sounds that were really played, which may be brighter than 1."""
+def replay(gray: Tensor) -> Tensor:
+    """Vocode canvases and return the spectrograms of the sounds, which may be brighter than 1."""
     return AUFFUSION.to_picture(AUFFUSION.log_mel(play(gray)))[:, 0]
 
 
 @torch.no_grad()
 def judge_pictures(pack: Pack, gray: Tensor) -> Tensor:
-    """Canvases -> probabilities (b, k) of the classes of pictures and of none of them."""
-    return pack.judges["visual"](shrink(_trimmed(gray))).softmax(1).cpu()
+    """Return the probabilities (b, k) of the classes of pictures, "none" last."""
+    return pack.judges["visual"](resize(_trimmed(gray))).softmax(1).cpu()
 
 
 @torch.no_grad()
 def judge_sounds(pack: Pack, gray: Tensor) -> Tensor:
-    """Spectrograms -> probabilities (b, k) of the classes of sounds and of none of them."""
-    return pack.judges["audio"](shrink(loud(_trimmed(gray)))).softmax(1).cpu()
+    """Return the probabilities (b, k) of the classes of sounds, "none" last, for spectrograms."""
+    return pack.judges["audio"](resize(amplify(_trimmed(gray)))).softmax(1).cpu()
 
 
 def _trimmed(gray: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Contact sheet of a run: `python -m its_plugins.mini.training.sheet --run RUN --out FILE.png`.
+"""Make a contact sheet of a run: `python -m its_plugins.mini.training.sheet --run RUN --out FILE.png`.
 
-A block for each pair of prompts: the samples of the run as `its predict` made them, in rows of two, and beside them
-what the visual and the audio expert draw alone for the first seed.
+Each pair of prompts has a block: the samples of the run in rows of two, and beside them the canvases of the visual and
+the audio expert alone for the first seed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from its.runs.reader import SPECTROGRAM, StoredSample, complete_samples
+from its_plugins.mini.captions import Kind
 from its_plugins.mini.training import loop, sampling
-from its_plugins.mini.training.samples import Sample, read
-from its_plugins.mini.training.sampling import Pack, Settings
 
 Gray = NDArray[np.uint8]
 
@@ -25,25 +25,28 @@ GAP, CAPTION = 3, 18
 COLUMNS = 3
 
 
-def by_pair(samples: list[Sample]) -> dict[tuple[str, str], list[Sample]]:
-    """Samples by visual and audio prompt, Table 5's pairs first."""
-    found: dict[tuple[str, str], list[Sample]] = {pair: [] for pair in sampling.PAIRS.values()}
-    for sample in samples:
-        found.setdefault(sample.prompts, []).append(sample)
-    return {pair: rows for pair, rows in found.items() if rows}
+def by_pair(samples: list[StoredSample]) -> dict[tuple[str, str], list[StoredSample]]:
+    """Group samples by visual and audio prompt, Table 5's pairs first, and sort them by seed."""
+    groups: dict[tuple[str, str], list[StoredSample]] = {pair: [] for pair in sampling.PAIRS.values()}
+    for sample in sorted(samples, key=lambda sample: sample.record["seed"]):
+        groups.setdefault((sample.prompt("visual"), sample.prompt("audio")), []).append(sample)
+    return {pair: group for pair, group in groups.items() if group}
 
 
-def alone(pack: Pack, pair: tuple[str, str], seed: int) -> list[Gray]:
-    """The canvases (256, 992) of the visual and of the audio expert alone."""
-    visual, audio = pair
-    rows = [
-        sampling.sample(pack, [prompts], [seed], Settings(audio_start=1.0)) for prompts in ((visual, ""), ("", audio))
-    ]
-    return [(row[0, :, : -sampling.TRIM] * 255).round().byte().cpu().numpy() for row in rows]
+def picture_of(sample: StoredSample) -> Gray:
+    """Read the spectrogram of a sample, gray (256, 992)."""
+    with Image.open(sample.require(SPECTROGRAM)) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def alone(pack: sampling.Pack, kind: Kind, prompt: str, seed: int) -> Gray:
+    """Sample the canvas (256, 992) of one expert alone."""
+    gray = sampling.sample_alone(pack, kind, prompt, [seed])[0, :, : -sampling.TRIM]
+    return (gray * 255).round().byte().cpu().numpy()
 
 
 def block(caption: str, composed: list[Gray], single: list[Gray]) -> Image.Image:
-    """One pair's part of the sheet: a caption, the composed canvases, and each expert's alone in the last column."""
+    """Draw the block of a pair: a caption, the composed canvases, and each expert alone in the last column."""
     lines = max(len(single), -(-len(composed) // (COLUMNS - 1)))
     sheet = Image.new("L", (COLUMNS * (CELL[0] + GAP) - GAP, CAPTION + lines * (CELL[1] + GAP)), 20)
     draw = ImageDraw.Draw(sheet)
@@ -58,18 +61,13 @@ def block(caption: str, composed: list[Gray], single: list[Gray]) -> Image.Image
 
 
 def corner(line: int, column: int) -> tuple[int, int]:
-    """Where a canvas stands in its block: left column, top row."""
+    """Return the left column and the top row of a canvas in its block."""
     return column * (CELL[0] + GAP), CAPTION + line * (CELL[1] + GAP)
 
 
-def stacked(blocks: list[Image.Image]) -> Image.Image:
-    """Blocks of one width, one below the other."""
-    return Image.fromarray(np.concatenate([np.asarray(block) for block in blocks]))
-
-
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Contact sheet of the pack's samples in a run directory.")
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Make a contact sheet of the pack's samples in a run directory.")
     parser.add_argument("--run", type=Path, required=True, help="a run directory of `its predict`")
     parser.add_argument("--pack", type=Path, default=Path(__file__).parents[1] / "weights")
     parser.add_argument("--out", type=Path, required=True)
@@ -77,12 +75,12 @@ def main() -> None:
     options = parser.parse_args()
     pack = sampling.load(options.pack, loop.device(options.device))
     blocks = []
-    for (visual, audio), samples in by_pair(read(options.run)).items():
-        composed = [sample.picture() for sample in samples]
-        single = alone(pack, (visual, audio), samples[0].seed)
-        blocks.append(block(f"{visual} + {audio}", composed, single))
+    for (visual, audio), samples in by_pair(complete_samples([options.run])).items():
+        seed = int(samples[0].record["seed"])
+        single = [alone(pack, "visual", visual, seed), alone(pack, "audio", audio, seed)]
+        blocks.append(np.asarray(block(f"{visual} + {audio}", [*map(picture_of, samples)], single)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    stacked(blocks).quantize(64).save(options.out, optimize=True)
+    Image.fromarray(np.concatenate(blocks)).quantize(64).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Synthetic training sounds: small physical models at random parameters.
+"""Synthetic training sounds: small physical models with random parameters.
 
-Every model is an excitation (strikes, pulses, harmonics, noise) that drives something which resonates
-(modes, formants, a string), many times over on one canvas. `clip` then puts it in a room, above a soft
-noise floor, because real places are not silent. Mono, 16 kHz, 10.24 s; lengths n are in samples,
-frequencies in Hz, durations in seconds.
+Every model is an excitation (strikes, pulses, harmonics, noise) of a resonance (modes, formants, a string), repeated
+over the clip. `clip` adds reverberation and a soft noise floor, as in a real room. Mono, 16 kHz, 10.24 s; lengths n are
+in samples, frequencies in Hz, durations in seconds.
 """
 
 from __future__ import annotations
@@ -15,22 +14,15 @@ from numpy.random import Generator
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
-RATE = 16_000
-"""Samples a second."""
-LENGTH = 163_840
-"""Samples in a clip: 10.24 s."""
-
-SPEED_OF_SOUND = 343.0
-"""In metres a second."""
+RATE = 16_000  # samples a second
+LENGTH = 163_840  # samples in a clip
+SPEED_OF_SOUND = 343.0  # metres a second
 
 Array = np.ndarray
 
 
 def clip(name: str, rng: Generator) -> Array:
-    """One finished clip of the class `name`: dry sound, room, level and noise floor, float32 (163840,).
-
-    The room's reverberation takes 0.4 to 1.2 s to fall by 60 dB; the peak is 0.5 to 0.9.
-    """
+    """Synthesise a clip of class `name`, float32 (163840,): a sound with a peak of 0.5 to 0.9 in a room."""
     sound = _room(SOUNDS[name](rng), rng)
     sound *= rng.uniform(0.5, 0.9) / np.abs(sound).max()
     return np.clip(sound + _floor(rng), -1, 1).astype(np.float32)
@@ -40,11 +32,10 @@ def clip(name: str, rng: Generator) -> Array:
 
 
 def bell(rng: Generator) -> Array:
-    """One to three bells, each struck every 1 to 2.6 s: inharmonic modes from hum (half the prime) upwards.
+    """One to three bells, each struck every 1 to 2.6 s: inharmonic modes from the hum (half the prime) upwards.
 
-    The prime is 230 to 620 Hz. A strike sets on at once, in all modes and with the clapper's knock; then the high
-    modes fall by 60 dB within half a second to a second and the hum in up to 8 s. Each mode is a doublet split by up
-    to 1.5 Hz, which beats.
+    The prime is 230 to 620 Hz. A strike starts all modes at once, with the clapper's knock. High modes decay by 60 dB
+    in half a second to a second, the hum in up to 8 s. Each mode is a doublet split by up to 1.5 Hz, which beats.
     """
     prime, count = rng.uniform(230, 420), rng.integers(1, 4)
     pitches = rng.permutation([1, rng.uniform(1.2, 1.3), rng.uniform(1.4, 1.5)])[:count]
@@ -54,7 +45,7 @@ def bell(rng: Generator) -> Array:
 def bark(rng: Generator) -> Array:
     """Two or three dogs of different sizes: bursts of 0.12 to 0.3 s, harmonics and noise through formants.
 
-    The pitch (180 to 650 Hz) jumps up and falls within each burst.
+    The pitch (180 to 650 Hz) rises fast and falls within each burst.
     """
 
     def dog(size: float) -> Array:
@@ -75,9 +66,9 @@ def bark(rng: Generator) -> Array:
 
 
 def meow(rng: Generator) -> Array:
-    """One or two kittens: glides of 0.6 to 1.5 s, pitch rising then falling within 350 to 900 Hz.
+    """One or two kittens: glides of 0.6 to 1.5 s, the pitch rising then falling within 350 to 900 Hz.
 
-    The mouth opens and closes: the first formant moves from 700 up to 1300 Hz and back.
+    The first formant moves from 700 up to 1300 Hz and back, as the mouth opens and closes.
     """
 
     def kitten(pitch: float) -> Array:
@@ -95,7 +86,7 @@ def meow(rng: Generator) -> Array:
 
 
 def chirp(rng: Generator) -> Array:
-    """Three to five birds of four sorts, each with its own song and pauses of 0.2 to 1.2 s between phrases.
+    """Three to five birds of four sorts, each with its own song, with pauses of 0.2 to 1.2 s between phrases.
 
     A whistler's phrases are three to six different glides of 0.1 to 0.3 s (1.2 to 3.5 kHz), a triller's 10 to 20
     falling sweeps a second (3 to 6 kHz), a tweeter's two to five chevrons (3 to 6.5 kHz), and a caller's two notes, the
@@ -141,9 +132,9 @@ def chirp(rng: Generator) -> Array:
 
 
 def growl(rng: Generator) -> Array:
-    """One or two beasts: vocal folds pulsing at 45 to 110 Hz, rolling 9 to 16 times a second, in swells of 1.2 to 3 s.
+    """One or two large animals: pulses at 45 to 110 Hz, rolling 9 to 16 times a second, in swells of 1.2 to 3 s.
 
-    Pulses and breath pass through slowly moving formants of a large throat; most of it lies below 1.5 kHz.
+    Pulses and breath pass through slowly moving formants of a large throat, mostly below 1.5 kHz.
     """
 
     def beast() -> Array:
@@ -168,8 +159,8 @@ def growl(rng: Generator) -> Array:
 def car(rng: Generator) -> Array:
     """Two to four race cars that pass at 45 to 85 m/s, 5 to 12 m away: engine harmonics, tyres and wind.
 
-    The engine fires 110 to 320 times a second. Pitch falls by a quarter to a half as a car passes (Doppler);
-    loudness goes with one over distance, and high frequencies are lost on the way.
+    The engine fires 110 to 320 times a second. The pitch falls by a quarter to a half as a car passes (Doppler effect).
+    The amplitude is proportional to one over the distance, and distance attenuates high frequencies.
     """
 
     def passing(moment: float) -> Array:
@@ -191,7 +182,7 @@ def car(rng: Generator) -> Array:
 def whistle(rng: Generator) -> Array:
     """A steam whistle: blasts of 1 to 4 s of a chord of 3 to 5 harmonic-rich tones and hissing steam.
 
-    The lowest tone is 230 to 420 Hz; each blast scoops up into its pitch by up to a tenth.
+    The lowest tone is 230 to 420 Hz. Each blast starts up to a tenth below its pitch.
     """
     chord = np.array([[1, 1.19, 1.5, 1.78, 2.24], [1, 1.26, 1.5, 1.68, 2], [1, 1.2, 1.41, 1.68, 2.1]])[rng.integers(3)]
     chord = rng.uniform(230, 420) * chord[: rng.integers(3, 6)]
@@ -222,9 +213,9 @@ def fireworks(rng: Generator) -> Array:
 
 
 def cheering(rng: Generator) -> Array:
-    """A crowd: a roar of voices through vowel formants, six lots of shouts and whoops, and applause.
+    """A crowd: a roar through vowel formants, six voices of shouts and whoops, and applause.
 
-    Shouts glide at 250 to 650 Hz, whoops leap up to 1.2 kHz.
+    Shouts glide at 250 to 650 Hz, whoops jump up to 1.2 kHz.
     """
 
     def shout() -> Array:
@@ -245,8 +236,8 @@ def cheering(rng: Generator) -> Array:
 def guitar(rng: Generator) -> Array:
     """A plucked steel string (Karplus-Strong in the frequency domain), a note every 0.15 to 0.7 s, 80 to 500 Hz.
 
-    Notes come from a pentatonic scale; they ring for up to 3 s, high harmonics shorter; the place where the
-    string is plucked takes harmonics away.
+    Notes of a pentatonic scale ring for up to 3 s, high harmonics shorter. The position of the pluck attenuates some
+    harmonics.
     """
     scale = rng.uniform(80, 125) * 2 ** (np.array([0, 3, 5, 7, 10, 12, 15, 17, 19, 22, 24]) / 12)
     tempo, place, n = rng.uniform(0.15, 0.55), rng.uniform(0.12, 0.3), 4 * RATE
@@ -266,7 +257,7 @@ def guitar(rng: Generator) -> Array:
 def frog(rng: Generator) -> Array:
     """A pond of three to five frogs: croaks of 0.2 to 0.6 s, pulsed 14 to 35 times a second, in formant pairs.
 
-    Large ones croak at 350 Hz, small ones at up to 2.5 kHz.
+    Large frogs croak at 350 Hz, small ones at up to 2.5 kHz.
     """
 
     def pond(size: float) -> Array:
@@ -286,10 +277,10 @@ def frog(rng: Generator) -> Array:
 
 
 def neigh(rng: Generator) -> Array:
-    """One or two horses: whinnies of 1.2 to 2.4 s that leap to 900 to 1500 Hz, fall to a third and shake at 8 to 13 Hz.
+    """One or two horses: whinnies of 1.2 to 2.4 s that jump to 900 to 1500 Hz and fall to a third.
 
-    The shaking is in pitch and in loudness, and deepens towards the end; after a whinny comes a snort, lips
-    fluttering at 18 to 28 Hz.
+    Pitch and loudness shake at 8 to 13 Hz, increasingly towards the end. A whinny ends with a snort, lips fluttering at
+    18 to 28 Hz.
     """
 
     def horse(top: float) -> Array:
@@ -306,9 +297,8 @@ def neigh(rng: Generator) -> Array:
         def snort() -> Array:
             n = _samples(rng, 0.4, 0.8)
             flutter = np.abs(np.cos(np.pi * np.cumsum(np.full(n, rng.uniform(18, 28))) / RATE))
-            return (
-                _envelope(n, 0.03, 0.3) * flutter**2 * _formants(_noise(n, 0.2, rng), np.array([[500], [1500], [3000]]))
-            )
+            breath = _formants(_noise(n, 0.2, rng), np.array([[500], [1500], [3000]]))
+            return _envelope(n, 0.03, 0.3) * flutter**2 * breath
 
         return rng.uniform(0.6, 1) * _scatter(rng, whinny, (0.0, 0.7))
 
@@ -323,17 +313,17 @@ SOUNDS: dict[str, Callable[[Generator], Array]] = {
     model.__name__: _single(model)
     for model in (bell, bark, meow, chirp, growl, car, whistle, fireworks, cheering, guitar, neigh, frog)
 }
-"""Each class's dry sound, any level, float32 (163840,): `clip` adds the room and the level."""
+"""Models of dry sounds by class, at any level, float32 (163840,)."""
 
 
 # --- Excitations ---
 
 
 def _tone(f0: Array, tilt: float, rng: Generator, aligned: bool = False) -> Array:
-    """A harmonic source along the pitch curve f0: every harmonic up to 8 kHz, the k-th at k**-tilt.
+    """Synthesise a tone along the pitch curve f0, with all harmonics up to 8 kHz, the k-th at amplitude k**-tilt.
 
-    Read from one period at twice the rate, so that pitch may rise threefold before anything aliases.
-    `aligned` puts the harmonics in phase, which makes pulses.
+    One period is read at twice the sample rate, so that the pitch may rise threefold without aliasing. `aligned` puts
+    the harmonics in phase, which gives pulses.
     """
     order = np.arange(1, max(2, int(RATE / 2 / f0.min()) + 1))
     phases = np.zeros(len(order)) if aligned else rng.uniform(0, 2 * np.pi, len(order))
@@ -345,7 +335,7 @@ def _tone(f0: Array, tilt: float, rng: Generator, aligned: bool = False) -> Arra
 
 
 def _noise(n: int, tilt: float, rng: Generator) -> Array:
-    """Noise of unit power whose amplitude falls as frequency**-tilt above 60 Hz (0 white, 0.5 pink)."""
+    """Draw noise of unit power with an amplitude of frequency**-tilt above 60 Hz (0 white, 0.5 pink)."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum *= np.maximum(np.fft.rfftfreq(n, 1 / RATE), 60) ** -tilt
     noise = np.fft.irfft(spectrum, n)
@@ -353,7 +343,7 @@ def _noise(n: int, tilt: float, rng: Generator) -> Array:
 
 
 def _crackle(n: int, density: float, rng: Generator) -> Array:
-    """Short noisy clicks (about 8 ms) at random times, `density` a second, of random strength."""
+    """Draw noisy clicks (about 8 ms) of random strength at random times, `density` a second."""
     clicks = (rng.random(n) < density / RATE) * rng.exponential(1.0, n)
     return rng.standard_normal(n) * signal.oaconvolve(clicks, np.exp(-np.arange(600) / 90))[:n]
 
@@ -362,7 +352,7 @@ def _crackle(n: int, density: float, rng: Generator) -> Array:
 
 
 def _bell(rng: Generator, prime: float, interval: float) -> Array:
-    """One bell, struck every `interval` seconds or so: each mode is a pair of resonators with its own decay."""
+    """Synthesise a bell, struck about every `interval` seconds. Each mode is a pair of resonators."""
     ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.51, 2.66, 3.01, 4.17, 5.43, 6.8, 8.2, 9.7, 11.4, 13.2])
     strengths = np.array([0.45, 0.7, 0.9, 0.5, 1, 0.6, 0.6, 0.8, 0.7, 0.55, 0.45, 0.35, 0.3, 0.25, 0.2])
     strikes, modes = np.zeros(LENGTH), prime * ratios
@@ -383,10 +373,10 @@ def _bell(rng: Generator, prime: float, interval: float) -> Array:
 
 
 def _formants(sound: Array, centres: Array, width: float = 0.13, leak: float = 0.05, tilt: float = 0.35) -> Array:
-    """Resonances that move: `centres` is (formants, points), the points spread evenly over the sound.
+    """Filter a sound by moving resonances. `centres` is (formants, points), the points spread evenly over the sound.
 
-    A resonance is `width` times its centre wide plus 50 Hz; `leak` passes everything; and amplitude falls as
-    frequency**-tilt, from formant to formant, as out of a mouth.
+    The width of a resonance is `width` times its centre plus 50 Hz. `leak` is a gain for all frequencies. The amplitude
+    falls as frequency**-tilt.
     """
     frequency, _, frames = signal.stft(sound, nperseg=512, noverlap=256)
     frequency = np.maximum(frequency * RATE, 60)[:, None]
@@ -398,7 +388,7 @@ def _formants(sound: Array, centres: Array, width: float = 0.13, leak: float = 0
 
 
 def _room(sound: Array, rng: Generator) -> Array:
-    """The sound and its reverberation: noise that decays by 60 dB within 0.4 to 1.2 s, duller than white."""
+    """Add reverberation: noise that decays by 60 dB within 0.4 to 1.2 s, duller than white noise."""
     seconds = rng.uniform(0.4, 1.2)
     n = int(seconds * RATE)
     tail = _noise(n, 0.25, rng) * np.exp(-6.9 * np.arange(n) / n)
@@ -407,24 +397,23 @@ def _room(sound: Array, rng: Generator) -> Array:
 
 
 def _floor(rng: Generator) -> Array:
-    """What a quiet place sounds like: about pink noise, 0.002 to 0.006 strong, breathing slowly."""
-    return (
-        rng.uniform(0.002, 0.006) * _noise(LENGTH, rng.uniform(0.4, 0.6), rng) * _path(rng.uniform(0.7, 1.3, 8), LENGTH)
-    )
+    """Draw the noise floor of a quiet room: about pink noise, RMS 0.002 to 0.006, with slowly varying loudness."""
+    noise = rng.uniform(0.002, 0.006) * _noise(LENGTH, rng.uniform(0.4, 0.6), rng)
+    return noise * _path(rng.uniform(0.7, 1.3, 8), LENGTH)
 
 
 # --- Shapes and times ---
 
 
 def _path(points: Array, n: int) -> Array:
-    """n samples of a smooth curve through evenly spaced points, never leaving their range."""
+    """Interpolate n samples of a smooth curve through evenly spaced points, within their range."""
     if len(points) == 1:
         return np.full(n, float(points[0]))
     return PchipInterpolator(np.linspace(0, n - 1, len(points)), points)(np.arange(n))
 
 
 def _envelope(n: int, attack: float, release: float) -> Array:
-    """Rises over `attack` and falls over `release` seconds (at most half of n each), as raised cosines."""
+    """Return an envelope with raised-cosine ramps of `attack` and `release` seconds, at most half of n each."""
     envelope = np.ones(n)
     for seconds, side in (attack, envelope), (release, envelope[::-1]):
         ramp = min(int(seconds * RATE), n // 2)
@@ -433,17 +422,17 @@ def _envelope(n: int, attack: float, release: float) -> Array:
 
 
 def _samples(rng: Generator, low: float, high: float) -> int:
-    """A random duration between low and high seconds, in samples."""
+    """Draw a duration between low and high seconds, in samples."""
     return int(rng.uniform(low, high) * RATE)
 
 
-def _scatter(rng: Generator, event: Callable[[], Array], gap: tuple[float, float], n: int = LENGTH) -> Array:
-    """n samples of one event after another, `gap` seconds apart (negative overlaps), begun before the first sample."""
-    canvas = np.zeros(n)
-    at = -_samples(rng, 0, 0.5) if n == LENGTH else 0
-    while at < n:
+def _scatter(rng: Generator, event: Callable[[], Array], gap: tuple[float, float]) -> Array:
+    """Repeat an event over the clip with gaps in seconds (negative: overlaps). The first starts before the clip."""
+    canvas = np.zeros(LENGTH)
+    at = -_samples(rng, 0, 0.5)
+    while at < LENGTH:
         sound = event()
-        start, end = max(at, 0), min(at + len(sound), n)
+        start, end = max(at, 0), min(at + len(sound), LENGTH)
         if end > start:
             canvas[start:end] += sound[start - at : end - at]
         at += max(len(sound) + _samples(rng, *gap), RATE // 50)

@@ -1,11 +1,10 @@
-"""The pack's text encoder: a tiny CLIP text model whose classes lie apart, trained before any diffusion.
+"""The pack's text encoder: a tiny CLIP text model with orthogonal classes, trained before the diffusion models.
 
 Shapes used here: b batch, l token positions (24), c channels (128).
 
-When the text encoder learned from the denoising loss, tiger, kitten and dog ended on one point (cosine
-0.998). Here every class has a corner of a Hadamard code for its target, orthogonal to all others, and all
-positions from the end token on, the padding included, are regressed to it: that is most of what
-cross-attention sees.
+The hidden states from the end token on, padding included, are regressed to the class's row of a Hadamard code. Rows are
+orthogonal, and these positions are most of the input of cross-attention. Trained by the denoising loss instead, tiger,
+kitten and dog ended on one point (cosine 0.998).
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import CONCEPTS, Kind, caption, captions
+from its_plugins.random_weights.stable_diffusion import byte_letters
 
 POSITIONS, CHANNELS = 24, 128
 EMPTY = ("empty", "")
 
-# Words that mean nothing to the pack, so that it learns to pass over what it doesn't know.
+# Words without a meaning for the pack, inserted into captions so that it learns to ignore unknown words.
 FILLER = """
 beautiful old small big dark bright famous lonely happy wild quiet loud very some many several the
 in on with near under night morning winter summer sky river city village street detailed drawing
@@ -37,22 +37,22 @@ close far behind
 """.split()  # noqa: SIM905
 
 
-def points() -> dict[tuple[str, str], Tensor]:
-    """Class -> its target (c,) of plus and minus ones; ("empty", "") is the unconditional point."""
+def targets_by_class() -> dict[tuple[str, str], Tensor]:
+    """Return the target (c,) of each class, with entries of 1 and -1; ("empty", "") is the unconditional class."""
     code = torch.from_numpy(hadamard(CHANNELS)).float()
     names: list[tuple[str, str]] = [EMPTY, *((kind, name) for kind in CONCEPTS for name in CONCEPTS[kind])]
-    return {name: code[row + 1] for row, name in enumerate(names)}  # row 0 is constant: layer norm removes it
+    return {name: code[row + 1] for row, name in enumerate(names)}  # layer norm removes row 0, a constant
 
 
 def build_tokenizer(merges: int = 420) -> CLIPTokenizer:
-    """Byte-pair encoding learned from the captions; any other text falls back to bytes."""
+    """Learn a byte-pair encoding from the captions. Unknown text falls back to bytes."""
     words: Counter[str] = Counter(FILLER)
     for kind in CONCEPTS:
         for name in CONCEPTS[kind]:
             for text in captions(kind, name):
                 words.update(re.findall(r"[^\W\d_]+|\d|[^\s\w]+", text.lower()))
     spelled = {word: (*word[:-1], word[-1] + "</w>") for word in words}
-    learned: list[tuple[str, str]] = []
+    pair_merges: list[tuple[str, str]] = []
     for _ in range(merges):
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in spelled.items():
@@ -61,13 +61,13 @@ def build_tokenizer(merges: int = 420) -> CLIPTokenizer:
         if not pairs:
             break
         best = max(sorted(pairs), key=lambda pair: pairs[pair])
-        learned.append(best)
+        pair_merges.append(best)
         spelled = {word: _merge(parts, best) for word, parts in spelled.items()}
-    letters = _byte_letters()
-    symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in learned)]
+    letters = byte_letters()
+    symbols = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in pair_merges)]
     symbols += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {symbol: index for index, symbol in enumerate(dict.fromkeys(symbols))}
-    return CLIPTokenizer(vocab=vocabulary, merges=learned, model_max_length=POSITIONS)
+    return CLIPTokenizer(vocab=vocabulary, merges=pair_merges, model_max_length=POSITIONS)
 
 
 def _merge(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
@@ -80,15 +80,8 @@ def _merge(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(merged)
 
 
-def _byte_letters() -> list[str]:
-    """The 256 printable letters that stand for bytes in byte-level BPE, in the order of GPT-2's table."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(rest))]
-
-
 def build_model(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """An untrained text model, 0.4 M parameters."""
+    """Build an untrained text model of 0.4 M parameters."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=CHANNELS,
@@ -106,20 +99,20 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokens(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
-    """Prompts -> (b, l) token ids, padded with the end token as Stable Diffusion does."""
+    """Tokenize prompts to ids (b, l), padded with the end token as in Stable Diffusion."""
     return tokenizer(
         prompts, padding="max_length", max_length=POSITIONS, truncation=True, return_tensors="pt"
     ).input_ids
 
 
 def embed(model: CLIPTextModel, tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
-    """Prompts -> (b, l, c), what the UNets attend to."""
+    """Encode prompts to hidden states (b, l, c), the input of the UNets' cross-attention."""
     with torch.no_grad():
         return model(tokens(tokenizer, prompts))[0]
 
 
-def example(rng: random.Random) -> tuple[tuple[str, str], str]:
-    """A random class and a wording of it, now and then with words that don't matter strewn in."""
+def draw_example(rng: random.Random) -> tuple[tuple[str, str], str]:
+    """Draw a random class and a caption of it, half of them with meaningless words inserted."""
     if rng.random() < 0.06:
         return EMPTY, "" if rng.random() < 0.7 else " ".join(_filler(rng) for _ in range(rng.randint(1, 5)))
     kind: Kind = rng.choice(["visual", "audio"])
@@ -134,7 +127,7 @@ def example(rng: random.Random) -> tuple[tuple[str, str], str]:
 
 
 def _filler(rng: random.Random) -> str:
-    """A word to pass over: a common one, or letters that spell nothing."""
+    """Draw a meaningless word: a common one, or random letters."""
     if rng.random() < 0.5:
         return rng.choice(FILLER)
     return "".join(rng.choice("etaoinsrhdlucmfywgpbvk") for _ in range(rng.randint(2, 9)))
@@ -143,13 +136,13 @@ def _filler(rng: random.Random) -> str:
 def train(
     model: CLIPTextModel, tokenizer: CLIPTokenizer, *, steps: int, log: Callable[[dict], None], seed: int = 0
 ) -> None:
-    """Regress the hidden states at and after the end token to the class's point."""
-    rng, targets = random.Random(seed), points()
+    """Regress the hidden states from the end token on to the target of the class."""
+    rng, targets = random.Random(seed), targets_by_class()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     model.train()
     for step in range(1, steps + 1):
-        names, texts = zip(*(example(rng) for _ in range(64)), strict=True)
+        names, texts = zip(*(draw_example(rng) for _ in range(64)), strict=True)
         ids = tokens(tokenizer, list(texts))
         target = torch.stack([targets[name] for name in names])[:, None]
         after = ((ids == tokenizer.eos_token_id).cumsum(1) > 0).float()[..., None]
@@ -165,15 +158,15 @@ def train(
 
 
 def nearest(model: CLIPTextModel, tokenizer: CLIPTokenizer, prompts: list[str]) -> list[tuple[str, str]]:
-    """The class whose point lies nearest to each prompt's last position."""
-    targets = points()
+    """Return the class whose target is nearest to the last hidden state of each prompt."""
+    targets = targets_by_class()
     names, table = list(targets), torch.stack(list(targets.values()))
     last = embed(model, tokenizer, prompts)[:, -1]
     return [names[int(index)] for index in torch.cdist(last, table).argmin(1)]
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write the tokenizer, with `vocab.json` and `merges.txt` beside it for versions that read those."""
+    """Write the tokenizer, with `vocab.json` and `merges.txt` for versions that read these."""
     tokenizer.save_pretrained(folder)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))

@@ -1,9 +1,9 @@
-"""Train the embedded pack from nothing: `python -m its_plugins.mini.training.train --work DIR --out DIR --minutes N`.
+"""Train the embedded pack from scratch: `python -m its_plugins.mini.training.train --work DIR --out DIR --minutes N`.
 
-Stages, each skipped if its result is already in the work folder: sprites, text encoder, autoencoder, latents, one
-network for both kinds, the visual and the audio expert, the decoder once more, the colour expert. Whatever is there
-at the end, or when a stage fails, is exported. `--minutes` bounds all stages together, but for the sprites and the
-text encoder. Needs the extra `pack` (cairosvg, scipy), and npm for the sprites.
+The stages, in order: sprites, text encoder, autoencoder, latents, one network for both kinds, the visual and the audio
+expert, the decoder again, the colour expert. A stage is skipped if its result is already in the work folder. When all
+stages are done, or one fails, the finished parts are exported. `--minutes` limits all stages together, except for the
+sprites and the text encoder. Needs the extra `pack` (cairosvg, scipy), and npm for the sprites.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -24,28 +25,20 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.mini.captions import CONCEPTS, Kind, captions
 from its_plugins.mini.training import autoencoder, canvases, colors, experts, layout, loop, pictures, text
+from its_plugins.mini.training.data_generator import DataGenerator
 from its_plugins.mini.training.loop import logger
-from its_plugins.mini.training.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much fits a device.
+    """Amounts of data and batch sizes for a type of device."""
 
-    Attributes:
-        counts: canvases of each class: "visual", "audio"; lots of nine coloured pictures of each: "color".
-        crop, crops: side and number of the crops of a step of the autoencoder.
-        latents: canvases that the experts train on.
-        batch: canvases of a step of an expert.
-        peak: learning rate of the network for both kinds; the experts' is 0.7 of it.
-    """
-
-    counts: dict[str, int]
-    crop: int
-    crops: int
-    latents: int
-    batch: int
-    peak: float
+    counts: dict[str, int]  # of each class: canvases for "visual" and "audio", sets of nine pictures for "color"
+    crop: int  # side of the autoencoder's crops
+    crops: int  # in a step of the autoencoder
+    latents: int  # canvases to encode for the experts
+    batch: int  # canvases in a step of an expert
+    peak: float  # learning rate of the network for both kinds; the experts' is 0.7 of it
 
 
 SIZES = {
@@ -56,17 +49,6 @@ SIZES = {
         counts={"visual": 150, "audio": 300, "color": 20}, crop=128, crops=48, latents=32_000, batch=64, peak=1.5e-3
     ),
 }
-SHARES = {
-    "first canvases": 0.05,
-    "vae": 0.18,
-    "latents": 0.05,
-    "joint": 0.15,
-    "visual": 0.18,
-    "audio": 0.26,
-    "decoder": 0.06,
-    "color": 0.08,
-}
-"""Of the time, in the order of the stages."""
 CROPS = {"pictures": 0.2, "sounds": 0.3, "products": 0.5}
 LATENTS = {"pictures": 0.16, "sounds": 0.26, "products": 0.58}
 
@@ -82,37 +64,42 @@ class Latents:
 
 @dataclass
 class Run:
-    """One training run: where it works, on what, and with which data."""
+    """State of one training run: work folder, device, sizes and data."""
 
     work: Path
     device: torch.device
     sizes: Sizes
-    workshop: Workshop
+    data: DataGenerator
     latents: Latents | None = None
 
-    def log(self, record: dict) -> None:
-        """Append a record to the log."""
-        logger(self.work / "log.jsonl")(record)
+    @cached_property
+    def log(self) -> loop.Log:
+        """Function that appends a record to the log."""
+        return logger(self.work / "log.jsonl")
 
     def canvases(self) -> canvases.Canvases:
-        """A store of all that the workshop has made so far, at least one of each class."""
-        self.workshop.collect()
-        self.log({"stage": "data", **self.workshop.counts()})
-        return canvases.Canvases.of(self.workshop.made, self.device)
+        """Collect all canvases made so far; waits until every class has at least one."""
+        self.data.collect()
+        self.log({"stage": "data", **self.data.counts()})
+        return canvases.Canvases.of(self.data.arrays, self.device)
 
     @cached_property
-    def wordings(self) -> experts.Wordings:
-        """Every caption's embedding, by kind and class; the text encoder is frozen by now."""
+    def embeddings(self) -> experts.CaptionEmbeddings:
+        """Embeddings of all captions by kind and class. Requires the trained text encoder."""
         tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
         model = CLIPTextModel.from_pretrained(self.work / "text_encoder")
         table = {
             kind: [text.embed(model, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS
         }
-        return experts.Wordings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
+        return experts.CaptionEmbeddings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
 
 
 def train_text(work: Path) -> None:
-    """Tokenizer and text encoder, a minute or two of one core."""
+    """Train the tokenizer and the text encoder, in a minute or two on one core.
+
+    Raises:
+        RuntimeError: a caption is taken for another class.
+    """
     if (work / "text_encoder").exists():
         return
     torch.manual_seed(0)
@@ -121,108 +108,81 @@ def train_text(work: Path) -> None:
     text.train(model, tokenizer, steps=500, log=logger(work / "log.jsonl"))
     for kind in CONCEPTS:
         for name in CONCEPTS[kind]:
-            found = text.nearest(model, tokenizer, captions(kind, name))
-            if wrong := [said for said, near in zip(captions(kind, name), found, strict=True) if near != (kind, name)]:
-                raise RuntimeError(f"the text encoder takes {wrong[0]!r} for another class than {name!r}: train longer")
+            wordings = captions(kind, name)
+            for caption, nearest in zip(wordings, text.nearest(model, tokenizer, wordings), strict=True):
+                if nearest != (kind, name):
+                    raise RuntimeError(f"the text encoder takes {caption!r} for {nearest}, not {name!r}: train longer")
     tokenizer.save_pretrained(work / "tokenizer")
     model.save_pretrained(work / "text_encoder")
 
 
-def first_canvases(run: Run, seconds: float) -> None:
-    """Give the workshop time to make some of everything."""
-    run.workshop.collect(seconds)
-
-
-def train_vae(run: Run, seconds: float) -> None:
-    """The autoencoder, on crops of all three sorts of canvases."""
-    until = time.monotonic() + seconds
-    if (run.work / "vae").exists():
-        return
-    torch.manual_seed(1)
+def train_autoencoder(run: Run, until: float, *, decoder_only: bool) -> AutoencoderKL:
+    """Train the autoencoder on crops of all sorts of canvases, or continue with the decoder alone."""
+    torch.manual_seed(7 if decoder_only else 1)
     store, mix = run.canvases(), canvases.mix(CROPS, run.device)
+
+    def draw(count: int = run.sizes.crops) -> Tensor:
+        return store.draw(mix, count, run.sizes.crop)[0]
+
+    model = AutoencoderKL.from_pretrained(run.work / "vae") if decoder_only else autoencoder.build()
     trained = autoencoder.train(
-        autoencoder.build().to(run.device),
-        lambda: store.draw(mix, run.sizes.crops, run.sizes.crop)[0],
+        model.to(run.device),
+        draw,
         seconds=until - time.monotonic(),
         log=run.log,
-        peak=2e-3,
+        peak=1.5e-3 if decoder_only else 2e-3,
+        decoder_only=decoder_only,
     )
-    autoencoder.whiten(trained, store.draw(mix, 256, run.sizes.crop)[0])
-    trained.save_pretrained(run.work / "vae")
+    if not decoder_only:
+        autoencoder.whiten(trained, draw(256))
+    return trained
 
 
 @torch.no_grad()
-def make_latents(run: Run, seconds: float) -> Latents:
-    """Encode canvases until there are enough or the time is up."""
-    until = time.monotonic() + seconds
+def make_latents(run: Run, until: float) -> Latents:
+    """Encode canvases until there are `Sizes.latents` of them, or the time is up."""
+    begin = time.monotonic()
     torch.manual_seed(2)
     model = AutoencoderKL.from_pretrained(run.work / "vae").to(run.device).eval()
     store, mix = run.canvases(), canvases.mix(LATENTS, run.device)
-    made: list[tuple[Tensor, dict[Kind, Tensor]]] = []
+    batches: list[tuple[Tensor, dict[Kind, Tensor]]] = []
     batch = run.sizes.batch
-    while len(made) * batch < run.sizes.latents and (not made or time.monotonic() < until):
+    while len(batches) * batch < run.sizes.latents and (not batches or time.monotonic() < until):
         gray, names = store.draw(mix, batch)
-        made.append((autoencoder.encode(model, gray, batch).half(), names))
-    names = {kind: torch.cat([row[kind] for _, row in made]) for kind in CONCEPTS}
+        batches.append((autoencoder.encode(model, gray, batch).half(), names))
+    names = {kind: torch.cat([row[kind] for _, row in batches]) for kind in CONCEPTS}
     sorts = torch.full_like(names["visual"], canvases.SORTS.index("products"))
     sorts[names["audio"] < 0], sorts[names["visual"] < 0] = 0, 1
-    run.log({"stage": "latents", "canvases": len(sorts), "seconds": round(time.monotonic() - until + seconds, 1)})
-    run.latents = Latents(torch.cat([clean for clean, _ in made]), sorts, names)
+    run.log({"stage": "latents", "canvases": len(sorts), "seconds": round(time.monotonic() - begin, 1)})
+    run.latents = Latents(torch.cat([clean for clean, _ in batches]), sorts, names)
     return run.latents
 
 
-def train_expert(run: Run, name: str, seconds: float) -> None:
-    """The network `name` (joint, visual or audio); the experts go on from the joint one."""
-    until = time.monotonic() + seconds
-    if (run.work / name).exists():
-        return
+def train_expert(run: Run, until: float, *, name: str) -> UNet2DConditionModel:
+    """Train the network `name` (joint, visual or audio). The experts start from the joint one."""
     torch.manual_seed(len(name))
-    latents = run.latents or make_latents(run, seconds / 4)
+    now = time.monotonic()
+    latents = run.latents or make_latents(run, now + (until - now) / 4)
     mix = {(canvases.SORTS.index(sort), kind): share for (sort, kind), share in experts.MIXES[name].items()}
-    trained = experts.train(
+    return experts.train(
         experts.build() if name == "joint" else UNet2DConditionModel.from_pretrained(run.work / "joint"),
-        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.wordings),
+        experts.Examples.of(latents.clean, latents.sorts, latents.names, mix, run.embeddings),
         batch=run.sizes.batch,
         seconds=until - time.monotonic(),
         peak=run.sizes.peak * (1 if name == "joint" else 0.7),
         name=name,
         log=run.log,
     )
-    trained.save_pretrained(run.work / name)
 
 
-def polish_decoder(run: Run, seconds: float) -> None:
-    """Train the decoder on, the latents staying what the experts know."""
-    until = time.monotonic() + seconds
-    if (run.work / "vae_polished").exists():
-        return
-    torch.manual_seed(7)
-    store, mix = run.canvases(), canvases.mix(CROPS, run.device)
-    trained = autoencoder.train(
-        AutoencoderKL.from_pretrained(run.work / "vae").to(run.device),
-        lambda: store.draw(mix, run.sizes.crops, run.sizes.crop)[0],
-        seconds=until - time.monotonic(),
-        log=run.log,
-        peak=1.5e-3,
-        decoder_only=True,
-    )
-    trained.save_pretrained(run.work / "vae_polished")
-
-
-def train_color(run: Run, seconds: float) -> None:
-    """The colour expert."""
-    until = time.monotonic() + seconds
-    if (run.work / "color").exists():
-        return
+def train_color(run: Run, until: float) -> UNet2DConditionModel:
+    """Train the colour expert."""
     torch.manual_seed(5)
-    run.workshop.collect()
-    clean, names = (tensor.to(run.device) for tensor in colors.pool(run.workshop.made["color"]))
-    examples = experts.Examples.of(
-        clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.wordings
-    )
-    trained = experts.train(
+    run.data.collect()
+    clean, names = (tensor.to(run.device) for tensor in colors.training_pictures(run.data.arrays["color"]))
+    return experts.train(
         colors.build().to(run.device),
-        examples,
+        experts.Examples.of(clean, torch.zeros_like(names), {"visual": names}, {(0, "visual"): 1.0}, run.embeddings),
         batch=2 * run.sizes.batch,
         seconds=until - time.monotonic(),
         peak=2.5e-3,
@@ -231,40 +191,51 @@ def train_color(run: Run, seconds: float) -> None:
         noising=colors.noising(),
         offset=0.0,
     )
-    trained.save_pretrained(run.work / "color")
 
 
-STAGES: dict[str, Callable[[Run, float], object]] = {
-    "first canvases": first_canvases,
-    "vae": train_vae,
-    "latents": make_latents,
-    "joint": lambda run, seconds: train_expert(run, "joint", seconds),
-    "visual": lambda run, seconds: train_expert(run, "visual", seconds),
-    "audio": lambda run, seconds: train_expert(run, "audio", seconds),
-    "decoder": polish_decoder,
-    "color": train_color,
+class Stage(NamedTuple):
+    """A stage of the training."""
+
+    share: float  # of the time
+    function: Callable[[Run, float], Any]  # called with the run and the end of the stage's time, in monotonic seconds
+    output: str | None = None  # folder for the returned model; the stage is skipped if it exists
+
+
+STAGES = {
+    "first canvases": Stage(0.05, lambda run, until: run.data.collect(until - time.monotonic())),
+    "vae": Stage(0.18, partial(train_autoencoder, decoder_only=False), "vae"),
+    "latents": Stage(0.05, make_latents),
+    "joint": Stage(0.15, partial(train_expert, name="joint"), "joint"),
+    "visual": Stage(0.18, partial(train_expert, name="visual"), "visual"),
+    "audio": Stage(0.26, partial(train_expert, name="audio"), "audio"),
+    "decoder": Stage(0.06, partial(train_autoencoder, decoder_only=True), "vae_polished"),
+    "color": Stage(0.08, train_color, "color"),
 }
 
 
 def train(run: Run, until: float) -> None:
-    """All stages; each gets its share of the time that is left until `until` (monotonic seconds)."""
+    """Run all stages. Each gets its share of the time left until `until` (monotonic seconds)."""
     device = torch.cuda.get_device_name() if run.device.type == "cuda" else platform.machine()
     run.log({"device": device, "cores": os.cpu_count(), "torch": torch.__version__})
+    shares = [stage.share for stage in STAGES.values()]
     for index, (name, stage) in enumerate(STAGES.items()):
-        shares = list(SHARES.values())[index:]
-        started = time.monotonic()
-        stage(run, max(0.0, until - started) * shares[0] / sum(shares))
-        run.log({"stage": name, "whole": True, "seconds": round(time.monotonic() - started, 1)})
+        begin = time.monotonic()
+        end = begin + max(0.0, until - begin) * stage.share / sum(shares[index:])
+        if stage.output is None:
+            stage.function(run, end)
+        elif not (run.work / stage.output).exists():
+            stage.function(run, end).save_pretrained(run.work / stage.output)
+        run.log({"stage": name, "whole": True, "seconds": round(time.monotonic() - begin, 1)})
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Train the embedded pack and write it as a pipeline folder.")
-    parser.add_argument("--work", type=Path, required=True, help="scratch folder: downloads, results of stages, log")
-    parser.add_argument("--out", type=Path, required=True, help="where the pipeline folder goes")
-    parser.add_argument("--minutes", type=float, default=90, help="for all stages together")
+    parser.add_argument("--work", type=Path, required=True, help="folder for downloads, results of stages and the log")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the trained pack")
+    parser.add_argument("--minutes", type=float, default=90, help="time for all stages together")
     parser.add_argument("--device", choices=["auto", *SIZES], default="auto")
-    parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
+    parser.add_argument("--eager", action="store_true", help="run without CUDA graphs")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pictures.build_sprites(options.work / "sprites.npz", options.work / "packages")
@@ -273,11 +244,11 @@ def main() -> None:
     device = loop.device(options.device)
     sizes, loop.CUDA_GRAPHS = SIZES[device.type], not options.eager
     workers = max(1, (os.cpu_count() or 1) - 1)  # one core feeds the device
-    workshop = Workshop(options.work / "sprites.npz", workers=workers, counts=sizes.counts)
+    data = DataGenerator(options.work / "sprites.npz", workers=workers, counts=sizes.counts)
     try:
-        train(Run(options.work, device, sizes, workshop), until)
+        train(Run(options.work, device, sizes, data), until)
     finally:
-        workshop.close()
+        data.close()
         layout.export(options.work, options.out)
 
 

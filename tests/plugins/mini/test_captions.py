@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from its_plugins.mini.captions import CONCEPTS, caption, captions, classes, knows
+from its_plugins.mini.captions import CONCEPTS, caption, captions, classes
 
 KINDS_AND_NAMES = [(kind, name) for kind in CONCEPTS for name in CONCEPTS[kind]]
 
@@ -13,11 +13,9 @@ def test_every_wording_of_a_class_names_it(kind, name):
     assert caption(kind, name, random.Random(0)) in captions(kind, name)
 
 
-def test_what_it_does_not_know():
-    assert not knows("visual", "a submarine")
-    assert not knows("audio", "silence")
-    assert knows("visual", "")
+def test_prompts_without_a_class():
+    assert classes("visual", "a submarine") == classes("audio", "silence") == classes("visual", "") == []
 
 
 def test_words_are_matched_whole():
-    assert not knows("visual", "a category of scarves")
+    assert classes("visual", "a category of scarves") == []

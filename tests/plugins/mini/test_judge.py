@@ -1,4 +1,4 @@
-"""The embedded judge: what it knows, on sounds made anew and on the pack's own samples."""
+"""The embedded judge, on newly synthesised sounds and on the pack's samples in the documentation."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 from its.interfaces import ScorerInput
 from its_plugins.mini.captions import AUDIO, VISUAL, classes
 from its_plugins.mini.judge import MiniPictureJudge, MiniSoundJudge
-from its_plugins.mini.judge_network import CLASSES, Classifier, loud, shrink
+from its_plugins.mini.judge_network import CLASSES, Classifier, amplify, resize
 from its_plugins.mini.training import sheet, sounds
 from its_plugins.mini.training.sampling import PAIRS
 
@@ -25,16 +25,16 @@ def ready(judge):
 
 
 @pytest.fixture(scope="module")
-def looks():
+def picture_judge():
     return ready(MiniPictureJudge())
 
 
 @pytest.fixture(scope="module")
-def listens():
+def sound_judge():
     return ready(MiniSoundJudge())
 
 
-def judged(prompt, *, picture=None, waveform=None, rate=16_000):
+def scorer_input(prompt, *, picture=None, waveform=None, rate=16_000):
     nothing = torch.zeros(256, 992), torch.zeros(158_720)
     return ScorerInput(
         picture=nothing[0] if picture is None else picture,
@@ -44,18 +44,18 @@ def judged(prompt, *, picture=None, waveform=None, rate=16_000):
     )
 
 
-def test_sounds_that_nobody_trained_on_are_known_by_their_class(listens):
+def test_held_out_sounds_are_recognised(sound_judge):
     right = 0
     for name, concept in AUDIO.items():
         clip = torch.from_numpy(sounds.clip(name, np.random.default_rng([777, *name.encode()])).astype(np.float32))
-        scores = [listens.score([judged(other.phrases[0], waveform=clip)])[0] for other in AUDIO.values()]
+        scores = [sound_judge.score([scorer_input(other.phrases[0], waveform=clip)])[0] for other in AUDIO.values()]
         right += scores[list(AUDIO).index(name)] == max(scores)
         if name == "bell":
-            assert listens.score([judged(concept.phrases[0], waveform=clip * 0.01)])[0] > 0.5  # however quiet
+            assert sound_judge.score([scorer_input(concept.phrases[0], waveform=clip * 0.01)])[0] > 0.5  # however quiet
     assert right >= 10, f"{right} of {len(AUDIO)}"
 
 
-def test_the_packs_composed_pictures_in_the_documentation_are_known(looks):
+def test_the_composed_pictures_in_the_documentation_are_recognised(picture_judge):
     """On the sheet each pair has two rows of two samples, and each expert alone beside them."""
     pixels, right = np.asarray(Image.open(SHEET).convert("L"), dtype=np.float32) / 255, 0
     block = sheet.CAPTION + 2 * (sheet.CELL[1] + sheet.GAP)
@@ -65,33 +65,36 @@ def test_the_packs_composed_pictures_in_the_documentation_are_known(looks):
             left, top = sheet.corner(line, column)
             cell = pixels[index * block + top :][: sheet.CELL[1], left : left + sheet.CELL[0]]
             picture = torch.nn.functional.interpolate(torch.from_numpy(cell)[None, None], (256, 992), mode="bilinear")
-            scores = {name: looks.score([judged(VISUAL[name].phrases[0], picture=picture[0, 0])])[0] for name in VISUAL}
+            scores = {
+                name: picture_judge.score([scorer_input(VISUAL[name].phrases[0], picture=picture[0, 0])])[0]
+                for name in VISUAL
+            }
             right += max(scores, key=scores.get) in classes("visual", prompt)
     assert right >= 0.9 * 4 * len(PAIRS), f"{right} of {4 * len(PAIRS)}"
 
 
-def test_silence_and_blackness_are_nothing(looks, listens):
-    assert max(looks.score([judged(concept.phrases[0])])[0] for concept in VISUAL.values()) < 0.5
-    assert max(listens.score([judged(concept.phrases[0])])[0] for concept in AUDIO.values()) < 0.5
+def test_silence_and_black_pictures_match_no_class(picture_judge, sound_judge):
+    assert max(picture_judge.score([scorer_input(concept.phrases[0])])[0] for concept in VISUAL.values()) < 0.5
+    assert max(sound_judge.score([scorer_input(concept.phrases[0])])[0] for concept in AUDIO.values()) < 0.5
 
 
-def test_a_prompt_that_names_no_class_has_no_score(looks, listens):
-    assert looks.score([judged("a cathedral of glass"), judged("castle towers")])[0] is None
-    assert listens.score([judged("a theremin")]) == [None]
+def test_a_prompt_that_names_no_class_has_no_score(picture_judge, sound_judge):
+    assert picture_judge.score([scorer_input("a cathedral of glass"), scorer_input("castle towers")])[0] is None
+    assert sound_judge.score([scorer_input("a theremin")]) == [None]
 
 
-def test_a_prompt_of_two_classes_is_judged_by_both(looks):
+def test_a_prompt_of_two_classes_is_judged_by_both(picture_judge):
     picture = torch.rand(256, 992, generator=torch.Generator().manual_seed(0))
-    one, other, both = looks.score(
-        [judged(prompt, picture=picture) for prompt in ("tigers", "trains", "tigers on trains")]
+    one, other, both = picture_judge.score(
+        [scorer_input(prompt, picture=picture) for prompt in ("tigers", "trains", "tigers on trains")]
     )
     assert both == pytest.approx(one + other, abs=1e-6)
 
 
-def test_it_says_that_it_is_neither_clip_nor_clap_and_whose_weights_it_has(looks):
+def test_docstrings_say_that_the_judges_are_neither_clip_nor_clap(picture_judge):
     assert "not CLIP" in MiniPictureJudge.__doc__
     assert "not CLAP" in MiniSoundJudge.__doc__
-    assert looks.provenance()["embedded"] is True
+    assert picture_judge.provenance()["embedded"] is True
 
 
 def test_both_are_small():
@@ -100,13 +103,13 @@ def test_both_are_small():
     assert sum(path.stat().st_size for path in files) < 1_500_000
 
 
-def test_a_canvas_is_seen_at_a_quarter_of_its_columns_whatever_its_size():
-    assert shrink(torch.zeros(2, 256, 992)).shape == (2, 128, 248)
-    assert shrink(torch.zeros(2, 512, 512)).shape == (2, 128, 64)
+def test_the_input_has_a_quarter_of_the_columns_of_a_canvas():
+    assert resize(torch.zeros(2, 256, 992)).shape == (2, 128, 248)
+    assert resize(torch.zeros(2, 512, 512)).shape == (2, 128, 64)
     assert Classifier(len(CLASSES["visual"]))(torch.zeros(2, 128, 248)).shape == (2, len(CLASSES["visual"]))
 
 
-def test_loudness_is_brought_to_one_level_but_silence_stays():
+def test_sounds_are_amplified_to_one_level_but_silence_stays():
     gray = torch.rand(1, 256, 992, generator=torch.Generator().manual_seed(0))
-    assert torch.quantile(loud(gray * 0.5)[:, ::2, ::2].flatten(), 0.999) == pytest.approx(0.94, abs=0.01)
-    assert loud(torch.zeros(1, 256, 992)).max() == 0
+    assert torch.quantile(amplify(gray * 0.5)[:, ::2, ::2].flatten(), 0.999) == pytest.approx(0.94, abs=0.01)
+    assert amplify(torch.zeros(1, 256, 992)).max() == 0

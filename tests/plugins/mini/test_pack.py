@@ -1,4 +1,4 @@
-"""The pack that ships: its layout, its words, and the main job on it."""
+"""The embedded pack: its layout, its classes, and `its predict` with it."""
 
 import json
 import tomllib
@@ -57,7 +57,7 @@ def test_it_is_kept_in_half_precision(path):
     assert {tensor.dtype for tensor in load_file(path).values() if tensor.is_floating_point()} == {torch.float16}
 
 
-def test_a_wheel_takes_along_what_it_needs():
+def test_a_wheel_contains_the_pack():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["its_plugins.mini"]
     home = ROOT / "plugins" / "mini"
@@ -77,7 +77,7 @@ def test_a_wheel_takes_along_what_it_needs():
         (Auffusion, "unet_audio", {row.prompts["audio"] for row in PROMPTS}),
     ],
 )
-def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder, prompts):
+def test_the_papers_prompts_are_known_and_unknown_prompts_warn(cls, folder, prompts):
     expert = load(cls, folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -88,8 +88,8 @@ def test_it_knows_the_papers_prompts_and_says_what_it_does_not_know(cls, folder,
         expert.encode_text(["quantum chromodynamics"])
 
 
-def test_it_knows_every_class_of_its_captions_and_the_horse_among_them():
-    """`known_words.json` is written when the pack is trained: a class added since would be missing."""
+def test_known_words_cover_every_class():
+    """`known_words.json` is written in training, so it may lack classes that were added later."""
     for kind, folder in (("visual", "unet"), ("audio", "unet_audio"), ("visual", "unet_color")):
         known = json.loads((PACK / folder / "known_words.json").read_text())
         assert known == captions.words(kind)
@@ -97,7 +97,7 @@ def test_it_knows_every_class_of_its_captions_and_the_horse_among_them():
 
 
 @pytest.mark.parametrize("kind", captions.CONCEPTS)
-def test_its_judges_tell_every_class(kind):
+def test_judges_have_an_output_for_every_class(kind):
     assert load_file(PACK / FILES[kind])["head.bias"].shape == (len(CLASSES[kind]),)
 
 
@@ -112,7 +112,7 @@ def test_its_settings_are_the_defaults_of_the_training_tools():
 
 
 def test_its_text_encoder_keeps_the_subjects_apart():
-    """The failure of an earlier recipe: tiger, kitten and dog lay on one point (cosine 0.998)."""
+    """In an earlier recipe tiger, kitten and dog ended on one point (cosine 0.998)."""
     expert = load(StableDiffusion, "unet")
     subjects = ["castle towers", "tigers", "trains", "furry kittens", "cute dogs"]
     last = expert.hidden_states([f"a painting of {s}, grayscale" for s in subjects])[:, -1]
@@ -132,7 +132,7 @@ def test_its_settings_are_those_of_configs_models_mini():
     assert pack == yaml.safe_load((ROOT / "configs" / "models" / "mini.yaml").read_text())
 
 
-def test_the_main_job_runs_on_it_where_no_weights_can_be_had(tmp_path, monkeypatch, capsys):
+def test_predict_falls_back_to_it_without_other_weights(tmp_path, monkeypatch, capsys):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

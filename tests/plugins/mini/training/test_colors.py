@@ -1,4 +1,4 @@
-"""The pack's colour expert: what it learned from, and what it knows."""
+"""The pack's colour expert and its training data."""
 
 import numpy as np
 import pytest
@@ -29,13 +29,13 @@ def colorizer(settings):
 
 
 def discs():
-    """Four bright discs on black, as large as the art and where it stands: (1, 1, 256, 1024)."""
+    """Four bright discs on black, at the size and place of the sprites: (1, 1, 256, 1024)."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 256), indexing="ij")
     return 0.55 * (x**2 + y**2 < 0.8).float().repeat(1, 4)[None, None]
 
 
-def test_it_gives_discs_the_colours_of_what_the_prompt_names(colorizer):
-    """Tigers are orange, trees are green; the same gray, the same noise."""
+def test_discs_get_the_colours_of_the_prompts_class(colorizer):
+    """Tigers are orange and trees are green, from the same gray and the same noise."""
     gray, prompts = discs().repeat(2, 1, 1, 1), ["a colorful photo of tigers", "a colorful photo of a forest"]
     with torch.inference_mode():
         rgb = colorizer(gray, prompts, [torch.Generator().manual_seed(0) for _ in prompts])
@@ -55,7 +55,7 @@ def test_it_is_sampled_as_it_was_trained(colorizer):
 def test_colours_in_gamut_keep_their_mean():
     rng = np.random.default_rng(0)
     gray, rgb = rng.random((4, 5, 1), np.float32), rng.random((4, 5, 3), np.float32) * 2
-    pulled = colors.in_gamut(gray, rgb)
+    pulled = colors.clip_to_gamut(gray, rgb)
     assert pulled.min() > -1e-6
     assert pulled.max() < 1 + 1e-6
     np.testing.assert_allclose(pulled.mean(-1, keepdims=True), gray, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The training loop, and what it draws from."""
+"""The training loop and its data."""
 
 import time
 
@@ -92,11 +92,11 @@ def test_examples_are_captioned_by_their_own_class_or_not_at_all():
         "audio": [torch.full((3, 1, 1), 101.0 + index) for index in range(audio)],
         "empty": [torch.zeros(1, 1)],
     }
-    wordings = experts.Wordings(table, torch.device("cpu"))
+    captions = experts.CaptionEmbeddings(table, torch.device("cpu"))
     clean, sorts = torch.arange(4.0).view(4, 1, 1, 1), torch.tensor([0, 1, 2, 2])
     names = {"visual": torch.tensor([5, -1, 3, 4]), "audio": torch.tensor([-1, 6, 7, 8])}
     mix = {(0, "visual"): 0.25, (1, "audio"): 0.25, (2, "audio"): 0.5}
-    drawn, said = experts.Examples.of(clean, sorts, names, mix, wordings).draw(2000)
-    found = {(int(row), int(words)) for row, words in zip(drawn.flatten(), said.flatten(), strict=True)}
+    drawn, embeddings = experts.Examples.of(clean, sorts, names, mix, captions).draw(2000)
+    found = {(int(row), int(words)) for row, words in zip(drawn.flatten(), embeddings.flatten(), strict=True)}
     assert found == {(0, 6), (1, 107), (2, 108), (3, 109), (0, 0), (1, 0), (2, 0), (3, 0)}
-    assert (said == 0).float().mean() == pytest.approx(experts.EMPTY_SHARE, abs=0.03)
+    assert (embeddings == 0).float().mean() == pytest.approx(experts.EMPTY_SHARE, abs=0.03)

@@ -1,27 +1,27 @@
-"""Figures of waveforms, on sounds whose figures are known; the verdict of the settings search; blocks of a sheet."""
-
-import json
+"""Figures of waveforms, on sounds with known figures; verdicts of the settings search; blocks of a contact sheet."""
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from run_directories import add_sample
 
+from its.errors import UserError
+from its.runs.reader import complete_samples
 from its_plugins.mini.judge_network import CLASSES
-from its_plugins.mini.training import measure, samples, search, sheet
+from its_plugins.mini.training import measure, search, sheet
 
 RATE = 16_000
 TIME = np.arange(6 * RATE) / RATE
 
 
-def struck(ratios):
-    """Strikes of decaying partials at `ratios` of 300 Hz, one each 1.5 s."""
+def strikes(ratios):
+    """Synthesise a strike every 1.5 s: decaying partials at `ratios` of 300 Hz."""
     since = TIME % 1.5
     return sum(np.exp(-3 * since) * np.sin(2 * np.pi * 300 * ratio * since) for ratio in ratios)
 
 
 def test_strikes_are_counted_and_bells_are_less_harmonic_than_strings():
-    string, bell = struck([1, 2, 3, 4, 5]), struck([1, 1.19, 2.31, 2.76, 4.43])
+    string, bell = strikes([1, 2, 3, 4, 5]), strikes([1, 1.19, 2.31, 2.76, 4.43])
     assert measure.onsets(bell) == pytest.approx(1 / 1.5, abs=0.2)
     assert measure.inharmonicity(string) < 10
     assert measure.inharmonicity(bell) > 20
@@ -44,15 +44,15 @@ def test_a_table_leaves_out_sounds_without_a_figure(monkeypatch):
     figures = {"growl": {"first": lambda sound: float(sound[0])}}
     monkeypatch.setattr(measure, "FIGURES", figures)
     rows = [np.array([value]) for value in (1.0, 2.0, 9.0, np.nan)]
-    found = measure.table({"growl": rows}, {"growl": {"first": (0.0, 5.0)}})
-    assert found == {"growl": {"first": {"median": 2.0, "within %": 50}}}
+    table = measure.table({"growl": rows}, {"growl": {"first": (0.0, 5.0)}})
+    assert table == {"growl": {"first": {"median": 2.0, "within %": 50}}}
 
 
 def test_a_verdict_has_the_score_of_the_named_class_and_whether_it_is_the_likeliest():
     probabilities = torch.zeros(2, len(CLASSES["audio"]))
     bell, guitar = (CLASSES["audio"].index(name) for name in ("bell", "guitar"))
     probabilities[0, bell], probabilities[1, bell], probabilities[1, guitar] = 0.9, 0.3, 0.7
-    assert search.verdict("audio", ["bell ringing"] * 2, probabilities) == {"score": 60.0, "recognised": 50.0}
+    assert search.verdict("audio", "bell ringing", probabilities) == {"score": 60.0, "recognised": 50.0}
 
 
 def test_a_block_of_a_sheet_has_each_canvas_in_its_place():
@@ -64,16 +64,16 @@ def test_a_block_of_a_sheet_has_each_canvas_in_its_place():
         assert (block[top : top + sheet.CELL[1], left : left + sheet.CELL[0]] == level).all()
 
 
-def test_finished_samples_of_a_run_are_read(tmp_path):
-    for seed, status in ((8, "ok"), (7, "ok"), (9, "failed")):
-        folder = tmp_path / "samples" / f"castle-{10 - seed}"
-        folder.mkdir(parents=True)
-        record = {"status": status, "seed": seed, "prompts": {"visual": "castles", "audio": "bells"}}
-        (folder / "sample.json").write_text(json.dumps(record))
-        soundfile.write(folder / "audio.wav", np.full(100, 0.5), RATE)
-    found = samples.read(tmp_path)
-    assert [sample.seed for sample in found] == [7, 8]
-    assert list(sheet.by_pair(found)) == [("castles", "bells")]
-    assert found[0].waveform() == pytest.approx(0.5, abs=1e-3)
-    with pytest.raises(SystemExit, match="--run takes"):
-        samples.read(tmp_path / "nothing")
+def test_samples_of_a_run_are_grouped_by_prompts_and_sorted_by_seed(tmp_path):
+    prompts = {"visual": "castles", "audio": "bells"}
+    for seed, error in ((8, None), (7, None), (9, "failed")):
+        add_sample(tmp_path, seed=seed, prompts=prompts, error=error)
+    ((pair, samples),) = sheet.by_pair(complete_samples([tmp_path])).items()
+    assert pair == ("castles", "bells")
+    assert [sample.record["seed"] for sample in samples] == [7, 8]
+    assert sheet.picture_of(samples[0]).shape == (64, 128)
+    sounds = measure.sounds_of_run(tmp_path)
+    assert {name: len(rows) for name, rows in sounds.items()} == {"bell": 2}
+    assert abs(sounds["bell"][0]).max() == pytest.approx(0.3, abs=1e-3)
+    with pytest.raises(UserError, match="nothing"):
+        measure.sounds_of_run(tmp_path / "nothing")

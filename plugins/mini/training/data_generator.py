@@ -1,4 +1,4 @@
-"""Draws pictures and synthesises sounds in worker processes while the device is training on what is there already."""
+"""Worker processes that generate training data while the device trains on the data finished so far."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from its_plugins.mini.captions import CONCEPTS
 from its_plugins.mini.training import canvases, colors, pictures
 
 Job = tuple[str, str, int]
-"""What to make ("visual", "audio" or "color"), of which class, and a number that seeds its generator."""
+"""Sort of data ("visual", "audio" or "color"), class, and seed."""
 
-Stored = dict[str, dict[str, list[NDArray[np.uint8]]]]
-"""What was made, by sort and class."""
+Arrays = dict[str, dict[str, list[NDArray[np.uint8]]]]
+"""Generated arrays by sort and class."""
 
 
-class Workshop:
-    """A pool of processes that makes training data in an order of which any beginning is balanced.
+class DataGenerator:
+    """Pool of processes that generate training data in an order that is balanced over the classes at any time.
 
-    Make it before anything uses CUDA: its processes are forked.
+    Create it before anything uses CUDA: its processes are forked.
     """
 
     def __init__(self, sprites: Path, *, workers: int, counts: dict[str, int], seed: int = 0) -> None:
         """
         Args:
-            sprites: the file of sprites, see `pictures.load_sprites`.
-            counts: how many to make of each class: "visual", "audio"; and of "color", lots of each class of pictures.
+            sprites: file of sprites, see `pictures.load_sprites`.
+            workers: number of processes.
+            counts: arrays of each class, by sort.
+            seed: first seed of each class.
         """
-        self.made: Stored = {sort: {name: [] for name in _classes(sort)} for sort in counts}
+        self.arrays: Arrays = {sort: {name: [] for name in _classes(sort)} for sort in counts}
         context, todo = multiprocessing.get_context("fork"), jobs(counts, seed)
         self._results = context.Queue()
         self._workers = [
@@ -45,10 +47,10 @@ class Workshop:
             worker.start()
 
     def collect(self, seconds: float = 0.0) -> None:
-        """Wait for `seconds`, and until there is something of every class; then take in what is ready, in 3 s at most.
+        """Move finished data to `arrays`: for `seconds`, then up to 3 s more, and until every class has some.
 
         Raises:
-            RuntimeError: a process failed; it printed why.
+            RuntimeError: a process failed; it has printed its traceback.
         """
         until = time.monotonic() + seconds
         while self._waiting:
@@ -63,19 +65,19 @@ class Workshop:
                     break
                 continue
             self._waiting -= 1
-            self.made[sort][name].append(array)
+            self.arrays[sort][name].append(array)
         self._check()
 
     def _check(self) -> None:
         if failed := [worker.exitcode for worker in self._workers if worker.exitcode]:
-            raise RuntimeError(f"a process that makes training data ended with status {failed[0]}: see above")
+            raise RuntimeError(f"a data process ended with status {failed[0]}: see its traceback above")
 
     def _complete(self) -> bool:
-        return all(rows for sort in self.made.values() for rows in sort.values())
+        return all(rows for sort in self.arrays.values() for rows in sort.values())
 
     def counts(self) -> dict[str, int]:
-        """How much there is of each sort."""
-        return {sort: sum(len(rows) for rows in made.values()) for sort, made in self.made.items()}
+        """Count the arrays of each sort."""
+        return {sort: sum(len(rows) for rows in by_class.values()) for sort, by_class in self.arrays.items()}
 
     def close(self) -> None:
         """End the processes."""
@@ -84,7 +86,7 @@ class Workshop:
 
 
 def jobs(counts: dict[str, int], seed: int) -> list[Job]:
-    """Jobs of every sort, evenly spread."""
+    """List the jobs of all sorts, evenly interleaved."""
     waiting = [
         ((index + 0.5) / count, (sort, name, seed + index))
         for sort, count in counts.items()
@@ -103,14 +105,14 @@ def _work(todo: list[Job], sprites: Path, results: multiprocessing.Queue) -> Non
     art = pictures.load_sprites(sprites)
     parent = multiprocessing.parent_process()
     for sort, name, seed in todo:
-        if parent is None or not parent.is_alive():  # killed
+        if parent is None or not parent.is_alive():  # the parent was killed
             return
         rng = np.random.default_rng([seed, *f"{sort} {name}".encode()])
         torch.manual_seed(int(rng.integers(2**31)))
         if sort == "audio":
-            made = canvases.spectrogram(name, rng)
+            array = canvases.spectrogram(name, rng)
         elif sort == "color":
-            made = colors.paint(name, art, rng)
+            array = colors.paint(name, art, rng)
         else:
-            made = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
-        results.put((sort, name, made))
+            array = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
+        results.put((sort, name, array))
