@@ -52,7 +52,7 @@ def run(random_mini, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_config_runs_on_the_pack(run, config):
-    command = (ROOT / config).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    command = (ROOT / config).read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
     fewer_turns = ["--model.combiner.init_args.turns=3"] if "alternation" in config else []
     (record,) = run(command, "--save=[cycle]", *fewer_turns)
     assert record["status"] == "ok"

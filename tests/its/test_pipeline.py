@@ -1,7 +1,6 @@
 """`its.Pipeline`, on tiny weights."""
 
 import json
-import logging
 import re
 from html import unescape
 from pathlib import Path
@@ -128,12 +127,11 @@ def test_components_without_a_config(tiny, tmp_path):
     ).read_bytes()
 
 
-def test_a_packaged_config_with_overrides(tmp_path, monkeypatch, caplog):
+def test_a_packaged_config_with_overrides(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("its"), "propagate", True)
     small = {"model.steps": 1, "model.canvas": [256, 256]}
     pipe = its.Pipeline.from_config("castle_bell", overrides=small, accelerator="cpu")
-    assert "using the embedded demo weights" in caplog.text
+    assert "using the embedded demo weights" in capsys.readouterr().err
     sample = pipe(progress=False)
     assert sample.settings["steps"] == 1
     assert all(weights["embedded"] for weights in sample.weights.values())

@@ -107,7 +107,7 @@ def test_the_worse_half_is_stopped_and_the_others_are_what_they_would_have_been(
         picture = tmp_path / "whole/samples" / whole[seed]["id"] / "spectrogram.png"
         assert (mine / "spectrogram.png").read_bytes() == picture.read_bytes()
     assert sum(record.get("kept", False) for record in pruned.values()) == 1
-    assert "2 of 4 samples were stopped early: 48 of 72 evaluations of networks were made, 33% were spared" in told.err
+    assert "2 of 4 samples were stopped early: 48 of 72 network evaluations were made, which saved 33%" in told.err
     assert "2 of 4 images that sound" in told.out
     assert "2 were stopped early" in told.out
 

@@ -13,7 +13,7 @@ from its import registry
 from its.cli import main
 from its.errors import UserError
 from its.evaluation import scoring
-from its.evaluation.choosing import chosen
+from its.evaluation.choosing import build_scorers
 from its.runs.reader import complete_samples, roles_of
 from its.runs.records import update_record
 from its.runs.sample_media import read_picture, read_sound
@@ -211,13 +211,13 @@ def test_roles_as_the_record_says_or_by_name_or_by_class():
 
 
 def test_scorers_by_mapping_and_by_pack():
-    (clip,) = chosen([{"class_path": "CLIPScorer", "init_args": {"weights": "here", "batch_size": 3}}])
+    (clip,) = build_scorers([{"class_path": "CLIPScorer", "init_args": {"weights": "here", "batch_size": 3}}])
     assert (clip.weights, clip.batch_size) == ("here", 3)
-    assert [type(scorer).__name__ for scorer in chosen(["mini"])] == ["MiniPictureJudge", "MiniSoundJudge"]
+    assert [type(scorer).__name__ for scorer in build_scorers(["mini"])] == ["MiniPictureJudge", "MiniSoundJudge"]
     with pytest.raises(UserError, match="given twice"):
-        chosen(["mini", "MiniSoundJudge"])
+        build_scorers(["mini", "MiniSoundJudge"])
     with pytest.raises(UserError, match="expected NAME, or {class_path: NAME"):
-        chosen([{"class": "CLIPScorer"}])
+        build_scorers([{"class": "CLIPScorer"}])
 
 
 def test_updating_a_record_keeps_what_others_wrote_meanwhile(run):

@@ -89,11 +89,13 @@ def test_a_wrong_sweep_is_one_message_and_nothing_is_touched(config, sweep, mess
 
 
 def test_processes_share_a_batch_where_only_combiners_differ():
-    other = PROCESS.changed({"combiner": {"class_path": "Regions", "init_args": {"masks": {"visual": 1, "audio": 1}}}})
-    for same in (PROCESS.changed({"combiner.t.visual": 0.5}), other):
+    other = PROCESS.with_settings(
+        {"combiner": {"class_path": "Regions", "init_args": {"masks": {"visual": 1, "audio": 1}}}}
+    )
+    for same in (PROCESS.with_settings({"combiner.t.visual": 0.5}), other):
         assert same.batch_key == PROCESS.batch_key
-    assert PROCESS.changed({"steps": 5}).batch_key != PROCESS.batch_key
-    assert PROCESS.changed({"scheduler.spacing": "trailing"}).batch_key != PROCESS.batch_key
+    assert PROCESS.with_settings({"steps": 5}).batch_key != PROCESS.batch_key
+    assert PROCESS.with_settings({"scheduler.spacing": "trailing"}).batch_key != PROCESS.batch_key
     assert merge_processes([PROCESS, PROCESS]) is PROCESS
     assert merge_processes([PROCESS, other]).participants() == {"visual", "audio"}
 
@@ -118,22 +120,22 @@ def test_a_sweep_over_a_combiner_that_is_not_linear_makes_the_samples_of_separat
 
 
 def test_a_scheduler_of_another_class_comes_before_its_arguments():
-    changed = PROCESS.changed({"scheduler.name": "DEISMultistepScheduler", "scheduler": "DiffusersScheduler"})
+    changed = PROCESS.with_settings({"scheduler.name": "DEISMultistepScheduler", "scheduler": "DiffusersScheduler"})
     assert isinstance(changed.scheduler, DiffusersScheduler)
     assert changed.scheduler.name == "DEISMultistepScheduler"
 
 
 def test_a_value_of_no_class():
     with pytest.raises(UserError, match=r"data.sweep: combiner: got 3; expected NAME"):
-        PROCESS.changed({"combiner": 3})
+        PROCESS.with_settings({"combiner": 3})
 
 
 def test_a_combiner_within_another_and_its_arguments():
     regions = {"class_path": "Regions", "init_args": {"masks": {"a": 1.0, "b": 0.5}}}
     warm = {"class_path": "WarmStartAverage", "init_args": {"t": {"a": 1.0, "b": 0.9}}}
-    chosen = PROCESS.changed({"combiner": regions | {"init_args": regions["init_args"] | {"combiner": warm}}})
+    chosen = PROCESS.with_settings({"combiner": regions | {"init_args": regions["init_args"] | {"combiner": warm}}})
     assert chosen.combiner.weights(0.0) == {"a": 1.0, "b": 0.0}
-    changed = chosen.changed({"combiner.combiner.t.b": 1.0})
+    changed = chosen.with_settings({"combiner.combiner.t.b": 1.0})
     assert changed.combiner.weights(0.0) == {"a": 0.5, "b": 0.5}
     assert chosen.combiner.weights(0.0) == {"a": 1.0, "b": 0.0}
     assert chosen.participants() == {"a", "b"}
