@@ -48,11 +48,16 @@ _PUBLIC = {
     "Pipeline": "pipeline",
     "SampleFailed": "report.image_that_sounds",
     "Sample": "methods.sample",
+    "UserError": "errors",
+    "WeightsNotFound": "weights",
 }
+_SUBMODULES = ("errors", "interfaces", "registry", "weights")
 __all__ = sorted([*_PUBLIC, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"its.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'its' has no attribute {name!r}")
     return getattr(import_module(f"its.{_PUBLIC[name]}"), name)

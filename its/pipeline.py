@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +30,15 @@ from its.specs.spec import SampleSpec, assign_ids
 
 logger = logging.getLogger(__name__)
 
-Prompts = str | Path | Sequence[Mapping[str, Any]] | Mapping[str, Sequence[str]]
+Prompts = str | Path | Iterable[Mapping[str, Any]] | Mapping[str, Sequence[str]]
+Seeds = int | Iterable[int] | Mapping[str, int]
+
+
+class _CallbackError(BaseException):
+    """Carries an exception of `on_step` through the method, which turns other exceptions into failed samples."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class Pipeline:
@@ -51,6 +61,7 @@ class Pipeline:
         precision: str | None = None,
         defaults: PromptGrid | None = None,
         config: Mapping[str, Any] | None = None,
+        metadata: bool = True,
     ) -> None:
         """Find, download and load the weights of a method, such as `its.MultimodalDenoising(experts=..., ...)`.
 
@@ -60,15 +71,23 @@ class Pipeline:
             precision: as Lightning names it; by default float16 on CUDA devices and float32 elsewhere.
             defaults: prompts, guidance scales and negative prompts of calls that give none.
             config: resolved, which records keep so that `its rerun` can make a sample again.
+            metadata: whether saved files say how they were made.
 
         Raises:
+            TypeError: `method` is not a method; configs go to `from_config`.
             its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
             its.errors.UserError: components don't fit each other, or weights or device can't be used.
         """
+        if not isinstance(method, Method):
+            kind = type(method).__name__
+            raise TypeError(f"got {kind}; expected a method of components. For configs: its.Pipeline.from_config(...)")
+        registry.load_plugins()  # which also makes packs of weights known
         self.method = method
+        self.metadata = metadata
         self.defaults = defaults or PromptGrid(prompts=[])
         self.config = config or _described(method)
         self._fabric, method.precision = single_device(accelerator, precision, method.cuda_precision)
+        self._lock = threading.Lock()
         self._load()
 
     @classmethod
@@ -85,29 +104,43 @@ class Pipeline:
         Args:
             configs: names of packaged configs, paths of YAML files, or files that `its` wrote; each overlays the one
                 before.
-            overrides: values by dotted key, such as `{"model.steps": 50}`; they overlay all configs.
+            overrides: values by dotted key, such as `{"model.steps": 50}`; they overlay all configs. Values are
+                those of YAML, or components.
             accelerator: in place of the configs' `trainer.accelerator`.
             precision: in place of the configs' `trainer.precision`.
             trust: plugin modules to import, whose classes the configs may name.
 
         Raises:
+            TypeError: a config is not text or a path, or `overrides` is not a mapping from text.
             its.errors.UserError: a config is wrong, or weights can't be found and the config allows no fallback.
         """
+        for config in configs:
+            if not isinstance(config, str | Path):
+                raise TypeError(f"got a config of the type {type(config).__name__}; expected a name or a path")
+        if not configs and not overrides:
+            raise UserError("no config is given; expected for example its.Pipeline.from_config('castle_bell')")
+        modules = [trust] if isinstance(trust, str) else trust
         registry.load_plugins()
-        registry.load_modules(trust)
-        no_prompts = Layer("its.Pipeline", {"data": {"prompts": []}})  # prompts may come with each call
-        layers = [*map(read_layer, map(Path, configs)), option_layer(overrides or {}, "overrides")]
-        assembly = Assembly(Config([no_prompts, *map(_used, layers)]), trusted=trust)
+        registry.load_modules(modules)
+        arguments = {"trainer.accelerator": accelerator, "trainer.precision": precision}
+        layers = [
+            Layer("its.Pipeline", {"data": {"prompts": []}}),  # prompts may come with each call
+            *map(read_layer, configs),
+            option_layer(overrides or {}, "overrides"),
+            option_layer({key: value for key, value in arguments.items() if value is not None}, "arguments"),
+        ]
+        assembly = Assembly(Config([*map(_used, layers)]), trusted=modules)
         warning = assembly.find_weights()
         if warning is not None:
             logger.warning(warning)
         trainer = assembly.trainer
         return cls(
             assembly.method,
-            accelerator=accelerator or trainer.get("accelerator") or "auto",
-            precision=precision or trainer.get("precision"),
+            accelerator=trainer.get("accelerator") or "auto",
+            precision=trainer.get("precision"),
             defaults=assembly.data,
             config=assembly.resolved,
+            metadata=assembly.options.metadata,
         )
 
     @property
@@ -125,8 +158,8 @@ class Pipeline:
         self,
         *prompts: str,
         seed: int | None = None,
-        negative_prompts: Mapping[str, str] | None = None,
-        guidance_scale: Mapping[str, float] | None = None,
+        negative_prompts: str | Mapping[str, str] | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
         **named: str,
@@ -136,34 +169,36 @@ class Pipeline:
         Args:
             prompts: one for each expert, in the order of `experts`; or none, for the first ones of the config.
             seed: of the noise; by default the config's first one.
-            negative_prompts, guidance_scale: by expert, in place of the config's.
+            negative_prompts, guidance_scale: for all experts or by expert, in place of the config's.
             progress: whether to show a progress bar.
-            on_step: called after each step; `step.predict_clean()` gives the current estimate of the clean latents.
+            on_step: called after each step; `step.predict_clean()` gives the current estimate of the clean latents. An
+                exception of it ends the call.
             named: prompts by the names of the experts.
 
         Raises:
             SampleFailed: the sample could not be made.
             its.errors.UserError: prompts or settings are wrong.
         """
-        if len(prompts) > len(self.experts):
-            raise UserError(f"got {len(prompts)} prompts; expected one for each of {', '.join(self.experts)}")
-        row = {**dict(zip(self.experts, prompts, strict=False)), **named}
-        grid = self._grid(
-            [row] if row else None, [seed] if seed is not None else None, negative_prompts, guidance_scale
-        )
+        if prompts or named:
+            row = self._row(prompts, named)
+            grid = self._grid([row], seed, negative_prompts, guidance_scale)
+        else:
+            grid = self._grid(None, seed, negative_prompts, guidance_scale)
         specs = grid.expand(self.method.expert_names)[:1]
         (sample,) = self._make(assign_ids(specs, self.method.definition), grid, progress=progress, on_step=on_step)
         if sample.error is not None:
-            raise SampleFailed(f"{sample.id}: {sample.error}")
+            failure = SampleFailed(f"{sample.id}: {sample.error}")
+            failure.add_note(sample.sample.traceback or "")
+            raise failure
         return sample
 
     def generate(
         self,
         prompts: Prompts | None = None,
         *,
-        seeds: Sequence[int] | int | None = None,
-        negative_prompts: Mapping[str, str] | None = None,
-        guidance_scale: Mapping[str, float] | None = None,
+        seeds: Seeds | None = None,
+        negative_prompts: str | Mapping[str, str] | None = None,
+        guidance_scale: float | Mapping[str, float] | None = None,
         batch_size: int | Literal["auto"] | None = None,
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
@@ -173,11 +208,11 @@ class Pipeline:
         Args:
             prompts: rows of prompts by expert; a list of prompts for each expert, of which every combination is made;
                 or a file of prompts. By default the config's own.
-            seeds: by default the config's own.
-            negative_prompts, guidance_scale: by expert, in place of the config's.
+            seeds: numbers, or `{"start": 0, "count": 100}`; by default the config's own.
+            negative_prompts, guidance_scale: for all experts or by expert, in place of the config's.
             batch_size: samples that are made at once; by default the config's.
             progress: whether to show a progress bar.
-            on_step: called after each step of each batch.
+            on_step: called after each step of each batch; an exception of it ends the generator.
 
         Yields:
             Samples, equal ones once. One that failed has an `error`; it doesn't stop the others.
@@ -185,9 +220,8 @@ class Pipeline:
         Raises:
             its.errors.UserError: prompts or settings are wrong; nothing was made.
         """
-        grid = self._grid(
-            prompts, [seeds] if isinstance(seeds, int) else seeds, negative_prompts, guidance_scale, batch_size
-        )
+        grid = self._grid(prompts, seeds, negative_prompts, guidance_scale, batch_size)
+        grid.sweep = self.defaults.sweep
         specs = assign_ids(grid.expand(self.method.expert_names), self.method.definition)
         return self._make(specs, grid, progress=progress, on_step=on_step)
 
@@ -200,27 +234,54 @@ class Pipeline:
         self.method.eval().requires_grad_(False)
         self.method.run_batch.load()
 
+    def _row(self, prompts: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
+        """A row of prompts from positional and named ones."""
+        expected = f"expected one prompt for each of {', '.join(self.experts)}"
+        positional = dict(zip(self.experts, prompts, strict=False))
+        if len(prompts) > len(self.experts):
+            raise UserError(f"got {len(prompts)} prompts; {expected}")
+        if unknown := named.keys() - set(self.experts):
+            raise UserError(f"got the argument {min(unknown)}; {expected}. Settings are overrides of from_config")
+        if twice := positional.keys() & named.keys():
+            raise UserError(f"got two prompts for {', '.join(twice)}; {expected}")
+        row = positional | dict(named)
+        if len(row) < len(self.experts):
+            raise UserError(f"got a prompt for {', '.join(row)}; {expected}")
+        return row
+
     def _grid(
         self,
         prompts: Prompts | None,
-        seeds: Sequence[int] | None,
-        negative_prompts: Mapping[str, str] | None,
-        guidance_scale: Mapping[str, float] | None,
+        seeds: Seeds | None,
+        negative_prompts: str | Mapping[str, str] | None,
+        guidance_scale: float | Mapping[str, float] | None,
         batch_size: int | Literal["auto"] | None = None,
     ) -> PromptGrid:
         own = self.defaults
-        given: Any = own.prompts if prompts is None else str(prompts) if isinstance(prompts, Path) else prompts
+        given: Any = own.prompts if prompts is None else prompts
+        if isinstance(given, Path):
+            given = str(given)
+        elif not isinstance(given, str | Mapping):
+            given = list(given)
         if not given:
             raise UserError(f"no prompts were given, and the config has none: give one for {', '.join(self.experts)}")
+        if not isinstance(batch_size, int | None) and batch_size != "auto":
+            raise UserError(f"batch_size is {batch_size!r}; expected a whole number or auto")
         grid = PromptGrid(
             prompts=given,
-            seeds=own.seeds if seeds is None else _seed_list(seeds),
-            negative_prompts={**own.negative_prompts, **(negative_prompts or {})},
-            guidance_scale={**own.guidance_scale, **(guidance_scale or {})},
+            seeds=own.seeds if seeds is None else _parse_seeds(seeds),
+            negative_prompts={**own.negative_prompts, **self._by_expert(negative_prompts)},
+            guidance_scale={**own.guidance_scale, **self._by_expert(guidance_scale)},
             batch_size=own.batch_size if batch_size is None else batch_size,
         )
         grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
         return grid
+
+    def _by_expert(self, value: Any) -> dict[str, Any]:
+        """A value for all experts, or values by expert, as a mapping."""
+        if value is None:
+            return {}
+        return dict(value) if isinstance(value, Mapping) else dict.fromkeys(self.method.expert_names, value)
 
     def _make(
         self, specs: list[SampleSpec], grid: PromptGrid, *, progress: bool, on_step: Callable[[Step], None] | None
@@ -234,21 +295,31 @@ class Pipeline:
         begin = bar.n
 
         def report(step: Step, size: int) -> None:
-            bar.n = begin + round(size * (step.index + 1) / step.steps, 2)
+            share = round(size * (step.index + 1) / step.steps, 2)
+            bar.n = max(bar.n, begin + share)  # the method may halve the batch and repeat steps
             bar.refresh()
             if on_step is not None:
-                on_step(step)
+                try:
+                    on_step(step)
+                except Exception as error:  # noqa: BLE001 - raised again outside of the method
+                    raise _CallbackError(error) from None
 
-        self.method.on_step = report
         mode = torch.no_grad() if self.method.needs_gradients else torch.inference_mode()
-        with mode, self._fabric.autocast():
-            samples = self.method.run_batch(batch)
+        with self._lock, mode, self._fabric.autocast():
+            self.method.on_step = report
+            try:
+                samples = self.method.run_batch(batch)
+            except _CallbackError as stopped:
+                raise stopped.error from None
+            finally:
+                self.method.on_step = None
         bar.n = begin + len(batch)
         bar.refresh()
         return samples
 
     def _finished(self, sample: Sample) -> ImageThatSounds:
-        return ImageThatSounds(sample=sample, record=make_record(sample, self.method, self.config))
+        record = make_record(sample, self.method, self.config)
+        return ImageThatSounds(sample=sample, record=record, metadata=self.metadata)
 
 
 def _used(layer: Layer) -> Layer:
@@ -264,7 +335,16 @@ def _described(method: Method) -> dict[str, Any]:
     return {"method": type(method).__name__, "model": plain(method.arguments), "save": []}
 
 
-def _seed_list(seeds: Sequence[int]) -> list[int] | SeedRange:
-    if isinstance(seeds, range) and seeds.step == 1:
-        return SeedRange(start=seeds.start, count=len(seeds))
-    return [int(seed) for seed in seeds]
+def _parse_seeds(seeds: Seeds) -> list[int] | SeedRange:
+    """Seeds as `data.seeds` takes them; numbers of NumPy are accepted, but no fractions, texts or booleans."""
+    try:
+        if isinstance(seeds, range) and seeds.step == 1:
+            return SeedRange(start=seeds.start, count=len(seeds))
+        if isinstance(seeds, Mapping):
+            return SeedRange(start=operator.index(seeds["start"]), count=operator.index(seeds["count"]))
+        numbers = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+        if any(isinstance(seed, bool) for seed in numbers):
+            raise TypeError
+        return [operator.index(seed) for seed in numbers]
+    except (TypeError, KeyError):
+        raise UserError(f"seeds are {seeds!r:.80}; expected whole numbers, or a mapping of start and count") from None

@@ -94,7 +94,7 @@ def compose(files: Sequence[Path], arguments: Sequence[str] = ()) -> Config:
     return Config([*map(read_layer, files), *command_line_layers(arguments)])
 
 
-def read_layer(path: Path) -> Layer:
+def read_layer(path: str | Path) -> Layer:
     """Read a YAML file or packaged config with the files that it includes, or the config embedded in a sample file.
 
     Raises:
@@ -143,10 +143,23 @@ def command_line_layers(arguments: Sequence[str]) -> list[Layer]:
 
 def option_layer(options: Mapping[str, Any], source: str) -> Layer:
     """Return a layer that sets values by dotted key like command-line options, for example `{"model.steps": 50}`."""
+    if not isinstance(options, Mapping) or not all(isinstance(option, str) for option in options):
+        raise TypeError(f"{source} are {options!r:.80}; expected a mapping from keys such as 'model.steps' to values")
     values: Values = {}
     for option, value in options.items():
-        values = merge(values, _nested(_full_key(option), value))
+        values = merge(values, _nested(_full_key(option), _as_yaml(value)))
     return Layer(source, values, is_option=True)
+
+
+def _as_yaml(value: Any) -> Any:
+    """Convert arrays and numbers of NumPy, ranges, tuples and paths to the types of YAML; keep everything else."""
+    if isinstance(value, Mapping):
+        return {key: _as_yaml(inner) for key, inner in value.items()}
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    if isinstance(value, list | tuple | range):
+        return [_as_yaml(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:

@@ -23,7 +23,7 @@ def fallback_pack(missing: WeightsNotFound, name: str | None) -> Pack:
         UserError: `name` is None, in which case the message includes `missing`, or not the name of a pack.
     """
     if name is None:
-        raise UserError(f"{missing}. Or use the embedded demo weights: --model.fallback mini")
+        raise UserError(f"{missing}. Or use the embedded demo weights: set model.fallback to mini")
     packs = registry.packs()
     if name not in packs:
         raise UserError(f"model.fallback is {name!r}; expected a pack: {', '.join(packs)}.{nearest(name, packs)}")
@@ -41,7 +41,7 @@ def format_warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settin
     """
     return (
         f"using the embedded {instead} ({pack.name}: {pack.summary}), not the ones in the config: "
-        f"{missing.reason}. {settings} To fix: {missing.remedy}. To make this an error: --model.fallback null"
+        f"{missing.reason}. {settings} To fix: {missing.remedy}. To make this an error: set model.fallback to null"
     )
 
 

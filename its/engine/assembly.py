@@ -118,7 +118,9 @@ class Assembly:
                 if not (keep_vocoder and also.reason.startswith("model.vocoder")):
                     raise UserError(f"the pack {pack.name} can't be used: {also}") from None
         self.method.fallback_taken = missing.reason
-        spec = self.data.expand(self.method.expert_names)[0]
-        scales = ", ".join(f"{name} {scale:g}" for name, scale in spec.guidance_scale.items())
-        settings = f"Settings are the pack's own: {self.method.length(spec)}, guidance {scales}."
+        settings = "Settings are the pack's own."
+        if self.data.prompts:
+            spec = self.data.expand(self.method.expert_names)[0]
+            scales = ", ".join(f"{name} {scale:g}" for name, scale in spec.guidance_scale.items())
+            settings = f"Settings are the pack's own: {self.method.length(spec)}, guidance {scales}."
         return fallback.format_warning(missing, pack, instead="demo weights", settings=settings)

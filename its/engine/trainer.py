@@ -83,10 +83,11 @@ def single_device(accelerator: str | None, precision: str | None, on_cuda: str) 
         UserError: Lightning knows no such accelerator or precision, or the machine lacks it.
     """
     given = {"accelerator": accelerator, "precision": precision}
+    check_trainer(given)
     precision = precision or default_precision(given, on_cuda) or "32-true"
     try:
         return Fabric(accelerator=accelerator or "auto", precision=precision, devices=1), precision  # type: ignore[arg-type]
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ImportError, ValueError, RuntimeError, MisconfigurationException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trainer: accelerator {accelerator}, precision {precision}: {reason}") from None
 

@@ -37,9 +37,10 @@ def is_config(name: str) -> bool:
 
 
 def find_packaged(name: str) -> Path | None:
-    """The packaged file that a name means: its ending `.yaml` may be left out, a leading `configs/` may be given."""
+    """Return the packaged file of a name, which may lack the ending and may start with `configs/`."""
     key = name.removeprefix("configs/")
-    return packaged_files().get(key) or packaged_files().get(f"{key}.yaml")
+    files = packaged_files()
+    return files.get(key) or files.get(f"{key}.yaml") or files.get(f"{key}.jsonl")
 
 
 def find_file(name: str | Path) -> Path:
@@ -58,7 +59,12 @@ def find_config(name: str | Path) -> Path:
         UserError: no such file exists, and no packaged config has this name.
     """
     path = find_file(name)
-    if path.exists():  # which may be a pipe
+    packaged = {file: key for key, file in packaged_files().items()}
+    if path in packaged and not is_config(packaged[path]):
+        use = {"prompts": f"--data.prompts {packaged[path]}", "sweeps": f"wandb sweep {path}"}
+        usage = use.get(packaged[path].partition("/")[0], f"sbatch {path}")
+        raise UserError(f"{name} is not a config for --config. Use it with: {usage}")
+    if path.exists():  # a file or a pipe
         return path
     folder = path.parent
     beside = [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else []

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from its.errors import UserError
+from its.media.atomic import make_folder
 from its.media.encode import png_bytes, wav_bytes
 from its.methods.sample import Result, Sample
 from its.report.notebook import sample_html
@@ -16,6 +18,10 @@ from its.runs.sample_files import EXTRAS, eight_bit, sixteen_bit, write_sample
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+
+_NEEDS = {"color": "color", "latents": "latents", "cycle": "format"}
+"""Extra file -> attribute of the result that it needs."""
 
 
 class SampleFailed(RuntimeError):
@@ -34,17 +40,19 @@ class Audio(NamedTuple):
     rate: int
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ImageThatSounds:
     """A sample: one array that is seen as a picture and heard as a sound. A notebook shows it with a player.
 
     Attributes:
         sample: as the method made it.
         record: the content of its `sample.json`, but for the status.
+        metadata: whether saved files say how they were made.
     """
 
     sample: Sample
     record: Mapping[str, Any]
+    metadata: bool = True
 
     @property
     def result(self) -> Result:
@@ -121,6 +129,8 @@ class ImageThatSounds:
     def save(self, folder: str | Path, extras: Sequence[str] = ()) -> Path:
         """Write the files that `its predict` writes for a sample, `sample.json` last; existing ones are replaced.
 
+        Folders of the form `RUN/samples/ID` make a run directory, which all commands read.
+
         Args:
             folder: made if it is missing.
             extras: more files: image, latents, color, colormap, cycle, video.
@@ -134,18 +144,18 @@ class ImageThatSounds:
             its.errors.UserError: the folder can't be written to.
         """
         result = self.result
+        extras = [extras] if isinstance(extras, str) else extras
+        if not str(folder).strip():
+            raise UserError("the folder's name is empty")
         for extra in extras:
             if extra not in EXTRAS:
                 raise ValueError(f"extras has {extra!r}; expected some of {', '.join(EXTRAS)}")
-            if (
-                getattr(result, {"color": "color", "latents": "latents", "cycle": "format"}.get(extra, "picture"))
-                is None
-            ):
+            if getattr(result, _NEEDS.get(extra, "picture")) is None:
                 raise ValueError(f"extras has {extra!r}, but this sample has none")
         path = Path(folder).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         path = path.parent.resolve() / path.name  # the writer follows no links, but the user may
-        write_sample(path, self.sample, self.record, list(extras), metadata=True)
+        write_sample(path, self.sample, self.record, list(extras), metadata=self.metadata)
         return path
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -122,7 +123,7 @@ def make_record(sample: Sample, method: Method, config: Mapping[str, Any]) -> di
         },
         "config": sample_config(spec, config, precision=precision),
         "format": _format(method),
-        "weights": method.provenance,
+        "weights": copy.deepcopy(method.provenance),
         "fallback": method.fallback_taken,
         "scores": dict(sample.scores),
         "timings": {**sample.timings, **_startup(method)},

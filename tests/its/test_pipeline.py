@@ -2,6 +2,9 @@
 
 import json
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from pathlib import Path
 
@@ -177,8 +180,10 @@ def test_a_failed_sample_does_not_stop_the_others(write_config, tmp_path, monkey
     ("call", "said"),
     [
         (lambda pipe: pipe("a", "b", "c"), "3 prompts.*visual, audio"),
-        (lambda pipe: pipe("a"), "prompt of expert audio"),
-        (lambda pipe: pipe(visuel="a", audio="b"), "visuel.*Did you mean visual"),
+        (lambda pipe: pipe("a", visual="b", audio="c"), "two prompts for visual"),
+        (lambda pipe: pipe("a", "b", steps=3), "argument steps.*overrides of from_config"),
+        (lambda pipe: pipe("a"), "a prompt for visual; expected one prompt for each"),
+        (lambda pipe: pipe(visuel="a", audio="b"), "argument visuel; expected one prompt for each of visual, audio"),
         (lambda pipe: pipe(seed=-1), "-1.*0 to"),
         (lambda pipe: pipe.generate([]), "no prompts"),
         (lambda pipe: pipe.generate(seeds=[]), "seeds are empty"),
@@ -225,3 +230,95 @@ def test_score_distillation_has_gradients(write_config, tmp_path):
     pipe = its.Pipeline.from_config(write_config(tmp_path), overlay, accelerator="cpu")
     assert pipe(seed=1, progress=False).image.size == (64, 64)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_errors_of_a_callback_end_the_call_and_are_not_repeated(pipe):
+    calls = []
+
+    def cancel(step):
+        calls.append(step.index)
+        raise KeyError("cancelled")
+
+    with pytest.raises(KeyError, match="cancelled"):
+        list(pipe.generate([PROMPTS], seeds=range(4), batch_size=4, progress=False, on_step=cancel))
+    assert calls == [0]
+    assert pipe.method.on_step is None
+    assert pipe(seed=1, progress=False).error is None
+
+
+def test_threads_get_their_own_callbacks(pipe):
+    def steps(seed):
+        seen = []
+        sample = pipe(seed=seed, progress=False, on_step=lambda step: seen.append(step.index))
+        return sample.seed, seen
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(steps, [5, 6])) == [(5, list(range(6))), (6, list(range(6)))]
+
+
+def test_values_for_all_experts(pipe):
+    sample = pipe(seed=1, guidance_scale=2.0, negative_prompts="noise", progress=False)
+    assert sample.settings["guidance_scale"] == {"visual": 2.0, "audio": 2.0}
+    assert sample.record["negative_prompts"] == {"visual": "noise", "audio": "noise"}
+
+
+@pytest.mark.parametrize("seeds", [np.int64(2), [np.int32(2)], iter([2]), {"start": 2, "count": 1}, range(2, 3), 2])
+def test_seeds_in_all_forms(seeds, pipe):
+    assert [sample.seed for sample in pipe.generate(iter([PROMPTS]), seeds=seeds, progress=False)] == [2]
+
+
+@pytest.mark.parametrize("seeds", [1.7, [1.9], True, "12", [[1]], {"begin": 1}])
+def test_seeds_that_are_no_whole_numbers(seeds, pipe):
+    with pytest.raises(UserError, match="expected whole numbers"):
+        pipe.generate(seeds=seeds)
+
+
+def test_sweeps_metadata_and_arguments_of_configs(write_config, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("{data: {sweep: {steps: [2, 3]}}, metadata: false, trainer: {accelerator: gpu}}")
+    config = write_config(tmp_path)
+    overrides = {"data.guidance_scale": {"visual": np.float32(2.0), "audio": 3}, "data.seeds": range(4, 5)}
+    pipe = its.Pipeline.from_config(config, str(overlay), accelerator="cpu", overrides=overrides)
+    samples = list(pipe.generate(progress=False))
+    assert [(sample.seed, sample.settings["steps"]) for sample in samples] == [(4, 2), (4, 3)]
+    assert samples[0].settings["guidance_scale"] == {"visual": 2.0, "audio": 3.0}
+    assert b"castle" not in (samples[0].save(tmp_path / "x") / "spectrogram.png").read_bytes()
+    samples[0].weights["experts.visual"]["name"] = "changed"
+    assert samples[1].weights["experts.visual"]["name"] != "changed"
+
+
+def test_samples_can_be_compared_and_collected(pipe):
+    first, second = pipe(seed=1, progress=False), pipe(seed=1, progress=False)
+    assert first != second
+    assert first in {first, second}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: its.Pipeline("castle_bell"),
+        lambda: its.Pipeline.from_config(["castle_bell"]),
+        lambda: its.Pipeline.from_config(None),
+        lambda: its.Pipeline.from_config("castle_bell", overrides="model.steps=4"),
+        lambda: its.Pipeline.from_config("castle_bell", overrides={1: 2}),
+    ],
+)
+def test_arguments_of_wrong_types(call):
+    with pytest.raises(TypeError, match=r"got|expected"):
+        call()
+
+
+def test_names_are_found_after_a_plain_import():
+    code = "import its; its.errors.UserError is its.UserError or exit(1); its.weights.WeightsNotFound; its.registry"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_home_folder_in_paths(pipe, write_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_config(tmp_path)
+    assert its.Pipeline.from_config("~/config.yaml", accelerator="cpu").experts == ["visual", "audio"]
+    assert pipe(seed=1, progress=False).save("~/castle") == tmp_path / "castle"
+    (tmp_path / "file").write_text("")
+    for folder in ("~/file/x", " "):
+        with pytest.raises(UserError):
+            pipe(seed=1, progress=False).save(folder)
