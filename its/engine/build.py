@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,15 @@ from its.weights.downloads import check_disk_space
 
 logger = logging.getLogger(__name__)
 
+USAGE = "its predict --config NAME [--config FILE ...] [--KEY VALUE ...]"
 DESCRIPTION = (
-    "Make images that sound, as YAML files describe them. `its configs` lists packaged ones. "
+    "Make images that sound, as YAML files describe them, for example: its predict --config castle_bell --data.seeds "
+    "'[1, 2]'. `its configs` lists packaged configs, and --print_config prints all keys with their values. "
     "All commands take --quiet (log only warnings and errors) and --verbose (log more)."
 )
+TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "logger", "callbacks", "plugins")
+"""Keys of the Trainer in the help; the others are for training."""
+
 HELP = ("-h", "--help", "--print_config")
 
 
@@ -87,7 +93,7 @@ class PredictCLI(LightningCLI):
             save_config_callback=None,  # `save_config` leaves secrets out and supports resuming
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=False,  # noise comes from each sample's own generator
-            parser_kwargs={"prog": "its predict", "description": DESCRIPTION},
+            parser_kwargs={"prog": "its predict", "usage": USAGE, "description": DESCRIPTION},
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -97,6 +103,14 @@ class PredictCLI(LightningCLI):
         """Add the keys to the parser only for help: it takes a third of a second."""
         if self.help_for:
             super().add_core_arguments_to_parser(parser)
+            for group in parser._action_groups:
+                group.title = "Lightning's Trainer" if "every aspect of training" in str(group.title) else group.title
+            for action in parser._actions:
+                section, _, key = action.dest.partition(".")
+                if section == "trainer" and key.partition(".")[0] not in TRAINER_KEYS:
+                    action.help = SUPPRESS
+                elif action.dest == "config":
+                    action.help = "Name of a packaged config, or a YAML file. Later ones overlay earlier ones."
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys of the command itself."""
