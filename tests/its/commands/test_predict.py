@@ -652,7 +652,7 @@ def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
         "tiny: for tests",
         "3 steps",
         "visual 2",
-        "--model.fallback null",
+        "model.fallback to null",
     ):
         assert part in warned
     assert "name a local folder" in warned  # what helps

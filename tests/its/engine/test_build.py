@@ -75,7 +75,7 @@ def test_a_vocoder_chosen_on_the_command_line_stays_with_its_arguments(order):
 
 def test_without_a_pack_the_remedy_is_named():
     missing = WeightsNotFound("model.experts.visual: x is missing", "Connect")
-    with pytest.raises(UserError, match=r"x is missing.*--model\.fallback mini"):
+    with pytest.raises(UserError, match=r"x is missing.*model\.fallback to mini"):
         fallback_pack(missing, None)
     with pytest.raises(UserError, match="mimi.*mini"):
         fallback_pack(missing, "mimi")

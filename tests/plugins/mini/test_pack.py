@@ -140,7 +140,7 @@ def test_predict_falls_back_to_it_without_other_weights(tmp_path, monkeypatch, c
     arguments = ["--output", str(tmp_path / "run"), "--model.steps", "2", "--data.seeds", "[1]"]
     assert main(["predict", "--config", str(ROOT / "configs" / "castle_bell.yaml"), *arguments]) == 0
     (warned,) = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    for part in ("mini", "model.experts.", "HF_HUB_OFFLINE is set", "Unset it", "--model.fallback null"):
+    for part in ("mini", "model.experts.", "HF_HUB_OFFLINE is set", "Unset it", "model.fallback to null"):
         assert part in warned
     (folder,) = (tmp_path / "run" / "samples").iterdir()
     assert np.asarray(Image.open(folder / "spectrogram.png")).shape == (256, 992)
