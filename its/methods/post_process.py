@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class PostProcess(nn.Module):
         self.colorizer = colorizer
         self.canvas = canvas
         self.trim = trim
+        self._vocodes_on_cpu = False
 
     def components(self) -> list[tuple[str, Component]]:
         """Return vocoder and colorizer with their config keys."""
@@ -156,12 +158,25 @@ class PostProcess(nn.Module):
         with no_tf32, torch.autocast(spectrogram.device.type, enabled=False):
             log_mel = self.vocoder.format.to_log_mel(spectrogram)
             slices = torch.split(log_mel, max(1, MAX_VALUES // log_mel[0].numel()))
-            waveform = torch.cat([self.vocoder(part) for part in slices])
+            waveform = torch.cat([self._vocode(part) for part in slices])
         hop = self.vocoder.format.hop_length
         if waveform.shape[-1] != (expected := self.canvas[1] * hop):
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} returned {waveform.shape[-1]} samples of sound; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
+
+    def _vocode(self, log_mel: Tensor) -> Tensor:
+        """Run the vocoder; if the device lacks an operation, such as long convolutions on MPS, run it on the CPU."""
+        if not self._vocodes_on_cpu:
+            try:
+                return self.vocoder(log_mel)
+            except NotImplementedError as error:
+                reason = str(error).partition("\n")[0]
+                name = type(self.vocoder).__name__
+                warnings.warn(f"{name} can't run on {log_mel.device}, and runs on the CPU: {reason}", stacklevel=1)
+                self._vocodes_on_cpu = True
+        self.vocoder.cpu()
+        return self.vocoder(log_mel.cpu())
 
     def cut(self, picture: Tensor) -> Tensor:
         """Cut `trim` columns from the end of pictures (..., H, W)."""

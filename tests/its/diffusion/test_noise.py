@@ -1,5 +1,9 @@
 """Noise depends on a sample's seed alone."""
 
+import os
+import subprocess
+import sys
+
 import torch
 
 from its.diffusion.noise import generators, initial_noise
@@ -63,3 +67,14 @@ def test_a_second_draw_of_a_generator_goes_on_where_the_first_ended():
     first, second = initial_noise(source, SHAPE), initial_noise(source, SHAPE)
     assert torch.equal(first, initial_noise(generators([7]), SHAPE))
     assert not torch.allclose(first, second)
+
+
+def test_processors_without_vector_instructions_draw_the_same_noise_but_for_rounding(tmp_path):
+    code = (
+        "import sys, torch; from its.diffusion.noise import generators, initial_noise; "
+        "torch.save(initial_noise(generators([0, 2**62]), (4, 32, 128)), sys.argv[1])"
+    )
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "noise.pt"], env=environment, check=True)
+    theirs = torch.load(tmp_path / "noise.pt", weights_only=True)
+    torch.testing.assert_close(initial_noise(generators([0, 2**62]), (4, 32, 128)), theirs, rtol=0, atol=1e-5)
