@@ -2,9 +2,9 @@
 
 python benchmarks/reliability.py --samples 1000 --processes 2
 
-Makes tiny random weights, one undisturbed run in one process, and one run in several processes of which one, at random,
-gets SIGKILL at a random time; as a launcher does, the others are then ended, and the same command runs again. After each
-kill all records must be of complete samples. At the end every file but the records must be equal to those of the
+Makes tiny random weights, one undisturbed run in one process, and one run in several processes, of which a random one
+gets SIGKILL at a random time. Then the others are ended, as launchers do, and the same command runs again. After each
+kill, all records must be of complete samples. At the end, every file but the records must be equal to that of the
 undisturbed run. Writes the figures to results/reliability.json.
 """
 
