@@ -54,8 +54,7 @@ class PredictCLI(LightningCLI):
 
     Attributes:
         options: keys outside of the sections model, data and trainer.
-        resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
-            makes the same samples of it.
+        resolved: the config with all defaults: see `Assembly.resolved`.
         specs: samples of the run.
         save: extra files to write for every sample.
         progress, shutdown: callbacks.
@@ -78,7 +77,7 @@ class PredictCLI(LightningCLI):
         Args:
             config: composed.
             trusted: modules whose classes the config may name.
-            help_for: options such as `--help` and `--print_config`, which are answered instead.
+            help_for: help options (`--help`, `--print_config`); with any, print help and exit.
 
         Raises:
             UserError: with all faults of the config.
@@ -117,12 +116,12 @@ class PredictCLI(LightningCLI):
         parser.add_class_arguments(PredictOptions, skip={"seed_everything"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Use the composed config. The parser is only run to print help."""
+        """Use the composed config. The parser only prints help."""
         if help_options := [argument for argument in self.help_for if not argument.startswith("--print_config")]:
             for name in (argument.partition("=")[2] for argument in help_options if "=" in argument):
                 self._check_help_for(name)  # or else the parser imports any class
             parser.parse_args(help_options)
-        self.config = {"seed_everything": False}  # all that Lightning reads of it
+        self.config = {"seed_everything": False}  # the only key that Lightning reads
 
     def instantiate_classes(self) -> None:
         """Build all objects, find the weights, and create the Trainer."""
@@ -154,7 +153,7 @@ class PredictCLI(LightningCLI):
         """Check that the disk has room for the weights that will be downloaded.
 
         Raises:
-            UserError: it has not.
+            UserError: it does not.
         """
         check_disk_space(self._downloads())
 
@@ -184,7 +183,7 @@ class PredictCLI(LightningCLI):
             ConfigRules(trusted=self.trusted).find(name, object, "")
 
     def prepare_run(self) -> None:
-        """Create scorers, specs, callbacks and the Trainer. Weights were found before."""
+        """Create scorers, specs, callbacks and the Trainer. Requires that the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
         given = self.config_init["trainer"]
         if options.seed_everything is not False:
@@ -217,16 +216,16 @@ class PredictCLI(LightningCLI):
     def _extras(self) -> list[str]:
         save: list[str] = list(self.options.save)
         if "latents" in save and not self.model.has_latents:
-            raise UserError(f"save has latents, but {type(self.model).__name__} makes none: leave latents out")
+            raise UserError(f"save contains latents, but {type(self.model).__name__} has none: leave latents out")
         if "colorizer" in dict(self.model.components()):
             return [*save, "color"]
         if "color" in save:
-            raise UserError("save has color, but model.colorizer is null: set a colorizer, or leave color out")
+            raise UserError("save contains color, but model.colorizer is null: set a colorizer, or leave color out")
         return save
 
 
 def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
-    """Compose the config and build the run, with the weights of a pack if weights are missing and the config allows it.
+    """Compose the config and build the run.
 
     Args:
         files: configs; each overlays the one before.
@@ -239,8 +238,11 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
     """
     options = [argument.partition("=")[0] for argument in arguments]
     is_help = [option in HELP or option.endswith(".help") for option in options]
-    help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
-    config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
+    help_for = [argument for argument, is_true in zip(arguments, is_help, strict=True) if is_true]
+    config = compose(files, [argument for argument, is_true in zip(arguments, is_help, strict=True) if not is_true])
     if "model" not in config.values and not help_for:
-        raise UserError("no config is given: its predict --config castle_bell (`its configs` lists the others)")
+        raise UserError(
+            "no config with a model was given; expected for instance its predict --config castle_bell "
+            "(`its configs` lists all)"
+        )
     return PredictCLI(config, trusted=trusted, help_for=help_for)

@@ -26,7 +26,7 @@ from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, 
 from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, denoising_errors, distil
 from its.registry import register
 from its.specs.spec import SampleSpec
-from its.specs.sweep import changed
+from its.specs.sweep import apply_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class _Process:
         """Apply a spec's settings. Raises UserError: they are invalid."""
         weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
         numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
-        values = changed(numbers, settings)
+        values = apply_settings(numbers, settings)
         if not isinstance(values["guides"], Mapping):
             expected = ", ".join(f"guides.{key}" for key in weights)
             raise UserError(f"data.sweep: can't sweep over guides as a whole; expected one of {expected}")
