@@ -1,4 +1,4 @@
-"""Make images that sound from Python: `its.Pipeline`, which builds its components exactly as `its predict` does."""
+"""Python interface `its.Pipeline`, which builds components in the same way as `its predict`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class _CallbackError(BaseException):
 
 
 class Pipeline:
-    """Makes images that sound, one after the other, with weights that stay loaded on one device.
+    """Makes images that sound with weights that stay loaded on one device.
 
-    `its predict` builds its components in the same way, and runs the same batches in Lightning's loop on any number of
-    devices, so that equal prompts, seeds and settings give equal samples.
+    Equal prompts, seeds and settings result in the same samples as with `its predict`, which runs the same batches in
+    Lightning's loop on any number of devices.
 
     Example:
         >>> pipe = its.Pipeline.from_config("castle_bell")
@@ -63,7 +63,7 @@ class Pipeline:
         config: Mapping[str, Any] | None = None,
         metadata: bool = True,
     ) -> None:
-        """Find, download and load the weights of a method, such as `its.MultimodalDenoising(experts=..., ...)`.
+        """Find, download and load the weights of a method.
 
         Args:
             method: made of components.
@@ -76,7 +76,7 @@ class Pipeline:
         Raises:
             TypeError: `method` is not a method; configs go to `from_config`.
             its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
-            its.errors.UserError: components don't fit each other, or weights or device can't be used.
+            its.errors.UserError: components are incompatible, or weights or device can't be used.
         """
         if not isinstance(method, Method):
             kind = type(method).__name__
@@ -85,7 +85,7 @@ class Pipeline:
         self.method = method
         self.metadata = metadata
         self.defaults = defaults or PromptGrid(prompts=[])
-        self.config = config or _described(method)
+        self.config = config or _describe(method)
         self._fabric, method.precision = single_device(accelerator, precision, method.cuda_precision)
         self._lock = threading.Lock()
         self._load()
@@ -145,9 +145,9 @@ class Pipeline:
 
     @property
     def experts(self) -> list[str]:
-        """Names of the experts that need a prompt, in the order of positional prompts: those of pictures first."""
-        draws_sound = {name: expert.format is not None for name, expert in self.method.named_experts()}
-        return sorted(self.method.expert_names, key=lambda name: draws_sound.get(name, False))
+        """Names of the experts that require a prompt, in the order of positional prompts: visual experts first."""
+        is_audio = {name: expert.format is not None for name, expert in self.method.named_experts()}
+        return sorted(self.method.expert_names, key=lambda name: is_audio.get(name, False))
 
     @property
     def device(self) -> torch.device:
@@ -177,7 +177,7 @@ class Pipeline:
 
         Raises:
             SampleFailed: the sample could not be made.
-            its.errors.UserError: prompts or settings are wrong.
+            its.errors.UserError: prompts or settings are invalid.
         """
         if prompts or named:
             row = self._row(prompts, named)
@@ -203,7 +203,7 @@ class Pipeline:
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
     ) -> Iterator[ImageThatSounds]:
-        """Make a sample of every prompt with every seed, and yield each as soon as its batch is finished.
+        """Make a sample of every prompt with every seed, and yield each when its batch is finished.
 
         Args:
             prompts: rows of prompts by expert; a list of prompts for each expert, of which every combination is made;
@@ -215,10 +215,10 @@ class Pipeline:
             on_step: called after each step of each batch; an exception of it ends the generator.
 
         Yields:
-            Samples, equal ones once. One that failed has an `error`; it doesn't stop the others.
+            Samples without duplicates. A failed sample has an `error`, and the others are still made.
 
         Raises:
-            its.errors.UserError: prompts or settings are wrong; nothing was made.
+            its.errors.UserError: prompts or settings are invalid; nothing was made.
         """
         grid = self._grid(prompts, seeds, negative_prompts, guidance_scale, batch_size)
         grid.sweep = self.defaults.sweep
@@ -227,7 +227,7 @@ class Pipeline:
 
     def _load(self) -> None:
         self.method.prepare()
-        self.method.to(self.device)  # without weights yet: components choose how to run by the device
+        self.method.to(self.device)  # before weights are loaded, since components select implementations by device
         with self._fabric.init_module():
             self.method.configure_model()
         self._fabric.setup_module(self.method)  # moves it, and casts it to the precision
@@ -289,7 +289,8 @@ class Pipeline:
         grid.rows = specs
         with tqdm(total=len(specs), unit="sample", disable=not progress, file=sys.stderr, leave=False) as bar:
             for batch in grid.predict_dataloader():
-                yield from [self._finished(sample) for sample in self._run(batch, bar, on_step)]
+                for sample in self._run(batch, bar, on_step):
+                    yield ImageThatSounds(sample=sample, record=make_record(sample, self.method, self.config))
 
     def _run(self, batch: list[SampleSpec], bar: tqdm[Any], on_step: Callable[[Step], None] | None) -> list[Sample]:
         begin = bar.n
@@ -321,17 +322,16 @@ class Pipeline:
         record = make_record(sample, self.method, self.config)
         return ImageThatSounds(sample=sample, record=record, metadata=self.metadata)
 
-
-def _used(layer: Layer) -> Layer:
-    """A layer without the keys that matter only to the run directory and the Trainer of `its predict`."""
+def _select_keys(layer: Layer) -> Layer:
+    """Remove the keys that only affect the run directory and the Trainer of `its predict`."""
     values = {key: value for key, value in layer.values.items() if key != "output"}
     if isinstance(trainer := values.get("trainer"), Mapping):
         values["trainer"] = {key: value for key, value in trainer.items() if key in ("accelerator", "precision")}
     return replace(layer, values=values)
 
 
-def _described(method: Method) -> dict[str, Any]:
-    """The config of a method that was made of components, as far as it can be read from its constructor's arguments."""
+def _describe(method: Method) -> dict[str, Any]:
+    """Derive a config from the arguments of a method's constructor."""
     return {"method": type(method).__name__, "model": plain(method.arguments), "save": []}
 
 

@@ -67,6 +67,8 @@ class _Process:
 
 
 class _SingleExpert(Combiner):
+    """Combiner for a single expert."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 

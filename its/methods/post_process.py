@@ -79,8 +79,8 @@ class PostProcess(nn.Module):
 
     def components(self) -> list[tuple[str, Component]]:
         """Return vocoder and colorizer with their config keys."""
-        parts: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
-        return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
+        vocoder: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
+        return vocoder if self.colorizer is None else [*vocoder, ("colorizer", self.colorizer)]
 
     def settings(self, spec: SampleSpec, prompt: str) -> dict[str, Any]:
         """Return vocoder, colorizer with colour prompt, canvas and trim, for `Method.settings`.
@@ -162,7 +162,7 @@ class PostProcess(nn.Module):
         hop = self.vocoder.format.hop_length
         if waveform.shape[-1] != (expected := self.canvas[1] * hop):
             name = type(self.vocoder).__name__
-            raise ValueError(f"{name} returned {waveform.shape[-1]} samples of sound; expected {expected}")
+            raise ValueError(f"{name} returned {waveform.shape[-1]} audio samples; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
 
     def _vocode(self, log_mel: Tensor) -> Tensor:
