@@ -1,8 +1,8 @@
 """Synthetic training sounds: small physical models with random parameters.
 
 Every model is an excitation (strikes, pulses, harmonics, noise) of a resonance (modes, formants, a string), repeated
-over the clip. `clip` adds reverberation and a soft noise floor, as in a real room. Mono, 16 kHz, 10.24 s; lengths n are
-in samples, frequencies in Hz, durations in seconds.
+over the clip. `clip` adds the reverberation and the soft noise floor of a room. Clips are mono, 16 kHz and 10.24 s
+long; lengths n are in samples, frequencies in Hz, durations in seconds.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.random import Generator
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
-RATE = 16_000  # samples a second
+RATE = 16_000  # samples per second
 LENGTH = 163_840  # samples in a clip
-SPEED_OF_SOUND = 343.0  # metres a second
+SPEED_OF_SOUND = 343.0  # metres per second
 
 Array = np.ndarray
 
@@ -322,8 +322,8 @@ SOUNDS: dict[str, Callable[[Generator], Array]] = {
 def _tone(f0: Array, tilt: float, rng: Generator, aligned: bool = False) -> Array:
     """Synthesise a tone along the pitch curve f0, with all harmonics up to 8 kHz, the k-th at amplitude k**-tilt.
 
-    One period is read at twice the sample rate, so that the pitch may rise threefold without aliasing. `aligned` puts
-    the harmonics in phase, which gives pulses.
+    One period is read at twice the sample rate, so that the pitch may rise threefold without aliasing. If `aligned`,
+    the harmonics are in phase and form pulses.
     """
     order = np.arange(1, max(2, int(RATE / 2 / f0.min()) + 1))
     phases = np.zeros(len(order)) if aligned else rng.uniform(0, 2 * np.pi, len(order))
