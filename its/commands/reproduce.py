@@ -29,7 +29,7 @@ def reproduce(
     trust: Sequence[str] = (),
     table: TableFormat = "md",
 ) -> int:
-    """Run an experiment of the paper, and print the scores of its samples beside the paper's.
+    """Run an experiment of the paper, and print its scores beside the paper's.
 
     The same command resumes a stopped experiment. Other options are passed on to its predict, such as
     --trainer.devices=4. The exit status is 1 if some samples can't be made.

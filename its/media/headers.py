@@ -91,7 +91,7 @@ def check_content(path: Path) -> None:
     elif path.suffix == ".wav":
         wav_seconds(path)
     elif path.suffix != ".mp4" or _head(path, 12)[4:8] != b"ftyp":
-        raise ValueError(f"it is not a {path.suffix[1:].upper()} file")
+        raise ValueError(f"it is not a valid {path.suffix[1:].upper()} file")
 
 
 def _head(path: Path, length: int) -> bytes:

@@ -278,9 +278,9 @@ def test_what_is_heard_of_a_picture():
 
 
 def test_a_picture_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match="Auffusion needs pictures with 1 channels, got 3"):
+    with pytest.raises(ValueError, match="Auffusion: expected pictures with 1 channels, got 3"):
         AUFFUSION.to_log_mel(torch.zeros(1, 3, 256, 4))
-    with pytest.raises(ValueError, match="Riffusion in stereo needs pictures with 3 channels, got 1"):
+    with pytest.raises(ValueError, match="Riffusion in stereo: expected pictures with 3 channels, got 1"):
         RIFFUSION_STEREO.to_log_mel(torch.zeros(1, 1, 512, 4))
 
 

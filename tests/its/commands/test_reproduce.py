@@ -69,8 +69,8 @@ def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rows", "imprnt"], "table1 has the runs visual_only, audio_only"),
-        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: --configs names a folder"),
+        (["--rows", "imprnt"], "expected some of visual_only, audio_only"),
+        (["--configs", "nowhere"], "nowhere/paper/table1.yaml does not exist: set --configs"),
         ([*OURS, "--scorers", "ClipScorer"], "Did you mean CLIPScorer"),
         ([*OURS, "--set", "CLIPScorer.weights=./nowhere"], r"CLIPScorer: weights: \./nowhere"),
     ],

@@ -79,7 +79,7 @@ def test_other_weights_are_told_and_nothing_is_made(config, tiny, tmp_path, caps
     capsys.readouterr()
     assert rerun(made / "audio.wav", tmp_path, *options) == 2
     err = capsys.readouterr().err
-    assert "this would be another sample, so nothing was made" in err
+    assert "the sample would differ, so nothing was made" in err
     assert "weights.experts.visual.sha256: '" in err
     assert not (tmp_path / "again").exists()
     assert rerun(made / "audio.wav", tmp_path, *options, "--anyway") == 0
@@ -121,11 +121,11 @@ def test_a_picture_is_a_config_too(config, tmp_path):
     [
         ({"model": {"vocoder": {"class_path": "os.system"}}}, "unknown class 'os.system'"),
         ({"model": {"vocoder": "own.Vocoder"}}, "unknown class 'own.Vocoder'"),
-        ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata has other keys than precision"),
+        ({"trainer": {"logger": "evil.Logger"}}, "trainer in the metadata has other keys than precision"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),
         ({"output": "/etc"}, "allowed: method, model, data"),
-        ({"model": "/etc/secret.yaml"}, "model in its metadata is '/etc/secret.yaml'; expected a dict"),
+        ({"model": "/etc/secret.yaml"}, "model in the metadata is '/etc/secret.yaml'; expected a dict"),
         ({"save": ["everything"]}, "save"),
         ({"model": {"stepz": 3}}, "model.stepz"),
     ],

@@ -152,20 +152,20 @@ def test_a_truncated_picture(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sonify", "none.png"], "there is no file none.png"),
+        (["sonify", "none.png"], "the file none.png does not exist"),
         (["sonify", "x.png", "--duration", "0"], "--duration is 0 s; expected more than 0 and at most 600"),
         (["sonify", "x.png", "--duration", "nan"], "--duration is nan; expected a number"),
         (["sonify", "x.png", "--contrast", "0"], "--contrast is 0; expected more than 0"),
-        (["sonify", "x.png", "--f_max", "9000"], "at most half of Auffusion's sample rate, 8000 Hz"),
-        (["sonify", "x.png", "--f_min", "500", "--f_max", "100"], "the frequencies are 500 to 100 Hz"),
+        (["sonify", "x.png", "--f_max", "9000"], "<= 8000 Hz, half of Auffusion's sample rate"),
+        (["sonify", "x.png", "--f_min", "500", "--f_max", "100"], "--f_min is 500 Hz and --f_max 100 Hz"),
         (["sonify", "x.png", "--format", "Rifusion"], "Did you mean Riffusion?"),
         (["sonify", "x.png", "--output", "x.mp3"], "--output is x.mp3; expected a name ending in .wav"),
-        (["sonify", "x.png", "--output", "no/x.wav"], "there is no folder no for x.wav"),
-        (["sonify", "x.png", "--output", "old.wav"], "old.wav is there already; give another --output, or --overwrite"),
+        (["sonify", "x.png", "--output", "no/x.wav"], "the folder no for x.wav does not exist"),
+        (["sonify", "x.png", "--output", "old.wav"], "old.wav exists already; give another --output, or --overwrite"),
         (["sonify", "wide.png"], "the length by the picture's proportions is 6144 s"),
-        (["spectrogram", "none.wav"], "there is no file none.wav"),
+        (["spectrogram", "none.wav"], "the file none.wav does not exist"),
         (["spectrogram", "old.wav", "--start", "9"], "--start is 9 s; old.wav lasts 0.10 s"),
-        (["spectrogram", "x.png"], "x.png can't be read: it is no sound"),
+        (["spectrogram", "x.png"], "x.png can't be read: it is not a readable sound"),
         (["spectrogram", "empty.wav"], "empty.wav can't be read: it has 0 values"),
     ],
 )
@@ -206,5 +206,5 @@ def test_a_photo_is_never_replaced_by_the_way_back(tmp_path):
 
 
 def test_an_unreadable_picture_is_a_user_error():
-    with pytest.raises(UserError, match="there is no file no.png"):
+    with pytest.raises(UserError, match="the file no.png does not exist"):
         read_picture("no.png", background=0)

@@ -77,7 +77,7 @@ def test_a_process_of_a_job_that_srun_did_not_start_is_alone(monkeypatch):
         monkeypatch.setenv(name, value)
     (environment,) = with_cluster_environment(None, 1)
     assert isinstance(environment, LightningEnvironment)
-    with pytest.raises(UserError, match="trainer.num_nodes is 2, but srun"):
+    with pytest.raises(UserError, match="trainer.num_nodes is 2, but srun did not start this process"):
         with_cluster_environment(None, 2)
 
 
@@ -164,7 +164,7 @@ def test_a_signal_ends_after_the_batch(config, tmp_path, forks, whole, name):
     assert forks.wait([pid]) == [1]
     assert list(tmp_path.rglob("*.ckpt")) == []
     printed = forks.log.read_text()
-    assert f"its: stopped: {name}; the same command resumes" in printed
-    assert "are missing: the same command again makes them" in printed.splitlines()[-1]
+    assert f"its: stopped: {name}; the same command resumes the run" in printed
+    assert "are missing: run the same command again" in printed.splitlines()[-1]
     forks.run(arguments)
     assert_same(whole[0], latents(output))

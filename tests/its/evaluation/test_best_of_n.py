@@ -201,7 +201,7 @@ def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkey
     ("change", "message"),
     [
         ({"keep": {"best": 0}}, "best is 0; expected 1 or more"),
-        ({"keep": {"best": 1, "by": ["smell"]}}, "by has 'smell', which no scorer"),
+        ({"keep": {"best": 1, "by": ["smell"]}}, "by contains 'smell', which has no scorer"),
         ({"keep": {"best": 1, "prune": {"at": [0.5, 0.2]}}}, "prune.at is .*ascending"),
         ({"keep": {"best": 1, "prune": {"leave": 1.5}}}, "prune.leave is 1.5"),
         ({"keep": {"bets": 1}}, "bets"),

@@ -121,7 +121,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: ["nowhere"], "nowhere is no run: it has no folder samples"),
+        (lambda run: ["nowhere"], "nowhere has no folder samples"),
         (lambda run: [str(run), str(run)], "is given twice"),
         (lambda run: [str(run), "--scorers", "ClipScore"], "Did you mean CLIPScorer"),
         (lambda run: [str(run), "--scorers", "DDIM"], "DDIM is a Scheduler"),
@@ -130,7 +130,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
         (lambda run: [str(run), "--set", "CLIPScorer"], "expected NAME.ARGUMENT=VALUE"),
         (lambda run: [str(run), "--device", "toaster"], "device is 'toaster'"),
         (lambda run: [str(run), "--best", "0"], "best is 0"),
-        (lambda run: [str(run), "--best", "1", "--rank_by", "smell"], "by has 'smell', which no scorer"),
+        (lambda run: [str(run), "--best", "1", "--rank_by", "smell"], "by contains 'smell', which has no scorer"),
         (lambda run: (next(run.glob("samples/*/audio.wav")).unlink(), [str(run)])[1], "lacks audio.wav"),
         (
             lambda run: ([p.unlink() for p in run.rglob("sample.json")], [str(run)])[1],
@@ -188,7 +188,7 @@ def test_the_fallback_is_taken_as_a_whole_and_loudly(run, towers, capsys):
         "MiniPictureJudge, MiniSoundJudge",
         "pack mini",
         "CLAPScorer: nobody/nowhere",
-        "name a local folder",
+        "use a local folder",
     ):
         assert part in warned
     assert "CLIPScorer" not in told.out

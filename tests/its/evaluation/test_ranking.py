@@ -78,7 +78,7 @@ def test_a_run_is_marked_for_each_pair_and_nothing_is_deleted(tmp_path, capsys):
 def test_criteria_are_roles_or_scorers():
     assert Keep(best=1).criteria(SCORERS) == NAMES
     assert Keep(best=1, by=["MiniSoundJudge"]).criteria(SCORERS) == ["MiniSoundJudge"]
-    with pytest.raises(UserError, match="by has 'visaul', which no scorer .*Did you mean visual"):
+    with pytest.raises(UserError, match="by contains 'visaul', which has no scorer.*Did you mean visual"):
         Keep(best=1, by=["visaul"]).criteria(SCORERS)
     with pytest.raises(UserError, match="best is 0; expected 1 or more"):
         Keep(best=0)

@@ -19,14 +19,14 @@ def test_reads_up_to_the_limit(tmp_path):
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
 def test_devices_are_not_read(device):
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_limited(device)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     pipe = tmp_path / "prompts.jsonl"
     os.mkfifo(pipe)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_limited(pipe)
 
 
@@ -38,7 +38,7 @@ def test_a_pipe_that_takes_the_files_place_is_not_waited_for(tmp_path, monkeypat
     monkeypatch.setattr(limited.os, "stat", lambda path: regular)
 
     def read():
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_limited(pipe)
 
     reader = threading.Thread(target=read, daemon=True)

@@ -114,5 +114,5 @@ def test_a_text_that_unpacks_to_very_much(tmp_path):
 def test_other_files(tmp_path):
     with pytest.raises(UserError, match="ending in .png, .wav, .mp4, .json"):
         read_metadata(tmp_path / "x.gif")
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         read_metadata(tmp_path / "x.png")

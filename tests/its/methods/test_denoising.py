@@ -290,7 +290,7 @@ def test_a_vocoder_of_another_format_is_named(tiny):
 
     other = GriffinLim(format=replace(AUFFUSION, n_mels=64, hop_length=200, name="Slow"))
     with pytest.raises(
-        UserError, match="GriffinLim plays spectrograms in the format Slow, but expert audio makes Auffusion"
+        UserError, match="GriffinLim has the spectrogram format Slow, but model.experts.audio has Auffusion"
     ):
         method(tiny, vocoder=other)
 
@@ -301,7 +301,7 @@ def test_missing_weights_are_named_by_key(tiny):
         WeightsNotFound, match=r"^model.experts.visual: nobody/nowhere is not on this machine"
     ) as missing:
         method(tiny, experts=experts)
-    assert "name a local folder" in missing.value.remedy
+    assert "use a local folder" in missing.value.remedy
 
 
 def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):

@@ -119,7 +119,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
     from PIL import Image
 
     Image.new("L", (64, 64)).save(tmp_path / "square.png")
-    with pytest.raises(UserError, match="model.combiner: Regions: mask of visual: .*don't fit the canvas"):
+    with pytest.raises(UserError, match="model.combiner: Regions: mask of visual: .*proportions of the canvas"):
         method(tiny, Regions({"visual": str(tmp_path / "square.png"), "audio": 1.0}))
     with pytest.raises(UserError, match="model.combiner: Alternation: turns .*at most 5"):
         method(tiny, Alternation(["visual", "audio"], turns=6))

@@ -179,7 +179,7 @@ def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsy
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
     assert printed.count("the name of its folder is not printable") == 3
-    assert f"{good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link" in printed
+    assert f"{good.parent / 'link'} is left out: sample.json can't be read: the folder is a symbolic link" in printed
 
 
 def test_every_command_that_reads_runs_is_tried(tmp_path):

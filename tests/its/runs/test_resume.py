@@ -80,7 +80,7 @@ def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
     check_same_settings(tmp_path, {"model": {"steps": 6}}, strangers, mixed=False)
     (tmp_path / CONFIG).write_text("{")
     check_same_settings(tmp_path, config, strangers, mixed=False)
-    assert capsys.readouterr().err.count("3 samples of other rows or settings") == 4
+    assert capsys.readouterr().err.count("3 samples of other specs or settings") == 4
     weights = {"model": {"weights": str(Path.home() / "w")}}  # written with ~ since then
     (tmp_path / CONFIG).write_text(f"model: {weights['model']}\n")
     check_same_settings(tmp_path, {"model": {"weights": "~/w"}}, strangers, mixed=False)

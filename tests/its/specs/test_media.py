@@ -107,7 +107,7 @@ def files(tmp_path_factory):
         ({"audio": "empty.wav"}, "empty.wav .* 0 values"),
         ({"audio": "odd.wav"}, "odd.wav .* 3999 Hz; .*resample"),
         ({"image": "."}, "Is a directory"),
-        ({"image": "/dev/zero"}, "no regular file"),
+        ({"image": "/dev/zero"}, "not a regular file"),
         ({"image": "a\0b"}, "null"),
         ({"audio": "x" * 3000}, "too long"),
         ({"audio": "~nobody/x"}, "No such file"),

@@ -146,7 +146,7 @@ class Unclamped(IdentityCodec):
     ("codec", "clause"),
     [
         (Halving, "latent_shape raises ValueError if rows are not a multiple of 2"),
-        (NeedsAName, "the error of latent_shape names the canvas and the downsampling factor 2"),
+        (NeedsAName, "the error of latent_shape contains the canvas and the downsampling factor 2"),
         (CutsGradients, "encode is differentiable"),
         (Unclamped, r"decode returns values in \[0, 1\]"),
     ],

@@ -234,7 +234,7 @@ def test_a_cache_without_needed_files_names_the_file_the_cache_and_why_the_hub_d
     served.close()
     with pytest.raises(WeightsNotFound) as missing:
         names_of(REPOSITORY)
-    for part in (NAMES[1], str(tmp_path / "cache"), "did not answer" if silent else "HF_HUB_OFFLINE is set"):
+    for part in (NAMES[1], str(tmp_path / "cache"), "is unreachable" if silent else "HF_HUB_OFFLINE is set"):
         assert part in missing.value.reason
     assert ("Connect" if silent else "Unset it") in missing.value.remedy
 

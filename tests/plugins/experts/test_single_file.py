@@ -187,7 +187,7 @@ def test_tensors_of_another_shape_and_foreign_ones_are_refused(checkpoint, confi
     with pytest.raises(UserError, match=rf"{name} has shape \(8,\), expected \(4,\) in the UNet"):
         single_file.read(checkpoint | {name: torch.zeros(8)}, "unet")
     more = {f"{UNET}middle_block.1.fuser.weight": torch.zeros(1)}
-    with pytest.raises(UserError, match=r"the UNet has 1 tensors that .* does not have, such as mid_block.*fuser"):
+    with pytest.raises(UserError, match=r"the UNet has 1 tensors that .* does not have, for example mid_block.*fuser"):
         single_file.read(checkpoint | more, "unet")
 
 
@@ -306,7 +306,7 @@ def without(prefix):
         ({"lora_unet_x.lora_down.weight": (4, 320)}, "unet", r"is a LoRA; expected"),
         ({"unet.x.lora_A.weight": (4, 320)}, "unet", r"is a LoRA"),
         ({"emb_params": (1, 768)}, "text_encoder", r"is a textual inversion embedding"),
-        ({"weight": (1,)}, "unet", r"is not a checkpoint that can be read: it holds weight; expected"),
+        ({"weight": (1,)}, "unet", r"is not a checkpoint that can be read: it has weight; expected"),
         ({}, "unet", r"it holds no tensors"),
     ],
 )  # fmt: skip

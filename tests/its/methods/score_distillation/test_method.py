@@ -99,7 +99,7 @@ def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     assert method(tiny).batch_key(row(settings={"iterations": 3})) != method(tiny).batch_key(row())
     for settings, message in (
         ({"steps": 3}, "no setting steps"),
-        ({"guides": 3}, "over guides as a whole; expected one of guides.visual.weight"),
+        ({"guides": 3}, "guides can't be swept as one setting; expected one of guides.visual.weight"),
         ({"guides.visual.wait": 3}, "guides.visual.wait: expected one of visual.weight, audio.weight"),
     ):
         with pytest.raises(UserError, match=message):
