@@ -149,7 +149,7 @@ class Group:
             self.write()
 
     def run_rounds(self) -> None:
-        """Run all prepared variants once a round while there is time, in reverse order in every second round."""
+        """Run all prepared variants once per round until the time is up, in reverse order in every second round."""
         budget = self.shared.budget
         for number in range(self.shared.rounds):
             if not self.ready or sum(budget.run(candidate) for candidate in self.ready) > budget.left():

@@ -49,7 +49,7 @@ def figure(values: float | Sequence[float], unit: str, *, scale: float = 1.0) ->
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Divide round by round, since disturbances affect a whole round."""
+    """Divide round by round, since disturbances affect all runs of a round."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 

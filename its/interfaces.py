@@ -52,8 +52,11 @@ class Plugin(KeepsArguments):
             identity_only: omit `non_identity_args`, so that plugins with equal results have equal descriptions.
         """
         names = [name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ())]
-        kept = {key: value for key, value in self.arguments.items() if not (identity_only and key in names)}
-        arguments = {name: _describe(value, identity_only) for name, value in kept.items()}
+        arguments = {
+            name: _describe(value, identity_only)
+            for name, value in self.arguments.items()
+            if not (identity_only and name in names)
+        }
         return {"class": type(self).__name__, **arguments}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:

@@ -54,7 +54,7 @@ def visible(text: str) -> str:
 
 
 def comma_separated(rows: Iterable[Sequence[Any]]) -> str:
-    """Format rows of numbers and texts as CSV. None is empty, and texts like formulas get a leading apostrophe."""
+    """Format rows of numbers and texts as CSV. None is empty; formulas are prefixed with an apostrophe."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()

@@ -35,7 +35,7 @@ class SpectrogramFormat:
         n_mels: number of mel bins, and of rows.
         f_min, f_max: range of the filterbank, in Hz.
         mel_scale: `slaney`, linear up to 1 kHz, or `htk`, 2595 log10(1 + f / 700).
-        mel_norm: `slaney` gives the triangles of the filterbank an area of 1, None a height of 1.
+        mel_norm: area of the filterbank's triangles is 1 for `slaney`; their height is 1 for None.
         power: gray is linear in this power of the magnitude; 0 for its logarithm.
         floor, ceiling: magnitudes of the darkest and the lightest gray, or vice versa.
         silence: gray value of the floor, 0 (black) or 1 (white).

@@ -33,7 +33,7 @@ def colorize(
         count: pictures for each sample.
         batch_size: pictures in a batch.
         video: also make a video of each picture; the default if the run has save: [video].
-        trust: modules to import too.
+        trust: additional modules to import.
 
     Raises:
         UserError: an option, a config or the run directory is invalid; nothing was made.

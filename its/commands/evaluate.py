@@ -35,7 +35,7 @@ def evaluate(
         set: arguments of scorers as NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER.
         fallback: pack whose scorers are used if weights of the others are missing, such as mini.
         device: device of the scorers, such as cpu or cuda:1; auto is a GPU if available.
-        trust: modules to import too.
+        trust: additional modules to import.
         best: rank the samples of each prompt pair, and mark this many of the best.
         rank_by: criteria of the ranking: visual, audio, or names of scorers.
         table: format of the table.

@@ -13,7 +13,7 @@ def plugins(*, trust: Sequence[str] = ()) -> int:
     Packs of weights and plugins that failed to import come last.
 
     Args:
-        trust: modules to import too.
+        trust: additional modules to import.
 
     Raises:
         UserError: a module can't be imported.

@@ -46,7 +46,7 @@ def reproduce(
         set: arguments of scorers as NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER.
         fallback: pack whose scorers are used if weights of the others are missing, such as mini.
         device: device of the scorers, such as cpu or cuda:1; auto is a GPU if available.
-        trust: modules to import too.
+        trust: additional modules to import.
         table: format of the table.
 
     Raises:

@@ -31,7 +31,7 @@ def rerun(
         output: run directory for the sample.
         anyway: make the sample even if it differs.
         download: download missing weights without a prompt.
-        trust: modules to import too.
+        trust: additional modules to import.
 
     Raises:
         UserError: the file contains no config, or the sample would differ; nothing was made.

@@ -50,7 +50,7 @@ def replace_weights(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config
 
     The pack's settings override those of config files. Command-line options override the pack's, except for components
     with weights. The config's expert names and views remain, and so does a combiner of another class than the pack's.
-    If `keep_vocoder` is set, a vocoder class from the command line remains too.
+    If `keep_vocoder` is set, a vocoder class from the command line also remains.
 
     Raises:
         UserError: the pack has no equivalent of an expert, or no colorizer.

@@ -87,7 +87,7 @@ class TextCache:
         """Return the embeddings of b prompts, (b, ...), on a device."""
         unique = dict.fromkeys(prompts)
         if new := [prompt for prompt in unique if prompt not in self._cache]:
-            # Clone, since a slice would keep the memory of the whole batch.
+            # Clone, since a slice would keep the memory of the full batch.
             encoded = (text.clone() for text in self.expert.encode_text(new))
             self._cache.update(zip(new, encoded, strict=True))
         for prompt in unique:

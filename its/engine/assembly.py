@@ -104,8 +104,8 @@ class Assembly:
             build.faults.append(Fault("output", "is empty; expected a folder"))
         raise_faults(build.faults, config.source_of)
         self.method, self.data, self.options = method, data, PredictOptions(**options)
-        kept = {key: value for key, value in resolved.items() if key not in NOT_RESOLVED}
-        self.resolved = scrub({"method": config.method, **kept})
+        resolved = {key: value for key, value in resolved.items() if key not in NOT_RESOLVED}
+        self.resolved = scrub({"method": config.method, **resolved})
 
     def _use_pack(self, missing: WeightsNotFound) -> str:
         """Build all objects with the weights of the fallback pack, and return the warning."""

@@ -119,7 +119,7 @@ class PredictCLI(LightningCLI):
         """Use the composed config. The parser only prints help."""
         if help_options := [argument for argument in self.help_for if not argument.startswith("--print_config")]:
             for name in (argument.partition("=")[2] for argument in help_options if "=" in argument):
-                self._check_help_for(name)  # or else the parser imports any class
+                self._check_help_for(name)  # otherwise the parser would import any class
             parser.parse_args(help_options)
         self.config = {"seed_everything": False}  # the only key that Lightning reads
 
@@ -142,9 +142,9 @@ class PredictCLI(LightningCLI):
         Raises:
             UserError: Lightning refuses its settings.
         """
-        given = self.config_init["trainer"]
+        trainer = self.config_init["trainer"]
         try:
-            plugins = with_cluster_environment(given.get("plugins"), given.get("num_nodes"))
+            plugins = with_cluster_environment(trainer.get("plugins"), trainer.get("num_nodes"))
             return super().instantiate_trainer(**kwargs, plugins=plugins or None)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
@@ -161,7 +161,7 @@ class PredictCLI(LightningCLI):
         """Download the missing weights of the method and of the scorers.
 
         Raises:
-            UserError: the disk has too little room, or a download failed; complete files are kept.
+            UserError: the disk has too little space, or a download failed; complete files are kept.
         """
         try:
             download(self._downloads())
@@ -185,7 +185,7 @@ class PredictCLI(LightningCLI):
     def prepare_run(self) -> None:
         """Create scorers, specs, callbacks and the Trainer. Requires that the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
-        given = self.config_init["trainer"]
+        trainer = self.config_init["trainer"]
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.run_scorer = make_run_scorer(options.scorers, options.keep, fallback=model.fallback)
@@ -197,15 +197,15 @@ class PredictCLI(LightningCLI):
         self.progress, self.shutdown = Progress(), GracefulShutdown()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        configured = given.get("callbacks") or []
+        configured = trainer.get("callbacks") or []
         configured = configured if isinstance(configured, list) else [configured]
         callbacks = [*configured, writer, self.progress, self.shutdown]
         # PromptGrid distributes the specs over the ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
-        settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
+        settings["default_root_dir"] = trainer.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
             settings["inference_mode"] = False
-        if (precision := default_precision(given, model.cuda_precision)) is not None:
+        if (precision := default_precision(trainer, model.cuda_precision)) is not None:
             settings["precision"] = precision
         self.trainer = self.instantiate_trainer(**settings)
 

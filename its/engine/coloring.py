@@ -55,7 +55,7 @@ def colorize_run(
         count: number of pictures of each sample.
         batch_size: number of pictures in a batch.
         video: also make videos; always done if the run saves videos.
-        trusted: modules to import too, whose classes configs may name.
+        trusted: additional modules to import, whose classes configs may name.
 
     Returns:
         Number of samples with all of their files, number of samples, and whether videos were made.

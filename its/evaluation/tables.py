@@ -160,7 +160,7 @@ def method_of(sample: StoredSample) -> str:
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's prompts and settings by dotted key. Nested mappings are included as values too."""
+    """Return a record's prompts and settings by dotted key. Nested mappings are also included as values."""
     values: dict[str, Any] = {f"prompt.{name}": text for name, text in record.get("prompts", {}).items()}
 
     def walk(value: Any, key: str) -> None:

@@ -47,7 +47,7 @@ class Sample:
         result: None if the sample failed or was stopped.
         error: error message in one line.
         traceback: traceback of the error.
-        timings: seconds by stage, for the whole batch.
+        timings: seconds by stage, for the complete batch.
         scores: scores measured by the method, JSON-serialisable.
         precision: precision, if it differs from the run's.
         stopped: step and scores at which pruning stopped the sample; None if it did not.

@@ -51,7 +51,7 @@ def check_codecs(experts: Mapping[str, NoiseExpert], codecs: Mapping[str, Latent
 def check_schedule(experts: Mapping[str, NoiseExpert], scheduler: Scheduler, steps: Mapping[str, int]) -> None:
     """Require that the scheduler has the noise schedule of the experts' training. Valid after `find`.
 
-    Since z_t is linear in z_0 and the noise, the plan's `add_noise` gives both coefficients at every step.
+    Since z_t is linear in z_0 and the noise, both coefficients are computed with the plan's `add_noise`.
     """
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     for name, expert in experts.items():

@@ -18,7 +18,7 @@ class Alternation(Combiner):
 
     Args:
         order: expert names in the order of their turns. A name may occur more than once.
-        turns: number of turns in the whole process. If it equals the number of steps, the expert changes at each step.
+        turns: number of turns in the reverse process. If equal to the number of steps, the expert changes each step.
 
     Raises:
         ValueError: `order` is empty, or `turns` is smaller than the length of `order`.

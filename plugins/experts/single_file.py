@@ -213,21 +213,21 @@ def _convert(tensors: Mapping[str, Tensor], part: Component, *, where: str) -> t
     model = _build(part, config)
     expected = model.state_dict()
     names = {name: original_name(name, part, config) for name in expected}
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIXES[part])}
+    originals = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIXES[part])}
     converted: dict[str, Tensor] = {}
     try:
         if part == "unet":
-            converted = single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
+            converted = single_file_utils.convert_ldm_unet_checkpoint(originals, model.config)
         elif part == "vae":
-            converted = single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
+            converted = single_file_utils.convert_ldm_vae_checkpoint(originals, model.config)
         else:
             # The inner prefix is missing in some early checkpoints, and in the model of transformers 5.
             inner = "text_model." if hasattr(model, "text_model") else ""
-            for name, tensor in single_file_utils.convert_ldm_clip_checkpoint(own).items():
+            for name, tensor in single_file_utils.convert_ldm_clip_checkpoint(originals).items():
                 converted[f"{inner}{name.removeprefix('text_model.')}"] = tensor
         missing = [names[name] for name in expected if converted.get(name) is None]
     except (KeyError, AttributeError):  # the conversion requires tensors that are missing
-        missing = [name for name in names.values() if name not in own]
+        missing = [name for name in names.values() if name not in originals]
     title = _TITLES[part]
     if missing or not converted:
         raise UserError(

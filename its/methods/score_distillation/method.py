@@ -219,7 +219,7 @@ class ScoreDistillation(Method):
             return state.image.eval()(), {name: {"before": before[name], "after": after[name]} for name in targets}
 
     def _state(self, spec: SampleSpec, checkpoint: Path | None = None) -> Optimisation:
-        """Create an optimisation from the spec's seed, and load its checkpoint if there is one."""
+        """Create an optimisation from the spec's seed, and load its checkpoint if it exists."""
         (generator,) = generators([spec.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
         rate = self._process_of(spec).learning_rate

@@ -91,14 +91,14 @@ def build_sprites(path: Path, cache: Path) -> None:
     if path.exists():
         return
     sets = {name: fetch(package, cache) for name, package in PACKAGES.items()}
-    drawn = {}
+    arrays = {}
     for name, (_, sprites) in SPRITES.items():
         for sprite in sprites:
             package, icon = sprite.split("/")
             art = _rasterise(sets[package], icon, lift=LIFT.get(name, DEFAULT_LIFT))
             layers = np.dstack([art.gray, art.alpha, art.rgb])
-            drawn[sprite] = (layers * 255).round().astype(np.uint8)
-    np.savez_compressed(path, **drawn)
+            arrays[sprite] = (layers * 255).round().astype(np.uint8)
+    np.savez_compressed(path, **arrays)
 
 
 def load_sprites(path: Path) -> dict[str, Sprite]:
