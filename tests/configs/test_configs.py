@@ -140,7 +140,7 @@ def test_every_value_of_a_sweep_parses(build, file):
         assert cli.model.fallback is None
 
 
-def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
+def test_the_batch_script_runs_its_command(tmp_path):
     """With an srun of ours, which says what it was to run."""
     script = ROOT / "configs/slurm/predict.sh"
     assert f"sbatch {script.relative_to(ROOT)} --config" in script.read_text(encoding="utf-8")
@@ -239,7 +239,7 @@ def test_examples_have_the_authors_prompts_seeds_and_settings(build, name):
     assert str(cli.output) == f"runs/examples/{name}"
 
 
-def test_there_are_no_other_examples():
+def test_all_example_files_are_listed():
     assert {path.stem for path in (ROOT / "configs/examples").iterdir()} == set(EXAMPLES)
 
 
@@ -316,7 +316,7 @@ COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
         (COLORED[:1], ["--model.colorizer=FactorizedDiffusion"], True),
     ],
 )
-def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
+def test_the_packs_colorizer_is_the_fallback_only_for_configs_with_a_colorizer(build, files, arguments, stands_in):
     config = replace_weights(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
     cli = building.PredictCLI(config)
     colorizer = dict(cli.model.components()).get("colorizer")

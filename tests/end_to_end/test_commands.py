@@ -50,7 +50,7 @@ def test_scorers_of_a_run_are_downloaded_with_its_models(cached):
     assert set(record["scores"]) == {"CLIPScorer", "CLAPScorer"}
 
 
-def test_the_plan_of_a_reproduction_asks_nothing(fresh):
+def test_the_plan_of_a_reproduction_needs_no_network(fresh):
     outcome = fresh.its("reproduce", "table1", "--dry_run", f"--output={fresh.run}", f"--configs={ROOT}/configs")
     assert outcome.status == 0
     assert "multimodal_denoising" in outcome.out

@@ -38,7 +38,7 @@ LARGE_FILES = {
 """Files that are announced."""
 
 
-def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkeypatch):
+def test_only_used_files_are_downloaded_once_and_logged_before(fresh, monkeypatch):
     said = io.StringIO()
     before_weights = []
     respond = fresh.hub.respond
@@ -71,7 +71,7 @@ def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkey
     assert fresh.hub.requests.count(("GET", f"/api/models/{hub_trees.AUFFUSION}")) == 1
 
 
-def test_the_second_run_of_a_config_asks_nothing(cached):
+def test_the_second_run_of_a_config_makes_no_requests(cached):
     cached.made()
     assert cached.hub.requests == []
 
@@ -96,7 +96,7 @@ def test_variants_and_other_revisions_are_downloaded_by_name(fresh):
     assert f"{hub_trees.AUFFUSION}/unet/diffusion_pytorch_model.safetensors" in served
 
 
-def test_a_repository_with_one_variant_only_is_read_and_it_is_said(cached, tmp_path):
+def test_the_only_variant_of_a_repository_is_read_and_logged(cached, tmp_path):
     folder = cached.serve("someone/half", base=hub_trees.STABLE_DIFFUSION)
     for path in folder.rglob("*"):
         if path.name.endswith(("model.safetensors", ".bin", ".ckpt")):
@@ -175,7 +175,7 @@ def write_evil(path, created, *, zipped):
     created.unlink()
 
 
-def test_rerun_downloads_what_a_file_names_only_if_that_is_wanted(cached, tmp_path, monkeypatch):
+def test_rerun_downloads_weights_only_with_consent(cached, tmp_path, monkeypatch):
     cached.made("--data.seeds=[3]")
     (picture,) = cached.run.glob("samples/*/spectrogram.png")
     again = ["rerun", picture, "--output", tmp_path / "again"]

@@ -271,7 +271,7 @@ def test_log_mel_of_two_channels_is_that_of_each():
     torch.testing.assert_close(form.log_mel(sound), expected)
 
 
-def test_what_is_heard_of_a_picture():
+def test_the_sound_of_a_picture():
     picture = uniform(2, 3, 40, 5)
     torch.testing.assert_close(SMALL.select_channels(picture), picture.mean(1, keepdim=True))
     assert replace(SMALL, channels=2).select_channels(picture) is picture

@@ -134,7 +134,7 @@ def test_weights_of_a_config(tmp_path, tiny, monkeypatch, sample_config):
     assert "unet/config.json is not JSON" in by_level[5][1]
 
 
-def test_weights_that_have_to_be_downloaded_are_told_with_their_size(tiny, tmp_path, monkeypatch, sample_config):
+def test_weights_to_download_are_logged_with_their_size(tiny, tmp_path, monkeypatch, sample_config):
     with Hub() as hub:
         hub.connect(monkeypatch, tmp_path / "cache")
         monkeypatch.setattr(hub_of_its, "_unreachable", {})

@@ -42,7 +42,7 @@ def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert "<code>its predict --config its_config.yaml</code>" in text
 
 
-def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
+def test_a_foreign_page_is_not_overwritten_and_the_samples_are_made(config, capsys):
     page = Path(yaml.safe_load(config.read_text())["output"]) / "index.html"
     page.parent.mkdir()
     page.write_text("mine")
@@ -51,7 +51,7 @@ def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
     assert page.read_text() == "mine"
 
 
-def test_a_config_of_somebody_else_stays_and_nothing_is_made(config, capsys):
+def test_a_foreign_config_is_not_overwritten_and_nothing_is_made(config, capsys):
     run = Path(yaml.safe_load(config.read_text())["output"])
     run.mkdir()
     (run / "its_config.yaml").write_text("mine: 1\n")
@@ -67,7 +67,7 @@ def test_a_damaged_record_is_made_again(config, capsys):
     assert "2 of 2 images that sound" in capsys.readouterr().out
 
 
-def test_a_run_folder_holds_what_the_contract_says(config, capsys):
+def test_a_run_directory_has_the_documented_files(config, capsys):
     assert predict(config, "--save", "[image, latents]") == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("2 of 2 images that sound are in ")
@@ -298,7 +298,7 @@ def test_a_row_that_overflows_in_half_precision_is_made_in_float32(config, plugi
         assert json.loads((folder / "sample.json").read_text())["settings"]["precision"] == "32-true"
 
 
-def test_after_ctrl_c_whole_samples_are_kept_and_the_rest_is_named(config, plugins, tmp_path, capsys):
+def test_after_ctrl_c_finished_samples_are_kept_and_the_others_reported(config, plugins, tmp_path, capsys):
     import signal
 
     handler = signal.getsignal(signal.SIGINT)
@@ -474,7 +474,7 @@ TRAPS = [
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_no_config_runs_code_that_nobody_trusts(config, tmp_path, trap, monkeypatch, capsys):
+def test_no_config_runs_untrusted_code(config, tmp_path, trap, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("trap.py").write_text("open('trapped', 'w').close()\nf = X = Trap = print\n")
@@ -613,7 +613,7 @@ def test_a_folder_made_read_only_stops_the_run_and_damages_nothing(config, monke
     assert predict(config, "--model.steps=1") == 0
 
 
-def test_print_config_shows_what_was_composed(config, capsys):
+def test_print_config_shows_the_composed_config(config, capsys):
     with pytest.raises(SystemExit) as stop:
         predict(config, "--model.steps=7", "--print_config")
     assert stop.value.code == 0
@@ -736,7 +736,7 @@ def test_an_expert_more_is_the_packs_of_its_class(config, pack):
     assert record["settings"]["guidance_scale"] == {"visual": 2.0, "audio": 3.0, "extra": 2.0}
 
 
-def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
+def test_experts_without_equivalent_in_the_pack_are_named(config, pack, capsys):
     content = yaml.safe_load(config.read_text())
     path = "its_plugins.experts.auffusion.Auffusion"
     content["model"]["experts"] = {"smell": {"class_path": path, "init_args": {"weights": "nobody/nowhere"}}}
@@ -778,7 +778,7 @@ def test_the_fallback_is_not_taken_where_all_weights_are_there(config, pack, cap
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_an_accelerator_that_is_not_there_is_one_message(config, capsys):
+def test_a_missing_accelerator_is_one_message(config, capsys):
     assert predict(config, "--trainer.accelerator=gpu", "--trainer.devices=4") == 2
     assert "trainer.accelerator is gpu, but torch" in (err := capsys.readouterr().err)
     assert "finds no GPU on this machine. Leave it out, or use cpu" in err

@@ -73,7 +73,7 @@ def test_weights_in_another_place_are_the_same_weights(config, tiny, tmp_path):
     assert again(tmp_path)[0].name == made.name
 
 
-def test_other_weights_are_told_and_nothing_is_made(config, tiny, tmp_path, capsys):
+def test_other_weights_are_an_error_and_nothing_is_made(config, tiny, tmp_path, capsys):
     made = run(config)[0]
     options = ["--model.experts.visual.weights", str(tiny / "auffusion")]
     capsys.readouterr()
@@ -159,7 +159,7 @@ def test_without_a_file_it_says_how_to_use_it(capsys):
     assert "usage: its rerun FILE" in capsys.readouterr().out
 
 
-def test_what_files_carry_is_small_and_has_no_run_in_it(config):
+def test_metadata_is_small_and_has_no_settings_of_the_run(config):
     made = run(config)[0]
     found = read_metadata(made / "spectrogram.png")
     assert len(json.dumps(found)) < 8000

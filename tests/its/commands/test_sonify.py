@@ -28,7 +28,7 @@ def picture(name="x.png", *, size=(96, 256)):
     return np.asarray(Image.open(name)) / 255
 
 
-def test_there_and_back_is_the_same_picture():
+def test_conversion_there_and_back_keeps_the_picture():
     before = picture()
     assert main(["sonify", "x.png"]) == 0
     assert soundfile.info("x.wav").frames == 96 * 160
@@ -97,14 +97,14 @@ def test_the_same_picture_in_any_kind(kind):
     assert abs(found.mean(1)[0].numpy() * 255 - GRAY).max() <= 1.5
 
 
-def test_what_is_transparent_is_background():
+def test_transparent_pixels_become_the_background():
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save("x.png")
     assert read_picture("x.png", background=0).max() == 0
     assert read_picture("x.png", background=1).min() == 1
 
 
 @pytest.mark.parametrize("options", [[], ["--invert"], ["--format", "Riffusion"]])
-def test_what_is_transparent_is_silent(options):
+def test_transparent_pixels_are_silent(options):
     Image.new("RGBA", (16, 64), (120, 120, 120, 0)).save("x.png")
     assert main(["sonify", "x.png", "--iterations", "2", *options]) == 0
     assert abs(soundfile.read("x.wav")[0]).max() < 2e-2
@@ -132,7 +132,7 @@ def test_a_picture_bomb(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
-def test_what_is_no_picture_and_no_sound(content, capsys, tmp_path):
+def test_files_that_are_neither_picture_nor_sound(content, capsys, tmp_path):
     for name, command in (("x.png", "sonify"), ("x.wav", "spectrogram")):
         (tmp_path / name).write_bytes(content)
         assert main([command, name]) == 2
@@ -181,7 +181,7 @@ def test_wrong_input_is_one_message(arguments, message, capsys, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_long_sound_is_cut_and_this_is_said(capsys):
+def test_long_sound_is_cut_with_a_message(capsys):
     soundfile.write("long.wav", np.zeros(61 * 8000), 8000)
     assert main(["spectrogram", "long.wav"]) == 0
     assert "lasts 61 s: drawing 60" in capsys.readouterr().err

@@ -81,7 +81,7 @@ def test_colour_is_above_and_stereo_stays_stereo(run):
     assert heights["b"] - heights["a"] == 64 * 5
 
 
-def test_videos_say_how_they_were_made_unless_told_not_to(run):
+def test_videos_have_metadata_unless_disabled(run):
     from its.errors import UserError
     from its.media.metadata import read_metadata
 
@@ -92,7 +92,7 @@ def test_videos_say_how_they_were_made_unless_told_not_to(run):
         read_metadata(run / "samples/a/video.mp4")
 
 
-def test_a_missing_file_is_told_before_anything_is_made(run, capsys):
+def test_a_missing_file_is_an_error_before_anything_is_made(run, capsys):
     (run / "samples/b/audio.wav").unlink()
     assert main(["video", str(run)]) == 2
     assert "b lacks audio.wav, although the status in sample.json is ok" in capsys.readouterr().err

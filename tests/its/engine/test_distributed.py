@@ -52,7 +52,7 @@ def whole(write_config, tmp_path_factory, forks):
     return latents(folder / "whole"), time.monotonic() - began
 
 
-def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole, forks):
+def test_two_processes_and_two_nodes_make_the_samples_of_one_process(config, tmp_path, whole, forks):
     # Lightning starts the second process.
     printed = forks.run(["its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")], program="-m")
     assert printed.count("5 of 5 images that sound") == 1  # rank 0 alone reports
@@ -127,7 +127,7 @@ def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp_path, whole, forks, processes):
+def test_after_repeated_kills_every_sample_is_complete_and_unique(config, tmp_path, whole, forks, processes):
     made, seconds = whole
     output, moments = tmp_path / "killed", random.Random()
     arguments = arguments_of(config, output, "--data.batch_size=1", f"--trainer.devices={processes}")

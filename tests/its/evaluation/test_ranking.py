@@ -52,7 +52,7 @@ def test_ties_go_to_the_better_of_the_worse_ranks_then_to_the_scores_then_to_the
     assert order((0.5, 0.5), (0.5, 0.5))[0] == [0, 1]
 
 
-def test_what_has_no_score_is_last_and_never_kept():
+def test_samples_without_a_score_are_last_and_never_kept():
     assert order((None, None), (0.1, None), best=3) == ([1, 0], [True, False])
 
 

@@ -28,7 +28,7 @@ def test_a_format_that_is_not_expected_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(content):
+def test_files_that_are_not_pictures_are_refused(content):
     with pytest.raises(ValueError, match="picture"):
         open_picture(content)
 

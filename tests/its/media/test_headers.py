@@ -64,7 +64,7 @@ def test_floats_are_no_pcm(sound):
         wav_seconds(sound)
 
 
-def test_files_are_what_their_endings_say(picture, sound, tmp_path):
+def test_the_content_of_files_matches_their_extensions(picture, sound, tmp_path):
     check_content(picture)
     check_content(sound)
     (tmp_path / "x.mp4").write_bytes(b"\0\0\0\x20ftypisom")

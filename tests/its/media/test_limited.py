@@ -76,6 +76,6 @@ def test_paths_are_expanded_as_a_shell_does(text, monkeypatch, tmp_path):
     assert user_path(text) == tmp_path / "a"
 
 
-def test_what_is_unknown_in_a_path_is_kept(monkeypatch):
+def test_unknown_variables_of_a_path_are_kept(monkeypatch):
     monkeypatch.delenv("PLACE", raising=False)
     assert str(user_path("$PLACE/a$")) == "$PLACE/a$"

@@ -165,7 +165,7 @@ def test_a_colorizer_gets_the_trimmed_picture_its_prompt_and_the_samples_own_gen
     torch.testing.assert_close(alone.color, two.color, rtol=0, atol=1e-4)
 
 
-def test_what_is_not_finite_fails_alone(tiny):
+def test_a_sample_that_is_not_finite_fails_alone(tiny):
     class Poison(WarmStartAverage):
         def combine(self, estimates, latents, progress):
             noise = super().combine(estimates, latents, progress)
@@ -319,7 +319,7 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
     assert method(tiny, vocoder=GriffinLim(format=method(tiny).post_process.vocoder.format)).definition(row()) != same
 
 
-def test_guidance_in_an_interval_asks_less_and_gives_another_sample(tiny):
+def test_guidance_in_an_interval_evaluates_less_and_changes_the_sample(tiny):
     rows_asked = []
 
     class Counting(StableDiffusion):

@@ -48,7 +48,7 @@ def test_names_of_runs_are_as_long_as_it_takes(add, tmp_path):
     ]
 
 
-def test_what_is_no_run_is_said(add, tmp_path):
+def test_folders_that_are_not_runs_are_errors(add, tmp_path):
     add()
     (tmp_path / "empty" / "samples" / "x").mkdir(parents=True)
     with pytest.raises(UserError, match=r"nowhere has no folder samples; expected a run directory"):

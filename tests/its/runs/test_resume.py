@@ -49,7 +49,7 @@ def test_equal_specs_are_one_and_points_are_described_once():
     assert len(described) == 2
 
 
-def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
+def test_only_keys_that_affect_samples_are_listed():
     old = {
         "trainer": {"precision": "32-true"},
         "model": {"steps": 6, "compile": False, "fallback": None, "canvas": [64, 128], "codec": None},
@@ -70,7 +70,7 @@ def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
     assert list(differences({}, new)) == []  # the earlier config is unknown
 
 
-def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
+def test_errors_that_stop_a_command_and_errors_that_do_not(tmp_path, capsys):
     (tmp_path / CONFIG).write_text("model: {steps: 6}\n")
     config, strangers = {"model": {"steps": 5}}, RunStatus(missing=[0], others=3)
     with pytest.raises(UserError, match=r"holds 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):

@@ -241,7 +241,7 @@ def test_colorizers(colorizer, clause):
         check_colorizer(colorizer())
 
 
-def test_what_is_no_plugin(tmp_path):
+def test_classes_that_are_not_plugins(tmp_path):
     with pytest.raises(AssertionError, match="dict is not a plugin: it implements none of NoiseExpert"):
         check_plugin(dict, tmp_path)
     with pytest.raises(AssertionError, match="Tint is not a NoiseExpert"):

@@ -240,7 +240,7 @@ def test_another_hub_is_asked_though_one_is_silent(served, tree, monkeypatch, tm
 
 
 @pytest.mark.parametrize("status", [418, 500])
-def test_an_error_of_the_hub_is_told_by_its_status(served, monkeypatch, status):
+def test_an_error_of_the_hub_is_reported_by_its_status(served, monkeypatch, status):
     monkeypatch.setattr(served, "respond", lambda *_: (status, {}, b""))
     reason, remedy = refused()
     assert f"answered {status} for {REPOSITORY}" in reason

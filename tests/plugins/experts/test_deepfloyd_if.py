@@ -135,7 +135,7 @@ def test_variant_and_hub_defaults(tmp_path):
     assert "sha256" in expert.provenance()
 
 
-def test_a_missing_part_is_named(tmp_path):
+def test_a_missing_component_is_named(tmp_path):
     folder = random_weights_if.deepfloyd_if(tmp_path)
     (folder / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(WeightsNotFound, match="lacks scheduler/scheduler_config.json"):

@@ -100,7 +100,7 @@ def test_other_members_are_the_wrapped_experts():
     assert isinstance(view.codec(), IdentityCodec)
 
 
-def test_what_is_compiled_is_the_wrapped_experts_network():
+def test_the_network_of_the_wrapped_expert_is_compiled():
     class Compiled(Ramp):
         def compile_network(self):
             self.slope = 0
