@@ -66,7 +66,7 @@ def test_only_used_files_are_downloaded_once_and_logged_before(fresh, monkeypatc
     assert before_weights[0].splitlines()[:3] == [
         f"its: downloading {hub_trees.STABLE_DIFFUSION} at 451f4fe: 7 files, {size(sizes[hub_trees.STABLE_DIFFUSION])}",
         f"its: downloading {hub_trees.AUFFUSION} at a75ebf2: 8 files, {size(sizes[hub_trees.AUFFUSION])}",
-        f"its: {size(sum(sizes.values()))} in all, to {fresh.cache}",
+        f"its: {size(sum(sizes.values()))} in total, to {fresh.cache}",
     ]
     assert fresh.hub.requests.count(("GET", f"/api/models/{hub_trees.AUFFUSION}")) == 1
 

@@ -157,7 +157,7 @@ def test_weights_to_download_are_logged_with_their_size(tiny, tmp_path, monkeypa
         level, text = found(diagnostics.weights([sample_config("someone/model")]))[-1]
     hub_of_its._listing.cache_clear()
     assert level == "wrong"
-    assert "make room" in text
+    assert "free some space" in text
 
 
 def test_scorers_that_a_config_only_names(tmp_path):

@@ -269,7 +269,7 @@ def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
 def test_files_that_are_named_often_count_each_time(tmp_path):
     (tmp_path / "big.yaml").write_text("# " + "x" * 900_000)
     (tmp_path / "list.yaml").write_text("model: [" + "big.yaml, " * 9 + "]")
-    with pytest.raises(UserError, match=r"bytes together.*data\.prompts"):
+    with pytest.raises(UserError, match=r"bytes in total.*data\.prompts"):
         compose([tmp_path / "list.yaml"])
 
 

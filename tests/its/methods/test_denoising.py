@@ -253,8 +253,8 @@ class Named(Combiner):
         ({"steps": 0}, "model.steps is 0"),
         ({"guidance_interval": (0.7, 0.1)}, r"model.guidance_interval is \[0.7, 0.1\]; expected \[begin, end\]"),
         ({"trim": 128}, "model.trim is 128; expected 0 to less than the canvas's 128 columns"),
-        ({"combiner": Named()}, r"Named names visuel, but the experts are visual, audio.*Did you mean visual"),
-        ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "names x, but the experts are"),
+        ({"combiner": Named()}, r"Named contains visuel, but the experts are visual, audio.*Did you mean visual"),
+        ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "contains x, but the experts are"),
     ],
 )
 def test_arguments_that_make_no_sense(tiny, changes, message):

@@ -297,7 +297,7 @@ def test_files_from_a_file_of_prompts_lie_beside_it(config, own):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save=[latents]"], "save has latents, but Imprint"),
+        (["--save=[latents]"], "save contains latents, but Imprint"),
         (["--model.rho=2"], "model.rho is 2"),
         (["--model.steps.smell=2"], "model.steps names smell"),
         (

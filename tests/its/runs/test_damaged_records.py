@@ -144,7 +144,7 @@ DAMAGE = {
     "more digits": (b'{"status": "ok", "seed": 1' + b"0" * 5000 + b"}", "4300"),
     "surrogate": (rb'{"status": "ok", "prompts": {"visual": "\ud800"}}', "surrogate"),
     "latin-1": ('{"status": "ök"}'.encode("latin-1"), "not UTF-8"),
-    "list": (b"[]", "no mapping"),
+    "list": (b"[]", "expected a mapping"),
     "types": (b'{"status": "ok", "prompts": ["castle"], "seed": 1}', r"prompts is \['castle'\]; expected dict"),
     "boolean": (b'{"status": "ok", "prompts": {}, "seed": true}', "seed is True; expected int"),
     "incomplete": (b'{"status": "ok", "prompts": {}}', "has no seed"),
@@ -166,7 +166,7 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr()
     assert f"{bad} is left out: sample.json can't be read: " in printed.err
-    assert "1 samples of 1 run are shown" in printed.out
+    assert "shows 1 samples of 1 run" in printed.out
     assert read_status(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
 

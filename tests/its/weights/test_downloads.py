@@ -74,7 +74,7 @@ def test_components_of_one_repository_are_announced_once_with_their_sizes(two, t
         f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the config is already downloaded
         f"its: downloading someone/other at bbbbbbb: 1 file, {size(large)}",
     ]
-    assert any(f"{size(2 * large)} in all" in line for line in said)
+    assert any(f"{size(2 * large)} in total" in line for line in said)
     two.forget()
     prepare(parts)
     prepare([Reads(UNET), Reads(CONFIG)])

@@ -37,7 +37,7 @@ def test_of_a_training_checkpoint_its_state_dict_is_read(tmp_path):
 def test_something_else_than_tensors_by_name_is_refused(tmp_path, content):
     path = tmp_path / "x.bin"
     save_pickle(content, path)
-    with pytest.raises(UserError, match=r"x\.bin holds a \w+, expected tensors by name"):
+    with pytest.raises(UserError, match=r"x\.bin contains a \w+; expected tensors by name"):
         tensors_of(path)
 
 
@@ -109,8 +109,8 @@ def test_a_truncated_legacy_pickle_is_named(tmp_path):
         (b"", "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b"[1]", "holds a list, expected keys and values"),
-        (b"null", "holds a NoneType, expected keys and values"),
+        (b"[1]", "contains a list; expected a mapping"),
+        (b"null", "contains a NoneType; expected a mapping"),
     ],
 )
 def test_damaged_json_is_named(tmp_path, content, problem):

@@ -285,9 +285,9 @@ def without(prefix):
 @pytest.mark.parametrize(
     ("shapes", "part", "message"),
     [
-        (without(VAE), "vae", r"holds no VAE \(first_stage_model\.\*\), only the UNet and text encoder; use a full"),
-        (without(UNET), "unet", r"holds no UNet \(model\.diffusion_model\.\*\), only the VAE and text encoder"),
-        (without(TEXT), "text_encoder", r"holds no text encoder \(cond_stage_model\.transformer\.\*\), only the UNet"),
+        (without(VAE), "vae", r"has no VAE \(first_stage_model\.\*\), only the UNet and text encoder; use a full"),
+        (without(UNET), "unet", r"has no UNet \(model\.diffusion_model\.\*\), only the VAE and text encoder"),
+        (without(TEXT), "text_encoder", r"has no text encoder \(cond_stage_model\.transformer\.\*\), only the UNet"),
         (REAL | {CONV_IN: (320, 9, 3, 3)}, "unet", r"an inpainting model: .* 9 input channels"),
         (REAL | {CONV_IN: (320, 8, 3, 3)}, "unet", r"InstructPix2Pix .* 8 .*, expected 4"),
         (REAL | {CONV_IN: (320, 7, 3, 3)}, "unet", r"is another model: its UNet has 7"),
@@ -307,7 +307,7 @@ def without(prefix):
         ({"unet.x.lora_A.weight": (4, 320)}, "unet", r"is a LoRA"),
         ({"emb_params": (1, 768)}, "text_encoder", r"is a textual inversion embedding"),
         ({"weight": (1,)}, "unet", r"is not a checkpoint that can be read: it has weight; expected"),
-        ({}, "unet", r"it holds no tensors"),
+        ({}, "unet", r"it has no tensors"),
     ],
 )  # fmt: skip
 def test_other_files_are_refused_by_name_and_shape(shapes, part, message):

@@ -237,7 +237,7 @@ def test_weights_follow_the_dtype_and_device_of_lightning(folder):
 
 def test_a_long_prompt_is_cut_with_one_warning(expert):
     prompt = " ".join(["castle"] * 75 + ["bell"] * 5)
-    with pytest.warns(UserWarning, match="has 82 tokens, .* reads only 77.* cut: 'bell bell bell bell bell'"):
+    with pytest.warns(UserWarning, match="has 82 tokens, .* supports only 77.* ignored: 'bell bell bell bell bell'"):
         text = expert.encode_text([prompt])
     assert text.shape[:2] == (1, 77)
     with warnings.catch_warnings():

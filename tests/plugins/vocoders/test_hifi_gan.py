@@ -248,7 +248,7 @@ def test_a_checkpoint_that_does_not_fit_gives_one_clear_error(tmp_path, changes,
     ("text", "message"),
     [
         ("{", "config.json is not JSON"),
-        ("[1]", "config.json holds a list, expected keys and values"),
+        ("[1]", "config.json contains a list; expected a mapping"),
         (json.dumps({k: v for k, v in CONFIG.items() if k != "resblock"}), "config.json lacks resblock: expected"),
         (json.dumps({"_class_name": "x"}), "config.json lacks resblock, upsample_rates, .*num_mels: expected"),
         (json.dumps(CONFIG | {"resblock": "3"}), r"config.json: resblock \(=3\) must be 1 or 2"),

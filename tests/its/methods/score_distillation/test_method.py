@@ -330,7 +330,7 @@ def test_an_expert_without_an_encoder_is_one_message_and_status_2(config, floyd,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save=[latents]"], "save has latents, but ScoreDistillation"),
+        (["--save=[latents]"], "save contains latents, but ScoreDistillation"),
         (["--model.guides.visual.crop=[99, 99]"], "model.guides.visual: crop is [99, 99]"),
         (["--model.guides.visual.crap=[9, 9]"], "crap"),
         (["--model.network.width=0"], "network: width (=0) is too small"),
