@@ -124,7 +124,7 @@ def test_a_picture_is_a_config_too(config, tmp_path):
         ({"trainer": {"logger": "evil.Logger"}}, "trainer in the metadata has other keys than precision"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),
-        ({"output": "/etc"}, "allowed: method, model, data"),
+        ({"output": "/etc"}, "allowed keys: method, model, data"),
         ({"model": "/etc/secret.yaml"}, "model in the metadata is '/etc/secret.yaml'; expected a dict"),
         ({"save": ["everything"]}, "save"),
         ({"model": {"stepz": 3}}, "model.stepz"),

@@ -178,7 +178,7 @@ def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsy
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
-    assert printed.count("the name of its folder is not printable") == 3
+    assert printed.count("the name of the folder is not printable") == 3
     assert f"{good.parent / 'link'} is left out: sample.json can't be read: the folder is a symbolic link" in printed
 
 

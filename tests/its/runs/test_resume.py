@@ -73,7 +73,7 @@ def test_only_keys_that_affect_samples_are_listed():
 def test_errors_that_stop_a_command_and_errors_that_do_not(tmp_path, capsys):
     (tmp_path / CONFIG).write_text("model: {steps: 6}\n")
     config, strangers = {"model": {"steps": 5}}, RunStatus(missing=[0], others=3)
-    with pytest.raises(UserError, match=r"holds 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
+    with pytest.raises(UserError, match=r"has 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
         check_same_settings(tmp_path, config, strangers, mixed=False)
     check_same_settings(tmp_path, config, strangers, mixed=True)
     check_same_settings(tmp_path, config, RunStatus(done=[0], others=3), mixed=False)  # this config was here too

@@ -312,7 +312,7 @@ def kohya(stem, width):
     ("shapes", "message"),
     [
         (kohya(f"lora_unet_{UNET}", 2048), r"for Stable Diffusion XL \(cross-attention width 2048\); expected .* 16;"),
-        (kohya(f"lora_unet_{UNET}", 16) | kohya(f"lora_te1_{TEXT}", 16), r"for Stable Diffusion XL .* holds lora_te1_"),
+        (kohya(f"lora_unet_{UNET}", 16) | kohya(f"lora_te1_{TEXT}", 16), r"for Stable Diffusion XL .* has lora_te1_"),
         (kohya(f"lora_te2_{TEXT}", 16), r"for Stable Diffusion XL, since it has lora_te2_"),
         ({"text_encoder_2.x.lora_A.weight": (4, 16)}, r"for Stable Diffusion XL, .*text_encoder_2"),
         (kohya(f"lora_unet_{UNET}", 1024), r"for Stable Diffusion v2 \(cross-attention width 1024\)"),

@@ -120,7 +120,7 @@ def test_griffin_lim_uses_the_experts_format_and_records_null(tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"canvas": (256, 64)}, "canvas has 256 rows, but the vocoder GriffinLim plays 512 mel bands"),
+        ({"canvas": (256, 64)}, "canvas has 256 rows, but the vocoder GriffinLim expects 512 mel bands"),
         (
             {"vocoder": GriffinLim(format=AUFFUSION)},
             "GriffinLim has the spectrogram format Auffusion, but model.experts.audio has Riffusion: "
