@@ -1,6 +1,6 @@
-"""Every config under configs/, and every command of the README and the docs, makes the parts that it names.
+"""Build the components and specs of every config under configs/ and every command of README and docs.
 
-The whole way is gone but for the weights: files are overlaid, parsed, turned into parts and rows. Nothing is loaded.
+Files are merged, parsed and instantiated; weights are not loaded.
 """
 
 import os
@@ -141,7 +141,7 @@ def test_every_value_of_a_sweep_parses(build, file):
 
 
 def test_the_batch_script_runs_its_command(tmp_path):
-    """With an srun of ours, which says what it was to run."""
+    """With a fake srun that prints its arguments."""
     script = ROOT / "configs/slurm/predict.sh"
     assert f"sbatch {script.relative_to(ROOT)} --config" in script.read_text(encoding="utf-8")
     subprocess.run(["bash", "-n", script], check=True)

@@ -74,7 +74,7 @@ def write_lora(path, *, seed=0):
 
 @pytest.fixture
 def make(cached):
-    """Make the sample of some arguments, in a folder of its own; the record, and the picture."""
+    """Make the sample of some arguments in a new folder; return record and picture."""
     runs = iter(range(100))
 
     def one(*arguments, **options):

@@ -1,4 +1,4 @@
-"""The first run of a config on a machine: what is downloaded, and what is said of it."""
+"""First run of a config on a machine: downloads and messages."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Who imports whom, as docs/architecture.md says."""
+"""Imports between packages follow docs/architecture.md."""
 
 import ast
 import re

@@ -20,7 +20,7 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
-    """Wandb keeps everything here, knows of no login, and forgets what it knew of the test before."""
+    """Store wandb's files in the test's folder, without a login, and reset its state between tests."""
     import wandb
 
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "HOME"):

@@ -543,7 +543,7 @@ def test_another_config_in_the_same_folder_is_refused_with_the_keys_that_differ(
     changes = ["--model.steps=2", "--data.guidance_scale.audio=3", "--data.batch_size=1", "--trainer.precision=32"]
     assert predict(config, *changes) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "run holds 2 samples of another config: " in line
+    assert "run has 2 samples of another config: " in line
     assert "data.guidance_scale.audio is 7.5 there, 3.0 here; model.steps is 6 there, 2 here. Choose another" in line
     assert "--mixed true" in line
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before

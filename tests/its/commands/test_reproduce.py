@@ -1,4 +1,4 @@
-"""`its reproduce`: what would be run, and the whole way on tiny models."""
+"""`its reproduce`: the plan, and a complete run on tiny models."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_wrong_input_is_one_message_before_hours_of_sampling(tmp_path, capsys, a
 
 @pytest.fixture
 def rehearsal(config, tmp_path):
-    """Options that put tiny models in the place of the paper's, and two prompt pairs in that of its hundred."""
+    """Options that replace the paper's models by tiny ones, and its hundred prompt pairs by two."""
     tiny = yaml.safe_load(config.read_text())
     overlay = tmp_path / "tiny.yaml"
     prompts = {"visual": ["castle towers", "a dog"], "audio": ["bell ringing"]}

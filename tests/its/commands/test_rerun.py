@@ -31,7 +31,7 @@ def rerun(file, tmp_path, *arguments):
 
 
 def forge(path, config):
-    """A PNG that says that this config made it."""
+    """Write a PNG with this config in its metadata."""
     text = json.dumps({"its": "1", "id": "x", "config": config, "weights": {}})
     write_png(path, np.zeros((8, 8), np.uint8), text)
 

@@ -1,4 +1,4 @@
-"""Several processes, and processes that are killed: at the end every sample is there once and is what it should be."""
+"""Several processes, some of them killed: at the end, every sample is complete, unique and correct."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_fewer_rows_than_processes(config, tmp_path, forks):
 
 
 def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch, forks):
-    """In one process that is a process group of one: what the loop asks of torch.distributed, and in which order."""
+    """The loop's calls of torch.distributed and their order, in a process group of one process."""
     events, drawn = [], []
     for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
         real = getattr(dist, name)

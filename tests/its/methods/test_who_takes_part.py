@@ -132,7 +132,7 @@ def test_incompatible_combiners_and_views_are_errors_before_loading(tiny, tmp_pa
 
 
 def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_noise(tiny):
-    """The whole loop commutes with a view v: the wrapped expert turns z into v^-1(sample of v(z))."""
+    """The loop commutes with a view v: the wrapped expert turns z into v^-1(sample of v(z))."""
     from its.diffusion.guidance import GuidedExpert
     from its.diffusion.sampling import denoise
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def configs(folder, monkeypatch):
-    """Configurations of the tiny model in the place of Stable Diffusion v1.5's."""
+    """Replace Stable Diffusion v1.5's configurations by the tiny model's."""
     monkeypatch.setattr(single_file, "CONFIGS", folder)
 
 
