@@ -63,7 +63,7 @@ def test_missing_shard(fresh, folder, local):
     weights = folder if local else "someone/sharded"
     message = fresh.refused(f"{VISUAL}.weights={weights}")
     assert f"{weights} lacks unet/diffusion-2.safetensors" in message
-    assert "unet/diffusion_pytorch_model.safetensors.index.json names" in message
+    assert "unet/diffusion_pytorch_model.safetensors.index.json lists" in message
 
 
 def test_a_file_where_a_folder_is_expected(fresh, tmp_path):

@@ -83,7 +83,7 @@ def test_participants_who_chose_noise_are_left_out_with_a_message(save, capsys):
     assert "ours against imprint, 1 participants" in printed
     assert "100.0 (20.7 to 100.0) | 100.0 |" in printed  # Wilson's 1 of 1; one participant has no interval
     assert main(["study-results", str(files[1])]) == 1
-    assert "no participant is left" in capsys.readouterr().out
+    assert "all participants are excluded" in capsys.readouterr().out
 
 
 def changed(**change):

@@ -243,7 +243,7 @@ def test_another_hub_is_asked_though_one_is_silent(served, tree, monkeypatch, tm
 def test_an_error_of_the_hub_is_reported_by_its_status(served, monkeypatch, status):
     monkeypatch.setattr(served, "respond", lambda *_: (status, {}, b""))
     reason, remedy = refused()
-    assert f"answered {status} for {REPOSITORY}" in reason
+    assert f"returned {status} for {REPOSITORY}" in reason
     assert "later" in remedy
 
 

@@ -85,7 +85,7 @@ def test_shards_come_with_their_index(tmp_path, ending, variant, component):
         assert (list(files.weights), files.variant, files.pickled) == (names, variant, ending == "bin")
     assert len(files.names) == len(set(files.names)) == 4  # including config.json; the index counts once
     (tmp_path / names[2]).unlink()
-    with pytest.raises(WeightsNotFound, match=rf"lacks {names[2]}, which {names[0]} names"):
+    with pytest.raises(WeightsNotFound, match=rf"lacks {names[2]}, which {names[0]} lists"):
         model_files(folder_source("x", tmp_path), component, DIFFUSERS)
 
 

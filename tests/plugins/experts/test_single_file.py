@@ -177,7 +177,7 @@ def test_missing_tensors_are_named_as_in_the_file(part, checkpoint, configs):
     lost = [name for name in checkpoint if name.startswith(prefix) and name.endswith(".weight")][7]
     tensors = {name: tensor for name, tensor in checkpoint.items() if name != lost}
     with pytest.raises(
-        UserError, match=rf"^a\.st: .* is incomplete. It lacks 1 tensors .* such as {lost}; get the file again"
+        UserError, match=rf"^a\.st: .* is incomplete. It lacks 1 tensors .* for example {lost}; get the file again"
     ):
         single_file.read(tensors, part, where="a.st")
 
@@ -274,7 +274,7 @@ def test_a_wrong_shape_or_a_missing_tensor_is_refused_by_shapes():
     with pytest.raises(UserError, match=r"out\.2\.weight has shape \(4, 64, 3, 3\), expected \(4, 320, 3, 3\)"):
         single_file.check(real, part="unet", where="a.safetensors")
     del real[f"{UNET}out.2.weight"]
-    with pytest.raises(UserError, match=r"lacks 1 tensors .*such as model\.diffusion_model\.out\.2\.weight"):
+    with pytest.raises(UserError, match=r"lacks 1 tensors .*for example model\.diffusion_model\.out\.2\.weight"):
         single_file.check(real, part="unet", where="a.safetensors")
 
 
