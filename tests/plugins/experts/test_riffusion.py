@@ -137,7 +137,7 @@ def test_a_vocoder_of_another_format_is_refused(tiny):
     model = method(tiny, vocoder=HiFiGAN(weights=str(tiny / "auffusion")))
     with pytest.raises(
         UserError,
-        match="HiFiGAN has .* audio has Riffusion",
+        match="HiFiGAN has .*audio has Riffusion: set model.vocoder to GriffinLim",
     ):
         model.prepare()
 
