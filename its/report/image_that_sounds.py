@@ -45,9 +45,9 @@ class ImageThatSounds:
     """Finished or failed sample. Notebooks show it with a player.
 
     Attributes:
-        sample: as the method made it.
-        record: the content of its `sample.json`, but for the status.
-        metadata: whether saved files say how they were made.
+        sample: sample of the method.
+        record: content of `sample.json` without the outcome.
+        metadata: whether saved files include the metadata for `its rerun`.
     """
 
     sample: Sample
