@@ -1,11 +1,11 @@
-"""Kill the processes of a run again and again, and check that every sample is made once and is what it should be.
+"""Kill the processes of a run repeatedly, and check that every sample is made once and correctly.
 
 python benchmarks/reliability.py --samples 1000 --processes 2
 
-Makes tiny random weights, one undisturbed run in one process, and one run in several processes of which one, at random,
-gets SIGKILL at a random time; as a launcher does, the others are then ended, and the same command runs again. After each
-kill all records must be of complete samples. At the end every file but the records must be equal to those of the
-undisturbed run. Writes the figures to results/reliability.json.
+The script makes tiny random weights, one undisturbed run in one process, and one run in several processes. At random
+times, one of these is killed with SIGKILL, the others are terminated like by a launcher, and the same command runs
+again. After each kill, all records must be of complete samples. At the end, all files except the records must equal
+those of the undisturbed run. The figures are written to results/reliability.json.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from environment import ROOT
 from plain_command import write_overlay
 
 GRACE = 5.0
-"""Seconds between the end of one process and the signal to the others, as launchers have it."""
+"""Seconds between the end of one process and the signal to the others, as in launchers."""
 
 
 def environments(processes: int) -> list[dict[str, str]]:
-    """The variables that torchrun sets for each process."""
+    """Return the environment variables that torchrun sets for a process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "GROUP_RANK": "0"}
@@ -53,7 +53,7 @@ def start(command: Sequence[str], processes: int, log: Path) -> list[subprocess.
 
 
 def end(running: Sequence[subprocess.Popen[bytes]], *, victim: int | None) -> list[int]:
-    """Kill a process, if one is named, and end the others as a launcher does; return all exit statuses."""
+    """Kill a process, if given, and terminate the others like a launcher. Return all exit statuses."""
     if victim is not None:
         running[victim].send_signal(signal.SIGKILL)
         running[victim].wait()
@@ -71,18 +71,18 @@ def end(running: Sequence[subprocess.Popen[bytes]], *, victim: int | None) -> li
 
 
 def records(run: Path) -> dict[str, dict[str, Any]]:
-    """Records by the id of the sample; each must be whole JSON."""
+    """Read the records by sample id. Each must be valid JSON."""
     return {path.parent.name: json.loads(path.read_text()) for path in run.glob("samples/*/sample.json")}
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Digest of each file but the records, by its path below `samples`; metadata included."""
+    """Return the digests of all files except the records, with their metadata, by path below `samples`."""
     files = [path for path in run.glob("samples/*/*") if path.name != "sample.json"]
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def incomplete(run: Path) -> list[str]:
-    """Ids of samples whose record says that they are complete although a file is missing or empty."""
+    """Return the ids of samples with a complete record, but a missing or empty file."""
     names = ("spectrogram.png", "audio.wav", "latents.safetensors")
     return [
         sample
@@ -92,7 +92,7 @@ def incomplete(run: Path) -> list[str]:
 
 
 def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int) -> dict[str, Any]:
-    """Run the experiment; the result is what the results file holds."""
+    """Run the experiment and return the content of the results file."""
     chance = random.Random(seed)
     models.write(folder, models.TINY, device=torch.device("cpu"), dtype=torch.float32)
     overlay = write_overlay(folder, models.TINY)

@@ -152,7 +152,7 @@ def option_layer(options: Mapping[str, Any], source: str) -> Layer:
 
 
 def _as_yaml(value: Any) -> Any:
-    """Convert arrays and numbers of NumPy, ranges, tuples and paths to the types of YAML; keep everything else."""
+    """Convert NumPy arrays and numbers, ranges, tuples and paths to YAML types. Other values are unchanged."""
     if isinstance(value, Mapping):
         return {key: _as_yaml(inner) for key, inner in value.items()}
     if type(value).__module__ == "numpy":

@@ -44,7 +44,7 @@ DESCRIPTION = (
     "All commands take --quiet (log only warnings and errors) and --verbose (log more)."
 )
 TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "logger", "callbacks", "plugins")
-"""Keys of the Trainer in the help; the others are for training."""
+"""Keys of the Trainer that the help lists; the others are for training."""
 
 HELP = ("-h", "--help", "--print_config")
 

@@ -37,7 +37,7 @@ def is_config(name: str) -> bool:
 
 
 def find_packaged(name: str) -> Path | None:
-    """Return the packaged file of a name, which may lack the ending and may start with `configs/`."""
+    """Return the packaged file of a name, which may lack the extension and may start with `configs/`."""
     key = name.removeprefix("configs/")
     files = packaged_files()
     return files.get(key) or files.get(f"{key}.yaml") or files.get(f"{key}.jsonl")
@@ -64,7 +64,7 @@ def find_config(name: str | Path) -> Path:
         use = {"prompts": f"--data.prompts {packaged[path]}", "sweeps": f"wandb sweep {path}"}
         usage = use.get(packaged[path].partition("/")[0], f"sbatch {path}")
         raise UserError(f"{name} is not a config for --config. Use it with: {usage}")
-    if path.exists():  # a file or a pipe
+    if path.exists():  # may be a pipe
         return path
     folder = path.parent
     beside = [other.name for other in folder.glob("*.y*ml")] if folder.is_dir() else []

@@ -166,7 +166,7 @@ class PostProcess(nn.Module):
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
 
     def _vocode(self, log_mel: Tensor) -> Tensor:
-        """Run the vocoder; if the device lacks an operation, such as long convolutions on MPS, run it on the CPU."""
+        """Run the vocoder, on the CPU if the device lacks an operation (for example long convolutions on MPS)."""
         if not self._vocodes_on_cpu:
             try:
                 return self.vocoder(log_mel)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _NEEDS = {"color": "color", "latents": "latents", "cycle": "format"}
-"""Extra file -> attribute of the result that it needs."""
+"""Attribute of the result that an extra file requires."""
 
 
 class SampleFailed(RuntimeError):
