@@ -25,7 +25,7 @@ def evaluate(
     table: TableFormat = "md",
     by: Sequence[str] = ("run", "method"),
 ) -> int:
-    """Score how well pictures and sounds match their prompts, by CLIP and CLAP or other scorers.
+    """Score how well pictures and sounds match their prompts, by CLIP, CLAP or other scorers.
 
     Scores are written to each sample.json and to RUN/scores.csv. Samples that have a score are not scored again.
 

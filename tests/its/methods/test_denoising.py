@@ -277,7 +277,7 @@ def test_latent_spaces_must_be_equal(tiny):
     ("changes", "message"),
     [
         ({"canvas": (64, 100)}, r"model.canvas: .*multiples of 8"),
-        ({"canvas": (128, 128)}, "model.canvas has 128 rows, but the vocoder HiFiGAN plays 64"),
+        ({"canvas": (128, 128)}, "model.canvas has 128 rows, but the vocoder HiFiGAN expects 64"),
     ],
 )
 def test_a_canvas_that_does_not_fit(tiny, changes, message):
