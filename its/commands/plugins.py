@@ -8,7 +8,7 @@ from its.output import say
 
 
 def plugins(*, trust: Sequence[str] = ()) -> int:
-    """List the classes that configs can name: experts, combiners, schedulers, vocoders and others.
+    """List the classes for configs: experts, combiners, schedulers, vocoders and others.
 
     Packs of weights and plugins that failed to import come last.
 

@@ -37,9 +37,7 @@ class WarmStartAverage(Combiner):
                 )
         for name, fraction in t.items():
             if not 0 <= fraction <= 1:
-                raise ValueError(
-                    f"t of {name} (={fraction}) must be a fraction of the reverse process, between 0 and 1"
-                )
+                raise ValueError(f"t of {name} (={fraction}) must lie between 0 and 1: a fraction of the process")
         for name, weight in weights.items():
             if not (weight >= 0 and isfinite(weight)):
                 raise ValueError(f"weight of {name} (={weight}) must be a finite number that is not negative")
