@@ -1,6 +1,6 @@
-"""The program of the paper's authors, written from its description: eager, one sample at a time, on diffusers' models.
+"""Program of the paper's authors, rewritten from its description: eager, one sample at a time, with diffusers' models.
 
-Text is encoded for every sample, each expert decodes with a VAE of its own, timesteps are on the CPU, and the update is
+Text is encoded for every sample, each expert decodes with its own VAE, timesteps are on the CPU, and the update is
 diffusers' `DDIMScheduler.step`.
 """
 
@@ -20,7 +20,7 @@ from its_plugins.vocoders.hifi_gan import HiFiGAN
 
 SCALE = 10.0
 WARM = 0.1
-"""Share of the steps in which the audio expert is alone."""
+"""Fraction of the steps in which only the audio expert is active."""
 PROMPTS = {"sd": "a painting of castle towers, grayscale", "auffusion": "bell ringing"}
 OnStep = Callable[[int], None]
 
@@ -57,8 +57,8 @@ class AuthorsProgram:
 
     def networks(self) -> list[nn.Module]:
         """List all networks."""
-        parts = [part for pipe in self.pipes.values() for part in pipe.values()]
-        return [part for part in (*parts, self.vocoder) if isinstance(part, nn.Module)]
+        components = [component for pipe in self.pipes.values() for component in pipe.values()]
+        return [component for component in (*components, self.vocoder) if isinstance(component, nn.Module)]
 
     @torch.inference_mode()
     def latents(self, seed: int, on_step: OnStep | None = None) -> Tensor:
@@ -126,4 +126,4 @@ def _vocoder(folder: Path) -> torch.nn.Module:
     vocoder.prepare()
     vocoder.load()
     assert vocoder.generator is not None
-    return vocoder.generator  # without the component, which refuses half precision
+    return vocoder.generator  # the component would stay in float32

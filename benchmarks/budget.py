@@ -1,4 +1,4 @@
-"""Time budget of a run: estimates of what variants take, to select those that fit."""
+"""Time budget of a run: estimates of the variants' time, to select those that fit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Candidate:
     fast: bool = False  # use the solver with fewer steps
     compiles: bool = False
     prepare: float  # seconds to load and warm up, with an empty compile cache
-    run: float  # seconds of a whole batch
+    run: float  # seconds of a complete batch
     equals: str | None = None  # variant whose latents must be equal bit for bit
     timed: bool = True  # run in the rounds; otherwise only check the latents
 
 
 class TooLongError(BaseException):
-    """A call took too long. Not an Exception, because compilers catch those and fall back."""
+    """Raised if a call takes too long. Not an Exception, since compilers catch those and fall back."""
 
 
 class Budget:
@@ -55,7 +55,7 @@ class Budget:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Raise TooLongError in the block after so many seconds; infinity for no limit."""
+        """Raise TooLongError in the block after these seconds; infinity for no limit."""
         if seconds == inf:
             yield
             return
@@ -64,7 +64,7 @@ class Budget:
             raise TooLongError(f"stopped after {seconds:.0f} s: other variants need the remaining time")
 
         before = signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5.0)  # repeatedly, in case something catches it
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5.0)  # repeatedly, in case the error is caught
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Comparison of variants in interleave rounds. Results are written after each run."""
+"""Compare variants in interleaved rounds. Results are written after each run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Comparison:
 
 
 class Group:
-    """Variants that are run in turn: one part of the results.
+    """Variants that are run in turn, which form one part of the results.
 
     `bases` has the names of the ratios, by the variant to divide by (None: the variant before).
     """
@@ -118,8 +118,8 @@ class Group:
         self.recompiled: int | None = None
         self.ready: dict[Candidate, Variant] = {}
         self.latents: dict[str, Tensor] = {}
-        self.samples: dict[str, dict[int, float]] = {}  # samples a second by variant and round; FLOP/s under "gemm"
-        self.steps: dict[str, list[float]] = {}  # milliseconds a step
+        self.samples: dict[str, dict[int, float]] = {}  # samples per second by variant and round; FLOP/s under "gemm"
+        self.steps: dict[str, list[float]] = {}  # milliseconds per step
         self.least_rounds = min(ROUNDS, shared.rounds)
         self._begin = time.perf_counter()
 
@@ -149,7 +149,7 @@ class Group:
             self.write()
 
     def run_rounds(self) -> None:
-        """Run all prepared variants once a round while there is time, in reverse order in every second round."""
+        """Run all prepared variants once per round until the time is up, in reverse order in every second round."""
         budget = self.shared.budget
         for number in range(self.shared.rounds):
             if not self.ready or sum(budget.run(candidate) for candidate in self.ready) > budget.left():
@@ -227,9 +227,9 @@ class Group:
         self._check(candidate, first)
 
     def _check(self, candidate: Candidate, batch: Batch) -> None:
-        """Compare the first seed's latents with the float32 reference, and all latents with those they must equal."""
+        """Compare the first seed's latents with the float32 reference, and all latents with those of `equals`."""
         name, reference = candidate.name, self.shared.inputs.reference
-        if not candidate.fast:  # another solver gives other latents
+        if not candidate.fast:  # latents of another solver differ
             error = ((batch.latents[0] - reference).norm() / reference.norm()).item()
             self.figures[name]["error"] = figure(error, "")
             if not error < TOLERANCE:
@@ -276,7 +276,7 @@ class Group:
 def _memory(variant: Variant, batch: Batch, *, before: int | None, peak: int | None) -> dict[str, Figure | str]:
     """Compute the peak memory of a variant and its weights, by stage if known, without other variants in memory.
 
-    `before` and `peak` are the bytes allocated before its first batch and at most during it.
+    `before` and `peak` are the allocated bytes before its first batch, and their maximum during it.
     """
     if before is None or peak is None:
         return {"memory": "needs a GPU"}

@@ -1,4 +1,4 @@
-"""Counts of FLOP, launches, waits of the host and compiled graphs; rates of matrix products and copies."""
+"""Count FLOP, launches, waits of the host and compiled graphs; measure rates of matrix products and copies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _seconds(call: Callable[[], object], device: Device, repeats: int) -> float:
 def flop_of_a_sample(method: MultimodalDenoising, steps: Sequence[int]) -> dict[int, float]:
     """Count the FLOP of the products and convolutions of a sample, by its number of steps, in two short runs.
 
-    The method must be without compiling and CUDA graphs, since the counter needs torch's dispatches.
+    The method must not use compilation or CUDA graphs, since the counter needs torch's dispatches.
     """
     few, more = (_count_flop(method, n) for n in (5, 10))
     each = (more - few) / (_count_passes(method, 10) - _count_passes(method, 5))
@@ -74,7 +74,7 @@ def host_waits(variant: Variant, device: Device, steps: int = 20) -> int:
 
 
 def launches_a_step(variant: Variant, device: Device) -> float:
-    """Count the kernels and graphs launched in a step, from runs of 10 and 20 steps."""
+    """Count the kernels and graphs launched per step, from runs of 10 and 20 steps."""
     few, more = (device.launches(lambda n=n: variant.make(n, None)) for n in (10, 20))
     return (more - few) / 10
 

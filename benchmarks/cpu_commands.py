@@ -31,12 +31,12 @@ IMPORTS = (
     "from diffusers import AutoencoderKL, UNet2DConditionModel; from transformers import CLIPTextModel, CLIPTokenizer"
 )
 STEPS = 6
-"""Fewer than in practice, so that the share of writing is larger."""
+"""Number of steps, fewer than in practice, so that the share of writing is larger."""
 BATCHES = 3
 
 
 def start_up(rounds: int) -> dict[str, Figure]:
-    """How soon the command answers, and how soon a tiny job's first file is there."""
+    """Time of `its --help`, and time until the first file of a tiny job."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models.write(folder, models.TINY, device=torch.device("cpu"), dtype=torch.float32)
@@ -48,18 +48,18 @@ def start_up(rounds: int) -> dict[str, Figure]:
             "first": lambda: _first_file(overlay, folder),
         }
         seconds = interleave(turns, rounds=rounds)
-    own = [first - imports for first, imports in zip(seconds["first"], seconds["imports"], strict=True)]
+    without_imports = [first - imports for first, imports in zip(seconds["first"], seconds["imports"], strict=True)]
     return {
         "python alone": figure(seconds["python"], "s"),
         "its --help": figure(seconds["help"], "s"),
         "importing torch, Lightning, diffusers, transformers": figure(seconds["imports"], "s"),
         "its predict, tiny, from start to first file": figure(seconds["first"], "s"),
-        "its predict, tiny, from start to first file, less the imports": figure(own, "s"),
+        "its predict, tiny, from start to first file, less the imports": figure(without_imports, "s"),
     }
 
 
 def writing(rounds: int) -> dict[str, Figure]:
-    """Wall time that PNG, WAV and JSON add; the embedded pack in 6 steps instead of its 30, one sample a batch."""
+    """Additional wall time of writing PNG, WAV and JSON; embedded pack, 6 instead of 30 steps, batch size 1."""
     registry.load_plugins()
     config = yaml.safe_load(registry.packs()["mini"].config.read_text())["model"]
     method = construct(MultimodalDenoising, config | {"steps": STEPS}, key="model")
@@ -74,7 +74,7 @@ def writing(rounds: int) -> dict[str, Figure]:
 
 
 class Clock(Callback):
-    """Measures from the end of the first batch, a warm-up, to the end of the run, with all files written."""
+    """Measures the time from the end of the first batch, a warm-up, to the end of the run with all files written."""
 
     begin = 0.0
     seconds = 0.0

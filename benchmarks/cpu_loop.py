@@ -1,4 +1,4 @@
-"""Parts of `cpu.py`: overhead of our loop and of Lightning's around the networks, and the gain of batches."""
+"""Parts of `cpu.py`: overhead of the loops of `its` and Lightning around the networks, and the gain of batches."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ PREDICT_ONLY = {
 
 
 def loop(rounds: int) -> dict[str, Figure]:
-    """Our loop over the bare forwards of tiny UNets, canvas 64 x 128, one sample, one thread."""
+    """Time of `its.denoise` over that of the UNet forwards alone; tiny UNets, canvas 64 x 128, one thread."""
     inside: list[float] = []
     calls: list[Callable[[], Any]] = []
 
-    def clocked(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def measure(forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            begin = time.thread_time()  # CPU time of this thread, whatever else runs
+            begin = time.thread_time()  # CPU time of this thread, independent of other processes
             result = forward(*args, **options)
             inside.append(time.thread_time() - begin)
             return result
 
         return call
 
-    def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def record(forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             calls.append(lambda: forward.__self__(*args, **options))
             return forward(*args, **options)
@@ -56,12 +56,12 @@ def loop(rounds: int) -> dict[str, Figure]:
         return call
 
     with _threads(1), tiny_loop((64, 128)) as denoise:
-        with _wrap_forwards(denoise, recorded):
+        with _wrap_forwards(denoise, record):
             denoise(1)
 
-        def accounted() -> float:
+        def overhead() -> float:
             inside.clear()
-            with _wrap_forwards(denoise, clocked):
+            with _wrap_forwards(denoise, measure):
                 begin = time.thread_time()
                 denoise(1)
                 return (time.thread_time() - begin) / sum(inside) - 1
@@ -71,14 +71,14 @@ def loop(rounds: int) -> dict[str, Figure]:
                 for call in calls:
                     call()
 
-        turns: dict[str, Callable[[], float | None]] = {"whole": lambda: denoise(1), "bare": bare}
-        seconds = interleave(turns | {"accounted": accounted}, rounds=2 * rounds)
-    shares = seconds["accounted"]
-    outside = [whole * share / (1 + share) / STEPS for whole, share in zip(seconds["whole"], shares, strict=True)]
+        turns: dict[str, Callable[[], float | None]] = {"loop": lambda: denoise(1), "bare": bare}
+        seconds = interleave(turns | {"overhead": overhead}, rounds=2 * rounds)
+    shares = seconds["overhead"]
+    outside = [total * share / (1 + share) / STEPS for total, share in zip(seconds["loop"], shares, strict=True)]
     return {
         "loop over its UNet forwards, counted within one run": figure(shares, "%", scale=100),
         "loop over the same forwards without a loop": figure(
-            [r - 1 for r in ratios(seconds["whole"], seconds["bare"])], "%", scale=100
+            [r - 1 for r in ratios(seconds["loop"], seconds["bare"])], "%", scale=100
         ),
         "outside of the UNets, a step": figure(outside, "ms", scale=1e3),
         "a UNet forward (two rows: with and without text)": figure(seconds["bare"], "ms", scale=1e3 / len(calls)),
@@ -86,7 +86,7 @@ def loop(rounds: int) -> dict[str, Figure]:
 
 
 def batch(rounds: int) -> dict[str, Figure]:
-    """Samples a second of tiny UNets at batch 16 over batch 1, on all cores."""
+    """Samples per second of tiny UNets at batch 16 over batch 1, on all cores."""
     figures: dict[str, Figure] = {}
     for canvas in ((64, 128), (64, 512)):
         with tiny_loop(canvas, steps=4) as denoise:
@@ -97,7 +97,7 @@ def batch(rounds: int) -> dict[str, Figure]:
 
 
 def lightning(rounds: int) -> dict[str, Figure]:
-    """Lightning's predict loop around a method that does nothing, one thread."""
+    """Time of Lightning's predict loop around a method that does nothing, one thread."""
     with _threads(1):
         _, *runs = [_idle_run(1000) for _ in range(rounds + 1)]
     return {
@@ -109,7 +109,7 @@ def lightning(rounds: int) -> dict[str, Figure]:
 
 
 class TinyLoop:
-    """`its.denoise` on tiny experts. A call with a batch size makes that many latents."""
+    """`its.denoise` with tiny experts. A call makes a batch of latents of the given size."""
 
     def __init__(self, folder: Path, canvas: tuple[int, int], steps: int) -> None:
         method = ours.build(folder, canvas=canvas, steps=steps, device=CPU, dtype=torch.float32, levers=Levers())
@@ -146,7 +146,7 @@ def tiny_loop(canvas: tuple[int, int], *, steps: int = STEPS) -> Iterator[TinyLo
 
 @contextmanager
 def _wrap_forwards(denoise: TinyLoop, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """Within it, the forward passes of the UNets are wrapped."""
+    """Context in which the forward passes of the UNets are wrapped."""
     unets = [expert.unet for expert in denoise.experts.values()]
     for unet in unets:
         unet.forward = wrap(unet.forward)
@@ -168,7 +168,7 @@ def _threads(number: int) -> Iterator[None]:
 
 
 class Idle(Method):
-    """Makes nothing and records the times of its batches."""
+    """Method that makes no samples and records the times of its batches."""
 
     def __init__(self) -> None:
         super().__init__(experts={}, fallback=None)
@@ -189,7 +189,7 @@ class Idle(Method):
 
 
 def _idle_run(batches: int) -> tuple[float, float]:
-    """Return the seconds until the first batch, and from batch to batch."""
+    """Return the seconds until the first batch, and between batches."""
     grid, idle = PromptGrid(prompts=[]), Idle()
     grid.rows = ours.specs(range(batches))
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Part of `cpu.py`: whether two processes on two cores do twice the work."""
+"""Part of `cpu.py`: throughput of two processes on two cores, relative to one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = 10
 
 
 def processes(rounds: int) -> dict[str, Figure]:
-    """Two processes of one thread, against one alone and against one of two threads; a sample each, tiny UNets."""
+    """Two processes with one thread each, against one alone and one with two threads; a sample each, tiny UNets."""
     context = get_context("spawn")
     pipes, workers = [], []
     for _ in range(2):

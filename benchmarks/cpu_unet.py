@@ -1,4 +1,4 @@
-"""Part of `cpu.py`: a UNet of Stable Diffusion's size against the processor's rate of matrix products."""
+"""Part of `cpu.py`: speed of a UNet of Stable Diffusion's size relative to the processor's rate of matrix products."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Device:
     def free(self) -> None:
         """Return unused memory."""
         gc.collect()
-        torch.cuda.empty_cache()  # does nothing without CUDA
+        torch.cuda.empty_cache()  # no effect without CUDA
 
     def allocated(self) -> int | None:
         return torch.cuda.memory_allocated(self.torch) if self.torch.type == "cuda" else None
@@ -38,7 +38,7 @@ class Device:
             torch.cuda.reset_peak_memory_stats(self.torch)
 
     def peak(self) -> int | None:
-        """Return the largest `allocated` since `reset_peak`, which stages of our method also call."""
+        """Return the largest `allocated` since `reset_peak`. Stages of methods also reset the peak."""
         return torch.cuda.max_memory_allocated(self.torch) if self.torch.type == "cuda" else None
 
     def warn_of_waits(self, on: bool) -> None:
@@ -62,5 +62,5 @@ class Device:
 
 
 def find_device() -> Device:
-    """Return the GPU of this machine, or its CPU if it has none."""
+    """Return the GPU of this machine, or else the CPU."""
     return Device("cuda" if torch.cuda.is_available() else "cpu")

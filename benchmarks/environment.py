@@ -1,4 +1,4 @@
-"""Preparation of a benchmark's process: packages from wheels, this project's packages, quiet libraries."""
+"""Prepare the process of a benchmark: import packages from wheels and from the checkout, and silence libraries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def use_wheels(folder: Path) -> None:
 
 
 def silence() -> None:
-    """Turn off progress bars, and hints between the figures."""
+    """Disable progress bars and hints of libraries."""
     import logging
     import warnings
 
@@ -44,7 +44,7 @@ def silence() -> None:
     for pattern in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict_dataloader.*"):
         warnings.filterwarnings("ignore", message=pattern)
     # A fallback to eager mode must not be measured as a CUDA graph.
-    warnings.filterwarnings("error", message="going on without CUDA graphs.*")
+    warnings.filterwarnings("error", message="continuing without CUDA graphs.*")
 
 
 def use_checkout() -> None:

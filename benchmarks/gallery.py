@@ -1,6 +1,6 @@
 """Measure the gallery with many copies of a run's samples: `python benchmarks/gallery.py RUN`.
 
-Measured are the seconds to write the page, for the copies and for the run itself. In headless Chromium: the time from
+It measures the seconds to write the page, for the copies and for the run itself, and in headless Chromium the time from
 opening the file to DOMContentLoaded and to the first cards, and from a keystroke in the search field to its results.
 Figures are medians.
 """

@@ -1,4 +1,4 @@
-"""Performance goals, and the figures in the results that they are compared with."""
+"""Performance goals, and the keys of the measured figures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Goal(NamedTuple):
-    """A row of the table of goals."""
+    """Row of the table of goals."""
 
     what: str
     goal: str
     stretch: str
     where: str  # script and part
-    figures: tuple[str, ...]  # keys in the results; BEST is ours at the batch size with most samples a second
+    figures: tuple[str, ...]  # keys in the results; BEST is the batch size of `its` with the most samples per second
 
 
 COMPARE = "gpu compare"

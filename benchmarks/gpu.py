@@ -1,4 +1,4 @@
-"""Compare our speed on a GPU with the authors' program and an informed user's: `python benchmarks/gpu.py`.
+"""Compare the speed of `its` on a GPU with the authors' program and an informed user's: `python benchmarks/gpu.py`.
 
 Nothing is downloaded: the models have Stable Diffusion v1.5's shapes and random weights, drawn on the device. With
 `--minutes N` only the variants that fit are measured, in order of importance. Each result is written at once. If a
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.wheels is not None:
         environment.use_wheels(options.wheels)
     environment.use_checkout()
-    import torch  # only now, because the wheels may provide it
+    import torch  # imported here, since the wheels may provide it
     from devices import find_device
 
     device = find_device()
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, device: Any, folder: Path) -> int:
         folder: folder for temporary weights.
 
     Raises:
-        ValueError: an option is wrong.
+        ValueError: an option is invalid.
     """
     import inputs
     import torch

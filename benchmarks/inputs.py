@@ -1,4 +1,4 @@
-"""A folder of weights, with the float32 reference and the FLOP count that all runs on it share."""
+"""Write and read a folder of weights with a float32 reference and FLOP counts, for all runs of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from torch import Tensor
 from variants import of_ours
 
 CHECK_STEPS = 10
-"""Steps of the runs whose latents are compared; enough for both phases of the warm start."""
+"""Number of steps of the runs whose latents are compared; enough for both phases of the warm start."""
 ABOUT, REFERENCE = "about.json", "reference.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Weights in the shapes of the paper's models, and what all runs on them share."""
+    """Weights in the shapes of the paper's models, with reference and FLOP counts."""
 
     folder: Path  # written by `models.write`
     shape: models.Shape
-    dtype: torch.dtype  # of the weights on disk and of the runs
+    dtype: torch.dtype  # dtype of the weights on disk and of the runs
     reference: Tensor  # (4, h, w), latents of the first seed after `CHECK_STEPS` steps in float32 without levers
-    flop: dict[int, float]  # of a sample, by number of steps
+    flop: dict[int, float]  # FLOP of a sample, by number of steps
 
 
 def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> Inputs:
@@ -52,7 +52,7 @@ def write(folder: Path, *, device: Device, dtype: torch.dtype, tiny: bool) -> In
 
 
 def read(folder: Path, *, dtype: torch.dtype, tiny: bool) -> Inputs:
-    """Read a folder of `write`.
+    """Read a folder that `write` wrote.
 
     Raises:
         ValueError: the folder was not written by `write`, or was written with other options.
@@ -62,8 +62,8 @@ def read(folder: Path, *, dtype: torch.dtype, tiny: bool) -> Inputs:
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     expected = {"tiny": tiny, "dtype": str(dtype)}
     if different := [f"{key} {about[key]}" for key in expected if about[key] != expected[key]]:
-        wanted = ", ".join(f"{key} {value}" for key, value in expected.items())
-        raise ValueError(f"{folder} was written with {', '.join(different)}; expected {wanted}: write other weights")
+        required = ", ".join(f"{key} {value}" for key, value in expected.items())
+        raise ValueError(f"{folder} was written with {', '.join(different)}; expected {required}: write other weights")
     return Inputs(
         folder=folder,
         shape=models.TINY if tiny else models.REAL,

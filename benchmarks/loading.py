@@ -1,8 +1,8 @@
 """Measure time and memory of loading weights of real size, by file format: `python benchmarks/loading.py`.
 
-Nothing is downloaded: weights are random, in the shapes of Stable Diffusion v1.5, in the layouts of its repository
-(safetensors), of Auffusion's (pickled tensors), of a checkpoint file and of a LoRA. Needs 16 GB of disk temporarily.
-Each form is loaded as by `its predict`, in a process of its own, with its files in the page cache.
+Nothing is downloaded: weights are random, in the shapes of Stable Diffusion v1.5, and in the layouts of its repository
+(safetensors), of Auffusion's (pickled tensors), of a checkpoint file and of a LoRA. Requires 16 GB of disk temporarily.
+Each form is loaded as by `its predict`, in a separate process, with its files in the page cache.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def write(folder: Path) -> None:
-    """Write each form to a folder or file of its name."""
+    """Write each form to a folder or file of the same name."""
     import models
     import torch
     from safetensors.torch import load_file, save_file
@@ -106,7 +106,7 @@ def load(form: str, folder: Path, dtype: str) -> dict[str, float]:
         times.append(time.perf_counter())
     seconds = [b - a for a, b in itertools.pairwise(times)]
     size = sum(expert.source.sizes[name] for name in expert.files) / 1e9
-    # Not getrusage, whose peak includes that of the parent process.
+    # The peak of getrusage would include that of the parent process.
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 2**20  # type: ignore[index]
     stages = dict(zip(("find and check", "sha256", "load"), seconds, strict=True))
     return stages | {"on disk": size, "peak memory": peak}

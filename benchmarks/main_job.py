@@ -1,6 +1,6 @@
 """Measure `its predict` with the embedded pack on this machine: `python benchmarks/main_job.py`.
 
-Whole processes are measured from outside: wall time (median of the runs) and peak memory.
+Complete processes are measured from outside: wall time (median of the runs) and peak memory.
 """
 
 from __future__ import annotations

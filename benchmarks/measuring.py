@@ -1,4 +1,4 @@
-"""Timing on shared machines: variants are interleave in rounds; figures have median and spread."""
+"""Timing on shared machines: variants are interleaved in rounds; figures have median and spread."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PACKAGES = ("torch", "torchaudio", "lightning", "diffusers", "transformers", "tr
 
 
 def interleave(variants: Mapping[str, Callable[[], float | None]], *, rounds: int) -> dict[str, list[float]]:
-    """Run every variant once a round, after a warm-up round, so that disturbances affect all of them.
+    """Run every variant once per round, after a warm-up round, so that disturbances affect all of them.
 
     Args:
-        variants: functions that return what they measured, or None to use their wall time.
+        variants: functions that return a measured value, or None to use their wall time.
         rounds: number of rounds. The order is reversed in every second one.
 
     Returns:
-        For each variant, one value a round.
+        For each variant, one value per round.
     """
     values: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(-1, rounds):
@@ -49,12 +49,12 @@ def figure(values: float | Sequence[float], unit: str, *, scale: float = 1.0) ->
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
-    """Divide round by round, since disturbances affect a whole round."""
+    """Divide round by round, since disturbances affect all runs of a round."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Describe the machine: processor, its extensions for matrix products in bf16, memory, GPU."""
+    """Describe the machine: processor, extensions for matrix products in bf16, memory, GPU."""
     path = Path("/proc/cpuinfo")
     lines = [line.partition(":") for line in path.read_text().splitlines()] if path.is_file() else []
     info = {key.strip(): value.strip() for key, _, value in lines}

@@ -1,4 +1,4 @@
-"""Random weights in the shapes of the paper's models, in the folders that the real loading code reads."""
+"""Random weights in the shapes and file layouts of the paper's models."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Shape:
     """Sizes of a run, and arguments of the models."""
 
     canvas: tuple[int, int]  # rows and columns, in pixels
-    steps: int  # of DDIM
-    fast_steps: int  # of the second-order solver
+    steps: int  # steps of DDIM
+    fast_steps: int  # steps of the second-order solver
     unet: dict[str, Any]
     vae: dict[str, Any]
     text: dict[str, Any]
@@ -72,7 +72,7 @@ TINY = Shape(
 
 
 def write(folder: Path, shape: Shape, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Write the diffusers folders `sd` and `auffusion`, with one and the same VAE. Weights are drawn on the device."""
+    """Write the diffusers folders `sd` and `auffusion` with equal VAEs. Weights are drawn on the device."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -114,7 +114,7 @@ def unet_inputs(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> tu
 
 
 def _scaled_unet(shape: Shape, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """Build a UNet whose estimates have about the variance of noise, so that errors show in the latents."""
+    """Build a UNet whose estimates have about the variance of noise, so that errors affect the latents."""
     model = unet(shape, device=device, dtype=dtype)
     with torch.inference_mode():
         noise = model(*unet_inputs(shape, device=device, dtype=dtype), return_dict=False)[0]

@@ -1,4 +1,4 @@
-"""Our method as in `its predict`, with selectable levers (optimisations)."""
+"""The main method of `its predict` with selectable levers (optimisations)."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def build(
         vocoder=HiFiGAN(weights=str(folder / "auffusion")),
         steps=steps,
         canvas=canvas,
-        trim=0,  # as the authors' program, which is compared on the whole canvas
+        trim=0,  # as in the authors' program
         noise_dtype="float16",
         compile=levers.compile,
         cuda_graph=levers.cuda_graph,
         streams=levers.streams,
     )
     method.prepare()
-    method.to(device)  # before loading, because graphs and streams are set up for the method's device
+    method.to(device)  # before loading, since graphs and streams are set up for the method's device
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -114,7 +114,7 @@ def specs(seeds: Sequence[int], settings: Mapping[str, Any] | None = None) -> li
 def samples(
     method: MultimodalDenoising, seeds: Sequence[int], settings: Mapping[str, Any] | None = None
 ) -> list[Sample]:
-    """Make a batch as `its predict`, without Lightning's Trainer and without files.
+    """Make a batch like `its predict`, without Lightning's Trainer and without files.
 
     Raises:
         RuntimeError: a sample failed, or the batch was split or made in another precision.

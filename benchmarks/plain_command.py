@@ -1,8 +1,8 @@
 """Measure `its predict --config configs/castle_bell.yaml` from outside: `python benchmarks/plain_command.py`.
 
-Each job is a process of its own, on weights written by `gpu.py --write-weights FOLDER`, in the page cache. Measured are
-the seconds from its start to the first complete sample and to its end, samples a second, memory, and the timings in the
-records. Each result is written at once. With `--minutes N` a job is stopped when the time is up.
+Each job is a separate process with weights written by `gpu.py --write-weights FOLDER`, in the page cache. The figures
+are the seconds from its start to the first complete sample and to its end, samples per second, memory, and the timings
+in the records. Each result is written at once. With `--minutes N` a job is stopped when the time is up.
 
     python benchmarks/plain_command.py --weights FOLDER --minutes 4
     python benchmarks/plain_command.py --tiny            small models, also without a GPU
@@ -29,10 +29,10 @@ TINY_COUNT = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A process to measure."""
+    """Process to measure."""
 
-    arguments: Sequence[str] | None  # of `its predict`, with config, weights and seeds; None for the authors' program
-    count: int = 16  # samples
+    arguments: Sequence[str] | None  # arguments of `its predict`; None for the authors' program
+    count: int = 16  # number of samples
     gpu: bool = False  # whether a GPU is required
 
 
@@ -45,7 +45,7 @@ JOBS = {
     "batch 1": Job(arguments=("--data.batch_size=1",), count=8),
     "float32, eager, batch 2": Job(arguments=BEFORE, count=2),
 }
-"""In order of importance."""
+"""Jobs by name, in order of importance."""
 
 
 def main() -> int:
@@ -142,7 +142,7 @@ def _flat(timings: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def authors(weights: Path, *, tiny: bool) -> None:
-    """Make one sample by the authors' program."""
+    """Make one sample with the authors' program."""
     import models
     import torch
     from authors_loop import AuthorsProgram

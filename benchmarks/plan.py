@@ -1,4 +1,4 @@
-"""The variants of `gpu.py`, in order of importance, with estimates of their seconds on an H100."""
+"""Variants of `gpu.py` in order of importance, with estimates of their seconds on an H100."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from budget import Candidate
 
 
 def compared(*, tiny: bool) -> list[Candidate]:
-    """List the authors' program, an informed user's, and ours at several batch sizes and numbers of steps."""
+    """List the authors' program, an informed user's, and `its` at several batch sizes and numbers of steps."""
     large, middle, few = (3, 2, 5) if tiny else (16, 8, 25)
     fast = f"ours, {few} steps, batch"
     return [

@@ -1,4 +1,4 @@
-"""Run a command in a process of its own and record its samples, its memory and the GPU's."""
+"""Run a command in a separate process, and record its samples, its memory and the GPU's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTERVAL = 0.01
 
 @dataclass(kw_only=True)
 class Finished:
-    """A process that has ended."""
+    """Result of a finished process."""
 
     status: int = 0
     seconds: float = 0.0
@@ -70,7 +70,7 @@ def run(
 
 
 def _time(path: Path) -> float:
-    """Return when a record was written, which is the last file of its sample."""
+    """Return the time when a record, the last file of its sample, was written."""
     return path.stat().st_mtime
 
 

@@ -98,7 +98,7 @@ def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int
     overlay = write_overlay(folder, models.TINY)
     command = [sys.executable, "-m", "its", "predict", "--config", "castle_bell", "--config", str(overlay)]
     command += [f"--data.seeds={{start: 0, count: {samples}}}", "--save=[latents]", "--gallery=false", "--quiet"]
-    command += ["--model.fallback=null", "--trainer.accelerator=cpu", "--model.steps=2", "--data.batch_size=2"]
+    command += ["--model.fallback=null", "--trainer.accelerator=cpu", "--model.steps=2", "--data.batch_size=1"]
     plain, disturbed = folder / "plain", folder / "disturbed"
     begin = time.monotonic()
     statuses = end(start([*command, f"--output={plain}"], 1, folder / "plain.log"), victim=None)

@@ -1,6 +1,6 @@
 """Measure the loss from sound to picture and back: `python benchmarks/round_trip.py [--iterations 8 32 128]`.
 
-Synthetic sounds of 4 s are converted to spectrograms in each format, then to 8-bit pictures, and inverted by
+Synthetic sounds of 4 s are converted to spectrograms in each format, then to 8-bit pictures, and vocoded by
 Griffin-Lim. Sounds louder than a format's ceiling are attenuated first. The figure is the spectral convergence: the
 norm of the error of the mel magnitudes over the norm of the original ones.
 """
@@ -37,12 +37,12 @@ def noise(s: Tensor) -> Tensor:
 
 
 def strokes(s: Tensor) -> Tensor:
-    """Clicks of half a millisecond, five a second."""
+    """Clicks of half a millisecond, five per second."""
     return 0.8 * ((s % 0.2 > 0.1) & (s % 0.2 < 0.1005)) * torch.where(torch.arange(len(s)) % 2 == 0, 1.0, -1.0)
 
 
 def music(s: Tensor) -> Tensor:
-    """Four chords of four notes with six partials each, two a second, over a noisy drum."""
+    """Four chords of four notes with six partials each, two per second, over a noisy drum."""
     sound = 0.15 * pluck(s % 0.25, 60) * noise(s) / 0.1
     for beat in range(8):
         at, root = beat / 2, (220.0, 174.6, 261.6, 196.0)[beat % 4]
@@ -57,10 +57,10 @@ def pluck(s: Tensor, rate: float) -> Tensor:
     return (-rate * s.clamp(min=0)).exp() * (s >= 0)
 
 
-def convergence(form: SpectrogramFormat, sound: Tensor, wanted: Tensor) -> float:
+def convergence(form: SpectrogramFormat, sound: Tensor, target: Tensor) -> float:
     """Compute the spectral convergence of a sound (1, n) to a log-mel spectrogram (1, f, t)."""
-    error = form.log_mel(sound).exp() - wanted.exp()
-    return float(error.norm() / wanted.exp().norm())
+    error = form.log_mel(sound).exp() - target.exp()
+    return float(error.norm() / target.exp().norm())
 
 
 def main() -> None:
@@ -80,9 +80,9 @@ def main() -> None:
                 s = torch.arange(columns * form.hop_length, dtype=torch.float64) / form.sample_rate
                 sound = make(s).float()[None]
                 loudest = form.log_mel(sound).max().exp()
-                wanted = form.log_mel(sound * (form.ceiling / loudest).clamp(max=1))
-                picture = (form.to_picture(wanted).clamp(0, 1) * 255).round() / 255
-                figures.append(f"{convergence(form, vocoder(form.to_log_mel(picture)), wanted):.3f}")
+                target = form.log_mel(sound * (form.ceiling / loudest).clamp(max=1))
+                picture = (form.to_picture(target).clamp(0, 1) * 255).round() / 255
+                figures.append(f"{convergence(form, vocoder(form.to_log_mel(picture)), target):.3f}")
             seconds = (time.process_time() - begin) / 20
             print(f"| {form.name} | {iterations} | {' | '.join(figures)} | {seconds:.2f} |", flush=True)
 

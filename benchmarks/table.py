@@ -1,4 +1,4 @@
-"""Make the tables of docs/performance.md from the committed results: `python benchmarks/table.py`.
+"""Write the tables of docs/performance.md from the committed results: `python benchmarks/table.py`.
 
 `--check` writes nothing; its exit status is 1 if the document differs from the results.
 """
@@ -96,7 +96,7 @@ def _goals(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _best(key: str, figures: dict[str, Any]) -> str:
-    """Replace BEST by the variant of ours with most samples a second."""
+    """Replace BEST by the variant of `its` with the most samples per second."""
     speeds = {
         name.partition(" | ")[0]: value["value"]
         for name, value in figures.items()
@@ -106,7 +106,7 @@ def _best(key: str, figures: dict[str, Any]) -> str:
 
 
 def _pivot(figures: dict[str, Any], names: Sequence[str], metrics: Sequence[str]) -> str:
-    """Make a table with a row for each variant and a column for each metric that any of them has."""
+    """Format a table with a row for each variant and a column for each measured metric."""
     metrics = [metric for metric in metrics if any(f"{name} | {metric}" in figures for name in names)]
     if not metrics:
         return _markdown(("", "all figures"), [(name, NOT_MEASURED) for name in names])

@@ -1,4 +1,4 @@
-"""Common interface of the programs to compare: makes a batch in a number of steps and measures its loop."""
+"""Common interface of the compared programs: makes a batch in a number of steps, and measures the loop."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ OnStep = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A finished batch."""
+    """Result of a batch."""
 
     latents: Tensor  # (b, 4, h, w), float32 on the CPU
-    loop_seconds: float  # of denoising
+    loop_seconds: float  # seconds of denoising
     peak_gib: Mapping[str, float] = field(default_factory=dict)  # peak memory by stage, if recorded
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A program with a batch size. It makes pictures and sounds on the host."""
+    """Program with a batch size, which makes pictures and sounds on the host."""
 
     batch: int
-    steps: int  # of a whole run
-    weights: int  # bytes
+    steps: int  # steps of a complete run
+    weights: int  # bytes of the weights
     make: Callable[[int, OnStep | None], Batch]  # takes the number of steps, and a callback after each step
 
 
@@ -56,12 +56,12 @@ def of_authors(program: AuthorsProgram, device: Device) -> Variant:
 def of_ours(
     method: MultimodalDenoising, *, batch: int, steps: int, fast: bool = False, cudnn_benchmark: bool = False
 ) -> Variant:
-    """Wrap our method, with the seeds from 1 on; `fast` selects the scheduler of `configs/fast/dpm25.yaml`."""
-    runner = BatchRunner(method)  # not shared: a runner pads smaller batches to its largest batch so far
+    """Wrap a method, with the seeds from 1 on; `fast` selects the scheduler of `configs/fast/dpm25.yaml`."""
+    runner = BatchRunner(method)  # one for each variant, since runners pad smaller batches to their largest batch
 
     def make(steps: int, on_step: OnStep | None = None) -> Batch:
         method.run_batch = runner
-        torch.backends.cudnn.benchmark = cudnn_benchmark  # which Lightning sets for a whole process
+        torch.backends.cudnn.benchmark = cudnn_benchmark  # a setting of the process
         method.on_step = None if on_step is None else lambda step, batch: on_step(step.index)
         finished = samples(method, range(1, batch + 1), {"steps": steps} | (FAST_SCHEDULER if fast else {}))
         latents = torch.stack([sample.result.latents for sample in finished if sample.result is not None])

@@ -1,4 +1,4 @@
-"""Images that sound: one canvas that looks like a picture and, played as a spectrogram, sounds like what it shows."""
+"""Images that sound: canvases that look like a picture and, played as a spectrogram, sound like their subject."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 DISTRIBUTION = "images-that-sound"
-"""Name in package indices; `its` is another project there."""
+"""Name in package indices, where `its` is another project."""
 STARTED = time.perf_counter()
-"""When this package was first imported: about when the process of a command began."""
+"""Time of the first import, which is about the start of the process of a command."""
 
 # For plugin authors and notebooks. Imported on first use, so that `its --help` does not wait for torch and Lightning.
 _PUBLIC = {

@@ -1,4 +1,4 @@
-"""Command-line entry point `its`: runs a command, whose module is imported only then."""
+"""Command-line entry point `its`: imports the module of a command on demand, and runs it."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ COMMANDS = {
     "log": "its.commands.log",
     "doctor": "its.commands.doctor",
 }
-"""Name -> module, whose function of the same name is the command. `its predict` parses its own command line."""
+"""Name -> module, whose function of the same name is the command. `its.commands.predict` has `main` instead."""
 
 LEVELS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 """Options of all commands, anywhere on the command line -> lowest level of logged messages."""
 
 DEBUG = "ITS_DEBUG"
-"""Environment variable that makes unexpected errors end in a traceback."""
+"""Environment variable; if set, unexpected errors print a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        Exit status: 0 for success, 1 if some samples failed or after an unexpected error, 2 for a wrong command line,
-        config or input, 130 after Ctrl-C.
+        Exit status: 0 for success, 1 if some samples failed or after an unexpected error, 2 for an invalid command
+        line, config or input, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     level = next((LEVELS[argument] for argument in reversed(arguments) if argument in LEVELS), logging.INFO)
@@ -64,26 +64,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("-V", "--version"):
         say(f"its {__version__}")
         return 0
-    _survive_encodings()
+    _escape_unencodable()
     configure_logging(level)
     complete_environment()
-    gc.set_threshold(50_000)  # importing torch and Lightning makes so many objects that collections take half a second
+    gc.set_threshold(50_000)  # otherwise collections take half a second while torch and Lightning are imported
     try:
         if name not in COMMANDS:
-            raise UserError(f"there is no command {name!r}; there are: {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}")
+            raise UserError(
+                f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}"
+            )
         module = import_module(COMMANDS[name])
         if name == "predict":
             return int(module.main(arguments))
         command = getattr(module, COMMANDS[name].rpartition(".")[2])
         return int(import_module("its.commands.parser").run(command, arguments))
     except UserError as error:
-        if name != "predict" or rank() == 0:  # only its predict runs in several processes
+        if name != "predict" or rank() == 0:  # only `its predict` runs in several processes
             logger.error(error)
         return 2
     except KeyboardInterrupt:
-        logger.error("interrupted; whole samples are kept")
+        logger.error("interrupted; finished samples are kept")
         return 130
-    except BrokenPipeError:  # as by `its table RUN | head`
+    except BrokenPipeError:  # for example `its table RUN | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python prints a traceback at exit
         return 1
     except Exception as error:
@@ -94,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _survive_encodings() -> None:
-    """Print characters that the encoding of a terminal or pipe lacks as escapes."""
+def _escape_unencodable() -> None:
+    """Print characters as escapes if the encoding of the terminal or pipe lacks them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -104,7 +106,7 @@ def _survive_encodings() -> None:
 def _write_traceback(command: str, error: Exception) -> str:
     """Write a traceback to a file that only the user can read, and return a sentence with its path.
 
-    The file has neither the command line nor the environment, no secrets, and not the name of the home folder.
+    The file contains neither the command line nor the environment, secrets or the path of the home folder.
     """
     import tempfile
     import traceback
@@ -133,7 +135,7 @@ def _help() -> str:
 
 
 def _summary(module: str) -> str:
-    """First line of the docstring of a command, read without importing its module."""
+    """Read the first line of a command's docstring without importing its module."""
     name = module.rpartition(".")[2]
     source = Path(__file__).with_name("commands") / f"{name}.py"
     match = re.search(

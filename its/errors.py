@@ -9,7 +9,7 @@ from its.privacy import without_secrets
 
 
 class UserError(Exception):
-    """Invalid input. The message has the given value, its source, the expected value and the remedy, but no secrets."""
+    """Error in user input. The message has the value, its source, the expected value and the remedy, but no secrets."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_secrets(message))

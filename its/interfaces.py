@@ -52,8 +52,11 @@ class Plugin(KeepsArguments):
             identity_only: omit `non_identity_args`, so that plugins with equal results have equal descriptions.
         """
         names = [name for cls in type(self).__mro__ for name in cls.__dict__.get("non_identity_args", ())]
-        kept = {key: value for key, value in self.arguments.items() if not (identity_only and key in names)}
-        arguments = {name: _describe(value, identity_only) for name, value in kept.items()}
+        arguments = {
+            name: _describe(value, identity_only)
+            for name, value in self.arguments.items()
+            if not (identity_only and name in names)
+        }
         return {"class": type(self).__name__, **arguments}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
@@ -62,7 +65,7 @@ class Plugin(KeepsArguments):
         Called before weights are loaded. For components with weights it is called after `find`.
 
         Raises:
-            ValueError: the plugin does not support them; the message gives the reason.
+            ValueError: the plugin does not support them; the message contains the reason.
         """
 
 
@@ -77,7 +80,7 @@ def _record_arguments(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def wrapper(self: KeepsArguments, *args: Any, **kwargs: Any) -> None:
-        if "arguments" not in self.__dict__:  # the outermost constructor runs first, and its arguments count
+        if "arguments" not in self.__dict__:  # the outermost constructor runs first; record its arguments only
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             self.__dict__["arguments"] = dict(list(bound.arguments.items())[1:])
@@ -150,7 +153,10 @@ class Component(Plugin, nn.Module):
             component.load()
 
     def provenance(self) -> dict[str, Any] | None:
-        """Return name and revision or sha256 of the weights, for `sample.json`; None without. Valid after `find`."""
+        """Return name and revision or sha256 of the weights, for `sample.json`. Valid after `find`.
+
+        None if the component has no weights.
+        """
         return None
 
     @classmethod
@@ -181,7 +187,7 @@ class LatentCodec(Component, ABC):
         """Return the latents' shape (c, h, w) for a picture of (H, W) rows and columns. Valid after `find`.
 
         Raises:
-            ValueError: H or W is no multiple of the downsampling factor; the message gives canvas and factor.
+            ValueError: H or W is not a multiple of the downsampling factor; the message contains canvas and factor.
         """
 
     @abstractmethod
@@ -364,8 +370,8 @@ class Combiner(Plugin, ABC):
     def weights(self, progress: float) -> Mapping[str, float]:
         """Return the weight of each expert by name, at a fraction of the reverse process in [0, 1).
 
-        There must be a finite weight for each expert of the run, and for no other name. Experts with weight 0 are not
-        evaluated.
+        The mapping must have a finite weight for each expert of the run, and no other name. Experts with weight 0 are
+        not evaluated.
         """
 
     def combine(self, estimates: Mapping[str, Tensor], latents: Tensor, progress: float) -> Tensor:
@@ -453,7 +459,7 @@ class Vocoder(Component, ABC):
     def forward(self, log_mel: Tensor) -> Tensor:
         """Synthesise sound (b, t * hop_length) in [-1, 1] from natural logs of mel magnitudes (b, f, t), in float32.
 
-        In stereo formats (b, 2, t * hop_length) from (b, 2, f, t).
+        In stereo formats, the shapes are (b, 2, t * hop_length) and (b, 2, f, t).
         """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -472,12 +478,12 @@ class Colorizer(Component, ABC):
         """Colorize a batch.
 
         Args:
-            gray: (b, 1, H, W) in [0, 1].
+            gray: gray pictures (b, 1, H, W) in [0, 1].
             prompts: a colour prompt for each sample.
             generators: a CPU generator for each sample, the only source of randomness.
 
         Returns:
-            (b, 3, H, W) in [0, 1], whose channel mean equals `gray`.
+            Colour pictures (b, 3, H, W) in [0, 1], whose channel mean equals `gray`.
         """
 
 
@@ -486,9 +492,9 @@ class ScorerInput:
     """Picture and sound of one sample as stored in its files, and the prompt to score them against.
 
     Attributes:
-        picture: (H, W) gray in [0, 1], row 0 the highest band, float32 on the CPU; multiples of 1/255.
-        waveform: (n,) in [-1, 1], float32 on the CPU; mean of the channels.
-        sample_rate: in Hz.
+        picture: gray picture (H, W) in [0, 1], row 0 the highest band, float32 on the CPU; multiples of 1/255.
+        waveform: mean (n,) of the sound's channels in [-1, 1], float32 on the CPU.
+        sample_rate: sample rate in Hz.
         prompt: prompt of the picture for a visual scorer, prompt of the sound for an audio scorer.
     """
 

@@ -1,4 +1,4 @@
-"""Print and log to terminals, and format CSV, Markdown and LaTeX, so that text from files stays plain text."""
+"""Print and log to terminals, and format CSV, Markdown and LaTeX. Text from files is escaped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and newline, among them escape sequences of terminals and changes of direction."""
+"""Control characters except tab and newline, including those that begin escape sequences or change the direction."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\n")
-"""Beginnings of texts that spreadsheets take for formulas."""
+"""First characters of texts that spreadsheets interpret as formulas."""
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
@@ -22,14 +22,14 @@ _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciic
 
 
 def say(text: object) -> None:
-    """Print a result to standard output, with control characters escaped. Everything else is logged."""
+    """Print a command's result to standard output, with control characters escaped."""
     print(visible(str(text)), flush=True)
 
 
 def configure_logging(level: int) -> None:
-    """Print log messages of a level and above to standard error, as commands do: those of loggers below `its`.
+    """Print messages of the logger `its` at this level or above to standard error.
 
-    In Python, applications configure logging themselves; without that, only warnings and errors are printed.
+    Only commands call this. In Python programs, the application configures logging.
     """
     logger = logging.getLogger("its")
     logger.handlers, logger.propagate = [_TerminalHandler()], False
@@ -54,31 +54,31 @@ def visible(text: str) -> str:
 
 
 def comma_separated(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of numbers and texts as CSV; None is empty. Texts that look like formulas begin with an apostrophe."""
+    """Format rows of numbers and texts as CSV. None is empty; formulas are prefixed with an apostrophe."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
 
 
 def markdown_table(rows: Sequence[Sequence[str]], *, numbers: int = 0) -> str:
-    """A Markdown table, whose first row is its head; the last columns, as many as `numbers`, are aligned right."""
+    """Format a Markdown table. The first row is the header; the last `numbers` columns are aligned right."""
     rule = ["---"] * (len(rows[0]) - numbers) + ["---:"] * numbers
     lines = [[_line(cell).replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in (lines[0], rule, *lines[1:]))
 
 
 def tex(text: str) -> str:
-    """A text for LaTeX, in one line."""
+    """Escape a text for LaTeX, in one line."""
     return re.sub(r"[\\~^&%$#_{}]", lambda match: _TEX.get(match[0], "\\" + match[0]), _line(text))
 
 
 def tex_comment(text: str) -> str:
-    """A comment of LaTeX, in one line."""
+    """Format a LaTeX comment in one line."""
     return f"% {_line(text)}"
 
 
 def markdown_item(text: str) -> str:
-    """An item of a list in Markdown, in one line."""
+    """Format an item of a Markdown list in one line."""
     return f"- {_line(text)}"
 
 

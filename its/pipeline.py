@@ -1,4 +1,4 @@
-"""Make images that sound from Python: `its.Pipeline`, which builds its components exactly as `its predict` does."""
+"""Python interface `its.Pipeline`, which builds components in the same way as `its predict`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class _CallbackError(BaseException):
 
 
 class Pipeline:
-    """Makes images that sound, one after the other, with weights that stay loaded on one device.
+    """Makes images that sound with weights that stay loaded on one device.
 
-    `its predict` builds its components in the same way, and runs the same batches in Lightning's loop on any number of
-    devices, so that equal prompts, seeds and settings give equal samples.
+    Equal prompts, seeds and settings result in the same samples as with `its predict`, which runs the same batches in
+    Lightning's loop on any number of devices.
 
     Example:
         >>> pipe = its.Pipeline.from_config("castle_bell")
@@ -63,29 +63,29 @@ class Pipeline:
         config: Mapping[str, Any] | None = None,
         metadata: bool = True,
     ) -> None:
-        """Find, download and load the weights of a method, such as `its.MultimodalDenoising(experts=..., ...)`.
+        """Find, download and load the weights of a method.
 
         Args:
-            method: made of components.
-            accelerator: `cpu`, `cuda`, `mps`, or `auto` for a GPU if there is one.
-            precision: as Lightning names it; by default float16 on CUDA devices and float32 elsewhere.
-            defaults: prompts, guidance scales and negative prompts of calls that give none.
-            config: resolved, which records keep so that `its rerun` can make a sample again.
-            metadata: whether saved files say how they were made.
+            method: method, for example `its.MultimodalDenoising(experts=..., ...)`.
+            accelerator: `cpu`, `cuda`, `mps`, or `auto` for a GPU if available.
+            precision: Lightning's name of the precision; by default float16 on CUDA devices and float32 elsewhere.
+            defaults: default prompts, seeds, guidance scales and negative prompts of calls.
+            config: resolved config for records, from which `its rerun` can make a sample again.
+            metadata: whether saved files include the metadata for `its rerun`.
 
         Raises:
             TypeError: `method` is not a method; configs go to `from_config`.
             its.weights.WeightsNotFound: weights are neither on this machine nor downloadable.
-            its.errors.UserError: components don't fit each other, or weights or device can't be used.
+            its.errors.UserError: components are incompatible, or weights or device can't be used.
         """
         if not isinstance(method, Method):
             kind = type(method).__name__
             raise TypeError(f"got {kind}; expected a method of components. For configs: its.Pipeline.from_config(...)")
-        registry.load_plugins()  # which also makes packs of weights known
+        registry.load_plugins()  # also registers packs of weights
         self.method = method
         self.metadata = metadata
         self.defaults = defaults or PromptGrid(prompts=[])
-        self.config = config or _described(method)
+        self.config = config or _describe(method)
         self._fabric, method.precision = single_device(accelerator, precision, method.cuda_precision)
         self._lock = threading.Lock()
         self._load()
@@ -102,23 +102,22 @@ class Pipeline:
         """Build a pipeline from configs of `its predict`, and load its weights.
 
         Args:
-            configs: names of packaged configs, paths of YAML files, or files that `its` wrote; each overlays the one
-                before.
-            overrides: values by dotted key, such as `{"model.steps": 50}`; they overlay all configs. Values are
-                those of YAML, or components.
-            accelerator: in place of the configs' `trainer.accelerator`.
-            precision: in place of the configs' `trainer.precision`.
+            configs: names of packaged configs, paths of YAML files, or files of samples; each overlays the one before.
+            overrides: YAML values or components by dotted key, for example `{"model.steps": 50}`; they overlay all
+                configs.
+            accelerator: replaces the configs' `trainer.accelerator`.
+            precision: replaces the configs' `trainer.precision`.
             trust: plugin modules to import, whose classes the configs may name.
 
         Raises:
             TypeError: a config is not text or a path, or `overrides` is not a mapping from text.
-            its.errors.UserError: a config is wrong, or weights can't be found and the config allows no fallback.
+            its.errors.UserError: a config is invalid, or weights can't be found and the config allows no fallback.
         """
         for config in configs:
             if not isinstance(config, str | Path):
                 raise TypeError(f"got a config of the type {type(config).__name__}; expected a name or a path")
         if not configs and not overrides:
-            raise UserError("no config is given; expected for example its.Pipeline.from_config('castle_bell')")
+            raise UserError("no config was given; expected for example its.Pipeline.from_config('castle_bell')")
         modules = [trust] if isinstance(trust, str) else trust
         registry.load_plugins()
         registry.load_modules(modules)
@@ -129,7 +128,7 @@ class Pipeline:
             option_layer(overrides or {}, "overrides"),
             option_layer({key: value for key, value in arguments.items() if value is not None}, "arguments"),
         ]
-        assembly = Assembly(Config([*map(_used, layers)]), trusted=modules)
+        assembly = Assembly(Config([*map(_select_keys, layers)]), trusted=modules)
         warning = assembly.find_weights()
         if warning is not None:
             logger.warning(warning)
@@ -145,9 +144,9 @@ class Pipeline:
 
     @property
     def experts(self) -> list[str]:
-        """Names of the experts that need a prompt, in the order of positional prompts: those of pictures first."""
-        draws_sound = {name: expert.format is not None for name, expert in self.method.named_experts()}
-        return sorted(self.method.expert_names, key=lambda name: draws_sound.get(name, False))
+        """Names of the experts that require a prompt, in the order of positional prompts: visual experts first."""
+        is_audio = {name: expert.format is not None for name, expert in self.method.named_experts()}
+        return sorted(self.method.expert_names, key=lambda name: is_audio.get(name, False))
 
     @property
     def device(self) -> torch.device:
@@ -167,17 +166,17 @@ class Pipeline:
         """Make one sample.
 
         Args:
-            prompts: one for each expert, in the order of `experts`; or none, for the first ones of the config.
-            seed: of the noise; by default the config's first one.
-            negative_prompts, guidance_scale: for all experts or by expert, in place of the config's.
+            prompts: one for each expert, in the order of `experts`; by default the first row of the config.
+            seed: seed of the noise; by default the config's first.
+            negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
             progress: whether to show a progress bar.
-            on_step: called after each step; `step.predict_clean()` gives the current estimate of the clean latents. An
-                exception of it ends the call.
+            on_step: called after each step; `step.predict_clean()` returns the current estimate of the clean latents.
+                An exception in it ends the call.
             named: prompts by the names of the experts.
 
         Raises:
             SampleFailed: the sample could not be made.
-            its.errors.UserError: prompts or settings are wrong.
+            its.errors.UserError: prompts or settings are invalid.
         """
         if prompts or named:
             row = self._row(prompts, named)
@@ -203,22 +202,22 @@ class Pipeline:
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
     ) -> Iterator[ImageThatSounds]:
-        """Make a sample of every prompt with every seed, and yield each as soon as its batch is finished.
+        """Make a sample of every prompt with every seed, and yield each when its batch is finished.
 
         Args:
             prompts: rows of prompts by expert; a list of prompts for each expert, of which every combination is made;
-                or a file of prompts. By default the config's own.
-            seeds: numbers, or `{"start": 0, "count": 100}`; by default the config's own.
-            negative_prompts, guidance_scale: for all experts or by expert, in place of the config's.
-            batch_size: samples that are made at once; by default the config's.
+                or a file of prompts. The default is the config's.
+            seeds: numbers, or `{"start": 0, "count": 100}`; the default is the config's.
+            negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
+            batch_size: samples in a batch; the default is the config's.
             progress: whether to show a progress bar.
-            on_step: called after each step of each batch; an exception of it ends the generator.
+            on_step: called after each step of each batch; an exception in it ends the generator.
 
         Yields:
-            Samples, equal ones once. One that failed has an `error`; it doesn't stop the others.
+            Samples without duplicates. A failed sample has an `error`, and the others are still made.
 
         Raises:
-            its.errors.UserError: prompts or settings are wrong; nothing was made.
+            its.errors.UserError: prompts or settings are invalid; nothing was made.
         """
         grid = self._grid(prompts, seeds, negative_prompts, guidance_scale, batch_size)
         grid.sweep = self.defaults.sweep
@@ -227,7 +226,7 @@ class Pipeline:
 
     def _load(self) -> None:
         self.method.prepare()
-        self.method.to(self.device)  # without weights yet: components choose how to run by the device
+        self.method.to(self.device)  # before weights are loaded, since components select implementations by device
         with self._fabric.init_module():
             self.method.configure_model()
         self._fabric.setup_module(self.method)  # moves it, and casts it to the precision
@@ -235,15 +234,15 @@ class Pipeline:
         self.method.run_batch.load()
 
     def _row(self, prompts: Sequence[str], named: Mapping[str, str]) -> dict[str, str]:
-        """A row of prompts from positional and named ones."""
+        """Return the row of positional and named prompts."""
         expected = f"expected one prompt for each of {', '.join(self.experts)}"
         positional = dict(zip(self.experts, prompts, strict=False))
         if len(prompts) > len(self.experts):
             raise UserError(f"got {len(prompts)} prompts; {expected}")
         if unknown := named.keys() - set(self.experts):
             raise UserError(f"got the argument {min(unknown)}; {expected}. Settings are overrides of from_config")
-        if twice := positional.keys() & named.keys():
-            raise UserError(f"got two prompts for {', '.join(twice)}; {expected}")
+        if repeated := positional.keys() & named.keys():
+            raise UserError(f"got two prompts for {', '.join(repeated)}; {expected}")
         row = positional | dict(named)
         if len(row) < len(self.experts):
             raise UserError(f"got a prompt for {', '.join(row)}; {expected}")
@@ -257,28 +256,28 @@ class Pipeline:
         guidance_scale: float | Mapping[str, float] | None,
         batch_size: int | Literal["auto"] | None = None,
     ) -> PromptGrid:
-        own = self.defaults
-        given: Any = own.prompts if prompts is None else prompts
-        if isinstance(given, Path):
-            given = str(given)
-        elif not isinstance(given, str | Mapping):
-            given = list(given)
-        if not given:
+        defaults = self.defaults
+        rows: Any = defaults.prompts if prompts is None else prompts
+        if isinstance(rows, Path):
+            rows = str(rows)
+        elif not isinstance(rows, str | Mapping):
+            rows = list(rows)
+        if not rows:
             raise UserError(f"no prompts were given, and the config has none: give one for {', '.join(self.experts)}")
         if not isinstance(batch_size, int | None) and batch_size != "auto":
             raise UserError(f"batch_size is {batch_size!r}; expected a whole number or auto")
         grid = PromptGrid(
-            prompts=given,
-            seeds=own.seeds if seeds is None else _parse_seeds(seeds),
-            negative_prompts={**own.negative_prompts, **self._by_expert(negative_prompts)},
-            guidance_scale={**own.guidance_scale, **self._by_expert(guidance_scale)},
-            batch_size=own.batch_size if batch_size is None else batch_size,
+            prompts=rows,
+            seeds=defaults.seeds if seeds is None else _parse_seeds(seeds),
+            negative_prompts={**defaults.negative_prompts, **self._by_expert(negative_prompts)},
+            guidance_scale={**defaults.guidance_scale, **self._by_expert(guidance_scale)},
+            batch_size=defaults.batch_size if batch_size is None else batch_size,
         )
         grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
         return grid
 
     def _by_expert(self, value: Any) -> dict[str, Any]:
-        """A value for all experts, or values by expert, as a mapping."""
+        """Convert a value for all experts, or values by expert, to a mapping."""
         if value is None:
             return {}
         return dict(value) if isinstance(value, Mapping) else dict.fromkeys(self.method.expert_names, value)
@@ -289,7 +288,9 @@ class Pipeline:
         grid.rows = specs
         with tqdm(total=len(specs), unit="sample", disable=not progress, file=sys.stderr, leave=False) as bar:
             for batch in grid.predict_dataloader():
-                yield from [self._finished(sample) for sample in self._run(batch, bar, on_step)]
+                for sample in self._run(batch, bar, on_step):
+                    record = make_record(sample, self.method, self.config)
+                    yield ImageThatSounds(sample=sample, record=record, metadata=self.metadata)
 
     def _run(self, batch: list[SampleSpec], bar: tqdm[Any], on_step: Callable[[Step], None] | None) -> list[Sample]:
         begin = bar.n
@@ -317,26 +318,22 @@ class Pipeline:
         bar.refresh()
         return samples
 
-    def _finished(self, sample: Sample) -> ImageThatSounds:
-        record = make_record(sample, self.method, self.config)
-        return ImageThatSounds(sample=sample, record=record, metadata=self.metadata)
 
-
-def _used(layer: Layer) -> Layer:
-    """A layer without the keys that matter only to the run directory and the Trainer of `its predict`."""
+def _select_keys(layer: Layer) -> Layer:
+    """Remove the keys that only affect the run directory and the Trainer of `its predict`."""
     values = {key: value for key, value in layer.values.items() if key != "output"}
     if isinstance(trainer := values.get("trainer"), Mapping):
         values["trainer"] = {key: value for key, value in trainer.items() if key in ("accelerator", "precision")}
     return replace(layer, values=values)
 
 
-def _described(method: Method) -> dict[str, Any]:
-    """The config of a method that was made of components, as far as it can be read from its constructor's arguments."""
+def _describe(method: Method) -> dict[str, Any]:
+    """Derive a config from the arguments of a method's constructor."""
     return {"method": type(method).__name__, "model": plain(method.arguments), "save": []}
 
 
 def _parse_seeds(seeds: Seeds) -> list[int] | SeedRange:
-    """Seeds as `data.seeds` takes them; numbers of NumPy are accepted, but no fractions, texts or booleans."""
+    """Convert seeds to values of `data.seeds`. NumPy integers are accepted, but not fractions, texts or booleans."""
     try:
         if isinstance(seeds, range) and seeds.step == 1:
             return SeedRange(start=seeds.start, count=len(seeds))

@@ -14,7 +14,7 @@ LEFT_OUT = "(left out)"
 SHORTEST = 8
 """Minimum characters of an environment variable's value to count as a secret."""
 PROMPTS = ("prompts", "negative_prompts")
-"""Keys whose texts keep their secrets, since a changed prompt defines another sample."""
+"""Keys whose texts are not changed, since a changed prompt defines another sample."""
 
 _NAMES = (
     r"(?:api[_-]?key|access[_-]?key|private[_-]?key|token(?!iz)|secret|passw(?:or)?d|credential|authorization|cookie)"

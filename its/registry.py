@@ -40,7 +40,7 @@ class Pack:
         summary: one-line description, shown when the pack is used as the fallback.
         methods: additional overlays by method name, applied after `config`.
         colorizer: YAML overlay with the pack's colorizer, for configs with a colorizer; None if it has none.
-        scorers: names of the pack's own scorers.
+        scorers: names of the scorers with weights in the pack.
     """
 
     name: str
@@ -73,7 +73,7 @@ def register(cls: Class) -> Class:
     if cls.__name__.startswith("_") or "." in cls.__qualname__:
         raise TypeError(f"{where} can't be registered: expected a public class at the top level of a module")
     if not cls.__dict__.get("__doc__"):
-        raise TypeError(f"{where} needs a docstring: `its plugins` shows the first line")
+        raise TypeError(f"{where} has no docstring: add one, since `its plugins` shows its first line")
     other = _classes.setdefault(cls.__name__, cls)
     if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise TypeError(f"{where} can't be registered: {other.__module__} already has a plugin of this name")
@@ -102,7 +102,7 @@ def load_plugins() -> None:
 
 
 def load_modules(modules: Sequence[str]) -> None:
-    """Import plugin modules given with `--trust`, also from the current folder.
+    """Import plugin modules named by `--trust`, also from the current folder.
 
     Raises:
         UserError: a module can't be imported.

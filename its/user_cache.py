@@ -1,4 +1,4 @@
-"""Cache of short texts in the user's cache folder, one file for each."""
+"""Cache short texts in the user's cache folder, one file for each."""
 
 from __future__ import annotations
 

@@ -55,13 +55,13 @@ class Cycle:
 def compare_with_sound(spectrogram: Tensor, waveform: Tensor, form: SpectrogramFormat) -> Cycle:
     """Compute the spectrogram of a sound and compare it with the one that was vocoded.
 
-    Synthesis may centre windows differently from `SpectrogramFormat.log_mel`, which shifts the sound by up to a hop and
-    is no error of the vocoder (torch's `center=True` is half a hop early). So shifts of up to a hop are tried, in steps
-    of a quarter hop, and the one with the lowest `shape_db` is used.
+    Synthesis may centre windows differently from `SpectrogramFormat.log_mel`, which shifts the sound by up to a hop
+    (torch's `center=True` is half a hop early) and does not count as an error of the vocoder. So shifts of up to a hop
+    are tried, in steps of a quarter hop, and the one with the lowest `shape_db` is used.
 
     Args:
         spectrogram: vocoded spectrogram, (H, W) gray in [0, 1], row 0 the highest band; (3, H, W) in stereo.
-        waveform: its sound, (n,) with n = W * hop_length; (2, n) in stereo.
+        waveform: sound of the spectrogram, (n,) with n = W * hop_length; (2, n) in stereo.
         form: spectrogram format.
     """
     picture = rearrange(spectrogram, "h w -> 1 1 h w" if form.channels == 1 else "c h w -> 1 c h w")

@@ -22,20 +22,20 @@ from torch.nn import functional
 class SpectrogramFormat:
     """Format of mel spectrograms as pictures, with a column for each hop and a row for each mel bin.
 
-    A format defines the mel spectrogram of a waveform and the gray value of a magnitude. Experts and vocoders exchange
-    natural logs of magnitudes. Both have a format, and the two formats must be equal. The defaults are Auffusion's.
+    A format defines the mel spectrogram of a waveform and the gray value of a magnitude. Vocoders take natural logs of
+    magnitudes. Experts and vocoders have a format, and the two formats must be equal. The defaults are Auffusion's.
 
     Attributes:
         name: name in messages.
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
         n_fft: length of the Fourier transform, in samples.
         win_length: length of the Hann window, in samples.
         hop_length: samples per column.
-        epsilon: added to the power spectrum before the square root.
+        epsilon: constant added to the power spectrum before the square root.
         n_mels: number of mel bins, and of rows.
         f_min, f_max: range of the filterbank, in Hz.
         mel_scale: `slaney`, linear up to 1 kHz, or `htk`, 2595 log10(1 + f / 700).
-        mel_norm: `slaney` gives the triangles of the filterbank an area of 1, None a height of 1.
+        mel_norm: area of the filterbank's triangles is 1 for `slaney`; their height is 1 for None.
         power: gray is linear in this power of the magnitude; 0 for its logarithm.
         floor, ceiling: magnitudes of the darkest and the lightest gray, or vice versa.
         silence: gray value of the floor, 0 (black) or 1 (white).
@@ -76,13 +76,13 @@ class SpectrogramFormat:
     def to_log_mel(self, picture: Tensor) -> Tensor:
         """Convert pictures (b, 1, h, w) in [0, 1] to natural logs of mel magnitudes (b, f, t), float32.
 
-        In stereo (b, 3, h, w) to (b, 2, f, t). Half precision would cause errors of up to 0.013.
+        In stereo, the shapes are (b, 3, h, w) and (b, 2, f, t). Half precision would cause errors of up to 0.013.
 
         Raises:
             ValueError: the picture has another number of channels.
         """
         if picture.shape[1] != (expected := 1 if self.channels == 1 else 3):
-            raise ValueError(f"{self.name} needs pictures with {expected} channels, got {picture.shape[1]}")
+            raise ValueError(f"{self.name}: expected pictures with {expected} channels, got {picture.shape[1]}")
         gray = picture.float().flip(2)[:, -self.channels :]  # in stereo: green, blue
         low, high = self._range
         log_mel = low + (high - low) * (gray - self.silence) * self._sign
@@ -93,7 +93,8 @@ class SpectrogramFormat:
     def to_picture(self, log_mel: Tensor) -> Tensor:
         """Convert natural logs of mel magnitudes (b, f, t) to pictures (b, 1, h, w): the inverse of `to_log_mel`.
 
-        In stereo (b, 2, f, t) to (b, 3, h, w), whose red channel is the mean of the others. Values are not clamped.
+        In stereo, the shapes are (b, 2, f, t) and (b, 3, h, w); red is the mean of green and blue. Values are not
+        clamped.
         """
         low, high = self._range
         value = log_mel.float() if self.power == 0 else (self.power * log_mel.float()).exp()
@@ -105,8 +106,8 @@ class SpectrogramFormat:
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Compute natural logs of mel magnitudes (b, f, n // hop_length) of sound (b, n) in [-1, 1].
 
-        In stereo (b, 2, f, n // hop_length) of (b, 2, n). As in Auffusion's training data, the sound is padded by
-        reflection, by (n_fft - hop_length) / 2, so that column j is centred on (j + 1/2) hops.
+        In stereo, the shapes are (b, 2, f, n // hop_length) and (b, 2, n). As in Auffusion's training data, the sound
+        is padded by reflection, by (n_fft - hop_length) / 2, so that column j is centred on (j + 1/2) hops.
         """
         flat, batch = pack([waveform.float()], "* n")
         left = (self.n_fft - self.hop_length) // 2
@@ -139,8 +140,8 @@ class SpectrogramFormat:
         Band k of n_mels peaks at (k + 1) / (n_mels + 1) of the way from `f_min` to `f_max`, in the middle of its row.
         """
         to_mel, _ = _SCALES[self.mel_scale]
-        bottom, top, here = (float(to_mel(torch.tensor(f).double())) for f in (self.f_min, self.f_max, hertz))
-        return ((here - bottom) / (top - bottom) * (self.n_mels + 1) - 0.5) / self.n_mels
+        bottom, top, mel = (float(to_mel(torch.tensor(f).double())) for f in (self.f_min, self.f_max, hertz))
+        return ((mel - bottom) / (top - bottom) * (self.n_mels + 1) - 0.5) / self.n_mels
 
     @property
     def _sign(self) -> int:

@@ -1,1 +1,1 @@
-"""Commands beside `its predict`, a module each."""
+"""Commands of `its`, one module each."""

@@ -21,22 +21,22 @@ def colorize(
 ) -> int:
     """Make colour pictures for the samples of a run.
 
-    They are color.png, color_2.png and so on in each sample's folder. A config names the colorizer, as for its predict;
-    by default the run's own is used. Other options are keys of configs, such as --model.colorizer.init_args.KEY VALUE.
-    The exit status is 1 if some pictures can't be made.
+    The pictures are color.png, color_2.png and so on in each sample's folder. By default the run's colorizer is used; a
+    config can name another. Other options are keys of configs, such as --model.colorizer.init_args.KEY VALUE. The exit
+    status is 1 if some pictures can't be made.
 
     Args:
-        run: folder that its predict wrote.
+        run: run directory of its predict.
         options: keys of configs with their values.
-        config: configs over the run's own, such as configs/colorize.yaml.
+        config: configs over the run's, such as configs/colorize.yaml.
         prompt: prompt for all samples (default: "a colorful photo of" and the subject of each sample's prompt).
         count: pictures for each sample.
-        batch_size: pictures that are made at once.
+        batch_size: pictures in a batch.
         video: also make a video of each picture; the default if the run has save: [video].
-        trust: modules to import too.
+        trust: additional modules to import.
 
     Raises:
-        UserError: an option, a config or the run folder is wrong; nothing was made.
+        UserError: an option, a config or the run directory is invalid; nothing was made.
     """
     if count < 1 or batch_size < 1:
         raise UserError(f"--count is {count} and --batch_size {batch_size}; expected 1 or more")
@@ -55,5 +55,5 @@ def colorize(
         video=video,
         trusted=trust,
     )
-    say(f"{done} of {total} samples in {run / 'samples'} have their colours{' and videos' if videos else ''}")
+    say(f"{done} of {total} samples in {run / 'samples'} have colour pictures{' and videos' if videos else ''}")
     return 0 if done == total else 1

@@ -15,7 +15,7 @@ def configs(action: Literal["cp"] | None = None, name: str | None = None, file: 
     `--config NAME` uses a config from any directory. To change one, copy it: its configs cp NAME FILE.
 
     Args:
-        action: copy a config; without it, all are listed.
+        action: copy a config (default: list all).
         name: name of the config to copy.
         file: path of the copy.
 

@@ -25,24 +25,24 @@ def evaluate(
     table: TableFormat = "md",
     by: Sequence[str] = ("run", "method"),
 ) -> int:
-    """Score how well pictures and sounds fit their prompts, by CLIP and CLAP or other scorers.
+    """Score how well pictures and sounds match their prompts, by CLIP, CLAP or other scorers.
 
-    Scores go into each sample.json and into RUN/scores.csv. Samples that have a score are not scored again.
+    Scores are written to each sample.json and to RUN/scores.csv. Samples that have a score are not scored again.
 
     Args:
-        runs: folders that its predict wrote.
+        runs: run directories of its predict.
         scorers: registered scorers, or a pack's: mini is the embedded judge, which is neither CLIP nor CLAP.
         set: arguments of scorers as NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER.
         fallback: pack whose scorers are used if weights of the others are missing, such as mini.
-        device: such as cpu or cuda:1; auto is a GPU if there is one.
-        trust: modules to import too.
-        best: rank the samples of each prompt pair, and mark as many of the best.
+        device: device of the scorers, such as cpu or cuda:1; auto is a GPU if available.
+        trust: additional modules to import.
+        best: rank the samples of each prompt pair, and mark this many of the best.
         rank_by: criteria of the ranking: visual, audio, or names of scorers.
         table: format of the table.
         by: a row for each run, method, prompt, prompt.NAME, seed, or setting such as guidance_scale.visual.
 
     Raises:
-        UserError: an option, a run folder or a file in it is wrong, or weights of a scorer are missing.
+        UserError: an option, a run directory or a file in it is invalid, or weights of a scorer are missing.
     """
     from its import registry
     from its.evaluation.choosing import build_scorers, find_weights

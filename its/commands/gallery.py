@@ -10,14 +10,14 @@ from its.output import say
 def gallery(runs: list[Path], *, output: Path | None = None) -> int:
     """Write a page that shows and plays the samples of runs.
 
-    It needs no network and no server: open it in a browser. its predict writes it for its own run.
+    The page needs no network and no server: open it in a browser. its predict also writes it at the end of a run.
 
     Args:
-        runs: folders that its predict wrote.
-        output: folder for index.html (default: the run's folder; for several runs: gallery).
+        runs: run directories of its predict.
+        output: folder for index.html (default: the run directory; for several runs: gallery).
 
     Raises:
-        UserError: a folder is no run, or the page can't be written; nothing was changed.
+        UserError: a folder is not a run directory, or the page can't be written; nothing was changed.
     """
     from its.report.gallery import write_gallery
 
@@ -27,5 +27,5 @@ def gallery(runs: list[Path], *, output: Path | None = None) -> int:
             if sample.damage:
                 say(f"{run.name}: {sample.folder.name}: {'; '.join(sample.damage)}")
     count = sum(len(run.samples) for run in read)
-    say(f"{count} samples of {len(runs)} run{'s' * (len(runs) > 1)} are shown by {page}")
+    say(f"{page} shows {count} samples of {len(runs)} run{'s' * (len(runs) > 1)}")
     return 0

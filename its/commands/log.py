@@ -19,19 +19,19 @@ def log(
 ) -> int:
     """Log runs to Weights & Biases.
 
-    It logs the config, a summary, and a table with prompts, picture, sound, video and scores of each sample. Offline,
-    `wandb sync` uploads the log later.
+    The log has the config, a summary, and a table with prompts, picture, sound, video and scores of each sample. An
+    offline log can be uploaded later with `wandb sync`.
 
     Args:
-        runs: folders that its predict wrote.
+        runs: run directories of its predict.
         project: W&B project.
         entity: W&B user or team.
-        name: name of the W&B run (default: the folder's).
-        mode: how W&B runs (default: as WANDB_MODE says).
+        name: name of the W&B run (default: name of the run directory).
+        mode: mode of W&B (default: the value of WANDB_MODE).
         dir: folder for the files of W&B.
 
     Raises:
-        UserError: a folder is no run, or W&B can't begin.
+        UserError: a folder is not a run directory, or W&B can't start.
     """
     from its.report.wandb_log import log_run
     from its.runs.reader import read_runs

@@ -1,11 +1,11 @@
 """Build the command-line parser of a command from its typed function.
 
 Positional parameters are positional arguments, which may be left out if they have a default. Keyword-only parameters
-are options, and `*options: str` receives options that the function has no parameter for. Lists take one or more values,
+are options, and `*options: str` receives options without a parameter of the function. Lists take one or more values,
 and literals are choices. A boolean is a flag, such as `--video`; if it defaults to true, `--metadata false` or
-`--no_metadata` unsets it. A hyphen in the name of an option is read as an underscore. The docstring is the help.
+`--no_metadata` unsets it. A hyphen in the name of an option is read as an underscore. The docstring is the help text.
 
-Values are plain text: none is read as YAML, as the name of a file with values, or as the name of a class.
+Values are plain text: they are not parsed as YAML, as names of files with values, or as names of classes.
 """
 
 from __future__ import annotations
@@ -47,25 +47,28 @@ def run(command: Callable[..., int], arguments: Sequence[str]) -> int:
         UserError: an argument is unknown, missing or of the wrong type.
     """
     parameters = inspect.signature(command, eval_str=True).parameters
-    options = {key: each for key, each in parameters.items() if each.kind is Parameter.KEYWORD_ONLY}
-    positional = {key: each for key, each in parameters.items() if each.kind is Parameter.POSITIONAL_OR_KEYWORD}
+    options = {key: parameter for key, parameter in parameters.items() if parameter.kind is Parameter.KEYWORD_ONLY}
+    positional = {
+        key: parameter for key, parameter in parameters.items() if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+    }
     own, others = _split(arguments, options)
     parser = _parser(command, positional | options)
     if {"-h", "--help"} & set(own):
         say(parser.format_help().rstrip())
         return 0
-    passes_on = len(parameters) > len(positional | options)
-    for option in (each.partition("=")[0] for each in others if each.startswith("--")):
-        near = by_nearness(option[2:].replace("-", "_"), options, cutoff=0.75 if passes_on else 0.5)
-        if near or not passes_on:
+    accepts_others = len(parameters) > len(positional | options)
+    for option in (argument.partition("=")[0] for argument in others if argument.startswith("--")):
+        near = by_nearness(option[2:].replace("-", "_"), options, cutoff=0.75 if accepts_others else 0.5)
+        if near or not accepts_others:
             suggestion = f" Did you mean --{near[0]}?" if near else ""
-            raise UserError(f"there is no option {option}; {parser.prog} --help lists all.{suggestion}")
+            raise UserError(f"unknown option {option}; {parser.prog} --help lists all.{suggestion}")
     try:
         values = vars(parser.parse_args(own, env=False))
     except ArgumentError as error:
         raise UserError(f"{parser.prog}: {_message(str(error), parameters)}") from None
     values = {key: value for key, value in values.items() if value is not None}
-    return command(*(values.pop(key, each.default) for key, each in positional.items()), *others, **values)
+    first = [values.pop(key, parameter.default) for key, parameter in positional.items()]
+    return command(*first, *others, **values)
 
 
 def _split(arguments: Sequence[str], options: Mapping[str, Parameter]) -> tuple[list[str], list[str]]:
@@ -147,7 +150,7 @@ def _placeholder(parameter: Parameter) -> str:
 
 
 def _message(error: str, parameters: Mapping[str, Parameter]) -> str:
-    """Rewrite an error message of jsonargparse: what was got, and what is expected."""
+    """Rewrite an error message of jsonargparse with the argument's value and the expected values."""
     if missing := re.match(r"the following arguments are required: (.+)", error):
         names = [_placeholder(parameters[key]) for key in missing[1].split(", ")]
         return f"expected {' '.join(names)} first, then options"

@@ -8,12 +8,12 @@ from its.output import say
 
 
 def plugins(*, trust: Sequence[str] = ()) -> int:
-    """List what configs can name: experts, combiners, schedulers, vocoders and other classes.
+    """List the classes for configs: experts, combiners, schedulers, vocoders and others.
 
-    Packs of weights and plugins that failed to import are listed last.
+    Packs of weights and plugins that failed to import come last.
 
     Args:
-        trust: modules to import too.
+        trust: additional modules to import.
 
     Raises:
         UserError: a module can't be imported.
@@ -36,6 +36,6 @@ def plugins(*, trust: Sequence[str] = ()) -> int:
     say("Packs of weights")
     for pack in registry.packs().values():
         say(f"  pack:{pack.name:15} {pack.folder.name:36} {pack.summary}")
-    for name, why in registry.failures().items():
-        say(f"failed to import: {name}: {why}")
+    for name, reason in registry.failures().items():
+        say(f"failed to import: {name}: {reason}")
     return 0

@@ -14,17 +14,17 @@ from its.engine.run import make
 from its.output import visible
 
 NO_METADATA = ("--no-metadata", "--no_metadata")
-"""Spellings of `--metadata false` that other commands take too."""
+"""Spellings of `--metadata false` that other commands also accept."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make images that sound, as YAML files describe them.
+    """Make images that sound from YAML configs.
 
     Returns:
-        Exit status: 0 if all samples were made, 1 if some failed, 130 after Ctrl-C.
+        Exit status: 0 if all samples were made, 1 if some failed or the run was stopped, 130 after Ctrl-C.
 
     Raises:
-        UserError: the command line, a config or an input is wrong; nothing was made.
+        UserError: the command line, a config or an input is invalid; nothing was made.
     """
     imported = time.perf_counter()
     simplify_warnings()
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def simplify_warnings() -> None:
-    """Print warnings as one line each, and hide Lightning's hints about settings that are deliberate here."""
+    """Print each warning in one line, and hide Lightning's hints about settings that are deliberate here."""
     default = warnings.formatwarning
     warnings.formatwarning = lambda message, category, *where: (
         f"its: WARNING: {visible(str(message))}\n" if category is UserWarning else default(message, category, *where)

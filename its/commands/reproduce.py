@@ -29,28 +29,28 @@ def reproduce(
     trust: Sequence[str] = (),
     table: TableFormat = "md",
 ) -> int:
-    """Run an experiment of the paper and print our scores beside the paper's.
+    """Run an experiment of the paper, and print its scores beside the paper's.
 
-    It makes the samples and scores them. Stopped, the same command goes on. Other options are passed on to its predict,
-    such as --trainer.devices=4. The exit status is 1 if some samples can't be made.
+    The same command resumes a stopped experiment. Other options are passed on to its predict, such as
+    --trainer.devices=4. The exit status is 1 if some samples can't be made.
 
     Args:
         experiment: the experiment.
         options: options of its predict.
         dry_run: only print the commands, the numbers of samples, and an estimate of the time.
-        rows: only these runs, by their folders, such as imprint.
-        config: configs over the experiment's, below a method's.
-        output: folder of runs.
+        rows: only these runs, by the names of their directories, such as imprint.
+        config: configs over the experiment's and below the method's.
+        output: folder for the run directories.
         configs: folder of the configs (default: configs in the current folder, or the packaged ones).
         scorers: registered scorers, or a pack's: mini is the embedded judge, which is neither CLIP nor CLAP.
         set: arguments of scorers as NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER.
         fallback: pack whose scorers are used if weights of the others are missing, such as mini.
-        device: device of the scorers, such as cpu or cuda:1; auto is a GPU if there is one.
-        trust: modules to import too.
+        device: device of the scorers, such as cpu or cuda:1; auto is a GPU if available.
+        trust: additional modules to import.
         table: format of the table.
 
     Raises:
-        UserError: an option or a config is wrong, or weights of a scorer are missing; nothing was made.
+        UserError: an option or a config is invalid, or weights of a scorer are missing; nothing was made.
     """
     from its.evaluation.reproduction import beside_the_paper, describe, plan
 
@@ -71,7 +71,7 @@ def reproduce(
     registry.load_plugins()
     registry.load_modules(trust)
     selected = find_weights(build_scorers(scorers, set), fallback=fallback)
-    prepare(selected)  # before hours of sampling
+    prepare(selected)  # fails before hours of sampling
     status = 0
     for arguments in reproduction.commands.values():
         logger.info(shlex.join(["its", "predict", *arguments]))

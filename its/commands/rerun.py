@@ -21,20 +21,20 @@ def rerun(
 ) -> int:
     """Make a sample again from one of its files: picture, sound, video or sample.json.
 
-    The sample has the same id as before, if everything that it depends on is the same. If something differs, it is
-    named and nothing is made, unless --anyway is given. Other options are keys of configs, as for its predict: weights
-    in another place are --model.experts.visual.weights FOLDER.
+    If the settings and weights are the same, the sample has the same id. Otherwise the differences are printed and
+    nothing is made, unless --anyway is given. Other options are keys of configs, as for its predict; for instance,
+    --model.experts.visual.weights FOLDER sets another place of weights.
 
     Args:
-        file: a spectrogram.png, image.png, color.png, audio.wav, video.mp4 or sample.json that its wrote.
+        file: spectrogram.png, image.png, color.png, audio.wav, video.mp4 or sample.json of a sample.
         options: keys of configs with their values.
         output: run directory for the sample.
         anyway: make the sample even if it differs.
-        download: download weights that are not on this machine, without asking.
-        trust: modules to import too.
+        download: download missing weights without a prompt.
+        trust: additional modules to import.
 
     Raises:
-        UserError: the file carries no config, or the sample would differ; nothing was made.
+        UserError: the file contains no config, or the sample would differ; nothing was made.
     """
     from its import registry
     from its.commands.predict import simplify_warnings
@@ -52,10 +52,8 @@ def rerun(
     registry.load_modules(trust)
     # A directory of reruns may hold samples of any settings.
     cli = build_again(file, [f"--output={output}", "--mixed=true", *keys], trust, download=download)
-    if different := changes(record, cli):
+    if differences := changes(record, cli):
         if not anyway:
-            raise UserError(
-                f"{file}: this would be another sample, so nothing was made. {different} (--anyway makes it)"
-            )
-        logger.warning(f"another sample than that of {file}: {different}")
+            raise UserError(f"{file}: the sample would differ, so nothing was made. {differences} (--anyway makes it)")
+        logger.warning(f"{file}: the new sample differs. {differences}")
     return make(cli)

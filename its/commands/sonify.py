@@ -24,14 +24,14 @@ def sonify(
 ) -> int:
     """Play any picture as a spectrogram.
 
-    Griffin-Lim plays it, without a model. Columns are moments, rows are frequencies, and light is loud (in Riffusion's
-    format, dark is).
+    The sound is computed by Griffin-Lim, without a model. Columns are time, rows are frequencies, and light pixels are
+    loud (in Riffusion's format, dark pixels).
 
     Args:
         image: any picture.
         output: WAV file (default: the picture's name, in the current folder).
         duration: seconds of sound (default: by the picture's proportions).
-        contrast: factor of the contrast; above 1, dim parts become silent.
+        contrast: factor of the contrast; above 1, dim areas become silent.
         invert: exchange loud and silent.
         video: also write an MP4 file, in which a line moves over the picture.
         iterations: iterations of Griffin-Lim.
@@ -41,7 +41,7 @@ def sonify(
         overwrite: replace existing files.
 
     Raises:
-        UserError: the picture or an option is wrong; nothing was written.
+        UserError: the picture or an option is invalid; nothing was written.
     """
     from its.engine.sonify import as_spectrogram, check_free, check_seconds, find_format, play, target
     from its.media.encode import write_wav
@@ -59,7 +59,7 @@ def sonify(
     sound = target(output, image, ".wav", overwrite=overwrite)
     if video:
         check_free(sound.with_suffix(".mp4"), overwrite=overwrite)
-    picture = read_picture(image, background=abs(form.silence - invert))  # transparent parts are silent
+    picture = read_picture(image, background=abs(form.silence - invert))  # transparent pixels are silent
     spectrogram = as_spectrogram(picture, form, seconds=duration, contrast=contrast, invert=invert)
     waveform = play(spectrogram, form, iterations=iterations)
     pcm = sixteen_bit(waveform)

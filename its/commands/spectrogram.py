@@ -20,10 +20,10 @@ def spectrogram(
 ) -> int:
     """Draw the spectrogram of any sound.
 
-    It has the format of an expert, and its sonify plays it again.
+    The spectrogram has the format of an expert, and its sonify converts it back to sound.
 
     Args:
-        audio: WAV, FLAC, OGG, MP3 or another file that libsndfile reads.
+        audio: WAV, FLAC, OGG or MP3 file, or another format of libsndfile.
         output: PNG file (default: the name of the sound with .spectrogram.png, in the current folder).
         start: seconds to skip.
         duration: seconds to draw (default: all, up to 60).
@@ -33,7 +33,7 @@ def spectrogram(
         overwrite: replace an existing file.
 
     Raises:
-        UserError: the sound or an option is wrong; nothing was written.
+        UserError: the sound or an option is invalid; nothing was written.
     """
     from its.engine.sonify import draw, find_format, read_sound, target
     from its.media.encode import write_png

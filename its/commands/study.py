@@ -17,27 +17,27 @@ def study(
     samples: int = 2,
     catch: int = 2,
 ) -> int:
-    """Write a page that asks people which of two runs' samples are better.
+    """Write the page of a user study that compares the samples of runs.
 
     It is a study of two-alternative forced choice: samples of the first run against those of each other run, for the
     same prompts. The page needs no network and no server, and saves the answers as a file.
 
     Args:
-        runs: folders that its predict wrote, the one to compare with the others first.
+        runs: run directories of its predict; the first is compared with each of the others.
         output: folder for the page and its files.
         prompts: names of the prompts of the picture and of the sound.
         samples: samples of each run and prompt pair, the best ranked first.
-        catch: trials with noise on one side.
+        catch: number of catch trials, which have noise on one side.
 
     Raises:
-        UserError: an option or a folder is wrong, the runs share no prompts, or the page can't be written.
+        UserError: an option or a folder is invalid, the runs share no prompts, or the page can't be written.
     """
     from its.report.study import write_study
 
     if len(runs) < 2:
-        raise UserError(f"its study got one run, {runs[0]}; expected two or more, to compare the first with")
+        raise UserError(f"its study got one run, {runs[0]}; expected two or more, to compare the first with the others")
     if len(prompts) != 2:
-        raise UserError(f"--prompts is {' '.join(prompts)}; expected two names, of the picture's and of the sound's")
+        raise UserError(f"--prompts is {' '.join(prompts)}; expected two names: the picture's and the sound's prompt")
     if samples < 1 or catch < 0:
         raise UserError(f"--samples is {samples} and --catch {catch}; expected 1 or more and 0 or more")
     page, data = write_study(runs, output, roles=(prompts[0], prompts[1]), samples=samples, catch=catch)
@@ -46,5 +46,5 @@ def study(
         say(f"{data['runs'][0]} against {name}: {count} pairs of prompts")
     if not catch:
         say("without catch trials, random answers can't be detected")
-    say(f"the study is {page}: give people its folder; its study-results counts what they send back")
+    say(f"{page}: send its folder to participants, and evaluate their answers with its study-results")
     return 0

@@ -10,26 +10,27 @@ from its.output import say
 def study_results(files: list[Path]) -> int:
     """Print win rates from the answers to a study.
 
-    They are in percent with 95 % intervals, as in the paper's Table 2. Participants who chose noise in a catch trial
-    are left out. The exit status is 1 if no participant is left.
+    Win rates are in percent with 95 % intervals, as in the paper's Table 2. Participants who chose noise in a catch
+    trial are left out. The exit status is 1 if no participant is left.
 
     Args:
-        files: answers that participants of its study saved.
+        files: files of answers, one of each participant.
 
     Raises:
-        UserError: a file is not of its study, is of another study, or a participant is there twice.
+        UserError: a file is not of a study, is of another study, or repeats a participant.
     """
     from its.report.study_results import read_answers, table
 
     answers = read_answers(files)
-    counted = [each for each in answers if not each.mistakes]
-    for each in answers:
-        if each.mistakes:
-            say(f"excluded: {each.participant} ({each.file}) chose noise {each.mistakes} times in the catch trials")
-    if not any(trial["catch"] for each in answers for trial in each.trials):
+    counted = [answer for answer in answers if not answer.mistakes]
+    for answer in answers:
+        if answer.mistakes:
+            name = f"{answer.participant} ({answer.file})"
+            say(f"excluded: {name} chose noise {answer.mistakes} times in the catch trials")
+    if not any(trial["catch"] for answer in answers for trial in answer.trials):
         say("this study had no catch trials: random answers are counted too")
     if not counted:
-        say("no participant is left to count")
+        say("all participants are excluded")
         return 1
     for other in counted[0].runs[1:]:
         say(f"\n{counted[0].runs[0]} against {other}, {len(counted)} participants: win rate in %\n")

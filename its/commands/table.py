@@ -12,16 +12,15 @@ TableFormat = Literal["md", "csv", "latex"]
 
 
 def table(runs: list[Path], *, table: TableFormat = "md", by: Sequence[str] = ("run", "method")) -> int:
-    """Print a table of the scores that the samples of runs have.
-
+    """Print a table of the scores of runs.
 
     Args:
-        runs: folders that its predict wrote.
+        runs: run directories of its predict.
         table: format of the table.
         by: a row for each run, method, prompt, prompt.NAME, seed, or setting such as guidance_scale.visual.
 
     Raises:
-        UserError: a folder is no run, no sample has a score, or no sample has such a key.
+        UserError: a folder is not a run directory, no sample has a score, or no sample has a key of `by`.
     """
     from its import registry
     from its.evaluation.tables import FORMATS, tabulate

@@ -1,4 +1,4 @@
-"""Allowlist of config classes: plugins, the Lightning classes listed here, and classes of trusted modules."""
+"""Allowlist of the classes that configs may use: plugins, some Lightning classes, and classes of trusted modules."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ validate its arguments.
 """
 
 FROM_COMMAND_LINE = ("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.TensorBoardLogger")
-"""Lightning classes that only the command line may use, since their arguments choose where they write."""
+"""Lightning classes that only the command line may use, since their arguments set output folders."""
 
 TRAINER = (
     "accelerator strategy devices num_nodes precision logger callbacks profiler plugins limit_predict_batches "
     "log_every_n_steps enable_progress_bar enable_checkpointing enable_model_summary deterministic benchmark "
     "inference_mode use_distributed_sampler detect_anomaly fast_dev_run barebones"
 )
-"""Trainer arguments that a config file may set: those that affect prediction and hold no path."""
+"""Trainer arguments that a config file may set: those that affect prediction and are not paths."""
 
 _PATHS = {name.rpartition(".")[2]: name for name in (*FROM_FILES, *FROM_COMMAND_LINE)}
 
@@ -92,7 +92,7 @@ class ConfigRules(Rules):
         if short in listed and module in ("", _PATHS[short].rpartition(".")[0], listed[short].__module__):
             if short in allowed:
                 return listed[short]
-            raise UserError(f"{short} is allowed only on the command line, since its arguments choose where it writes")
+            raise UserError(f"{short} is allowed only on the command line, since its arguments set output folders")
         raise UserError(
             f"{name!r} is not a class that a config may use here; expected one of: {', '.join(allowed) or 'none'}."
             f"{nearest(short, allowed)}{self._remedy(module, key)}"
@@ -119,15 +119,15 @@ class ConfigRules(Rules):
         return self.source_of(key) not in (None, COMMAND_LINE)
 
     def _remedy(self, module: str, key: str) -> str:
-        """Suggest --trust for a user's own module, but not for installed ones, whose classes could run any program."""
-        is_in_sample = Path(self.source_of(key) or "").suffix.lower() in KINDS  # a file that anyone may have sent
+        """Suggest --trust for a user's module, but not for installed ones, whose classes could run any program."""
+        is_in_sample = Path(self.source_of(key) or "").suffix.lower() in KINDS  # samples may come from others
         if not module or is_in_sample or module.partition(".")[0] in _installed():
             return ""
-        return f" Using it runs the code of {module}. If that is your own, add --trust {module} on the command line"
+        return f" Using it runs the code of {module}. If you trust it, add --trust {module} on the command line"
 
 
 def _arguments(cls: type) -> list[str] | None:
-    """Arguments of a class that a config file may set; None if all."""
+    """Return the arguments of a class that a config file may set; None for all."""
     from lightning.pytorch import Trainer
 
     if cls is Trainer:

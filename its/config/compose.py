@@ -52,7 +52,7 @@ class Config:
     """Merged config.
 
     Attributes:
-        layers: in order; later layers override earlier ones.
+        layers: layers in order; later ones override earlier ones.
         values: merged values.
         sources: maps each dotted key, with list indices, to the source of the last layer that set it.
 
@@ -66,7 +66,7 @@ class Config:
         for layer in layers:
             if "method" in layer.values:
                 values["model"] = _keep_common_keys(values.get("model"), str(layer.values["method"]), layer.source)
-            for key in _single_values(layer.values, values):  # each becomes the first item of a list
+            for key in _single_values(layer.values, values):  # these become the first items of lists
                 inner = {name: source for name, source in sources.items() if f"{name}.".startswith(f"{key}.")}
                 sources |= {f"{key}.0{name.removeprefix(key)}": source for name, source in inner.items()}
             sources |= dict.fromkeys(_keys(layer.values, values), layer.source)
@@ -152,7 +152,7 @@ def option_layer(options: Mapping[str, Any], source: str) -> Layer:
 
 
 def _as_yaml(value: Any) -> Any:
-    """Convert arrays and numbers of NumPy, ranges, tuples and paths to the types of YAML; keep everything else."""
+    """Convert NumPy arrays and numbers, ranges, tuples and paths to YAML types. Other values are unchanged."""
     if isinstance(value, Mapping):
         return {key: _as_yaml(inner) for key, inner in value.items()}
     if type(value).__module__ == "numpy":
@@ -163,10 +163,10 @@ def _as_yaml(value: Any) -> Any:
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], list[str]]:
-    """Command line -> (config files, plugin modules, everything else as `--key=value`), each in its order.
+    """Split a command line into config files, plugin modules, and all other options as `--key=value`, in their order.
 
     Raises:
-        UserError: `--config` or `--trust` without a value.
+        UserError: `--config` or `--trust` has no value.
     """
     files: list[Path] = []
     modules: list[str] = []
@@ -188,7 +188,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str], li
 
 
 def _keep_common_keys(model: Values | None, method: str, source: str) -> Values:
-    """Keep the keys under `model` that are settings of another method too."""
+    """Keep the keys under `model` that are also settings of another method."""
     try:
         settings = methods.settings_of(method)
     except UserError as error:
@@ -210,7 +210,7 @@ def _max_splits(key: str) -> int:
 
 
 def _full_key(option: str) -> str:
-    """Insert `init_args`, which options may omit."""
+    """Insert the `init_args` that options may omit."""
     parts: list[str] = []
     for part in option.split(".", maxsplit=_max_splits(option)):
         if holds_object(".".join(parts)) and part not in ("class_path", "init_args"):
@@ -242,7 +242,7 @@ def _remove_nulls(value: Any, key: str) -> Any:
 
 
 def _keys(top: Any, base: Any, prefix: str = "") -> Iterator[str]:
-    """Keys that merging `top` over `base` sets, with list indices."""
+    """Yield the keys that merging `top` over `base` sets, with list indices."""
     items: Mapping[Any, Any] = top if isinstance(top, Mapping) else {}
     if isinstance(top, list):
         first = len(merge(base, top)) - len(top) if isinstance(top, Appended) else 0
@@ -253,7 +253,7 @@ def _keys(top: Any, base: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _single_values(top: Any, base: Any, key: str = "") -> Iterator[str]:
-    """Keys of values in `base` that are not lists and that `top` appends to."""
+    """Yield the keys of values in `base` that are not lists and to which `top` appends."""
     if isinstance(top, Appended) and base is not None and not isinstance(base, list):
         yield key
     elif isinstance(top, Mapping) and isinstance(base, Mapping):

@@ -34,9 +34,9 @@ def format_warning(missing: WeightsNotFound, pack: Pack, *, instead: str, settin
     """Format the warning about the use of a pack.
 
     Args:
-        missing: error for the config's own weights.
+        missing: error for the config's weights.
         pack: pack in use.
-        instead: what the pack provides, for example `demo weights`.
+        instead: content of the pack, for example `demo weights`.
         settings: sentence about other differences from the config.
     """
     return (
@@ -50,7 +50,7 @@ def replace_weights(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config
 
     The pack's settings override those of config files. Command-line options override the pack's, except for components
     with weights. The config's expert names and views remain, and so does a combiner of another class than the pack's.
-    If `keep_vocoder` is set, a vocoder class from the command line remains too.
+    If `keep_vocoder` is set, a vocoder class from the command line also remains.
 
     Raises:
         UserError: the pack has no equivalent of an expert, or no colorizer.
@@ -77,7 +77,7 @@ def with_pack_colorizer(config: Config, pack: Pack) -> Config:
     """Replace the colorizer of a config by a pack's.
 
     Raises:
-        UserError: the pack has none.
+        UserError: the pack has no colorizer.
     """
     return Config([*_without(config.layers, ["colorizer"]), _colorizer_layer(pack)])
 
@@ -92,7 +92,7 @@ def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Va
 
     Args:
         pack: overlay of the pack.
-        experts: specs of the config's experts by name; if empty, the pack's own are used.
+        experts: specs of the config's experts by name; if empty, the pack's are used.
         combiner: spec of the config's combiner.
 
     Raises:
@@ -103,11 +103,11 @@ def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Va
     names = {name: pack_name for name, (_, pack_name) in replacements.items()}
     model = {key: _by_name(value, names) for key, value in pack["model"].items()}
     model["experts"] = {name: spec for name, (spec, _) in replacements.items()}
-    own = model.pop("combiner", {})
-    is_same_class = not isinstance(combiner, dict) or combiner.get("class_path") == own.get("class_path")
-    if own and is_same_class and set(names.values()) == set(pack_experts):
-        arguments = {key: _by_name(value, names) for key, value in (own.get("init_args") or {}).items()}
-        model["combiner"] = own | {"init_args": arguments}
+    pack_combiner = model.pop("combiner", {})
+    is_same_class = not isinstance(combiner, dict) or combiner.get("class_path") == pack_combiner.get("class_path")
+    if pack_combiner and is_same_class and set(names.values()) == set(pack_experts):
+        arguments = {key: _by_name(value, names) for key, value in (pack_combiner.get("init_args") or {}).items()}
+        model["combiner"] = pack_combiner | {"init_args": arguments}
     data = {key: _by_name(value, names) for key, value in pack.get("data", {}).items()}
     return pack | {"model": model, "data": data}
 
@@ -132,7 +132,7 @@ def _without(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]:
 
 
 def _equivalent(name: str, expert: Any, pack_experts: Values) -> tuple[Any, str]:
-    """Return the spec that replaces an expert, and the name of the pack's expert in it."""
+    """Return the spec that replaces an expert, and the name of the pack expert that it uses."""
     class_path = expert.get("class_path")
     for pack_name, candidate in pack_experts.items():
         if candidate["class_path"] == class_path:

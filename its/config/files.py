@@ -39,7 +39,7 @@ class FileReader:
     """Reads a config file and the files that it references, within limits."""
 
     def __init__(self) -> None:
-        self._left = MOST_FILES
+        self._files_left = MOST_FILES
         self._bytes_left = LARGEST_TOGETHER
 
     def read(self, path: Path) -> Values:
@@ -52,17 +52,17 @@ class FileReader:
         return values
 
     def read_for(self, key: str, path: Path, *, origin: Path | str) -> Any:
-        """Read the file referenced by a key. It holds the value itself, or a mapping with only that key.
+        """Read the file referenced by a key. It contains the value itself, or a mapping with only that key.
 
         Raises:
-            UserError: as `read`, or the file sets other keys too.
+            UserError: as `read`, or the file also sets other keys.
         """
         content: Any = self._content(path)
         if key in content:
             if others := [other for other in content if other != key]:
                 raise UserError(
                     f"{origin}: {key} is the file {path}, which also sets {', '.join(others[:9])}; expected only "
-                    f"{key}. To apply the whole file, use --config {path}"
+                    f"{key}. To apply all keys of the file, use --config {path}"
                 )
             content = content[key]
         return self._insert_files(content, path, key)
@@ -85,16 +85,16 @@ class FileReader:
         return self.read_for(key, beside if beside.exists() else find_packaged(value) or beside, origin=path)
 
     def _content(self, path: Path) -> Values:
-        if self._left == 0:
-            raise UserError(f"{path}: a config may include {MOST_FILES} files; does one of them include itself?")
-        self._left -= 1
+        if self._files_left == 0:
+            raise UserError(f"{path}: a config may include {MOST_FILES} files at most; check that none includes itself")
+        self._files_left -= 1
         path = find_config(path)
         try:
             text = read_text(path, LARGEST)
             self._bytes_left -= len(text)
             if self._bytes_left < 0:
                 raise UserError(
-                    f"{path}: the files of this config exceed {LARGEST_TOGETHER:,} bytes together; move prompts to a "
+                    f"{path}: the files of this config exceed {LARGEST_TOGETHER:,} bytes in total; move prompts to a "
                     "file for data.prompts, and include each file once"
                 )
             content = read_yaml(text)

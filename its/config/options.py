@@ -20,12 +20,12 @@ class PredictOptions:
         output: run directory.
         save: files to write for each sample in addition to the spectrogram and the sound.
         scorers: scorers, or a pack with scorers, that score the samples at the end.
-        keep: which samples of each prompt pair to keep.
+        keep: rule of ranking, and number of samples of each prompt pair to keep.
         metadata: embed each sample's config in its files, for `its rerun`.
         gallery: write RUN/index.html at the end.
         retry_failed: retry samples that failed in an earlier run.
         mixed: allow samples with different settings in one run directory.
-        seed_everything: seed of the global random number generators; samples don't depend on it.
+        seed_everything: seed of the global random number generators; samples do not depend on it.
     """
 
     method: str = DEFAULT

@@ -1,1 +1,1 @@
-"""Joint denoising. Independent of Lightning and of files."""
+"""Joint denoising, independent of Lightning and of files."""

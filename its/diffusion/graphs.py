@@ -36,7 +36,7 @@ class MultiStream:
         self._streams: dict[str, torch.cuda.Stream] = {}
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
-        """As `sequential`. The current stream waits for all experts."""
+        """Run the experts like `sequential`. The current stream waits for all of them."""
         if len(experts) == 1 or len(latents) > self.max_batch:
             return sequential(experts, latents, timestep)
         current = torch.cuda.current_stream(latents.device)
@@ -74,7 +74,7 @@ class CudaGraph:
         self._supported = True
 
     def __call__(self, experts: Mapping[str, Any], latents: Tensor, timestep: Tensor) -> Mapping[str, Tensor]:
-        """As `sequential`, for `GuidedExpert`s."""
+        """Run the experts, which must be `GuidedExpert`s, like `sequential`."""
         if not self._supported:
             return self._run(experts, latents, timestep)
         key = latents.shape, latents.dtype, *((name, expert.signature) for name, expert in experts.items())
@@ -84,7 +84,7 @@ class CudaGraph:
             try:
                 self._graphs[key] = _Graph(self._run, self._capture, experts, latents, timestep)
             except CaptureError as error:
-                warnings.warn(f"going on without CUDA graphs, which is slower: {error}", stacklevel=1)
+                warnings.warn(f"continuing without CUDA graphs, which is slower: {error}", stacklevel=1)
                 self.clear()
                 self._supported = False
                 return self._run(experts, latents, timestep)

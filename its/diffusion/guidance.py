@@ -86,13 +86,13 @@ class TextCache:
     def __call__(self, prompts: Sequence[str], device: torch.device) -> Tensor:
         """Return the embeddings of b prompts, (b, ...), on a device."""
         unique = dict.fromkeys(prompts)
-        if new := [p for p in unique if p not in self._cache]:
-            # Clone, since a slice would keep the memory of the whole batch.
+        if new := [prompt for prompt in unique if prompt not in self._cache]:
+            # Clone, since a slice would keep the memory of the full batch.
             encoded = (text.clone() for text in self.expert.encode_text(new))
             self._cache.update(zip(new, encoded, strict=True))
         for prompt in unique:
             self._cache[prompt] = self._cache.pop(prompt)  # most recently used last
-        texts = torch.stack([self._cache[p] for p in prompts]).to(device)
+        texts = torch.stack([self._cache[prompt] for prompt in prompts]).to(device)
         total = sum(text.nbytes for text in self._cache.values())
         while total > self.max_bytes:
             total -= self._cache.pop(next(iter(self._cache))).nbytes

@@ -21,7 +21,7 @@ def initial_noise(
 ) -> Tensor:
     """Draw z_T ~ N(0, I) of shape (c, h, w) from each sample's generator. Returns (b, c, h, w), float32 on the CPU.
 
-    The authors' program draws in float16, which is unrelated to float32 for the same seed. Use `dtype=torch.float16` to
-    reproduce seeds that they published.
+    The authors' program draws in float16, whose values differ from those of float32 for the same seed. Use
+    `dtype=torch.float16` to reproduce seeds that they published.
     """
     return torch.stack([torch.randn(shape, generator=g, dtype=dtype, device="cpu").float() for g in sources])

@@ -1,1 +1,1 @@
-"""Lightning's predict loop: building it, its trainer, progress, and several processes."""
+"""Set up and run Lightning's predict loop, and the engines of `its colorize`, `its sonify` and `its doctor`."""

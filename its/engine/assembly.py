@@ -1,4 +1,4 @@
-"""Build method and data from a composed config, and find the weights, or those of the pack that the config allows."""
+"""Build the method and the data module of a composed config, and find the weights or those of the fallback pack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAINER_DEFAULTS = {
 }
 
 NOT_RESOLVED = ("mixed", "retry_failed")
-"""Keys of a command that say nothing about what it makes."""
+"""Keys that do not affect the samples; `Assembly.resolved` leaves them out."""
 
 
 class Assembly:
@@ -40,12 +40,12 @@ class Assembly:
         trusted: modules whose classes the config may name.
 
     Attributes:
-        method: not loaded.
+        method: the method, without loaded weights.
         data: prompts, seeds and their settings.
         options: keys of `its predict` itself.
         trainer: arguments of Lightning's Trainer.
-        resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
-            makes the same samples of it.
+        resolved: the config with all defaults, without secrets and with `~` for the home folder. As a config of
+            `its predict`, it makes the same samples.
 
     Raises:
         UserError: with all faults of the config.
@@ -63,13 +63,14 @@ class Assembly:
         self._build(config)
 
     def find_weights(self) -> str | None:
-        """Find the weights; where they are missing, build all objects again with those of the pack in `model.fallback`.
+        """Find the weights. If some are missing, build all objects again with those of the pack in `model.fallback`.
 
         Returns:
-            The warning to print if the pack is used.
+            A warning if the pack is used, otherwise None.
 
         Raises:
-            UserError: the machine lacks the device, weights are missing without a fallback, or components don't fit.
+            UserError: the machine lacks the device, weights are missing without a fallback, or components are
+                incompatible.
         """
         try:
             check_trainer(self.trainer)
@@ -88,7 +89,7 @@ class Assembly:
         values = config.values
         top = {key: value for key, value in values.items() if key not in SECTIONS}
         known = (*SECTIONS, *PredictOptions.__dataclass_fields__)
-        build.faults += unknown_names(top, known, "", f"there is no such key; there are: {', '.join(known)}.")
+        build.faults += unknown_names(top, known, "", f"unknown key; expected one of {', '.join(known)}.")
         options, resolved = build.arguments(PredictOptions, {k: v for k, v in top.items() if k in known}, "")
         sections = {name: {} if values.get(name) is None else values[name] for name in SECTIONS}
         method, resolved["model"] = build.construct(method_class(config.method), sections["model"], "model")
@@ -100,14 +101,14 @@ class Assembly:
         if not isinstance(seed, bool) and isinstance(seed, int) and not 0 <= seed < 2**32:
             build.faults.append(Fault("seed_everything", f"got {seed}; expected 0 to {2**32 - 1}"))
         if not str(options.get("output", PredictOptions.output)).strip():
-            build.faults.append(Fault("output", "it is empty; expected a folder"))
+            build.faults.append(Fault("output", "is empty; expected a folder"))
         raise_faults(build.faults, config.source_of)
         self.method, self.data, self.options = method, data, PredictOptions(**options)
-        kept = {key: value for key, value in resolved.items() if key not in NOT_RESOLVED}
-        self.resolved = scrub({"method": config.method, **kept})
+        resolved = {key: value for key, value in resolved.items() if key not in NOT_RESOLVED}
+        self.resolved = scrub({"method": config.method, **resolved})
 
     def _use_pack(self, missing: WeightsNotFound) -> str:
-        """Build all objects with the weights of the pack that the config allows, and return the warning."""
+        """Build all objects with the weights of the fallback pack, and return the warning."""
         pack = fallback.fallback_pack(missing, self.method.fallback)
         for keep_vocoder in (True, False):
             self._build(fallback.replace_weights(self.config, pack, keep_vocoder=keep_vocoder))

@@ -44,7 +44,7 @@ DESCRIPTION = (
     "All commands take --quiet (log only warnings and errors) and --verbose (log more)."
 )
 TRAINER_KEYS = ("accelerator", "devices", "num_nodes", "strategy", "precision", "logger", "callbacks", "plugins")
-"""Keys of the Trainer in the help; the others are for training."""
+"""Keys of the Trainer that the help lists; the others are for training."""
 
 HELP = ("-h", "--help", "--print_config")
 
@@ -54,8 +54,7 @@ class PredictCLI(LightningCLI):
 
     Attributes:
         options: keys outside of the sections model, data and trainer.
-        resolved: the config with all defaults, without secrets and with `~` for the home folder; `its predict --config`
-            makes the same samples of it.
+        resolved: the config with all defaults: see `Assembly.resolved`.
         specs: samples of the run.
         save: extra files to write for every sample.
         progress, shutdown: callbacks.
@@ -78,7 +77,7 @@ class PredictCLI(LightningCLI):
         Args:
             config: composed.
             trusted: modules whose classes the config may name.
-            help_for: options such as `--help` and `--print_config`, which are answered instead.
+            help_for: help options (`--help`, `--print_config`); with any, print help and exit.
 
         Raises:
             UserError: with all faults of the config.
@@ -117,12 +116,12 @@ class PredictCLI(LightningCLI):
         parser.add_class_arguments(PredictOptions, skip={"seed_everything"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Use the composed config. The parser is only run to print help."""
+        """Use the composed config. The parser only prints help."""
         if help_options := [argument for argument in self.help_for if not argument.startswith("--print_config")]:
             for name in (argument.partition("=")[2] for argument in help_options if "=" in argument):
-                self._check_help_for(name)  # or else the parser imports any class
+                self._check_help_for(name)  # otherwise the parser would import any class
             parser.parse_args(help_options)
-        self.config = {"seed_everything": False}  # all that Lightning reads of it
+        self.config = {"seed_everything": False}  # the only key that Lightning reads
 
     def instantiate_classes(self) -> None:
         """Build all objects, find the weights, and create the Trainer."""
@@ -143,9 +142,9 @@ class PredictCLI(LightningCLI):
         Raises:
             UserError: Lightning refuses its settings.
         """
-        given = self.config_init["trainer"]
+        trainer = self.config_init["trainer"]
         try:
-            plugins = with_cluster_environment(given.get("plugins"), given.get("num_nodes"))
+            plugins = with_cluster_environment(trainer.get("plugins"), trainer.get("num_nodes"))
             return super().instantiate_trainer(**kwargs, plugins=plugins or None)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
@@ -154,7 +153,7 @@ class PredictCLI(LightningCLI):
         """Check that the disk has room for the weights that will be downloaded.
 
         Raises:
-            UserError: it has not.
+            UserError: it does not.
         """
         check_disk_space(self._downloads())
 
@@ -162,7 +161,7 @@ class PredictCLI(LightningCLI):
         """Download the missing weights of the method and of the scorers.
 
         Raises:
-            UserError: the disk has too little room, or a download failed; complete files are kept.
+            UserError: the disk has too little space, or a download failed; complete files are kept.
         """
         try:
             download(self._downloads())
@@ -184,9 +183,9 @@ class PredictCLI(LightningCLI):
             ConfigRules(trusted=self.trusted).find(name, object, "")
 
     def prepare_run(self) -> None:
-        """Create scorers, specs, callbacks and the Trainer. Weights were found before."""
+        """Create scorers, specs, callbacks and the Trainer. Requires that the weights were found."""
         options, model, data = self.options, self.model, self.datamodule
-        given = self.config_init["trainer"]
+        trainer = self.config_init["trainer"]
         if options.seed_everything is not False:
             seed_everything(None if options.seed_everything is True else options.seed_everything)
         self.run_scorer = make_run_scorer(options.scorers, options.keep, fallback=model.fallback)
@@ -198,15 +197,15 @@ class PredictCLI(LightningCLI):
         self.progress, self.shutdown = Progress(), GracefulShutdown()
         model.samples = self.output / "samples"
         writer = SampleWriter(self.output, self.save, config=self.resolved, metadata=options.metadata)
-        configured = given.get("callbacks") or []
+        configured = trainer.get("callbacks") or []
         configured = configured if isinstance(configured, list) else [configured]
         callbacks = [*configured, writer, self.progress, self.shutdown]
         # PromptGrid distributes the specs over the ranks: no sampler may do it again.
         settings: dict[str, Any] = {"callbacks": callbacks, "use_distributed_sampler": False}
-        settings["default_root_dir"] = given.get("default_root_dir") or str(self.output)
+        settings["default_root_dir"] = trainer.get("default_root_dir") or str(self.output)
         if model.needs_gradients:
             settings["inference_mode"] = False
-        if (precision := default_precision(given, model.cuda_precision)) is not None:
+        if (precision := default_precision(trainer, model.cuda_precision)) is not None:
             settings["precision"] = precision
         self.trainer = self.instantiate_trainer(**settings)
 
@@ -217,16 +216,16 @@ class PredictCLI(LightningCLI):
     def _extras(self) -> list[str]:
         save: list[str] = list(self.options.save)
         if "latents" in save and not self.model.has_latents:
-            raise UserError(f"save has latents, but {type(self.model).__name__} makes none: leave latents out")
+            raise UserError(f"save contains latents, but {type(self.model).__name__} has none: leave latents out")
         if "colorizer" in dict(self.model.components()):
             return [*save, "color"]
         if "color" in save:
-            raise UserError("save has color, but model.colorizer is null: set a colorizer, or leave color out")
+            raise UserError("save contains color, but model.colorizer is null: set a colorizer, or leave color out")
         return save
 
 
 def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str] = ()) -> PredictCLI:
-    """Compose the config and build the run, with the weights of a pack if weights are missing and the config allows it.
+    """Compose the config and build the run.
 
     Args:
         files: configs; each overlays the one before.
@@ -239,8 +238,11 @@ def build(files: Sequence[Path], arguments: Sequence[str], trusted: Sequence[str
     """
     options = [argument.partition("=")[0] for argument in arguments]
     is_help = [option in HELP or option.endswith(".help") for option in options]
-    help_for = [a for a, asks in zip(arguments, is_help, strict=True) if asks]
-    config = compose(files, [a for a, asks in zip(arguments, is_help, strict=True) if not asks])
+    help_for = [argument for argument, is_true in zip(arguments, is_help, strict=True) if is_true]
+    config = compose(files, [argument for argument, is_true in zip(arguments, is_help, strict=True) if not is_true])
     if "model" not in config.values and not help_for:
-        raise UserError("no config is given: its predict --config castle_bell (`its configs` lists the others)")
+        raise UserError(
+            "no config with a model was given; expected for instance its predict --config castle_bell "
+            "(`its configs` lists all)"
+        )
     return PredictCLI(config, trusted=trusted, help_for=help_for)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -28,13 +28,10 @@ from its.runs.resume import CONFIG
 from its.runs.videos import color_video_jobs, run_jobs
 from its.weights import WeightsNotFound, prepare
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 KEYS = {"model": ("colorizer", "fallback"), "trainer": ("accelerator", "precision")}
-"""Keys of configs that are used; the others are ignored, so that any config of a run can be an overlay."""
+"""Config keys that colorizing uses, by section. Others are ignored, so that any config of a run can be an overlay."""
 
 
 def colorize_run(
@@ -53,33 +50,33 @@ def colorize_run(
     Args:
         run: the run directory.
         files: configs over the run's own.
-        keys: of configs, as `--key=value`.
-        prompt: for all samples; by default made of each sample's own.
-        count: pictures for each sample.
-        batch_size: pictures that are made at once.
-        video: make videos too; always done if the run saves videos.
-        trusted: modules to import too, whose classes configs may name.
+        keys: config keys as `--key=value`.
+        prompt: prompt for all samples; by default it is derived from each sample's prompt.
+        count: number of pictures of each sample.
+        batch_size: number of pictures in a batch.
+        video: also make videos; always done if the run saves videos.
+        trusted: additional modules to import, whose classes configs may name.
 
     Returns:
-        How many samples have all of their files, how many samples there are, and whether videos were made.
+        Number of samples with all of their files, number of samples, and whether videos were made.
 
     Raises:
-        UserError: a config, a key or the run is wrong; nothing was made.
+        UserError: a config, a key or the run is invalid; nothing was made.
     """
     registry.load_plugins()
     registry.load_modules(trusted)
-    wanted = plan_colors(run, prompt=prompt, count=count)
-    for colors in wanted:
-        colors.gray()  # check all before any is made
+    plans = plan_colors(run, prompt=prompt, count=count)
+    for colors in plans:
+        colors.gray()  # read all gray pictures before any is colorized
     path = contained(run, run / CONFIG)
     saved = read_layer(path) if path.is_file() else Layer(str(path), {})
     config = _compose([saved, *map(read_layer, files)], keys)
-    colorizer = _prepared(config, trusted)
-    failed = _make(colorizer, wanted, config.values.get("trainer") or {}, batch_size)
+    colorizer = _prepare_colorizer(config, trusted)
+    failed = _make_pictures(colorizer, plans, config.values.get("trainer") or {}, batch_size)
     video = video or "video" in (saved.values.get("save") or ())
     if video:
-        failed |= _make_videos(wanted, metadata=saved.values.get("metadata", True))
-    return len(wanted) - len(failed), len(wanted), video
+        failed |= _make_videos(plans, metadata=saved.values.get("metadata", True))
+    return len(plans) - len(failed), len(plans), video
 
 
 def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
@@ -90,24 +87,24 @@ def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
             if key not in KEYS.get(section, ()):
                 option = f"--{section}.{key}".removesuffix(".")
                 known = ", ".join(f"{name}.{each}" for name, keys in KEYS.items() for each in keys)
-                raise UserError(f"there is no option {option}; expected {known}, or an option in its colorize --help")
-    return Config([replace(layer, values=_used(layer.values)) for layer in (*layers, *options)])
+                raise UserError(f"unknown option {option}; expected {known}, or an option in its colorize --help")
+    return Config([replace(layer, values=_select_keys(layer.values)) for layer in (*layers, *options)])
 
 
-def _used(values: Mapping[str, Any]) -> dict[str, Any]:
+def _select_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         section: {key: value for key, value in (values.get(section) or {}).items() if key in keys}
         for section, keys in KEYS.items()
     }
 
 
-def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
-    """Build the config's colorizer and prepare its weights; if they are missing, use the fallback's, with a warning.
+def _prepare_colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
+    """Build the config's colorizer and prepare its weights; if they are missing, use the fallback pack's colorizer.
 
     Raises:
         UserError: the config names no colorizer, or its weights are missing.
     """
-    colorizer = _colorizer(config, trusted)
+    colorizer = _build_colorizer(config, trusted)
     try:
         prepare([colorizer])
         return colorizer
@@ -117,28 +114,30 @@ def _prepared(config: Config, trusted: Sequence[str]) -> Colorizer:
     name, _ = instantiator.build(str | None, config.values["model"].get("fallback"), "model.fallback")
     raise_faults(instantiator.faults, config.source_of)
     pack = fallback.fallback_pack(missing, name)
-    colorizer = _colorizer(fallback.with_pack_colorizer(config, pack), trusted)
+    colorizer = _build_colorizer(fallback.with_pack_colorizer(config, pack), trusted)
     prepare([colorizer])
-    settings = "Its settings are the pack's own."
+    settings = "The pack's settings are used."
     logger.warning(fallback.format_warning(missing, pack, instead="demo colorizer", settings=settings))
     return colorizer
 
 
-def _colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
-    given = (config.values.get("model") or {}).get("colorizer")
-    if given is None:
-        raise UserError("this run has no colorizer: name one, such as --config colorize")
+def _build_colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
+    value = (config.values.get("model") or {}).get("colorizer")
+    if value is None:
+        raise UserError("this run has no colorizer: name one, for example with --config colorize")
     instantiator = Instantiator(ConfigRules(trusted=trusted, source_of=config.source_of))
-    colorizer, _ = instantiator.build(Colorizer, given, "model.colorizer")
+    colorizer: Colorizer
+    colorizer, _ = instantiator.build(Colorizer, value, "model.colorizer")
     raise_faults(instantiator.faults, config.source_of)
-    built: Colorizer = colorizer
-    return built
+    return colorizer
 
 
-def _make(colorizer: Colorizer, wanted: Sequence[ColorJob], trainer: dict[str, Any], batch_size: int) -> set[Path]:
+def _make_pictures(
+    colorizer: Colorizer, plans: Sequence[ColorJob], trainer: dict[str, Any], batch_size: int
+) -> set[Path]:
     """Make missing pictures. Report samples that fail, and return their folders."""
     coloring, weights = colorizer.describe(identity_only=True), colorizer.provenance()
-    jobs = [(colors, number) for colors in wanted for number in colors.missing(coloring, weights)]
+    jobs = [(colors, number) for colors in plans for number in colors.missing(coloring, weights)]
     if not jobs:
         return set()
     settings = {key: trainer.get(key) for key in ("accelerator", "precision")}
@@ -148,7 +147,7 @@ def _make(colorizer: Colorizer, wanted: Sequence[ColorJob], trainer: dict[str, A
     with fabric.init_module():
         colorizer.load()
     colorizer.to(fabric.device).eval().requires_grad_(False)
-    left = {id(colors): sum(other is colors for other, _ in jobs) for colors, _ in jobs}
+    remaining = {id(colors): sum(other is colors for other, _ in jobs) for colors, _ in jobs}
     failed: dict[Path, str] = {}
     for batch in _batches(jobs, batch_size):
         try:
@@ -156,21 +155,21 @@ def _make(colorizer: Colorizer, wanted: Sequence[ColorJob], trainer: dict[str, A
                 rgb = _color(colorizer, batch, fabric.device)
             for (colors, number), picture in zip(batch, rgb, strict=True):
                 colors.write(number, picture)
-                left[id(colors)] -= 1
-                if left[id(colors)] == 0:
+                remaining[id(colors)] -= 1
+                if remaining[id(colors)] == 0:
                     colors.finish(coloring, weights)
                     logger.info(f"{colors.folder.name}: {colors.prompt}")
-        except Exception as error:  # noqa: BLE001 - plugins may raise anything, and other samples go on
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything; continue with other samples
             failed |= {colors.folder: f"{type(error).__name__}: {error}" for colors, _ in batch}
     for folder in sorted(failed):
         logger.error(f"failed: {folder.name}: {failed[folder]}")
     return set(failed)
 
 
-def _make_videos(wanted: Sequence[ColorJob], *, metadata: bool) -> set[Path]:
+def _make_videos(plans: Sequence[ColorJob], *, metadata: bool) -> set[Path]:
     """Make missing videos of the pictures. Report samples that fail, and return their folders."""
     jobs = []
-    for colors in wanted:
+    for colors in plans:
         record = read_record(colors.folder) or colors.record
         sample = StoredSample(run=colors.folder.parents[1], folder=colors.folder, record=record)
         pictures = map(colors.path, range(1, colors.count + 1))
@@ -183,13 +182,13 @@ def _color(colorizer: Colorizer, batch: Sequence[tuple[ColorJob, int]], device: 
     sources = [colors.source(number) for colors, number in batch]
     rgb: torch.Tensor = colorizer(gray, [colors.prompt for colors, _ in batch], sources).float().cpu()
     if not rgb.isfinite().all():
-        raise ValueError("the colours are not finite")
+        raise ValueError("the colour picture has values that are not finite")
     return rgb
 
 
 def _batches(jobs: Iterable[tuple[ColorJob, int]], size: int) -> Iterator[list[tuple[ColorJob, int]]]:
     """Split jobs into batches of pictures of one size."""
     for _, group in groupby(jobs, key=lambda job: job[0].size):
-        same = list(group)
-        for first in range(0, len(same), size):
-            yield same[first : first + size]
+        of_one_size = list(group)
+        for first in range(0, len(of_one_size), size):
+            yield of_one_size[first : first + size]

@@ -1,4 +1,4 @@
-"""Construct the components with weights that configs name, without the run."""
+"""Construct components with weights outside of a run, for `its doctor`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from its.weights import PretrainedComponent
 
 
 def components(configs: Sequence[Path]) -> dict[str, list[PretrainedComponent]]:
-    """Construct components and group them by the name of their weights.
+    """Construct the components with weights of configs, grouped by the name of their weights.
 
     Args:
-        configs: YAML files, each over the one before; without any, all classes with their default weights.
+        configs: YAML files, each over the one before. If empty, use all classes with their default weights.
 
     Raises:
         UserError: a config can't be read.
@@ -46,13 +46,13 @@ def _in_configs(configs: Sequence[Path]) -> Iterator[PretrainedComponent]:
     from its.evaluation.choosing import build_scorers
 
     keys = compose(configs).values
-    if scorers := keys.pop("scorers", None):  # may be names only
+    if scorers := keys.pop("scorers", None):  # may be names without arguments
         yield from (scorer for scorer in build_scorers(scorers) if isinstance(scorer, PretrainedComponent))
     yield from _within(keys, _classes())
 
 
 def _within(value: Any, classes: Mapping[str, type[PretrainedComponent]]) -> Iterator[PretrainedComponent]:
-    """Construct the components with weights in a value of a config, at any depth."""
+    """Construct all components with weights in a config value, at any depth."""
     if isinstance(value, list):
         for inner in value:
             yield from _within(inner, classes)

@@ -29,9 +29,9 @@ class Finding:
     """Result of a check.
 
     Attributes:
-        level: `wrong` keeps `its predict` from running, `note` does not.
-        what: the state.
-        remedy: an action that mends it; empty if none is needed.
+        level: `wrong` if `its predict` can't run, `note` if it can.
+        what: description of the state.
+        remedy: action that fixes it; empty if none is needed.
     """
 
     level: Literal["ok", "note", "wrong"]
@@ -43,7 +43,7 @@ def diagnose(configs: Sequence[Path], output: Path) -> Iterator[Finding]:
     """Run all checks, the quick ones first.
 
     Args:
-        configs: files, each over the one before, whose weights are looked for; without any, those of all components.
+        configs: files, each over the one before, whose weights are checked; if empty, those of all components.
         output: folder for runs.
 
     Raises:
@@ -64,22 +64,23 @@ def versions() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     declared = [Requirement(line) for line in requires(DISTRIBUTION) or []]
-    wanted = [need for need in declared if need.marker is None or need.marker.evaluate({"extra": ""})]
+    required = [need for need in declared if need.marker is None or need.marker.evaluate({"extra": ""})]
     misfits = 0
-    for need in wanted:
-        found = _version(need.name)
-        if found is None or not need.specifier.contains(found, prereleases=True):
+    for need in required:
+        installed = _version(need.name)
+        if installed is None or not need.specifier.contains(installed, prereleases=True):
             misfits += 1
             remedy = f'pip install "{need.name}{need.specifier}"'
-            yield Finding("wrong", f"{need.name} is {found or 'missing'}, expected {need.specifier or 'any'}", remedy)
-    yield from _pair()
+            what = f"{need.name} is {installed or 'missing'}, expected {need.specifier or 'any'}"
+            yield Finding("wrong", what, remedy)
+    yield from _check_torch_builds()
     if not misfits:
         python = platform.python_version()
-        what = f"Python {python}, its {version(DISTRIBUTION)}, and {len(wanted)} packages of versions that fit"
+        what = f"Python {python}, its {version(DISTRIBUTION)}, and {len(required)} packages of versions that fit"
         yield Finding("ok", what)
 
 
-def _pair() -> Iterator[Finding]:
+def _check_torch_builds() -> Iterator[Finding]:
     """Check that torch and torchaudio are of one release and CUDA version, which torchaudio does not declare."""
     torch, torchaudio = _version("torch"), _version("torchaudio")
     if torch is None or torchaudio is None:
@@ -88,53 +89,55 @@ def _pair() -> Iterator[Finding]:
     releases, kinds = [b[0].split(".")[:2] for b in builds], [b[2] for b in builds]
     if releases[0] != releases[1] or (all(kinds) and kinds[0] != kinds[1]):
         remedy = "install both at once, of one release and one build: pip install torch==2.11.* torchaudio==2.11.*"
-        yield Finding("wrong", f"torch {torch} and torchaudio {torchaudio} don't fit each other", remedy)
+        yield Finding("wrong", f"torch {torch} and torchaudio {torchaudio} are incompatible", remedy)
     else:
-        yield Finding("ok", f"torch {torch} and torchaudio {torchaudio} fit each other")
+        yield Finding("ok", f"torch {torch} and torchaudio {torchaudio} are compatible")
 
 
 def disk(output: Path) -> Iterator[Finding]:
-    """Check the space for runs and downloads, and that both can be written; `weights` checks the size of downloads."""
+    """Check that the folders for runs and downloads have space and can be written.
+
+    `weights` compares the space with the size of downloads.
+    """
     places = (
         ("runs", output, "choose another folder with --output"),
         ("the Hugging Face cache", _cache(), "set HF_HOME to a folder that can be written to"),
     )
-    for name, folder, elsewhere in places:
-        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free
+    for name, folder, remedy in places:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         what = f"{free / GIB:.0f} GiB free for {name} ({folder})"
-        if not os.access(there, os.W_OK):
-            yield Finding("wrong", f"{there} can't be written to, where {name} would go", elsewhere)
+        if not os.access(existing, os.W_OK):
+            yield Finding("wrong", f"{existing}, the place of {name}, can't be written to", remedy)
         elif free < GIB:
-            yield Finding("note" if free > GIB / 4 else "wrong", what, "make room; 1 GiB is enough")
+            yield Finding("note" if free > GIB / 4 else "wrong", what, "free some space; 1 GiB is enough")
         else:
             yield Finding("ok", what)
 
 
 def wandb_login() -> Iterator[Finding]:
-    """Find the place of a W&B key; the key itself is not shown."""
+    """Check for a W&B key, without showing it."""
     mode = os.environ.get("WANDB_MODE", "online")
-    own = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
-    hosts = (own,) if own else WANDB_HOSTS
+    configured = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
+    hosts = (configured,) if configured else WANDB_HOSTS
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
         in_file = file.is_file() and any(netrc(str(file)).authenticators(host) for host in hosts)
     except (NetrcParseError, OSError):
-        yield Finding("note", f"{file} can't be read", "mend it, or log in again with `wandb login`")
+        yield Finding("note", f"{file} can't be read", "correct it, or log in again with `wandb login`")
         return
     place = "WANDB_API_KEY" if os.environ.get("WANDB_API_KEY") else str(file) if in_file else None
     if mode != "online":
         yield Finding("ok", f"W&B: WANDB_MODE is {mode}")
     elif place is None:
-        yield Finding(
-            "note", f"W&B: no login for {hosts[0]}", "`wandb login`, or log offline; only for those who use W&B"
-        )
+        remedy = "to use W&B, run `wandb login` or log offline"
+        yield Finding("note", f"W&B: no login for {hosts[0]}", remedy)
     else:
         yield Finding("ok", f"W&B: a key is in {place}")
 
 
 def video() -> Iterator[Finding]:
-    """Check that PyAV has the encoders of videos."""
+    """Check that PyAV has the encoders for videos."""
     try:
         import av
     except ImportError as error:
@@ -148,14 +151,14 @@ def video() -> Iterator[Finding]:
 
 
 def network() -> Iterator[Finding]:
-    """Check that the Hugging Face hub answers."""
+    """Check that the Hugging Face hub is reachable."""
     from its.weights.hub import unreachable_reason
 
     reason = unreachable_reason()
     if reason is None:
-        yield Finding("ok", "the Hugging Face hub answers")
+        yield Finding("ok", "the Hugging Face hub is reachable")
     else:
-        remedy = "only weights on this machine can be used: a folder, the cache, or the embedded pack"
+        remedy = "use weights on this machine: a folder, the cache, or the embedded pack"
         yield Finding("note", f"no downloads: {reason}", remedy)
 
 
@@ -171,19 +174,21 @@ def weights(configs: Sequence[Path]) -> Iterator[Finding]:
 
     online = unreachable_reason() is None
     downloads: list[Download] = []
-    for name, parts in components(configs).items():
-        kinds = ", ".join(dict.fromkeys(type(part).__name__ for part in parts))
-        yield _weights_of(f"weights {name} ({kinds})", parts, online=online, downloads=downloads)
+    for name, group in components(configs).items():
+        kinds = ", ".join(dict.fromkeys(type(component).__name__ for component in group))
+        yield _check_weights(f"weights {name} ({kinds})", group, online=online, downloads=downloads)
     if downloads:
         try:
             total = check_disk_space(downloads)
         except UserError as error:
             yield Finding("wrong" if configs else "note", str(error))  # no run needs the weights of all components
         else:
-            yield Finding("ok", f"{size(total)} to download in all, for which there is room")
+            yield Finding("ok", f"{size(total)} to download in all; the disk has enough space")
 
 
-def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool, downloads: list[Download]) -> Finding:
+def _check_weights(
+    what: str, group: Sequence[PretrainedComponent], *, online: bool, downloads: list[Download]
+) -> Finding:
     """Find the weights of components on this machine, then on the hub; append downloads to the list."""
     from its.errors import UserError
     from its.weights import WeightsNotFound
@@ -192,8 +197,8 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
 
     try:
         with local_only():
-            for part in parts:
-                part.find()
+            for component in group:
+                component.find()
         return Finding("ok", f"{what}: on this machine")
     except UserError as error:
         return Finding("wrong", f"{what}: {error}")
@@ -201,13 +206,13 @@ def _weights_of(what: str, parts: Sequence[PretrainedComponent], *, online: bool
         if not online:
             return Finding("note", f"{what}: {missing.reason}", missing.remedy)
     try:
-        wanted = merge_downloads(one for part in parts for one in part.find())
+        merged = merge_downloads(one for component in group for one in component.find())
     except UserError as error:
         return Finding("wrong", f"{what}: {error}")
     except WeightsNotFound as missing:
         return Finding("note", f"{what}: {missing.reason}", missing.remedy)
-    downloads += wanted
-    total = size(sum(sum(one.sizes.values()) for one in wanted))
+    downloads += merged
+    total = size(sum(sum(one.sizes.values()) for one in merged))
     return Finding("note", f"{what}: {total} to download", "the first run that needs them downloads them")
 
 
@@ -215,17 +220,17 @@ def devices() -> Iterator[Finding]:
     """List devices with their memory; check that torch and torchaudio can be imported."""
     try:
         import torch
-        import torchaudio.functional  # noqa: F401 - fails where it was built for another torch
+        import torchaudio.functional  # noqa: F401 - fails if it was built for another torch
     except (ImportError, OSError) as error:
-        said = str(error).partition("\n")[0]
-        yield Finding("wrong", f"torch and torchaudio can't be imported: {said}", "install both anew, of one release")
+        reason = str(error).partition("\n")[0]
+        yield Finding("wrong", f"torch and torchaudio can't be imported: {reason}", "reinstall both, of one release")
         return
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             yield _gpu(torch, number)
     elif Path("/proc/driver/nvidia/version").exists():
-        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "this torch is for CPUs"
-        yield Finding("note", f"there is an NVIDIA driver, but torch can't use it; {built}", "update driver or torch")
+        build = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "this torch is for CPUs"
+        yield Finding("note", f"torch can't use the installed NVIDIA driver; {build}", "update driver or torch")
     if torch.backends.mps.is_available():
         yield Finding("ok", "an Apple GPU (mps)")
     memory = f", {_memory() / GIB:.0f} GiB of memory" if _memory() else ""
@@ -236,7 +241,7 @@ def _gpu(torch: Any, number: int) -> Finding:
     free, total = torch.cuda.mem_get_info(number)
     what = f"GPU {number}: {torch.cuda.get_device_name(number)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
     if free < 6 * GIB:
-        return Finding("note", what, "the paper's models want 6 GiB: close other programs, or data.batch_size 1")
+        return Finding("note", what, "the paper's models need 6 GiB: close other programs, or set data.batch_size to 1")
     return Finding("ok", what)
 
 
@@ -245,8 +250,8 @@ def plugins() -> Iterator[Finding]:
     from its import registry
 
     registry.load_plugins()
-    for name, why in registry.failures().items():
-        yield Finding("wrong", f"plugin {name} failed: {why}", "mend or uninstall it; `its plugins` lists the others")
+    for name, reason in registry.failures().items():
+        yield Finding("wrong", f"plugin {name} failed: {reason}", "fix or uninstall it; `its plugins` lists the others")
     if not registry.failures():
         yield Finding("ok", f"{len(registry.classes())} plugins, all imported")
 

@@ -21,8 +21,7 @@ from its.errors import UserError
 from its.methods.base import method_of
 
 PATIENCE = timedelta(days=7)
-"""How long a process waits for the others at the end. All have as many samples, but devices may differ in speed."""
-
+"""Maximum time that a process waits for the others at the end: devices may differ in speed."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Signals that end a run after its batch. SLURM sends SIGUSR1 before a time limit (`--signal=SIGUSR1@90`)."""
@@ -32,10 +31,10 @@ def with_cluster_environment(plugins: Any, num_nodes: int | None) -> list[Any]:
     """Add the cluster environment to the Trainer's plugins, with corrections for SLURM.
 
     Lightning counts any process with `SLURM_NTASKS` as one of that many, even in notebooks and interactive shells of a
-    job. On SIGUSR1 it writes a checkpoint of all weights and requeues the job; this is turned off.
+    job. On SIGUSR1 it writes a checkpoint of all weights and requeues the job, which is turned off here.
 
     Args:
-        plugins: of the config; a cluster environment among them is kept.
+        plugins: the config's plugins; a cluster environment among them is kept.
         num_nodes: number of machines.
 
     Raises:
@@ -43,37 +42,37 @@ def with_cluster_environment(plugins: Any, num_nodes: int | None) -> list[Any]:
         RuntimeError: SLURM's variables are incomplete, for instance without `--ntasks-per-node`.
     """
     result = [*plugins] if isinstance(plugins, list | tuple) else [] if plugins is None else [plugins]
-    own = [plugin for plugin in result if isinstance(plugin, ClusterEnvironment)]
-    if not own and "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect():
+    environments = [plugin for plugin in result if isinstance(plugin, ClusterEnvironment)]
+    if not environments and "SLURM_NTASKS" in os.environ and not TorchElasticEnvironment.detect():
         if slurm_tasks() > 1:
-            own = [SLURMEnvironment()]
+            environments = [SLURMEnvironment()]
         elif (num_nodes or 1) > 1:
             raise UserError(
                 f"trainer.num_nodes is {num_nodes}, but srun did not start this process: use srun, as "
                 "configs/slurm/predict.sh does, or leave trainer.num_nodes out"
             )
         else:
-            own = [LightningEnvironment()]
-        result += own
-    for environment in own:
+            environments = [LightningEnvironment()]
+        result += environments
+    for environment in environments:
         if isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False
     return result
 
 
 class GracefulShutdown(Callback):
-    """Stop after the current batch on a signal, and wait for the other processes at the end.
+    """Callback that stops the run after the current batch on a signal, and waits for the other processes at the end.
 
-    Lightning's own handler of SIGTERM calls a collective, and its predict loop continues anyway.
+    Lightning's handler of SIGTERM calls a collective, and its predict loop continues anyway.
     """
 
     def __init__(self) -> None:
         self._group: Any = None
-        self._before: dict[int, Any] = {}
-        self._ours: Any = None
+        self._previous: dict[int, Any] = {}
+        self._handler: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Create a process group of its own: collectives of the default group time out after half an hour."""
+        """Create a process group with a long timeout; that of the default group is half an hour."""
         if trainer.world_size > 1:  # here, since `on_predict_start` is not called on a rank without samples
             self._group = dist.new_group(timeout=PATIENCE)
             dist.barrier(self._group)  # connects the processes, with the default timeout
@@ -85,18 +84,18 @@ class GracefulShutdown(Callback):
         def stop(number: int, frame: FrameType | None) -> None:
             method.stopped = f"{signal.Signals(number).name}; the same command resumes the run"
             launcher: Any = trainer.strategy.launcher
-            if hasattr(launcher, "procs"):  # Lightning started the others, so the signal reaches only this one
+            if hasattr(launcher, "procs"):  # Lightning started the other processes; the signal reaches only this one
                 launcher.kill(number)
 
         if threading.current_thread() is threading.main_thread():
-            self._before, self._ours = {number: signal.signal(number, stop) for number in SIGNALS}, stop
+            self._previous, self._handler = {number: signal.signal(number, stop) for number in SIGNALS}, stop
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the handlers, unless Lightning already has."""
-        for number, handler in self._before.items():
-            if signal.getsignal(number) is self._ours:
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) is self._handler:
                 signal.signal(number, handler)
-        self._before, self._ours = {}, None
+        self._previous, self._handler = {}, None
 
     def wait(self) -> None:
         """Wait until all processes have written their samples."""

@@ -1,4 +1,4 @@
-"""Show progress: a bar on a terminal, a line now and then anywhere else, and metrics for loggers."""
+"""Show progress: a bar on a terminal or else lines in the log, and metrics for loggers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from its.methods.base import method_of
 logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds a sample beyond which a run on a CPU is announced as slow, with the alternative."""
+"""Seconds per sample above which a run on a CPU logs a warning with the alternative."""
 
 INTERVAL = 10.0
-"""Seconds between two lines, at least; in long runs a sixtieth of the elapsed time."""
+"""Minimum seconds between two lines; in long runs it is a sixtieth of the elapsed time."""
 
 
 class Progress(Callback):
-    """Shows finished samples, the current step, speed, time left and memory, on rank 0.
+    """Callback that shows finished samples, the current step, speed, time left and memory, on rank 0.
 
     Samples of an earlier run count as finished, but not for the speed. Before the first sample is finished, the time
-    left is estimated from the second step of the first batch, on a CPU and on MPS. Decoding is not part of it.
+    left is estimated on a CPU and on MPS from the second step of the first batch, without decoding.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,13 @@ class Progress(Callback):
         self.earlier = 0
         self.made = 0
         self.seconds_a_sample: float | None = None
-        """Estimate, from one step."""
+        """Estimate from one step."""
         self._config: Mapping[str, Any] = {}
-        self._began = 0.0
-        self._said = 0.0
-        self._told = 0
+        self._start_time = 0.0
+        self._last_time = 0.0
+        """Time of the last line."""
+        self._last_done = 0
+        """Finished samples in the last line."""
         self._loggers: list[Any] = []
         self._bar: Any = None
         self._device = torch.device("cpu")
@@ -47,25 +49,25 @@ class Progress(Callback):
         self._embedded = False
         self._first_step: float | None = None
 
-    def expect(self, rows: int, *, earlier: int = 0, config: Mapping[str, Any] | None = None) -> None:
-        """Set what is to be made.
+    def expect(self, samples: int, *, earlier: int = 0, config: Mapping[str, Any] | None = None) -> None:
+        """Set the number of samples.
 
         Args:
-            rows: number of samples that all ranks make together.
+            samples: number of samples that all ranks make together.
             earlier: number of samples that are finished already.
-            config: of the run, for loggers.
+            config: the run's config, for loggers.
         """
-        self.total, self.earlier, self._config = rows + earlier, earlier, config or {}
+        self.total, self.earlier, self._config = samples + earlier, earlier, config or {}
 
     @property
     def done(self) -> int:
-        """Finished samples, as if all ranks were as fast as this one."""
+        """Number of finished samples, assuming that all ranks are as fast as this one."""
         return min(self.earlier + self.made, self.total)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, and receive the method's steps."""
-        self._began = self._said = time.monotonic()
-        self._told, self._ranks = self.earlier, trainer.world_size
+        """Start the clock and the bar, and register for the method's steps."""
+        self._start_time = self._last_time = time.monotonic()
+        self._last_done, self._ranks = self.earlier, trainer.world_size
         if not trainer.is_global_zero:
             return
         if sys.stderr.isatty():
@@ -92,14 +94,14 @@ class Progress(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count finished samples."""
-        self.made += len(outputs) * trainer.world_size  # none, of batches after the run was stopped
+        self.made += len(outputs) * trainer.world_size  # batches after a stop have no outputs
         if trainer.is_global_zero:
             self._show()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Always print the last line."""
-        if trainer.is_global_zero and self.done != self._told:
-            self._say("")
+        """Log the last line."""
+        if trainer.is_global_zero and self.done != self._last_done:
+            self._log("")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar."""
@@ -110,36 +112,35 @@ class Progress(Callback):
         self._close()
 
     def _on_step(self, step: Step, batch: int) -> None:
-        part = batch * (step.index + 1) / step.steps * self._ranks
+        unfinished = batch * (step.index + 1) / step.steps * self._ranks
         if self.seconds_a_sample is None:
             self._estimate(step, batch)
-        self._show(f"step {step.index + 1}/{step.steps}", part=part)
+        self._show(f"step {step.index + 1}/{step.steps}", unfinished=unfinished)
 
-    def _show(self, step: str = "", *, part: float = 0.0) -> None:
-        """Move the bar; or print a line, if it is time for one."""
+    def _show(self, step: str = "", *, unfinished: float = 0.0) -> None:
+        """Move the bar, or log a line if the interval has passed. `unfinished` counts fractions of samples."""
         if self._bar is not None:
-            # The fraction moves the bar within a batch; the count of whole samples is in `done`.
-            self._bar.n = round(min(self.done + part, self.total), 2)
+            self._bar.n = round(min(self.done + unfinished, self.total), 2)
             self._bar.set_postfix_str(", ".join(filter(None, (step, _memory(self._device)))))
-        elif (now := time.monotonic()) - self._said >= max(INTERVAL, (now - self._began) / 60):
-            self._say(step, part)
+        elif (now := time.monotonic()) - self._last_time >= max(INTERVAL, (now - self._start_time) / 60):
+            self._log(step, unfinished)
 
-    def _say(self, step: str, part: float = 0.0) -> None:
-        self._said, self._told = time.monotonic(), self.done
-        seconds = max(self._said - self._began, 1e-9)
+    def _log(self, step: str, unfinished: float = 0.0) -> None:
+        self._last_time, self._last_done = time.monotonic(), self.done
+        seconds = max(self._last_time - self._start_time, 1e-9)
         made = self.done - self.earlier
         rate = made / seconds
         if self._bar is None:
             speed = [f"{rate:.3g}/s", f"{_duration((self.total - self.done) / rate)} left"] if made else []
             if not made and self.seconds_a_sample is not None:
-                speed = [f"about {_duration((self.total - self.done - part) * self.seconds_a_sample)} left"]
-            words = [f"{self.done}/{self.total} samples", step, *speed, _memory(self._device)]
-            logger.info(", ".join(filter(None, words)))
+                speed = [f"about {_duration((self.total - self.done - unfinished) * self.seconds_a_sample)} left"]
+            fields = [f"{self.done}/{self.total} samples", step, *speed, _memory(self._device)]
+            logger.info(", ".join(filter(None, fields)))
         for metrics in self._loggers:
             metrics.log_metrics({"samples": self.done, "samples_per_second": rate}, step=self.done)
 
     def _estimate(self, step: Step, batch: int) -> None:
-        """Estimate the time of a sample from the second step of a batch; the first one warms up."""
+        """Estimate the time per sample from the second step of a batch; the first one warms up."""
         # On CUDA the loop must not wait for the device, and the first batch takes seconds.
         if self._device.type not in ("cpu", "mps") or step.index > 1:
             return
@@ -150,15 +151,13 @@ class Progress(Callback):
             self._first_step = now
         if step.index == 0 or self._first_step is None:
             return
-        # Experts that join later take as long as those that run now.
-        whole = (now - self._first_step) * len(step.experts) / max(len(step.ran), 1) * step.steps
-        self.seconds_a_sample = whole / batch / self._ranks
-        if self._device.type == "cpu" and whole / batch > PATIENCE:
-            left = (self.total - self.done) * self.seconds_a_sample
+        # Assumes that experts that are not active yet are as slow as the active ones.
+        batch_seconds = (now - self._first_step) * len(step.experts) / max(len(step.ran), 1) * step.steps
+        self.seconds_a_sample = batch_seconds / batch / self._ranks
+        if self._device.type == "cpu" and batch_seconds / batch > PATIENCE:
+            sample, run = _duration(batch_seconds / batch), _duration((self.total - self.done) * self.seconds_a_sample)
             faster = "" if self._embedded else "; the embedded demo weights are faster: --config models/mini"
-            logger.warning(
-                f"on this CPU a sample takes about {_duration(whole / batch)}, and this run {_duration(left)}{faster}"
-            )
+            logger.warning(f"on this CPU a sample takes about {sample}, and this run {run}{faster}")
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -167,15 +166,15 @@ class Progress(Callback):
 
 
 def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
+    rounded = round(seconds)
+    hours, minutes = rounded // 3600, rounded // 60 % 60
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+    return f"{minutes} min {rounded % 60} s" if minutes else f"{rounded} s"
 
 
 def _memory(device: torch.device) -> str:
-    """Memory that this process has reserved on the device, or the most that it used of the host's; empty if unknown."""
+    """Memory reserved on a CUDA device, or otherwise the peak memory of the process; empty if unknown."""
     if device.type == "cuda":
         return f"{torch.cuda.memory_reserved(device) / 2**30:.1f} GiB"
     try:

@@ -1,4 +1,4 @@
-"""Build the run that makes a stored sample again, and compare its sample with the stored one."""
+"""Rebuild the run of a stored sample, and compare the new sample's spec with the stored one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from its.weights.source import weights_identity
 
 
 def build_again(file: Path, arguments: Sequence[str], modules: Sequence[str], *, download: bool) -> PredictCLI:
-    """Build the run of a file that carries a config; download the weights that it names only if the user agrees.
+    """Build the run of a sample's file from the config in its metadata.
 
-    The file may come from others, who chose the names of the weights.
+    Weights are downloaded only with the user's consent, since the file, which names them, may be untrusted.
 
     Args:
-        file: a sample's file.
-        arguments: keys of configs, as `--key=value`.
-        modules: whose classes configs may name.
-        download: whether the user has agreed; otherwise a terminal asks.
+        file: file of a sample.
+        arguments: config keys as `--key=value`.
+        modules: modules whose classes configs may name.
+        download: download without a prompt on the terminal.
 
     Raises:
         UserError: the config is wrong, or weights are not on this machine and the user does not agree.
@@ -38,35 +38,35 @@ def build_again(file: Path, arguments: Sequence[str], modules: Sequence[str], *,
             except UserError:
                 if not missing:
                     raise
-        lacks = f"{file} names weights that are not on this machine: {', '.join(dict.fromkeys(missing))}"
-        if not _agrees(f"its: {lacks}. Download them? [y/N]"):
-            raise UserError(f"{lacks}. To download them: --download")
+        reason = f"{file} names weights that are not on this machine: {', '.join(dict.fromkeys(missing))}"
+        if not _confirm(f"its: {reason}. Download them? [y/N]"):
+            raise UserError(f"{reason}. To download them: --download")
     return build([file], arguments, modules)
 
 
 def changes(record: Mapping[str, Any], cli: PredictCLI) -> str:
-    """Describe how the one sample of a run differs from that of a record; empty if they are the same."""
+    """Describe how the single sample of a run differs from a record; empty if they are the same."""
     (spec,) = cli.specs
     if spec.id == record["id"]:
         return ""
     settings = {"guidance_scale": dict(spec.guidance_scale), **spec.definition["settings"]}
     before = _comparable({"settings": record.get("settings"), "weights": record["weights"]})
     now = _comparable(scrub({"settings": settings, "weights": cli.model.provenance}))
-    named = "; ".join(differences(before, now))
-    return f"{record['id']} -> {spec.id}: {named or 'prompts, scales, seed or other parts of the id differ'}."
+    changed = "; ".join(differences(before, now))
+    return f"{record['id']} -> {spec.id}: {changed or 'prompts, scales, seed or other parts of the id differ'}."
 
 
-def _agrees(question: str) -> bool:
-    """Ask on the terminal; without a terminal or an answer, return False."""
+def _confirm(question: str) -> bool:
+    """Prompt on the terminal; without a terminal or an answer, return False."""
     if not (sys.stdin and sys.stdin.isatty()):
         return False
     sys.stderr.write(f"{visible(question)}\n")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _comparable(parts: Any) -> Any:
-    """Leave out what ids do not depend on: the machine, and the places of weights whose content is known."""
-    plain = json.loads(json.dumps(parts))
+def _comparable(values: Any) -> Any:
+    """Drop values that ids do not depend on: the device, and the paths of weights whose content is known."""
+    plain = json.loads(json.dumps(values))
     if isinstance(plain["settings"], dict):
         plain["settings"] = {k: v for k, v in plain["settings"].items() if k not in ("precision", "device")}
     plain["weights"] = weights_identity(plain["weights"])

@@ -1,4 +1,4 @@
-"""Run `its predict` after its command line was parsed: resume, sample, score, and write the gallery."""
+"""Execute a built run of `its predict`: resume, sample, score, and write the gallery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def make(cli: PredictCLI) -> int:
-    """Make the samples of a run that the directory lacks, then score, show and log them.
+    """Make the samples that the run directory lacks, then score them, write the gallery, and log them.
 
     Returns:
         Exit status: 0 if all samples were made, 1 if some failed or the run was stopped, 130 after Ctrl-C.
@@ -27,11 +27,11 @@ def make(cli: PredictCLI) -> int:
     Raises:
         UserError: the run directory can't be used, or weights can't be downloaded; nothing was made.
     """
-    first = cli.trainer.is_global_zero
+    is_first = cli.trainer.is_global_zero
     before = RunStatus()
     todo: list[int] = []
     ids = [spec.id for spec in cli.specs]
-    if first:  # rank 0 alone reads the directory, which may hold very many samples, and broadcasts the result
+    if is_first:  # only rank 0 reads the directory, which may hold very many samples, and broadcasts the result
         before = read_status(cli.output / "samples", ids, cli.save, prunes=cli.datamodule.by_pair)
         check_same_settings(cli.output, cli.resolved, before, mixed=cli.options.mixed)
         todo = sorted((*before.missing, *before.failed)) if cli.options.retry_failed else list(before.missing)
@@ -46,15 +46,15 @@ def make(cli: PredictCLI) -> int:
     status = 0
     if needs_weights:
         cli.prepare()
-        if first:
-            runs_of(cli.trainer)  # before sampling, in case W&B can't start
+        if is_first:
+            runs_of(cli.trainer)  # fails before sampling if W&B can't start
             save_config(cli.resolved, cli.output, mixed=cli.options.mixed)
         status = _sample(cli)
-    if not first:
+    if not is_first:
         return status
     if cli.run_scorer is not None and not status:
         cli.run_scorer.score(cli.output, ids, device=str(cli.trainer.strategy.root_device))
-    # Reading a large run takes long: write the page only if something changed.
+    # Reading a large run is slow: write the page only if something changed.
     if cli.options.gallery and (todo or cli.run_scorer is not None or not (cli.output / PAGE).exists()):
         _write_gallery(cli)
     for run in runs_of(cli.trainer):
@@ -65,16 +65,16 @@ def make(cli: PredictCLI) -> int:
 
 
 def _other_processes_wait(cli: PredictCLI) -> bool:
-    """Whether a launcher such as torchrun or srun started all processes, which would wait for this one."""
+    """Whether torchrun, srun or another launcher started all processes, so that they wait for this one."""
     environment = getattr(cli.trainer.strategy, "cluster_environment", None)
     return environment is not None and cli.trainer.world_size > 1 and environment.creates_processes_externally
 
 
 def _sample(cli: PredictCLI) -> int:
-    """Run Lightning's predict loop. Returns the exit status; samples that were written are complete in any case."""
+    """Run Lightning's predict loop and return the exit status. Samples that were written are complete in any case."""
     try:
         cli.trainer.predict(cli.model, datamodule=cli.datamodule, return_predictions=False)
-    except SystemExit:  # Lightning's answer to Ctrl-C
+    except SystemExit:  # raised by Lightning on Ctrl-C
         logger.error("interrupted; the same command resumes the run")
         return 130
     cli.shutdown.wait()
@@ -85,9 +85,9 @@ def _sample(cli: PredictCLI) -> int:
 
 
 def _write_gallery(cli: PredictCLI) -> None:
-    """Write the page of the run. An error is logged, since the samples are complete."""
+    """Write the gallery of the run. An error is only logged, since the samples are complete."""
     try:
         page, _ = write_gallery([cli.output], cli.output, own=is_saved(cli.output, cli.resolved))
-        say(f"look and listen: {page}")
+        say(f"gallery: {page}")
     except UserError as error:
-        logger.warning(f"no page that shows the run: {error}")
+        logger.warning(f"the gallery was not written: {error}")

@@ -1,4 +1,4 @@
-"""Pictures as sounds and sounds as pictures, in the spectrogram format of an expert, without a model."""
+"""Convert pictures to sounds and sounds to spectrograms in an expert's spectrogram format, without a model."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ logger = logging.getLogger(__name__)
 VOCODER = "GriffinLim"
 
 LONGEST = 600.0
-"""Seconds of sound at most; ten minutes are a picture of 60,000 columns."""
+"""Maximum seconds of sound; ten minutes make a picture of 60,000 columns."""
 
-DRAWN = 60.0
-"""Seconds of a sound that are drawn by default."""
+DEFAULT_SECONDS = 60.0
+"""Maximum seconds of a sound that `read_sound` reads by default."""
 
 
 def find_format(name: str, *, f_min: float | None = None, f_max: float | None = None) -> SpectrogramFormat:
     """Return the spectrogram format of a registered expert.
 
     Args:
-        name: of the expert.
-        f_min, f_max: frequencies of the lowest and the highest row in Hz, in the place of the format's.
+        name: name of the expert.
+        f_min, f_max: frequencies of the lowest and the highest row in Hz; by default the format's.
 
     Raises:
-        UserError: there is no such expert, or no such range of frequencies.
+        UserError: the expert is unknown, or the range of frequencies is invalid.
     """
     registry.load_plugins()
     formats = _formats()
     if name not in formats:
         known = ", ".join(by_nearness(name, formats))
-        raise UserError(f"--format is {name!r}; experts with a spectrogram: {known}.{nearest(name, formats)}")
+        raise UserError(f"--format is {name!r}; expected one of {known}.{nearest(name, formats)}")
     form = formats[name]
     low = form.f_min if f_min is None else f_min
     high = form.f_max if f_max is None else f_max
     if not 0 <= low < high <= form.sample_rate / 2:
         raise UserError(
-            f"the frequencies are {low:g} to {high:g} Hz; expected 0 or more, rising, and at most half of "
-            f"{name}'s sample rate, {form.sample_rate / 2:g} Hz"
+            f"--f_min is {low:g} Hz and --f_max {high:g} Hz; expected 0 <= f_min < f_max <= "
+            f"{form.sample_rate / 2:g} Hz, half of {name}'s sample rate"
         )
     return replace(form, f_min=low, f_max=high)
 
@@ -60,7 +60,7 @@ def check_seconds(option: str, seconds: float) -> None:
     """Check a duration.
 
     Raises:
-        UserError: it is not above 0, or above `LONGEST`.
+        UserError: it is not above 0, or is above `LONGEST`.
     """
     if not (math.isfinite(seconds) and 0 < seconds <= LONGEST):
         raise UserError(f"{option} is {seconds:g} s; expected more than 0 and at most {LONGEST:g}")
@@ -70,7 +70,7 @@ def target(output: Path | None, source: Path, suffix: str, *, overwrite: bool) -
     """Return the path of a result: `output`, or else the name of the source with this suffix, in the current folder.
 
     Raises:
-        UserError: the path has another suffix, is taken, or its folder does not exist.
+        UserError: the path has another suffix or exists already, or its folder does not exist.
     """
     path = output or Path(f"{source.stem}{suffix}")
     expected = suffix[suffix.rindex(".") :]
@@ -87,9 +87,9 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         UserError: the path is a folder or an existing file that may not be replaced, or its folder does not exist.
     """
     if path.is_dir() or (path.exists() and not overwrite):
-        raise UserError(f"{path} is there already; give another --output, or --overwrite")
+        raise UserError(f"{path} exists already; give another --output, or --overwrite")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent} for {path.name}")
+        raise UserError(f"the folder {path.parent} for {path.name} does not exist")
 
 
 def as_spectrogram(
@@ -98,14 +98,14 @@ def as_spectrogram(
     """Convert any picture (1, 3, h, w) in [0, 1] to a spectrogram of a format, (1, 1 or 3, n_mels, columns) in [0, 1].
 
     Args:
-        picture: of any size.
+        picture: picture of any size.
         form: format of the spectrogram.
         seconds: duration; None keeps the picture's proportions.
         contrast: factor around the middle gray.
         invert: exchange light and dark.
 
     Raises:
-        UserError: the duration is not above 0, or above `LONGEST`.
+        UserError: the duration is not above 0, or is above `LONGEST`.
     """
     height, width = picture.shape[-2:]
     per_second = form.sample_rate / form.hop_length
@@ -120,7 +120,7 @@ def as_spectrogram(
 
 
 def play(spectrogram: Tensor, form: SpectrogramFormat, *, iterations: int = 32) -> Tensor:
-    """Vocode a spectrogram (1, 1 or 3, h, w) in [0, 1] by Griffin-Lim: sound (n,), in stereo (2, n)."""
+    """Vocode a spectrogram (1, 1 or 3, h, w) in [0, 1] by Griffin-Lim; return the sound (n,), in stereo (2, n)."""
     vocoder = registry.classes("Vocoder")[VOCODER](format=form, iterations=iterations)
     assert isinstance(vocoder, Vocoder)
     vocoder.prepare()
@@ -131,15 +131,15 @@ def play(spectrogram: Tensor, form: SpectrogramFormat, *, iterations: int = 32) 
 
 
 def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) -> tuple[Tensor, int]:
-    """Read a part of a sound file: (channels, n) in [-1, 1], and its sample rate in Hz.
+    """Read a section of a sound file; return (channels, n) in [-1, 1] and the sample rate in Hz.
 
     Args:
-        path: of a file in any format of libsndfile.
+        path: file in any format of libsndfile.
         start: seconds to skip.
-        seconds: to read; by default all, up to `DRAWN`.
+        seconds: seconds to read; by default all, up to `DEFAULT_SECONDS`.
 
     Raises:
-        UserError: the file can't be read, or has no sound there.
+        UserError: the file can't be read or is damaged, or `start` is after its end.
     """
     if seconds is not None:
         check_seconds("--duration", seconds)
@@ -147,13 +147,13 @@ def read_sound(path: Path, *, start: float = 0.0, seconds: float | None = None) 
         rate, length = file.samplerate, file.frames / file.samplerate
         if not 0 <= start < length:
             raise UserError(f"--start is {start:g} s; {path} lasts {length:.2f} s")
-        if seconds is None and length - start > DRAWN:
-            logger.info(f"{path} lasts {length:.0f} s: drawing {DRAWN:g} (--duration draws more)")
+        if seconds is None and length - start > DEFAULT_SECONDS:
+            logger.info(f"{path} lasts {length:.0f} s: drawing {DEFAULT_SECONDS:g} (--duration draws more)")
         file.seek(round(start * rate))
-        read = file.read(round((seconds or DRAWN) * rate), dtype="float32", always_2d=True)
-    sound = rearrange(torch.from_numpy(read), "n c -> c n")
+        samples = file.read(round((seconds or DEFAULT_SECONDS) * rate), dtype="float32", always_2d=True)
+    sound = rearrange(torch.from_numpy(samples), "n c -> c n")
     if not sound.isfinite().all():
-        raise UserError(f"{path} holds values that are no numbers: it is damaged")
+        raise UserError(f"{path} is damaged: it contains values that are not finite")
     return sound, rate
 
 
@@ -161,14 +161,14 @@ def draw(waveform: Tensor, rate: int, form: SpectrogramFormat) -> Tensor:
     """Compute the spectrogram (1, 1 or 3, h, w) in [0, 1] of a sound (channels, n).
 
     Args:
-        waveform: mixed to mono, or cut to its first two channels in a stereo format.
+        waveform: sound; it is mixed to mono, or cut to its first two channels in a stereo format.
         rate: sample rate in Hz.
         form: format of the spectrogram.
     """
     sound = to_mono(waveform) if form.channels == 1 else waveform[[0, -1 if len(waveform) < 2 else 1]]
     if rate != form.sample_rate:
         sound = resample(sound, rate, form.sample_rate)
-    # At least one window, so that reflection at the ends has samples, and whole columns.
+    # Pad to at least one window, which reflection at the ends needs, and to a multiple of the hop length.
     padding = max(form.n_fft - sound.shape[-1], -sound.shape[-1] % form.hop_length)
     sound = functional.pad(sound, (0, padding))
     with torch.inference_mode():
@@ -177,7 +177,7 @@ def draw(waveform: Tensor, rate: int, form: SpectrogramFormat) -> Tensor:
 
 
 def _formats() -> dict[str, SpectrogramFormat]:
-    """Formats of the registered experts; experts that need arguments to construct are left out."""
+    """Spectrogram formats of the registered experts, without experts that need arguments to construct."""
     formats = {}
     for name, cls in registry.classes("NoiseExpert").items():
         form = getattr(cls, "format", None)

@@ -1,4 +1,4 @@
-"""Validate settings of Lightning's Trainer before it is created, and choose defaults by device."""
+"""Validate settings of Lightning's Trainer before it is created, and choose defaults for the device."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from its.errors import UserError, nearest
 STRATEGIES = ("auto", "ddp", "single_device")
 """Supported strategies: each process holds all weights and makes its own samples, so nothing is sharded."""
 
-ON_CPU = ("32-true", "bf16-true", "16-true", "bf16-mixed")
-"""Precisions for CPUs."""
+CPU_PRECISIONS = ("32-true", "bf16-true", "16-true", "bf16-mixed")
+"""Supported precisions on CPUs."""
 
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
-    """Check the arguments of a Trainer, whose objects are instantiated.
+    """Check the instantiated arguments of a Trainer.
 
     Raises:
         UserError: `its predict` does not support a setting, or the machine lacks the device.
@@ -35,7 +35,7 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"trainer.precision is {precision}, and trainer.plugins sets another by {', '.join(others)}: leave one out"
         )
-    accelerator, devices = settings.get("accelerator"), _highest(settings.get("devices"))
+    accelerator, devices = settings.get("accelerator"), _required_devices(settings.get("devices"))
     gpus = torch.cuda.device_count()
     if accelerator in ("gpu", "cuda") and not gpus and not (accelerator == "gpu" and torch.backends.mps.is_available()):
         raise UserError(
@@ -64,7 +64,7 @@ def device_type(settings: Mapping[str, Any]) -> str:
 def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
     """Return the default precision: `on_cuda` on CUDA devices, None elsewhere, which is Lightning's float32.
 
-    Also None if the settings name a precision, or have a plugin, which may set it.
+    Also None if the settings contain a precision, or a plugin, which may set it.
     """
     if settings.get("precision") is not None or settings.get("plugins"):
         return None
@@ -72,15 +72,15 @@ def default_precision(settings: Mapping[str, Any], on_cuda: str) -> str | None:
 
 
 def single_device(accelerator: str | None, precision: str | None, on_cuda: str) -> tuple[Fabric, str]:
-    """Create a Fabric of one device; return it and its precision.
+    """Create a Fabric with one device; return it and its precision.
 
     Args:
-        accelerator: as Lightning names it; by default a GPU if there is one.
-        precision: as Lightning names it; by default `on_cuda` on CUDA devices and float32 elsewhere.
+        accelerator: Lightning's name of the accelerator; by default a GPU if available.
+        precision: Lightning's name of the precision; by default `on_cuda` on CUDA devices and float32 elsewhere.
         on_cuda: default precision on CUDA devices.
 
     Raises:
-        UserError: Lightning knows no such accelerator or precision, or the machine lacks it.
+        UserError: Lightning does not support the accelerator or the precision, or the machine lacks it.
     """
     given = {"accelerator": accelerator, "precision": precision}
     check_trainer(given)
@@ -92,16 +92,16 @@ def single_device(accelerator: str | None, precision: str | None, on_cuda: str) 
         raise UserError(f"trainer: accelerator {accelerator}, precision {precision}: {reason}") from None
 
 
-def _check_cpu(given: Any, devices: int, precision: Any) -> None:
+def _check_cpu(setting: Any, devices: int, precision: Any) -> None:
     cores = os.cpu_count() or 1
     if devices > cores:
         raise UserError(
-            f"trainer.devices is {given}, but no GPU is used and the machine has {cores} CPU cores: "
+            f"trainer.devices is {setting}, but no GPU is used and the machine has {cores} CPU cores: "
             f"expected 1 to {cores}"
         )
     if str(precision) in ("16-mixed", "16"):
         raise UserError(
-            f"trainer.precision is {precision}, which CPUs do not support; expected one of {', '.join(ON_CPU)}"
+            f"trainer.precision is {precision}, which CPUs do not support; expected one of {', '.join(CPU_PRECISIONS)}"
         )
 
 
@@ -118,10 +118,10 @@ def _check_strategy(strategy: Any) -> None:
     )
 
 
-def _highest(devices: Any) -> int:
-    """Smallest number of devices that fits the setting; 0 if any number does. Lightning reports wrong values."""
+def _required_devices(devices: Any) -> int:
+    """Number of devices that the setting requires; 0 if it requires none. Lightning reports invalid values."""
     if isinstance(devices, str):
-        numbers = [int(part) for part in devices.split(",") if part.strip().isdecimal()]
+        numbers = [int(number) for number in devices.split(",") if number.strip().isdecimal()]
         return (max(numbers) + 1 if "," in devices else numbers[0]) if numbers else 0
     if isinstance(devices, list):
         return max((n for n in devices if isinstance(n, int)), default=-1) + 1

@@ -1,1 +1,1 @@
-"""Scores of samples: scoring, tables, ranking and early stopping."""
+"""Scoring of samples: scores, tables, ranking and early stopping."""

@@ -23,7 +23,7 @@ def build_scorers(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Sc
     """Construct scorers. Their weights are not loaded.
 
     Args:
-        names: of scorers, or of packs with scorers; or mappings with `class_path` and `init_args`.
+        names: names of scorers or of packs with scorers, or mappings with `class_path` and `init_args`.
         settings: arguments of the scorers, as `NAME.ARGUMENT=VALUE`.
 
     Raises:
@@ -39,7 +39,7 @@ def build_scorers(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Sc
         key, equals, value = setting.partition("=")
         class_name, dot, argument = key.partition(".")
         if not (equals and dot and argument):
-            raise UserError(f"--set {setting}: expected NAME.ARGUMENT=VALUE, such as CLIPScorer.weights=FOLDER")
+            raise UserError(f"--set {setting}: expected NAME.ARGUMENT=VALUE, for example CLIPScorer.weights=FOLDER")
         if class_name not in specs:
             raise UserError(f"--set {setting}: expected one of {', '.join(specs)}.{nearest(class_name, specs)}")
         specs[class_name][argument] = read_value(value)
@@ -52,14 +52,14 @@ def build_scorers(names: Sequence[Any], settings: Sequence[str] = ()) -> list[Sc
 
 
 def find_weights(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Scorer]:
-    """Find the weights of scorers without downloading them. If some are missing, return the fallback's scorers instead.
+    """Find the weights of scorers without downloading them. If some are missing, return the fallback pack's scorers.
 
     Args:
-        scorers: constructed.
+        scorers: constructed scorers.
         fallback: name of a pack; None to raise an error instead.
 
     Raises:
-        UserError: weights are missing without a fallback, or a scorer's argument is wrong.
+        UserError: weights are missing without a fallback, or a scorer's argument is invalid.
     """
     for scorer in scorers:
         name = type(scorer).__name__
@@ -75,8 +75,8 @@ def find_weights(scorers: Sequence[Scorer], *, fallback: str | None) -> list[Sco
 def _fall_back(name: str, missing: WeightsNotFound, fallback: str | None) -> list[Scorer]:
     if fallback is None:
         raise UserError(
-            f"{missing}. Or name a folder: --set {name}.weights=FOLDER; or use the embedded judge, which is neither "
-            "CLIP nor CLAP and scores the embedded pack's prompts only: --scorers mini"
+            f"{missing}. Or set a folder with --set {name}.weights=FOLDER, or use --scorers mini, the embedded judge, "
+            "which is neither CLIP nor CLAP and scores the embedded pack's prompts only"
         )
     scorers = build_scorers([fallback])
     for scorer in scorers:

@@ -1,4 +1,4 @@
-"""Figures of the paper (arXiv 2405.12221, Tables 1 and 3, Section 4), and the runs that reproduce them."""
+"""Figures of the paper (arXiv 2405.12221, Tables 1 and 3, Section 4), and runs that reproduce them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DISTILLATION_SECONDS = 7200.0
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRun:
-    """A run of `its predict`.
+    """Settings of a run of `its predict`.
 
     Attributes:
-        folder: of the run, in the experiment's output folder.
+        folder: name of the run directory in the experiment's output folder.
         configs: paths in the folder of configs; later ones override earlier ones.
         options: further options of `its predict`.
         samples: number of samples in the paper's protocol.
@@ -32,12 +32,12 @@ class PaperRun:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
-    """A row of a table in the paper.
+    """Row of a table in the paper.
 
     Attributes:
         label: the paper's name of the row.
-        making: the run that makes its samples.
-        where: settings of the samples of this row, by dotted key; empty for all samples of the run.
+        making: run that makes the row's samples.
+        where: settings of the row's samples, by dotted key; empty for all samples of the run.
         clip, clap: the paper's scores in percent, with intervals if reported; None if not reported.
     """
 

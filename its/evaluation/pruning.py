@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class _Unfinished:
-    """A sample in progress: its latents (c, h, w) before step `index`, and its latest scores by scorer."""
+    """Sample in progress: latents (c, h, w) before step `index`, and the latest scores by scorer."""
 
     spec: SampleSpec
     latents: Tensor
@@ -41,13 +41,13 @@ class _Unfinished:
 class PruningRunner(BatchRunner):
     """Makes the samples of one prompt pair, and stops the worse ones early.
 
-    If this fails, all samples are made without pruning.
+    If an error occurs, all samples are made without pruning.
 
     Attributes:
-        method: makes the samples.
-        keep: the rule by which samples are stopped.
-        scorers: prepared.
-        batch_size: number of samples that are made at once.
+        method: method that makes the samples.
+        keep: rule by which samples are stopped.
+        scorers: prepared scorers.
+        batch_size: maximum batch size.
     """
 
     method: MultimodalDenoising
@@ -60,7 +60,7 @@ class PruningRunner(BatchRunner):
         """Load the scorers onto the method's device.
 
         Raises:
-            UserError: one can't be loaded.
+            UserError: a scorer can't be loaded.
         """
         for scorer in self.scorers:
             try:
@@ -68,7 +68,7 @@ class PruningRunner(BatchRunner):
                 scorer.to(self.method.device).eval().requires_grad_(False)
             except UserError:
                 raise
-            except Exception as error:  # a plugin may raise anything
+            except Exception as error:  # plugins may raise anything
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
                 raise UserError(f"scorers: {type(scorer).__name__} can't be loaded: {reason}") from error
 
@@ -80,7 +80,7 @@ class PruningRunner(BatchRunner):
             traceback.print_exc()
             logger.warning(f"pruning failed ({type(error).__name__}: {error}); making all {len(batch)}")
             make = super().__call__
-            return [sample for part in _batches(batch, self.batch_size) for sample in make(part)]
+            return [sample for specs in _batches(batch, self.batch_size) for sample in make(specs)]
 
     def _prune(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
@@ -118,8 +118,8 @@ class PruningRunner(BatchRunner):
         z = self.method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, end), on_step=on_step)
         assert last is not None
         scores = self._scores(specs, last.predict_clean())
-        for sample, latents, own in zip(unfinished, z, scores, strict=True):
-            sample.latents, sample.index, sample.scores = latents, end, own
+        for sample, latents, values in zip(unfinished, z, scores, strict=True):
+            sample.latents, sample.index, sample.scores = latents, end, values
 
     def _scores(self, specs: Sequence[SampleSpec], clean: Tensor) -> list[dict[str, float | None]]:
         post, roles = self.method.post_process, self.method.roles()
@@ -139,8 +139,8 @@ class PruningRunner(BatchRunner):
             ]
             with torch.autocast(self.method.device.type, enabled=False):
                 results = scorer.score(samples)
-            for own, score in zip(scores, results, strict=True):
-                own[type(scorer).__name__] = score
+            for values, score in zip(scores, results, strict=True):
+                values[type(scorer).__name__] = score
         return scores
 
     def _finish(self, unfinished: Sequence[_Unfinished]) -> list[Sample]:
@@ -156,19 +156,19 @@ class PruningRunner(BatchRunner):
         return [replace(sample, evaluations={"made": count, "whole": count}) for sample in samples]
 
     def _stopped(self, sample: _Unfinished, steps: int, of: int) -> Sample:
-        done, whole = (self.method.evaluations(sample.spec, range(end)) for end in (sample.index, steps))
+        made, complete = (self.method.evaluations(sample.spec, range(end)) for end in (sample.index, steps))
         stopped = {"step": sample.index, "steps": steps, "among": of, "scores": sample.scores}
-        return Sample(spec=sample.spec, stopped=stopped, evaluations={"made": done, "whole": whole})
+        return Sample(spec=sample.spec, stopped=stopped, evaluations={"made": made, "whole": complete})
 
 
 def check_prunes(method: Method) -> MultimodalDenoising:
-    """Check that a method, whose components are prepared, can stop samples early.
+    """Check that a method with prepared components supports pruning, and return it.
 
     Raises:
-        UserError: it can't.
+        UserError: it does not.
     """
     if not isinstance(method, MultimodalDenoising):
-        raise UserError(f"keep.prune: {type(method).__name__} can't stop samples early; MultimodalDenoising can")
+        raise UserError(f"keep.prune: {type(method).__name__} can't stop samples early; expected MultimodalDenoising")
     scheduler = method.process.scheduler
     if not scheduler.plan(method.process.steps).stateless:
         raise UserError(
@@ -176,7 +176,7 @@ def check_prunes(method: Method) -> MultimodalDenoising:
             "interrupted: use DDIM, or remove keep.prune"
         )
     if method.fixed_shapes:
-        raise UserError("keep.prune: batches shrink, so it can't be used with model.compile: remove one of the two")
+        raise UserError("keep.prune can't be used with model.compile, since batches shrink: remove one of the two")
     return method
 
 

@@ -44,7 +44,7 @@ class Prune:
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """How many samples of each prompt pair to keep, and how to rank them.
+    """Rule of ranking: criteria, and number of samples of each prompt pair to keep.
 
     Each criterion ranks the samples from 1. Equal scores share the mean of their ranks; missing scores rank last.
     Samples are ordered by the mean of their ranks, then by their worst rank, the sum of their scores (higher first)
@@ -53,7 +53,7 @@ class Keep:
     Attributes:
         best: number of samples to keep.
         by: criteria: names of scorers, or `visual` or `audio` for all scorers of this modality.
-        prune: how to stop samples early; None to complete all.
+        prune: settings of early stopping; None to complete all samples.
     """
 
     best: int
@@ -70,7 +70,7 @@ class Keep:
         """Check that each criterion has a scorer.
 
         Raises:
-            UserError: a criterion has none.
+            UserError: a criterion has no scorer.
         """
         self.criteria(scorers)
 
@@ -87,7 +87,7 @@ class Keep:
             if not matching:
                 known = [*modalities, *dict.fromkeys(modalities.values())]
                 raise UserError(
-                    f"keep: by has {key!r}, which no scorer rates; expected some of {', '.join(known)}."
+                    f"keep: by contains {key!r}, which has no scorer; expected some of {', '.join(known)}."
                     f"{nearest(key, known)}"
                 )
             names += matching
@@ -96,13 +96,13 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A sample with its rank among the samples of its prompts.
+    """Sample with its rank among the samples of a prompt pair.
 
     Attributes:
         sample: the sample.
-        rank: from 1.
-        ranks: by criterion.
-        kept: whether it is one of the best.
+        rank: overall rank, from 1.
+        ranks: rank by criterion.
+        kept: whether the sample is one of the best.
     """
 
     sample: StoredSample
@@ -131,15 +131,15 @@ def best_first(scores: Mapping[str, Sequence[float | None]], tie_breakers: Seque
     """Return the indices of samples, sorted by the rule of `Keep`.
 
     Args:
-        scores: by criterion, of each sample.
-        tie_breakers: order samples that are equal in everything else, the lowest first.
+        scores: scores of all samples, by criterion.
+        tie_breakers: one value for each sample; otherwise equal samples are sorted by it, the lowest first.
     """
     ranks = {name: ranks_of(column) for name, column in scores.items()}
 
     def sort_key(index: int) -> tuple[Any, ...]:
-        own = [column[index] for column in ranks.values()]
+        row = [column[index] for column in ranks.values()]
         values = [score for column in scores.values() if (score := column[index]) is not None]
-        return not values, sum(own) / len(own), max(own), -sum(values), tie_breakers[index]
+        return not values, sum(row) / len(row), max(row), -sum(values), tie_breakers[index]
 
     return sorted(range(len(tie_breakers)), key=sort_key)
 

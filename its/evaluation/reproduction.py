@@ -16,17 +16,17 @@ from its.media.packaged import find_file
 from its.runs.reader import StoredSample
 
 ROOT = Path(__file__).parents[2]
-"""Of a checkout; an installed package has no benchmarks there."""
+"""Root folder of a checkout. An installed package has no benchmarks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """An experiment of the paper to run.
+    """Plan of an experiment of the paper.
 
     Attributes:
-        rows: of the paper's table.
-        commands: run -> arguments of the `its predict` that makes its samples.
-        output: folder of the runs.
+        rows: rows of the paper's table.
+        commands: arguments of `its predict`, by run.
+        output: folder of the run directories.
     """
 
     rows: Sequence[PaperRow]
@@ -52,10 +52,10 @@ def plan(
 
     Args:
         experiment: a key of `EXPERIMENTS`.
-        rows: folders of the runs to make; all if empty.
-        overlays: configs over the experiment's, below a method's.
-        folder: of the configs; by default `configs` in the current folder, or else the packaged configs.
-        output: folder of the runs.
+        rows: names of the run directories to make; all if empty.
+        overlays: configs over the experiment's and below the method's.
+        folder: folder of the configs; by default `configs` in the current folder, or else the packaged configs.
+        output: folder of the run directories.
         options: more arguments of `its predict`.
 
     Raises:
@@ -66,7 +66,7 @@ def plan(
     commands = {}
     for making in makings:
         base, *methods = [_config(folder, name) for name in making.configs]
-        files = [base, *overlays, *methods]  # overlays bring weights with a combiner, which a method's own replaces
+        files = [base, *overlays, *methods]  # a method's combiner must replace that of overlays with weights
         commands[making] = [
             *(argument for file in files for argument in ("--config", file)),
             *making.options,
@@ -78,7 +78,7 @@ def plan(
 
 
 def describe(reproduction: Reproduction, scorers: Sequence[str]) -> Iterator[str]:
-    """Lines with the commands, the numbers of samples, and an estimate of the time."""
+    """Yield lines with the commands, the numbers of samples, and an estimate of the time."""
     measured = _benchmark()
     total = 0.0
     for making, arguments in reproduction.commands.items():
@@ -92,23 +92,23 @@ def describe(reproduction: Reproduction, scorers: Sequence[str]) -> Iterator[str
     count = sum(making.samples for making in reproduction.commands)
     yield (
         f"# {count} samples of the paper's protocol, {_duration(total)} on one GPU by {source}. "
-        "Prompts, seeds or weights of your own change both."
+        "Other prompts, seeds or weights change both."
     )
 
 
 def beside_the_paper(rows: Sequence[PaperRow], samples: Sequence[StoredSample], output: Path) -> Table:
-    """Tabulate our scores of each row's samples, with the paper's figures beside the columns of CLIP and CLAP.
+    """Tabulate the scores of each row's samples, with the paper's figures beside the columns of CLIP and CLAP.
 
     Raises:
-        UserError: a row has no sample, or nothing is scored.
+        UserError: a row has no sample, or no sample has a score.
     """
     groups: dict[tuple[str, ...], list[StoredSample]] = {}
     for row in rows:
         run = (output / row.making.folder).resolve()
         of_row = [sample for sample in samples if sample.run.resolve() == run and _matches(sample, row.where)]
         if not of_row:
-            wanted = ", ".join(f"{key} {value:g}" for key, value in row.where.items())
-            raise UserError(f"{run} has no sample for the row {row.label}" + (f" ({wanted})" if wanted else ""))
+            settings = ", ".join(f"{key} {value:g}" for key, value in row.where.items())
+            raise UserError(f"{run} has no sample for the row {row.label}" + (f" ({settings})" if settings else ""))
         groups[(row.label,)] = of_row
     table = estimate_groups(groups, keys=["method"])
     keys = {"CLIPScorer": "clip", "CLAPScorer": "clap"}
@@ -120,16 +120,16 @@ def beside_the_paper(rows: Sequence[PaperRow], samples: Sequence[StoredSample], 
     }
     notes = [*table.notes]
     if embedded := sum("embedded" in str(sample.record.get("weights")) for sample in samples):
-        notes.append(f"{embedded} of {len(samples)} samples are of embedded weights, not of the paper's models")
+        notes.append(f"{embedded} of {len(samples)} samples are from embedded weights, not from the paper's models")
     return replace(table, reference=reference, notes=notes)
 
 
-def _rows(experiment: str, wanted: Sequence[str]) -> list[PaperRow]:
+def _rows(experiment: str, names: Sequence[str]) -> list[PaperRow]:
     rows = list(EXPERIMENTS[experiment])
     folders = list(dict.fromkeys(row.making.folder for row in rows))
-    if unknown := [name for name in wanted if name not in folders]:
-        raise UserError(f"--rows {unknown[0]}: {experiment} has the runs {', '.join(folders)}")
-    return [row for row in rows if not wanted or row.making.folder in wanted]
+    if unknown := [name for name in names if name not in folders]:
+        raise UserError(f"--rows has {unknown[0]}; expected some of {', '.join(folders)} for {experiment}")
+    return [row for row in rows if not names or row.making.folder in names]
 
 
 def _config(folder: Path | None, name: str) -> str:
@@ -137,13 +137,14 @@ def _config(folder: Path | None, name: str) -> str:
         return str(find_file(f"configs/{name}"))
     if not (folder / name).is_file():
         raise UserError(
-            f"there is no {folder / name}: --configs names a folder of configs; without it, its own are used"
+            f"{folder / name} does not exist: set --configs to a folder of configs, or leave it out to use the "
+            "packaged ones"
         )
     return str(folder / name)
 
 
 def _benchmark() -> tuple[float, str] | None:
-    """Seconds for a sample of the main method on a GPU, and the source of the figure; None without a benchmark."""
+    """Return the seconds per sample of the main method on a GPU and their source; None without a benchmark."""
     path = ROOT / "benchmarks" / "results" / "gpu.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -25,8 +25,8 @@ class RunScorer:
     """Scores the samples of a run, and keeps or stops samples by their scores.
 
     Attributes:
-        scorers: whose weights were found. They are downloaded before the first sample is made.
-        keep: which samples of each prompt pair to keep; None to score only.
+        scorers: scorers with located weights, which are downloaded before the first sample is made.
+        keep: rule of ranking; None to score only.
     """
 
     scorers: Sequence[Scorer]
@@ -48,7 +48,7 @@ class RunScorer:
             method.run_batch = PruningRunner(prunable, self.keep, self.scorers, batch_size)
 
     def score(self, run: Path, names: Collection[str], *, device: str) -> None:
-        """Score and rank the complete samples of a run, and log how much early stopping saved.
+        """Score and rank the complete samples of a run, and log the computations saved by early stopping.
 
         Raises:
             UserError: as `evaluate`.
@@ -63,12 +63,12 @@ class RunScorer:
         if self.keep is not None:
             rank_run(samples, run, self.keep, self.scorers)
         counts = [record["evaluations"] for record in records.values() if "evaluations" in record]
-        made, whole = (sum(count.get(key, 0) for count in counts) for key in ("made", "whole"))
-        if made and whole:
+        made, total = (sum(count.get(key, 0) for count in counts) for key in ("made", "whole"))
+        if made and total:
             stopped = sum(record.get("status") == "stopped" for record in records.values())
             logger.info(
-                f"{stopped} of {len(names)} samples were stopped early: {made} of {whole} network evaluations were "
-                f"made, which saved {1 - made / whole:.0%}"
+                f"{stopped} of {len(names)} samples were stopped early: {made} of {total} network evaluations were "
+                f"made, which saved {1 - made / total:.0%}"
             )
 
 
@@ -77,15 +77,15 @@ def make_run_scorer(scorers: Sequence[Any], keep: Keep | None, *, fallback: str 
 
     Args:
         scorers: names, or mappings of `class_path` and `init_args`. If only `keep` is given, the paper's are used.
-        keep: the key `keep`.
-        fallback: pack whose scorers are used if weights are missing; None for an error.
+        keep: value of the key `keep`.
+        fallback: pack whose scorers are used if weights are missing; None to raise an error.
 
     Raises:
-        UserError: a scorer is unknown, its weights are missing, or no scorer gives a criterion of `keep`.
+        UserError: a scorer is unknown, its weights are missing, or a criterion of `keep` has no scorer.
     """
     if not scorers and keep is None:
         return None
-    asked = find_weights(build_scorers(scorers or DEFAULT), fallback=fallback)
+    selected = find_weights(build_scorers(scorers or DEFAULT), fallback=fallback)
     if keep is not None:
-        keep.check(asked)
-    return RunScorer(scorers=asked, keep=keep)
+        keep.check(selected)
+    return RunScorer(scorers=selected, keep=keep)

@@ -30,8 +30,8 @@ MARK = "id,seed,"
 
 def identity_of(scorer: Scorer) -> dict[str, Any]:
     """Return a scorer's settings and weights. Scores are comparable if these are equal."""
-    described = scorer.describe(identity_only=True)
-    settings = {key: value for key, value in described.items() if key != "class"}
+    description = scorer.describe(identity_only=True)
+    settings = {key: value for key, value in description.items() if key != "class"}
     return {"weights": scorer.provenance(), **({"settings": settings} if settings else {})}
 
 
@@ -45,9 +45,9 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
     """Score the samples without a score, and update their records. Return all samples with their updated records.
 
     Args:
-        scorers: prepared.
-        samples: of any runs.
-        device: such as `cpu` or `cuda:1`; `auto` for a GPU if there is one.
+        scorers: prepared scorers.
+        samples: samples of any runs.
+        device: device of the scorers, for example `cuda:1`; `auto` for a GPU if available.
 
     Raises:
         UserError: the device can't be used, a file can't be read, a record can't be written, or a score is invalid.
@@ -57,7 +57,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
     identities = [(scorer, type(scorer).__name__, identity_of(scorer)) for scorer in scorers]
     for sample in samples:
         if not all(is_scored(sample, name, identity) for _, name, identity in identities):
-            load_scorer_input(sample, "visual")  # check all files before anything is changed
+            load_scorer_input(sample, "visual")  # check all files before any record is changed
     for scorer, name, identity in identities:
         todo = [sample for sample in by_folder.values() if not is_scored(sample, name, identity)]
         if not todo:
@@ -69,7 +69,7 @@ def evaluate(scorers: Sequence[Scorer], samples: Sequence[StoredSample], *, devi
             for sample in _score(scorer, todo[first : first + CHUNK], {"judges": scorer.modality, **identity}):
                 by_folder[sample.folder] = sample
         rate = len(todo) / (time.perf_counter() - begin)
-        logger.info(f"{name} scored {len(todo)} samples on {torch_device}, {rate:.3g} a second")
+        logger.info(f"{name} scored {len(todo)} samples on {torch_device}, {rate:.3g} per second")
         scorer.to("cpu")
     return list(by_folder.values())
 
@@ -87,7 +87,7 @@ def _device(name: str) -> torch.device:
 
 
 def _score(scorer: Scorer, samples: Sequence[StoredSample], entry: Mapping[str, Any]) -> list[StoredSample]:
-    """Score samples and update their records. Samples without a prompt get the score None."""
+    """Score samples and update their records. The score of samples without a prompt is None."""
     name, scores = type(scorer).__name__, dict.fromkeys(sample.folder for sample in samples)
     prompted = [sample for sample in samples if sample.prompt(scorer.modality).strip()]
     with torch.inference_mode():
@@ -101,7 +101,7 @@ def _score(scorer: Scorer, samples: Sequence[StoredSample], entry: Mapping[str, 
 
 
 def score_of(sample: StoredSample, name: str) -> float | None:
-    """Return a scorer's score of a sample; None if there is none."""
+    """Return a scorer's score of a sample, or None."""
     entry = sample.mapping("scores").get(name)
     value = entry.get("score") if isinstance(entry, Mapping) else entry
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
@@ -113,7 +113,7 @@ def check_csv(run: Path) -> None:
     """Check that RUN/scores.csv may be written.
 
     Raises:
-        UserError: a file that `its` did not write is there.
+        UserError: the file exists and was not written by `its`.
     """
     check_marked(run / CSV, MARK)
 
@@ -122,7 +122,7 @@ def write_csv(run: Path) -> None:
     """Write RUN/scores.csv from the run directory: a row for each complete sample, a column for each scorer.
 
     Raises:
-        UserError: the directory can't be read, the file can't be written, or a file that `its` did not write is there.
+        UserError: the directory can't be read, or the file can't be written or was not written by `its`.
     """
     samples = [sample for sample in read_run(run).samples if sample.complete]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))

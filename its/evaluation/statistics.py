@@ -9,15 +9,15 @@ import numpy as np
 
 RESAMPLES = 10_000
 CHUNK = 2**20
-"""Maximum number of drawn prompts in memory at once."""
+"""Maximum number of drawn prompts in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over samples.
+    """Mean over samples, with intervals.
 
     Attributes:
-        mean: of the scores.
+        mean: mean of the scores.
         interval: half of the paper's 95 % interval, 1.96 std / sqrt(n), with the population standard deviation, as in
             the authors' program. It assumes that samples of one prompt are independent.
         low, high: 95 % interval of a bootstrap over prompts, without that assumption; None for a single prompt.
@@ -47,9 +47,9 @@ def estimate(scores: Sequence[float], prompts: Sequence[str]) -> Estimate | None
 
 
 def _bootstrap(by_prompt: Mapping[str, Sequence[float]]) -> tuple[float | None, float | None]:
-    """Return percentiles of the mean when prompts are drawn with replacement, each with all of its samples.
+    """Return percentiles of the mean if prompts are drawn with replacement, each with all of its samples.
 
-    The generator is seeded, so equal scores give equal intervals.
+    The generator is seeded, so equal scores have equal intervals.
     """
     if len(by_prompt) < 2:
         return None, None
@@ -58,8 +58,8 @@ def _bootstrap(by_prompt: Mapping[str, Sequence[float]]) -> tuple[float | None, 
     generator, means = np.random.default_rng(0), np.empty(RESAMPLES)
     rows = max(1, CHUNK // len(sums))
     for first in range(0, RESAMPLES, rows):
-        part = means[first : first + rows]
-        drawn = generator.integers(len(sums), size=(len(part), len(sums)))
-        part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
+        chunk = means[first : first + rows]
+        indices = generator.integers(len(sums), size=(len(chunk), len(sums)))
+        chunk[:] = sums[indices].sum(1) / counts[indices].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Tables of scores: a row for each group of samples, a column for each scorer with its weights and settings."""
+"""Tabulate scores: a row for each group of samples, a column for each scorer with its weights and settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Table:
     Attributes:
         keys: names of the columns that identify the groups.
         columns: names of the scorers.
-        rows: values of the keys, and the estimate in each column, None without scores.
+        rows: values of the keys, and the estimate in each column (None without scores).
         missing: number of samples without a score, for each column.
         notes: description of each column.
         reference: reported figures in percent, by positions of row and column.
@@ -39,8 +39,8 @@ def tabulate(samples: Sequence[StoredSample], by: Sequence[str]) -> Table:
     """Group samples, in the order of the groups' first samples, and estimate their mean scores.
 
     Args:
-        samples: scored.
-        by: `run`, `method`, `prompt`, `prompt.NAME`, `seed`, or a setting such as `guidance_scale.visual`.
+        samples: samples with scores.
+        by: `run`, `method`, `prompt`, `prompt.NAME`, `seed`, or a setting, for example `guidance_scale.visual`.
 
     Raises:
         UserError: no sample has such a key, or none has a score.
@@ -72,7 +72,7 @@ def estimate_groups(groups: Mapping[tuple[str, ...], Sequence[StoredSample]], *,
 
 
 _Column = tuple[str, str]
-"""Name of a scorer, and what its scores depend on, as JSON."""
+"""Name of a scorer, and its modality, weights and settings as JSON."""
 
 
 def _columns(samples: Sequence[StoredSample]) -> dict[str, _Column]:
@@ -160,7 +160,7 @@ def method_of(sample: StoredSample) -> str:
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's prompts and settings by dotted key. Nested mappings are included as values too."""
+    """Return a record's prompts and settings by dotted key. Nested mappings are also included as values."""
     values: dict[str, Any] = {f"prompt.{name}": text for name, text in record.get("prompts", {}).items()}
 
     def walk(value: Any, key: str) -> None:

@@ -26,7 +26,7 @@ from its.privacy import without_secrets
 
 
 class Instantiator:
-    """Builds values by type annotation, as far as `rules` allow, and collects the faults.
+    """Builds values by type annotation within `rules`, and collects the faults.
 
     Attributes:
         faults: faults of all values built so far, in the order of the keys.
@@ -79,14 +79,14 @@ class Instantiator:
             return self._component(kind, value, key)
         return self._fault(key, kind, value)
 
-    def construct(self, cls: type, given: Any, key: str) -> tuple[Any, dict[str, Any]]:
+    def construct(self, cls: type, content: Any, key: str) -> tuple[Any, dict[str, Any]]:
         """Construct an instance of a class from its arguments.
 
         Returns:
             The instance, or None if it has faults; and the specs of all arguments.
         """
         before = len(self.faults)
-        values, specs = self.arguments(cls, given, key)
+        values, specs = self.arguments(cls, content, key)
         if len(self.faults) == before:
             try:
                 return cls(**values), specs
@@ -98,35 +98,35 @@ class Instantiator:
                 self.faults.append(Fault(key.removesuffix(".init_args"), text))
         return None, specs
 
-    def arguments(self, cls: type, given: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def arguments(self, cls: type, content: Any, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Build the arguments of a constructor, without calling it.
 
         Returns:
-            The given arguments, built; and the specs of all arguments, including defaults.
+            The arguments in `content`, built; and the specs of all arguments, including defaults.
         """
-        if not isinstance(given, Mapping):
-            self.faults.append(Fault(key, f"got {abbreviate(given)}; expected keys and values"))
+        if not isinstance(content, Mapping):
+            self.faults.append(Fault(key, f"got {abbreviate(content)}; expected keys and values"))
             return {}, {}
         known, is_open = parameters(cls)
         values: dict[str, Any] = {}
         specs: dict[str, Any] = {}
         for name, parameter in known.items():
             full_key = f"{key}.{name}".lstrip(".")
-            if name in given:
-                is_default = is_plain(parameter.default) and is_one_of(given[name], [parameter.default])
-                if is_default or self._is_allowed(cls, name, given[name], full_key):
-                    values[name], specs[name] = self.build(parameter.annotation, given[name], full_key)
+            if name in content:
+                is_default = is_plain(parameter.default) and is_one_of(content[name], [parameter.default])
+                if is_default or self._is_allowed(cls, name, content[name], full_key):
+                    values[name], specs[name] = self.build(parameter.annotation, content[name], full_key)
             elif parameter.default is inspect.Parameter.empty:
                 self.faults.append(Fault(full_key, f"is missing; {cls.__name__} requires it"))
             elif is_plain(default := plain(parameter.default)):
                 specs[name] = default
         if not is_open:
             reason = f"{cls.__name__} has no argument {{name}}; expected {', '.join(known) or 'no arguments'}."
-            self.faults += unknown_names(given, known, key, reason)
+            self.faults += unknown_names(content, known, key, reason)
             return values, specs
-        for name in given:
-            if name not in known and self._is_allowed(cls, name, given[name], f"{key}.{name}"):
-                values[name], specs[name] = self.build(Any, number_as_text(given[name]), key)
+        for name in content:
+            if name not in known and self._is_allowed(cls, name, content[name], f"{key}.{name}"):
+                values[name], specs[name] = self.build(Any, number_as_text(content[name]), key)
         return values, specs
 
     def _is_allowed(self, cls: type, name: str, value: Any, key: str) -> bool:

@@ -48,7 +48,7 @@ def has_form(kind: Any, value: Any) -> bool:
 
 
 def is_one_of(value: Any, options: Sequence[Any]) -> bool:
-    """Whether a value equals one of some options and has its type, which distinguishes 1 from True."""
+    """Whether a value equals an option of the same type, which distinguishes 1 from True."""
     return any(value == option and type(value) is type(option) for option in options)
 
 

@@ -13,10 +13,10 @@ from its.privacy import without_secrets
 
 
 class Rules:
-    """Which classes and arguments values may use. By default, all plugins with all their arguments."""
+    """Rules for the classes and arguments that values may use. By default, all plugins with all their arguments."""
 
     def find(self, name: str, base: type, key: str) -> type:
-        """Return the subclass of `base` with a name, which may include the module.
+        """Return the subclass of `base` with this name, which may include the module.
 
         Raises:
             UserError: the class does not exist or is not allowed. The message does not include the key.
@@ -46,7 +46,7 @@ def spec_of(value: Any) -> tuple[str, dict[str, Any]]:
 
 
 def plugin_class(name: str, base: type) -> type:
-    """Return the plugin class with a name, which may include the module.
+    """Return the plugin class with this name, which may include the module.
 
     If `base` is an interface, the class must be registered for it; otherwise an imported subclass suffices.
 
@@ -61,6 +61,6 @@ def plugin_class(name: str, base: type) -> type:
         return cls
     other = registry.classes().get(name)
     hint = nearest(name, known) if other is None else f" {name} is a {registry.interface_of(other)}."
-    failed = "".join(f"\n  a plugin failed to import: {module}: {why}" for module, why in registry.failures().items())
+    failed = "".join(f"\n  a plugin failed to import: {name}: {cause}" for name, cause in registry.failures().items())
     kind = f"registered for {interface}" if interface else f"expected a {base.__name__}"
     raise UserError(f"unknown class {name!r}; {kind}: {', '.join(by_nearness(name, known)) or 'none'}.{hint}{failed}")

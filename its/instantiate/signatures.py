@@ -33,14 +33,14 @@ def parameters(cls: type) -> tuple[dict[str, inspect.Parameter], bool]:
         _, *declared = inspect.signature(init).parameters.values()
         for parameter in declared:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                # The subclass may set a required parameter of its base itself, so it is optional here.
+                # A required parameter of a base class is optional here, since the subclass may set it.
                 default = ... if is_base and parameter.default is parameter.empty else parameter.default
                 parameter = parameter.replace(annotation=hints.get(parameter.name, Any), default=default)
                 result.setdefault(parameter.name, parameter)
         is_open, is_base = any(parameter.kind is parameter.VAR_KEYWORD for parameter in declared), True
         if not is_open or not issubclass(cls, Plugin):
             break
-    if is_dataclass(cls):  # its signature has placeholders in place of default factories
+    if is_dataclass(cls):  # signatures of dataclasses have placeholders for default factories
         defaults = {f.name: f.default_factory() for f in fields(cls) if f.default_factory is not MISSING}
         result |= {name: result[name].replace(default=default) for name, default in defaults.items()}
     return result, is_open

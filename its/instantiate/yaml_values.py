@@ -15,13 +15,12 @@ MOST_CHARACTERS = 2**25
 """Maximum number of characters of all texts and keys in a document, with anchors expanded."""
 DEEPEST = 50
 """Maximum nesting depth."""
-LONGEST_NUMBER = 100
-LONGEST_KEY = 500
-"""Characters."""
+LONGEST_NUMBER, LONGEST_KEY = 100, 500
+"""Maximum number of characters of a number and of a key."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without dates, sets and bytes, and with floats such as 1e-4, which YAML 1.1 reads as text."""
+    """SafeLoader without dates, sets and bytes, and with floats like 1e-4, which YAML 1.1 reads as text."""
 
     merged = 0
     """Number of entries copied by merge keys (`<<`)."""

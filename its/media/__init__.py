@@ -1,1 +1,1 @@
-"""Reading and writing of pictures, sounds and videos."""
+"""Read and write pictures, sounds and videos."""

@@ -1,4 +1,4 @@
-"""Write files atomically: as a whole or not at all. All files of run directories are written with these functions."""
+"""Write files atomically. All files of run directories are written with these functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:  # Windows: partial files are not locked, and `remove_partia
 
 
 class NotWritten(OSError, UserError):
-    """A file can't be written, because the disk is full or the folder is read-only, say."""
+    """Raised if a file can't be written, for example because the disk is full or the folder is read-only."""
 
     def __init__(self, number: int | None, reason: str | None, path: str) -> None:
         OSError.__init__(self, number, reason, path)
@@ -66,7 +66,7 @@ def atomic(path: Path) -> Iterator[Path]:
             yield partial
             os.fsync(descriptor)
             if fcntl is None:
-                os.close(descriptor)  # open files can't be renamed there
+                os.close(descriptor)  # Windows can't rename open files
             os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def synchronise_folder(folder: Path) -> None:
-    """Write the renamings in a folder to the disk, if the file system can, so that they survive a power failure.
+    """Synchronise a folder's renamings with the disk, if the file system supports it.
 
     Raises:
         NotWritten: the disk fails.
@@ -89,7 +89,7 @@ def synchronise_folder(folder: Path) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems can't
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not supported by some network file systems
                 raise
         finally:
             os.close(descriptor)
@@ -125,7 +125,7 @@ def _create(path: Path) -> tuple[Path, int]:
     while True:
         partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.partial")
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        if _lock(descriptor) is not False and partial.exists():  # else another process has just removed it
+        if _lock(descriptor) is not False and partial.exists():  # otherwise another process has just removed it
             return partial, descriptor
         os.close(descriptor)
 

@@ -25,13 +25,13 @@ FONTS = (
 
 
 def draw_captions(captions: Sequence[str], note: str, width: int) -> Image.Image:
-    """Draw captions, and a dimmer note below them, in a picture of a width in pixels and an even height."""
+    """Draw captions, and a dimmer note below them, in a picture of this width in pixels and an even height."""
     from PIL import Image, ImageDraw
 
     size = max(13, min(20, width // 50))
-    plain = [_printable(text) for text in captions]
-    font = _font_for("".join((*plain, note)), size)
-    lines = [(line, BRIGHT) for text in plain for line in wrap_lines(text, font, width - size)]
+    texts = [_printable(text) for text in captions]
+    font = _font_for("".join((*texts, note)), size)
+    lines = [(line, BRIGHT) for text in texts for line in wrap_lines(text, font, width - size)]
     lines += [(line, DIM) for line in wrap_lines(_printable(note), font, width - size)]
     height = round(1.35 * size)
     total = len(lines) * height + size
@@ -43,22 +43,22 @@ def draw_captions(captions: Sequence[str], note: str, width: int) -> Image.Image
 
 
 def wrap_lines(text: str, font: FreeTypeFont, width: int) -> list[str]:
-    """Break a text into lines of at most a width in pixels: at spaces, or inside words longer than a line."""
+    """Break a text into lines of at most this width in pixels: at spaces, or inside words longer than a line."""
     lines: list[str] = []
     rest = text.strip()
     while rest:
-        fits = _count_fitting(rest, font, width)
-        if fits < len(rest) and len(lines) == LINES - 1:
-            fits = _count_fitting(rest, font, width - int(font.getlength("...")))
-            return [*lines, rest[:fits].rstrip() + "..."]
-        cut = fits if fits == len(rest) or rest[fits] == " " else rest.rfind(" ", 0, fits) + 1 or fits
+        count = _count_fitting(rest, font, width)
+        if count < len(rest) and len(lines) == LINES - 1:
+            count = _count_fitting(rest, font, width - int(font.getlength("...")))
+            return [*lines, rest[:count].rstrip() + "..."]
+        cut = count if count == len(rest) or rest[count] == " " else rest.rfind(" ", 0, count) + 1 or count
         lines.append(rest[:cut].rstrip())
         rest = rest[cut:].lstrip()
     return lines
 
 
 def _count_fitting(text: str, font: FreeTypeFont, width: int) -> int:
-    """Return how many of the first characters fit into a line, but at least 1."""
+    """Return the number of characters that fit into a line, at least 1."""
     low, high = 1, min(len(text), width)  # every character is at least a pixel wide
     while low < high:
         middle = (low + high + 1) // 2
@@ -73,7 +73,7 @@ def _printable(text: str) -> str:
 
 
 def _font_for(text: str, size: int) -> FreeTypeFont:
-    """Return Pillow's own font if it has all characters of a text, else the system font that lacks the fewest."""
+    """Return the font that lacks the fewest characters of a text: Pillow's own if it has all, or a system font."""
     letters = {c for c in text if c != " "}
     return min(_fonts(size), key=lambda font: sum(_lacks(font, letter) for letter in letters))
 
@@ -91,5 +91,5 @@ def _fonts(size: int) -> tuple[FreeTypeFont, ...]:
 
 @lru_cache(maxsize=4096)
 def _lacks(font: FreeTypeFont, letter: str) -> bool:
-    """Return whether a font draws a letter as it draws missing ones."""
+    """Return whether a font lacks a letter, that is, draws the glyph of missing characters."""
     return font.getmask(letter).getbbox() is not None and bytes(font.getmask(letter)) == bytes(font.getmask("\uffff"))

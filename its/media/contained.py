@@ -1,4 +1,4 @@
-"""Guards against symbolic links in folders of unknown origin, such as a received run directory."""
+"""Refuse symbolic links in folders of unknown origin, for example in a downloaded run directory."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ def contained(root: Path, path: Path) -> Path:
     """Check that no component of a path below a folder is a symbolic link, and return the path.
 
     Args:
-        root: a folder that the user named; it may be a symbolic link itself.
-        path: a path below `root`; need not exist.
+        root: folder given by the user; it may be a symbolic link itself.
+        path: path below `root`; it need not exist.
 
     Raises:
         UserError: a component below `root` is a symbolic link.
     """
-    here = root
-    for part in path.relative_to(root).parts:
-        here /= part
-        if here.is_symlink():
-            raise UserError(f"{here} is a symbolic link, which is not followed below {root}: put the file itself there")
+    prefix = root
+    for name in path.relative_to(root).parts:
+        prefix /= name
+        if prefix.is_symlink():
+            raise UserError(f"{prefix} is a symbolic link, which is not followed below {root}: replace it by a copy")
     return path
 
 
 def is_own_file(path: Path) -> bool:
-    """Return whether a path is a regular file and no symbolic link. `contained` checks the folders above it."""
+    """Return whether a path is a regular file and not a symbolic link. `contained` checks the folders above it."""
     try:
         check_regular(path, follow_links=False)
     except OSError:

@@ -1,4 +1,4 @@
-"""Open pictures, sounds and videos of unknown origin. All commands open them here, with the same checks."""
+"""Open pictures, sounds and videos of unknown origin, with the same checks for all commands."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ RATES = (4_000, 384_000)
 
 
 def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURES) -> Image.Image:
-    """Decode a picture and rotate it as its EXIF orientation says. Of an animation, decode the first frame.
+    """Decode a picture and apply its EXIF orientation. Of an animation, decode the first frame.
 
-    The number of pixels is checked before any is decoded.
+    The number of pixels is checked before decoding.
 
     Args:
         source: a file, or its content.
@@ -48,12 +48,12 @@ def open_picture(source: Path | str | bytes, *, formats: Sequence[str] = PICTURE
         picture.load()
         try:
             return ImageOps.exif_transpose(picture)
-        except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged EXIF blocks; the pixels are whole
+        except Exception:  # noqa: BLE001 - Pillow raises many kinds for damaged EXIF blocks; the pixels are intact
             return picture.copy()
 
 
 def png_text(path: Path, key: str) -> str | None:
-    """Return the text of a PNG under a keyword, or None if it has none. No pixel is decoded.
+    """Return the text of a PNG under a keyword, or None if it has none. Pixels are not decoded.
 
     Raises:
         OSError, ValueError: as `open_picture`.
@@ -65,7 +65,7 @@ def png_text(path: Path, key: str) -> str | None:
 
 @contextmanager
 def _opened(source: Path | str | bytes, formats: Sequence[str]) -> Iterator[Image.Image]:
-    """Open a picture, read its header only, and turn Pillow's errors, in the block too, into ValueError."""
+    """Open a picture, read its header only, and convert Pillow's errors, also those of the block, to ValueError."""
     from PIL import Image, UnidentifiedImageError
 
     content = source if isinstance(source, bytes) else read_limited(Path(source), MOST_BYTES)
@@ -79,7 +79,7 @@ def _opened(source: Path | str | bytes, formats: Sequence[str]) -> Iterator[Imag
             if pixels <= MOST_PIXELS:
                 yield picture
     except UnidentifiedImageError:
-        raise ValueError(f"it is no picture that can be read; expected {', '.join(formats)}") from None
+        raise ValueError(f"it is not a readable picture; expected {', '.join(formats)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"it has far more than {MOST_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # noqa: BLE001 - decoders raise many kinds for damaged content
@@ -95,7 +95,7 @@ def open_video(path: Path) -> Iterator[Any]:
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is no MP4.
+        ValueError: it is not an MP4 file.
     """
     import av
 
@@ -104,18 +104,18 @@ def open_video(path: Path) -> Iterator[Any]:
         with av.open(str(path), format="mp4") as container:
             yield container
     except av.FFmpegError as error:
-        raise ValueError(f"it is no MP4 that can be read ({error.strerror})") from None
+        raise ValueError(f"it is not a readable MP4 file ({error.strerror})") from None
 
 
 def open_sound(source: Path | str | bytes) -> Any:
-    """Open a sound as a `soundfile.SoundFile`, to be closed by the caller, without decoding it.
+    """Open a sound as a `soundfile.SoundFile` without decoding it. The caller must close it.
 
     Args:
         source: a file, or its content.
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is no sound, empty, longer than `MOST_FRAMES`, or its sample rate is outside `RATES`.
+        ValueError: it is not a sound, is empty or longer than `MOST_FRAMES`, or its sample rate is outside `RATES`.
     """
     import soundfile
 
@@ -127,24 +127,24 @@ def open_sound(source: Path | str | bytes) -> Any:
     try:
         sound = soundfile.SoundFile(name)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: an extension such as .raw means that it has no header
-        raise ValueError("it is no sound that can be read; expected WAV, FLAC, OGG, MP3...") from None
+        raise ValueError("it is not a readable sound; expected WAV, FLAC, OGG, MP3...") from None
     low, high = RATES
     if not 0 < sound.frames * sound.channels <= MOST_FRAMES:
         raise ValueError(f"it has {sound.frames * sound.channels:,} values; expected 1 to {MOST_FRAMES:,}")
     if not low <= sound.samplerate <= high:
         raise ValueError(
-            f"its sample rate is {sound.samplerate} Hz; expected {low} to {high} Hz: resample it to 44100 Hz, say"
+            f"its sample rate is {sound.samplerate} Hz; expected {low} to {high} Hz: resample it, e.g. to 44100 Hz"
         )
     return sound
 
 
 @contextmanager
 def naming(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turn errors of opening and decoding a file into a `UserError` that names the file.
+    """Convert errors of opening and decoding a file to a `UserError` with its path.
 
     Args:
         path: the file.
-        remedy: what the user can do; added to the message.
+        remedy: remedy to add to the message.
 
     Raises:
         UserError: for `OSError`, `ValueError` and `RuntimeError` in the block.
@@ -152,6 +152,6 @@ def naming(path: Path, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}{remedy and f'; {remedy}'}") from None
+        raise UserError(f"the file {path} does not exist{remedy and f'; {remedy}'}") from None
     except (OSError, ValueError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         raise UserError(f"{path} can't be read: {reason(error)}{remedy and f'; {remedy}'}") from None

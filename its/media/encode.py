@@ -20,8 +20,8 @@ def png_bytes(pixels: np.ndarray[Any, Any], text: str | None = None) -> bytes:
     """Encode a PNG.
 
     Args:
-        pixels: (h, w) or (h, w, 3), from 0 to 255.
-        text: metadata, stored under the keyword `its`; None for none.
+        pixels: picture (h, w) or (h, w, 3), from 0 to 255.
+        text: metadata, stored under the keyword `its`; or None.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -47,9 +47,9 @@ def wav_bytes(waveform: np.ndarray[Any, Any], sample_rate: int, comment: str | N
     """Encode a WAV file of 16-bit PCM samples.
 
     Args:
-        waveform: (n,) or (n, channels), 16-bit.
-        sample_rate: in Hz.
-        comment: metadata in ASCII, of any length (libsndfile reads no more than 2 KB back); None for none.
+        waveform: 16-bit sound (n,) or (n, channels).
+        sample_rate: sample rate in Hz.
+        comment: metadata in ASCII of any length, or None. libsndfile would truncate it to 2 KB.
     """
     import soundfile
 
@@ -84,5 +84,5 @@ def _with_comment(sound: bytes, text: str) -> bytes:
     body = text.encode("ascii") + b"\0"
     body += b"\0" * (len(body) % 2)
     chunk = b"INFO" + b"ICMT" + struct.pack("<I", len(body)) + body
-    whole = sound + b"\0" * (len(sound) % 2) + b"LIST" + struct.pack("<I", len(chunk)) + chunk
-    return whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:]
+    content = sound + b"\0" * (len(sound) % 2) + b"LIST" + struct.pack("<I", len(chunk)) + chunk
+    return content[:4] + struct.pack("<I", len(content) - 8) + content[8:]

@@ -1,4 +1,4 @@
-"""Read the sizes of pictures and sounds from file headers alone, which is fast enough for thousands of files."""
+"""Read the sizes of pictures and sounds from file headers, fast enough for thousands of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from its.media.decode import MOST_FRAMES, MOST_PIXELS, RATES
 from its.media.limited import open_regular
 
 MOST_CHUNKS = 1000
-"""Maximum number of chunks of a WAV file; those that `its` writes have four."""
+"""Maximum number of chunks of a WAV file. `its` writes four."""
 
 PCM = (1, 0xFFFE)
 """WAV format tags of integer samples: WAVE_FORMAT_PCM and WAVE_FORMAT_EXTENSIBLE."""
@@ -22,12 +22,12 @@ def png_size(path: Path) -> tuple[int, int]:
     """Return the width and height of a PNG, in pixels.
 
     Raises:
-        ValueError: the file is no PNG, or has more than `MOST_PIXELS`.
+        ValueError: the file is not a PNG, or has more than `MOST_PIXELS`.
         OSError: the file can't be read, or is a symbolic link.
     """
     head = _head(path, 24)
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
-        raise ValueError("it is no PNG")
+        raise ValueError("it is not a PNG file")
     columns, rows = struct.unpack(">II", head[16:24])
     if not 0 < columns * rows <= MOST_PIXELS:
         raise ValueError(f"it has {columns} x {rows} pixels; expected 1 to {MOST_PIXELS:,}")
@@ -38,11 +38,11 @@ def wav_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield the name and size of each chunk of a WAV file, with the file positioned at the chunk's content.
 
     Raises:
-        ValueError: the file is no WAV file, or has more than `MOST_CHUNKS`.
+        ValueError: the file is not a WAV file, or has more than `MOST_CHUNKS`.
     """
     riff = file.read(12)
     if (riff[:4], riff[8:]) != (b"RIFF", b"WAVE"):
-        raise ValueError("it is no WAV file")
+        raise ValueError("it is not a WAV file")
     for _ in range(MOST_CHUNKS):
         if len(header := file.read(8)) < 8:
             return
@@ -57,7 +57,7 @@ def wav_seconds(path: Path) -> float:
     """Return the duration of a PCM WAV file, in seconds.
 
     Raises:
-        ValueError: the file is no PCM WAV file, is truncated, has no samples, too many, or an unusual sample rate.
+        ValueError: the file is not a PCM WAV file, is truncated, has no samples, too many, or an unusual sample rate.
         OSError: the file can't be read, or is a symbolic link.
     """
     with open_regular(path, follow_links=False) as file:
@@ -66,7 +66,7 @@ def wav_seconds(path: Path) -> float:
             if name == b"fmt " and len(form := file.read(min(length, 16))) == 16:
                 kind, _, rate, _, width, _ = struct.unpack("<HHIIHH", form)
                 if kind not in PCM:
-                    raise ValueError("it is no WAV file with PCM samples")
+                    raise ValueError("it is not a WAV file with PCM samples")
             elif name == b"data":
                 size = length
                 if file.tell() + size > os.fstat(file.fileno()).st_size:
@@ -83,7 +83,7 @@ def check_content(path: Path) -> None:
     """Check that the content of a PNG, WAV or MP4 file matches its extension.
 
     Raises:
-        ValueError: it does not, or the extension is another.
+        ValueError: it does not, or the file has another extension.
         OSError: the file can't be read, or is a symbolic link.
     """
     if path.suffix == ".png":
@@ -91,7 +91,7 @@ def check_content(path: Path) -> None:
     elif path.suffix == ".wav":
         wav_seconds(path)
     elif path.suffix != ".mp4" or _head(path, 12)[4:8] != b"ftyp":
-        raise ValueError(f"it is no {path.suffix[1:].upper()}")
+        raise ValueError(f"it is not a valid {path.suffix[1:].upper()} file")
 
 
 def _head(path: Path, length: int) -> bytes:

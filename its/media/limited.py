@@ -14,7 +14,7 @@ LARGEST_TEXT = 16 * 2**20
 """Default maximum size of a text file, in bytes."""
 
 _FIRST_READ = 2**16
-"""Bytes read first, so that small files, the usual ones, do not allocate a buffer of the maximum size."""
+"""Bytes of the first read, so that small files do not allocate a buffer of the maximum size."""
 
 
 def user_path(text: str) -> Path:
@@ -27,16 +27,16 @@ def open_regular(path: Path, *, follow_links: bool = True) -> Iterator[BinaryIO]
     """Open a regular file for reading. Devices and pipes, which may have no end, are not opened.
 
     Args:
-        path: of the file.
+        path: path of the file.
         follow_links: whether `path` may be a symbolic link.
 
     Raises:
         OSError: the file can't be opened or is not regular; `strerror` is the reason in words.
     """
-    check_regular(path, follow_links=follow_links)  # opening some devices has effects
+    check_regular(path, follow_links=follow_links)  # opening some devices has side effects
     extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))  # not on Windows
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra)) as file:
-        _check_mode(os.fstat(file.fileno()), path)  # another file may have taken the name since the first check
+        _check_mode(os.fstat(file.fileno()), path)  # the file may have been replaced since the first check
         yield file
 
 
@@ -51,7 +51,7 @@ def read_limited(path: Path, largest: int = LARGEST_TEXT, *, follow_links: bool 
         if len(content) == _FIRST_READ:
             content += file.read(max(largest + 1 - _FIRST_READ, 0))
     if len(content) > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, which is the limit here", str(path))
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes, the maximum", str(path))
     return content
 
 
@@ -84,7 +84,7 @@ def _check_mode(status: os.stat_result, path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is a device or a pipe, no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a regular file", str(path))
 
 
 def reason(error: Exception) -> str:

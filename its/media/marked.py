@@ -1,4 +1,4 @@
-"""Generated files that later runs overwrite. A mark near their beginning tells them from files of other origin."""
+"""Write generated files that later runs overwrite. A mark near the beginning distinguishes them from other files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from its.media.atomic import make_folder, write_text
 from its.media.limited import open_regular, reason
 
 WITHIN = 2000
-"""Number of bytes at the beginning of a file that contain its mark."""
+"""Number of bytes at the beginning of a file in which the mark is searched."""
 
 
 def check_marked(path: Path, mark: str) -> None:
-    """Check that a path is free, or a regular file with a mark.
+    """Check that a path does not exist or is a regular file with the mark.
 
     Raises:
-        UserError: something else is there, or can't be read.
+        UserError: it is a file without the mark, is not a regular file, or can't be read.
     """
     try:
         with open_regular(path, follow_links=False) as file:
@@ -36,7 +36,7 @@ def write_marked(path: Path, text: str, mark: str) -> None:
 
     Raises:
         NotWritten: the file can't be written.
-        UserError: a file without the mark is there.
+        UserError: the path exists without the mark.
     """
     check_marked(path, mark)
     make_folder(path.parent)

@@ -1,6 +1,6 @@
-"""Metadata of a sample inside its files: its id, config, settings and weights.
+"""Read and write the metadata in a sample's files: id, config, settings and weights.
 
-It is ASCII JSON, stored in a PNG's text chunk, a WAV's comment and an MP4's comment.
+The metadata is ASCII JSON, stored in the text chunk of a PNG and in the comment of a WAV or MP4 file.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ KEY = "its"
 """Keyword of the text chunk in a PNG, and first key of the JSON in every file, which identifies it."""
 
 LONGEST = 2**18
-"""Maximum number of characters of the metadata; the usual number is a few thousand."""
+"""Maximum number of characters of the metadata, usually a few thousand."""
 
 KINDS = (".png", ".wav", ".mp4", ".json")
 
 
 def text_of(record: Mapping[str, Any]) -> str | None:
-    """Return the metadata for a sample's files, made from its record; None if it is longer than `LONGEST`."""
+    """Return the metadata of a record as text; None if it is longer than `LONGEST`."""
     content = {KEY: __version__, **{key: record.get(key) for key in ("id", "config", "settings", "weights")}}
     text = json.dumps(scrub(content), separators=(",", ":"))
     return text if len(text) <= LONGEST else None
@@ -38,30 +38,30 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """Read the metadata of a sample from one of its files, or from its `sample.json`.
 
     Returns:
-        A mapping with at least `id`, `config` and `weights`. Their values are not checked.
+        Mapping with at least `id`, `config` and `weights`. Their values are not checked.
 
     Raises:
         UserError: the file can't be read, or has no metadata, damaged metadata or too much.
     """
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"{path}: expected a file written by `its`, ending in {', '.join(KINDS)}")
+        raise UserError(f"{path}: expected a file of a sample, ending in {', '.join(KINDS)}")
     try:
         check_regular(path)
         text = _read(path)
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"the file {path} does not exist") from None
     except (OSError, ValueError, struct.error, RecursionError) as error:
         raise UserError(f"{path} can't be read as {path.suffix[1:].upper()}: {reason(error)}") from None
     if text is None:
         raise UserError(f"{path} has no metadata: expected a file written by `its` without --no-metadata")
     if len(text) > LONGEST:
-        raise UserError(f"{path}: its metadata has {len(text):,} characters; expected {LONGEST:,} at most")
+        raise UserError(f"{path}: the metadata has {len(text):,} characters; expected {LONGEST:,} at most")
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not {"id", "config", "weights"} <= content.keys():
-        raise UserError(f"{path}: its metadata is damaged; expected JSON with the keys id, config and weights")
+        raise UserError(f"{path}: the metadata is damaged; expected JSON with the keys id, config and weights")
     return content
 
 

@@ -23,8 +23,8 @@ def read_picture(path: Path, *, background: int) -> Tensor:
     The EXIF orientation is applied. Of an animation, the first frame is read.
 
     Args:
-        path: of the file.
-        background: shown through transparent pixels: 0 for black, 1 for white.
+        path: path of the file.
+        background: value of transparent pixels: 0 for black, 1 for white.
 
     Raises:
         UserError: the picture can't be read or is too large.
@@ -40,8 +40,8 @@ def to_tensor(picture: Image.Image, background: int) -> Tensor:
     [0, 1], the range of values is scaled to [0, 1] instead. NaN becomes 0.
 
     Args:
-        picture: decoded.
-        background: as in `read_picture`.
+        picture: decoded picture.
+        background: value of transparent pixels: 0 for black, 1 for white.
     """
     if picture.mode.startswith(("I", "F")):
         gray = torch.from_numpy(_unit_range(np.asarray(picture).astype(np.float64), picture.mode))

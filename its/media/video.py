@@ -1,6 +1,6 @@
 """Write videos in which a line moves over a picture in time with the sound.
 
-Shapes: h rows and w columns of a picture, n samples of sound.
+Shapes used here: h rows and w columns of a picture, n audio samples.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FPS = 30
 NARROWEST, WIDEST = 480, 1920
-"""Minimum width, for captions to fit, and maximum width of a video, in pixels. Pictures are resized to it."""
+"""Minimum and maximum width of a video in pixels; captions need the minimum. Pictures are resized accordingly."""
 
 AAC_RATES = (16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-"""Sample rates in Hz that all players support. Sound of another rate is resampled to the next higher one."""
+"""Sample rates in Hz that all players support. Sound with another rate is resampled to the next higher one."""
 
 WHITE, BLACK, NEUTRAL = 235, 16, 128
 """Values in 8-bit YUV of limited range."""
@@ -42,13 +42,13 @@ def write_video(
     """Write an MP4 (H.264, AAC) that browsers play, atomically.
 
     Args:
-        path: of the file.
-        pictures: stacked vertically; (h, w) or (h, w, 3) from 0 to 255, all of one width.
-        waveform: (n,) or (n, 2), 16-bit; its duration is that of the video.
-        sample_rate: in Hz.
+        path: path of the file.
+        pictures: pictures to stack vertically; (h, w) or (h, w, 3) from 0 to 255, all of one width.
+        waveform: 16-bit sound (n,) or (n, 2), as long as the video.
+        sample_rate: sample rate in Hz.
         captions: lines below the pictures.
         note: a dimmer line below the captions.
-        comment: metadata; None for none.
+        comment: metadata, or None.
 
     Raises:
         NotWritten: the file can't be written.
@@ -64,7 +64,7 @@ def write_video(
             # Stills compress well with any preset; CRF 18 keeps the fine strokes of spectrograms.
             video = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "18"})
             (video.height, video.width), video.pix_fmt = still.shape[:2], "yuv420p"
-            video.thread_count = 1  # more threads are no faster, and take cores from the sampling
+            video.thread_count = 1  # more threads are not faster, and take cores from the sampling
             audio = _add_audio_stream(container, waveform, sample_rate)
             _encode_sound(container, audio, waveform, sample_rate)
             _encode_picture(container, video, still, height=height, seconds=len(waveform) / sample_rate)
@@ -73,7 +73,7 @@ def write_video(
 
 
 def line_column(frame: int, *, width: int, seconds: float) -> int:
-    """Return the pixel column of the line in a frame: the position in the sound when the frame appears."""
+    """Return the pixel column of the line in a frame, at the position in the sound when the frame appears."""
     return min(int(frame / FPS / seconds * width), width - 1)
 
 
@@ -121,19 +121,19 @@ def _encode_sound(container: Any, stream: Any, waveform: Array, sample_rate: int
 
 
 def _still(pictures: Sequence[Array], captions: Sequence[str], note: str) -> tuple[Array, int]:
-    """Stack pictures and captions: (h, w, 3) with h and w even, and the number of rows that are pictures."""
+    """Stack pictures and captions to (h, w, 3) with even h and w; also return the number of rows of the pictures."""
     from PIL import Image
 
     resized = list(_resize(pictures))
     width, height = resized[0].width, sum(picture.height for picture in resized)
     height += height % 2
-    below = draw_captions(captions, note, width) if captions or note else Image.new("RGB", (width, 0))
-    still = Image.new("RGB", (width, height + below.height), BACKGROUND)
+    text = draw_captions(captions, note, width) if captions or note else Image.new("RGB", (width, 0))
+    still = Image.new("RGB", (width, height + text.height), BACKGROUND)
     top = 0
     for picture in resized:
         still.paste(picture, (0, top))
         top += picture.height
-    still.paste(below, (0, height))
+    still.paste(text, (0, height))
     return np.asarray(still), height
 
 

@@ -28,7 +28,7 @@ from its.weights.source import weights_identity
 
 @extension_point
 class Method(KeepsArguments, LightningModule, ABC):
-    """Turns sample specs into samples. The constructor's arguments are the keys under `model` in a config.
+    """Base class of all methods. The constructor's arguments are the keys under `model` in a config.
 
     Subclasses implement the constructor, `settings`, `length` and `make`, and extend `components` and `check`.
 
@@ -45,7 +45,7 @@ class Method(KeepsArguments, LightningModule, ABC):
         needs_gradients: whether `make` computes gradients, so that inference mode must be off.
         cuda_precision: default precision on CUDA devices.
         has_latents: whether samples have latents that can be saved.
-        takes_files: whether specs may have pictures and sounds instead of prompts.
+        supports_files: whether specs may have pictures and sounds instead of prompts.
         startup: seconds before the first batch, by stage, for the records of its samples.
         samples: parent folder of the sample folders, for checkpoints; None to write none.
         precision: precision of the run, in Lightning's terms.
@@ -54,7 +54,7 @@ class Method(KeepsArguments, LightningModule, ABC):
     fixed_shapes = False
     one_by_one = False
     needs_gradients = False
-    cuda_precision = "16-true"  # as the authors ran it
+    cuda_precision = "16-true"  # the authors' setting
     has_latents = True
     supports_files = False
 
@@ -89,7 +89,7 @@ class Method(KeepsArguments, LightningModule, ABC):
         """Check that the components are compatible. Called by `find`, before large downloads.
 
         Raises:
-            its.errors.UserError: they are not; the message names the key.
+            its.errors.UserError: they are not; the message contains the key.
         """
 
     @abstractmethod
@@ -139,15 +139,15 @@ class Method(KeepsArguments, LightningModule, ABC):
             its.weights.WeightsNotFound: weights can't be found; the message begins with the component's key.
             its.errors.UserError: components are incompatible, or weights are of the wrong kind.
         """
-        drawn = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
+        format = next((expert.format for _, expert in self.named_experts() if expert.format is not None), None)
         downloads = []
-        for key, part in self.components():
-            if isinstance(part, Vocoder) and drawn is not None:
-                part.set_format(drawn)
+        for key, component in self.components():
+            if isinstance(component, Vocoder) and format is not None:
+                component.set_format(format)
             with _prefix_errors(key):
-                downloads += part.find()
+                downloads += component.find()
         self.check()
-        records = {key: part.provenance() for key, part in self.components()}
+        records = {key: component.provenance() for key, component in self.components()}
         self.provenance = {key: record for key, record in records.items() if record is not None}
         return downloads
 
@@ -158,18 +158,18 @@ class Method(KeepsArguments, LightningModule, ABC):
             its.weights.WeightsNotFound, its.errors.UserError: as `find`, or the disk is too full.
         """
         download(self.find())
-        for key, part in self.components():
+        for key, component in self.components():
             with _prefix_errors(key):
-                part.prepare()
+                component.prepare()
 
     def configure_model(self) -> None:
         """Load all weights. Lightning may call this repeatedly."""
         begin, unused = time.perf_counter(), self.unused_components()
-        for key, part in self.components():
+        for key, component in self.components():
             if key in unused:
                 continue
             try:
-                part.load()
+                component.load()
             except (UserError, torch.OutOfMemoryError):
                 raise
             except (OSError, ValueError, KeyError, RuntimeError) as error:  # libraries raise these for damaged files
@@ -203,7 +203,7 @@ class Method(KeepsArguments, LightningModule, ABC):
         self.precision = str(self.trainer.precision)
 
     def on_predict_start(self) -> None:
-        """Load the batch runner's own weights, so that errors are raised before the first sample."""
+        """Load the batch runner, so that errors are raised before the first sample."""
         self.run_batch.load()
 
     def predict_step(self, batch: list[SampleSpec], batch_idx: int = 0) -> list[Sample]:
@@ -212,18 +212,19 @@ class Method(KeepsArguments, LightningModule, ABC):
 
     def make_in_float32(self, spec: SampleSpec) -> Sample:
         """Make one sample in float32 with the loaded weights. May raise any exception."""
-        dtypes = [(part, next((p.dtype for p in part.parameters()), torch.float32)) for _, part in self.components()]
+        components = [component for _, component in self.components()]
+        dtypes = [next((x.dtype for x in component.parameters()), torch.float32) for component in components]
         self.release()
         try:
-            for part, _ in dtypes:
-                part.float()
+            for component in components:
+                component.float()
             self.clear_text_caches()
             with torch.autocast(self.device.type, enabled=False):
                 (sample,) = self.make([spec])
             return sample
         finally:
-            for part, dtype in dtypes:
-                part.to(dtype)
+            for component, dtype in zip(components, dtypes, strict=True):
+                component.to(dtype)
             self.clear_text_caches()
             self.release()
 
@@ -250,11 +251,11 @@ class Method(KeepsArguments, LightningModule, ABC):
 
     def guided(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert:
         """Bind an expert to the specs' prompts and guidance scales, on the method's device."""
-        text = self._texts[name]
+        encode = self._texts[name]
         return GuidedExpert(
             expert,
-            text=text([spec.prompts[name] for spec in specs], self.device),
-            null_text=text([spec.negative_prompts[name] for spec in specs], self.device),
+            text=encode([spec.prompts[name] for spec in specs], self.device),
+            null_text=encode([spec.negative_prompts[name] for spec in specs], self.device),
             scales=[spec.guidance_scale[name] for spec in specs],
         )
 

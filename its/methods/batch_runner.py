@@ -35,13 +35,12 @@ class BatchRunner:
         self.method = method
         self._max_batch = sys.maxsize  # largest batch size that may fit into memory
         self._padded_size = 0  # size to which smaller batches are padded, if the method has fixed shapes
-        self._cache_key: tuple[Any, ...] | None = None  # of the largest batch size, on CUDA devices
+        self._cache_key: tuple[Any, ...] | None = None  # key of the cached batch size; only on CUDA devices
 
     def load(self) -> None:
-        """Load components other than the method's. Called once, after the method's weights are loaded.
+        """Read the cached batch size. Called once, after the method's weights are loaded.
 
-        Raises:
-            UserError: a component can't be loaded.
+        Subclasses also load the weights of their own components here, and raise UserError if they can't be loaded.
         """
         if self.method.device.type == "cuda":
             free, total = torch.cuda.mem_get_info(self.method.device)
@@ -97,7 +96,7 @@ class BatchRunner:
     def _in_float32(self, spec: SampleSpec) -> Sample:
         try:
             sample = self.method.make_in_float32(spec)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - plugins may raise anything
             sample = _failed(spec, error)
         return replace(sample, precision="32-true")
 

@@ -27,13 +27,13 @@ def color_prompt(prompt: str) -> str:
     style" and "black background". "a painting of castle towers, grayscale" becomes "a colorful photo of castle towers".
 
     Raises:
-        UserError: the prompt names no subject.
+        UserError: the prompt has no subject.
     """
     phrases = [" ".join(_STYLE.sub(" ", phrase).split()) for phrase in prompt.split(",")]
     subject = _MEDIUM.sub("", ", ".join(phrase for phrase in phrases if phrase))
     if not subject:
         raise UserError(
-            f"no colour prompt can be made of {prompt!r}, which names no subject: "
+            f"no colour prompt can be derived from {prompt!r}, which has no subject: "
             "give the picture a prompt with a subject, or set model.colorizer to null"
         )
     return f"a colorful photo of {subject}"

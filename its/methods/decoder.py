@@ -75,7 +75,7 @@ class Decoder(nn.Module):
 def decode(codec: LatentCodec, latents: Tensor) -> Tensor:
     """Decode latents (b, c, h, w) in slices to bound memory. Returns pictures (b, 3, H, W), float32 in [0, 1]."""
     size = max(1, MAX_POSITIONS // latents[0, 0].numel())
-    return torch.cat([codec.decode(part).float() for part in torch.split(latents, size)])
+    return torch.cat([codec.decode(z).float() for z in torch.split(latents, size)])
 
 
 def first_expert(experts: Mapping[str, NoiseExpert], *, audio: bool) -> str:

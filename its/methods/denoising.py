@@ -65,12 +65,12 @@ class MultimodalDenoising(Method):
         trim: columns to cut from the end of picture and sound, which are padding in Auffusion's training data.
         noise_dtype: dtype of the initial noise; `float16` reproduces seeds published by the paper's authors.
         guidance_interval: [begin, end) of classifier-free guidance, as fractions of the reverse process; null to guide
-            all steps. An unguided step costs half; results differ.
+            all steps. An unguided step costs half as much as a guided one; results differ.
         compile: compile the experts with torch.compile, which takes about a minute; results differ by rounding.
-        cuda_graph: replay a step's experts as one CUDA graph, with equal results; `auto` does on CUDA devices if all
-            experts support it.
-        streams: run a step's experts on parallel CUDA streams, with equal results; `auto` does in CUDA graphs of small
-            batches.
+        cuda_graph: replay a step's experts as one CUDA graph, with equal results; `auto` enables it on CUDA devices if
+            all experts support it.
+        streams: run a step's experts on parallel CUDA streams, with equal results; `auto` enables it in CUDA graphs of
+            small batches.
         fallback: pack of weights to use if weights can't be found; null to raise an error.
         """
         validation.check_not_empty(experts)
@@ -104,7 +104,7 @@ class MultimodalDenoising(Method):
         self.decoder.deduplicate()
 
     def unused_components(self) -> set[str]:
-        """Return experts with weight 0 in every step, of the config's process and of those of all specs so far."""
+        """Return the keys of experts with weight 0 in every step of the config's process and of all specs so far."""
         used = set().union(*(process.participants() for process in (self.process, *self._processes.values())))
         return {f"experts.{name}" for name in self.experts if name not in used}
 

@@ -25,7 +25,7 @@ from its.methods.speed import choose_runner, release
 from its.registry import register
 from its.specs.media import read_picture, read_sound
 from its.specs.spec import SampleSpec
-from its.specs.sweep import changed, check_plan
+from its.specs.sweep import apply_settings, check_plan
 
 
 def imprint(spectrogram: Tensor, picture: Tensor, *, rho: float | Tensor, silence: float) -> Tensor:
@@ -67,6 +67,8 @@ class _Process:
 
 
 class _SingleExpert(Combiner):
+    """Combiner for a single expert."""
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -226,7 +228,9 @@ class Imprint(Method):
     def _process_of(self, spec: SampleSpec) -> _Process:
         if not spec.settings:
             return self.process
-        settings = changed({name: getattr(self.process, name) for name in ("scheduler", "steps", "rho")}, spec.settings)
+        settings = apply_settings(
+            {name: getattr(self.process, name) for name in ("scheduler", "steps", "rho")}, spec.settings
+        )
         if not isinstance(settings["steps"], Mapping):
             settings["steps"] = dict.fromkeys(self.process.steps, settings["steps"])
         process = _Process(**settings)

@@ -79,8 +79,8 @@ class PostProcess(nn.Module):
 
     def components(self) -> list[tuple[str, Component]]:
         """Return vocoder and colorizer with their config keys."""
-        parts: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
-        return parts if self.colorizer is None else [*parts, ("colorizer", self.colorizer)]
+        vocoder: list[tuple[str, Component]] = [("vocoder", self.vocoder)]
+        return vocoder if self.colorizer is None else [*vocoder, ("colorizer", self.colorizer)]
 
     def settings(self, spec: SampleSpec, prompt: str) -> dict[str, Any]:
         """Return vocoder, colorizer with colour prompt, canvas and trim, for `Method.settings`.
@@ -162,11 +162,11 @@ class PostProcess(nn.Module):
         hop = self.vocoder.format.hop_length
         if waveform.shape[-1] != (expected := self.canvas[1] * hop):
             name = type(self.vocoder).__name__
-            raise ValueError(f"{name} returned {waveform.shape[-1]} samples of sound; expected {expected}")
+            raise ValueError(f"{name} returned {waveform.shape[-1]} audio samples; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
 
     def _vocode(self, log_mel: Tensor) -> Tensor:
-        """Run the vocoder; if the device lacks an operation, such as long convolutions on MPS, run it on the CPU."""
+        """Run the vocoder, on the CPU if the device lacks an operation (for example long convolutions on MPS)."""
         if not self._vocodes_on_cpu:
             try:
                 return self.vocoder(log_mel)

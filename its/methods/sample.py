@@ -23,9 +23,9 @@ class Result:
         latents: clean latents (c, h, w), untrimmed; None if the method has none.
         spectrogram: the image that sounds, (H, W) gray in [0, 1], row 0 the highest band; (3, H, W) in stereo.
         picture: the same latents decoded by the picture's codec, (3, H, W) in [0, 1].
-        waveform: (n,) in [-1, 1]; (2, n) in stereo.
-        sample_rate: in Hz.
-        color: (3, H, W) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
+        waveform: sound of the spectrogram, (n,) in [-1, 1]; (2, n) in stereo.
+        sample_rate: sample rate of the sound, in Hz.
+        color: colour picture (3, H, W) in [0, 1], whose channel mean is the spectrogram; None without a colorizer.
         format: format of the vocoded spectrogram; None if unknown.
     """
 
@@ -47,7 +47,7 @@ class Sample:
         result: None if the sample failed or was stopped.
         error: error message in one line.
         traceback: traceback of the error.
-        timings: seconds by stage, for the whole batch.
+        timings: seconds by stage, for the complete batch.
         scores: scores measured by the method, JSON-serialisable.
         precision: precision, if it differs from the run's.
         stopped: step and scores at which pruning stopped the sample; None if it did not.

@@ -1,4 +1,4 @@
-"""Share the weights of equal experts: two prompts for one model need its weights only once."""
+"""Share the weights of equal experts, so that two prompts for one model load its weights once."""
 
 from __future__ import annotations
 

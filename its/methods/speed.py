@@ -28,7 +28,7 @@ def choose_runner(
         experts: experts to run.
         device: device of the run.
         cuda_graph: capture CUDA graphs; `auto` captures on CUDA devices if all experts are `capturable`.
-        streams: run experts on parallel CUDA streams; `auto` does in CUDA graphs of small batches.
+        streams: run experts on parallel CUDA streams; `auto` enables it in CUDA graphs of small batches.
 
     Raises:
         UserError: an option is true, but the device is not a CUDA device.

@@ -1,4 +1,4 @@
-"""Checks that a method's components are compatible. All run before weights are loaded, except `check_encoder`.
+"""Check that a method's components are compatible. All checks run before weights are loaded, except `check_encoder`.
 
 All functions raise UserError with the config key, its value and the expected one.
 """
@@ -51,7 +51,7 @@ def check_codecs(experts: Mapping[str, NoiseExpert], codecs: Mapping[str, Latent
 def check_schedule(experts: Mapping[str, NoiseExpert], scheduler: Scheduler, steps: Mapping[str, int]) -> None:
     """Require that the scheduler has the noise schedule of the experts' training. Valid after `find`.
 
-    Since z_t is linear in z_0 and the noise, the plan's `add_noise` gives both coefficients at every step.
+    Since z_t is linear in z_0 and the noise, both coefficients are computed with the plan's `add_noise`.
     """
     one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
     for name, expert in experts.items():
@@ -81,7 +81,7 @@ def check_names(key: str, values: Collection[str], experts: Collection[str], *, 
     for name in values:
         if name not in experts:
             listed = ", ".join(experts)
-            raise UserError(f"{key} names {name}, but the experts are {listed}{remedy}.{nearest(name, experts)}")
+            raise UserError(f"{key} contains {name}, but the experts are {listed}{remedy}.{nearest(name, experts)}")
     if missing := [name for name in experts if name not in values]:
         raise UserError(f"{key} has no value for {', '.join(missing)}")
 
@@ -107,7 +107,7 @@ def check_interval(interval: tuple[float, float] | None) -> None:
 def check_combiner(process: Process, experts: Sequence[str], canvas: tuple[int, int]) -> None:
     """Require a weight for every expert and for no other name, and support of steps and canvas."""
     combiner, kind = process.combiner, type(process.combiner).__name__
-    check_names(f"model.combiner: {kind}", combiner.weights(0.0), experts, remedy=": set it to null there")
+    check_names(f"model.combiner: {kind}", combiner.weights(0.0), experts, remedy=": set it to null in the combiner")
     check_components([(f"combiner: {kind}", combiner)], canvas=canvas, steps=process.steps)
 
 
@@ -133,26 +133,26 @@ def check_bands(canvas: tuple[int, int], vocoder: Vocoder) -> None:
     bands, name = vocoder.format.n_mels, type(vocoder).__name__
     if bands != canvas[0]:
         raise UserError(
-            f"model.canvas has {canvas[0]} rows, but the vocoder {name} plays {bands} mel bands: "
+            f"model.canvas has {canvas[0]} rows, but the vocoder {name} expects {bands} mel bands: "
             f"choose a canvas of {bands} rows or another vocoder"
         )
 
 
 def check_formats(experts: Mapping[str, NoiseExpert], vocoder: Vocoder) -> None:
     """Require one spectrogram format for experts and vocoder, apart from the number of bands."""
-    played, kind = vocoder.format, type(vocoder).__name__
+    expected, kind = vocoder.format, type(vocoder).__name__
     formats = {name: expert.format for name, expert in experts.items() if expert.format is not None}
     for name, form in formats.items():
         for other_name, other in formats.items():
             if not _compatible(form, other):
                 raise UserError(
-                    f"model.experts.{name} draws spectrograms in the format {form.name}, but "
-                    f"model.experts.{other_name} in {other.name}'s: combined experts need one format"
+                    f"model.experts.{name} has the spectrogram format {form.name}, but model.experts.{other_name} has "
+                    f"{other.name}: choose experts with one format"
                 )
-        if not _compatible(form, played):
+        if not _compatible(form, expected):
             raise UserError(
-                f"model.vocoder {kind} plays spectrograms in the format {played.name}, but expert {name} makes "
-                f"{form.name}'s: {_remedy(vocoder)}"
+                f"model.vocoder {kind} has the spectrogram format {expected.name}, but model.experts.{name} has "
+                f"{form.name}: {_remedy(vocoder)}"
             )
 
 
@@ -165,7 +165,7 @@ def _remedy(vocoder: Vocoder) -> str:
         return "remove model.vocoder.init_args.format to use the experts' format"
     vocoders = registry.classes("Vocoder").items()
     flexible = [n for n, cls in vocoders if issubclass(cls, Vocoder) and cls.set_format is not Vocoder.set_format]
-    return f"set model.vocoder to {' or '.join(flexible) or 'one for that'}, which plays any format"
+    return f"set model.vocoder to {' or '.join(flexible) or 'one'} that supports any format"
 
 
 def check_encoder(name: str, codec: LatentCodec, size: tuple[int, int], device: torch.device) -> None:

@@ -14,16 +14,16 @@ MAX_STEPS = 8
 """Maximum number of steps between the ticks of the time axis."""
 
 
-def hertz_ticks(recorded: Any) -> list[dict[str, Any]]:
+def hertz_ticks(values: Any) -> list[dict[str, Any]]:
     """Return the ticks of the frequency axis, from the top: `label`, and `at`, from 0 (bottom) to 1 (top).
 
     Args:
-        recorded: the spectrogram format in a sample's record. If it is missing or invalid, no ticks are returned.
+        values: the spectrogram format in a sample's record. If it is missing or invalid, no ticks are returned.
     """
-    if not isinstance(recorded, Mapping):
+    if not isinstance(values, Mapping):
         return []
     try:
-        form = SpectrogramFormat(**recorded)
+        form = SpectrogramFormat(**values)
         octaves = [f for f in (125.0 * 2**k for k in range(8, -1, -1)) if form.f_min < f < form.f_max]
         heights = {f: form.frequency_height(f) for f in (form.f_max, *octaves)}
     except (TypeError, ValueError, KeyError, ArithmeticError, RuntimeError):  # RuntimeError: from torch

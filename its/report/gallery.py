@@ -32,7 +32,7 @@ def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -
         Path of the page, and the runs that it shows.
 
     Raises:
-        UserError: a folder is no run directory or has no samples, or the page can't be written.
+        UserError: a folder is not a run directory or has no samples, or the page can't be written.
     """
     runs = read_runs(folders)
     data = page_data(runs, output)
@@ -63,18 +63,18 @@ def page_data(runs: Sequence[Run], output: Path) -> dict[str, Any]:
         for index, run in enumerate(runs)
         for sample in run.samples
     ]
-    described = [
+    run_data = [
         {"name": run.name, "folder": _relative(run.folder, output), "unfinished": len(run.unfinished)} for run in runs
     ]
     shared = {"setups": setups.values, "pitches": pitches.values, "times": times.values}
-    data = {"runs": described, **shared, "samples": samples}
-    # JSON in browsers has no NaN and no infinity: they become strings.
+    data = {"runs": run_data, **shared, "samples": samples}
+    # JSON in browsers has neither NaN nor infinity: convert them to strings.
     plain: dict[str, Any] = json.loads(json.dumps(data), parse_constant=str)
     return plain
 
 
 class _Unique:
-    """A list of unique values. A call adds a value unless it is in the list, and returns its index."""
+    """List of unique values. A call adds a value unless it is in the list, and returns its index."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
@@ -128,14 +128,14 @@ def _setup(sample: StoredSample) -> dict[str, Any]:
     }
 
 
-def _weights(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of weights that the page shows."""
-    shown = {key: _text(recorded.get(key)) for key in ("name", "revision", "sha256")}
-    return {**shown, "name": shown["name"] or "unnamed", "embedded": bool(recorded.get("embedded"))}
+def _weights(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the values of a component's weights that the page shows."""
+    texts = {key: _text(provenance.get(key)) for key in ("name", "revision", "sha256")}
+    return {**texts, "name": texts["name"] or "unnamed", "embedded": bool(provenance.get("embedded"))}
 
 
 def _embedded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the number of samples made with embedded weights, and the reasons of fallbacks, for the page's head."""
+    """Return the number of samples with embedded weights, and the reasons of fallbacks, for the page's head."""
     setups = [data["setups"][sample["setup"]] for sample in data["samples"]]
     embedded = [setup for setup in setups if setup["embedded"]]
     fallbacks = list(dict.fromkeys(setup["fallback"] for setup in setups if setup["fallback"]))

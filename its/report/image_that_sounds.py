@@ -1,4 +1,4 @@
-"""A finished sample in Python: picture, sound and settings, which it can save and show in a notebook."""
+"""Samples for Python programs and notebooks: picture, sound and settings, with a method to save them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 _NEEDS = {"color": "color", "latents": "latents", "cycle": "format"}
-"""Extra file -> attribute of the result that it needs."""
+"""Attribute of the result that an extra file requires."""
 
 
 class SampleFailed(RuntimeError):
-    """A sample could not be made; the message is the reason."""
+    """Raised if a sample could not be made; the message is the reason."""
 
 
 class Audio(NamedTuple):
-    """A sound.
+    """Sound with its sample rate.
 
     Attributes:
         samples: (n,) or in stereo (2, n), float32 in [-1, 1].
-        rate: samples per second.
+        rate: sample rate in Hz.
     """
 
     samples: np.ndarray[Any, np.dtype[np.float32]]
@@ -42,12 +42,12 @@ class Audio(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ImageThatSounds:
-    """A sample: one array that is seen as a picture and heard as a sound. A notebook shows it with a player.
+    """Finished or failed sample. Notebooks show it with a player.
 
     Attributes:
-        sample: as the method made it.
-        record: the content of its `sample.json`, but for the status.
-        metadata: whether saved files say how they were made.
+        sample: sample of the method.
+        record: content of `sample.json` without the outcome.
+        metadata: whether saved files include the metadata for `its rerun`.
     """
 
     sample: Sample
@@ -56,10 +56,10 @@ class ImageThatSounds:
 
     @property
     def result(self) -> Result:
-        """The sample's tensors.
+        """Tensors of the sample.
 
         Raises:
-            SampleFailed: it could not be made.
+            SampleFailed: the sample could not be made.
         """
         if self.sample.result is None:
             raise SampleFailed(f"{self.id}: {self.sample.error}")
@@ -67,12 +67,12 @@ class ImageThatSounds:
 
     @property
     def id(self) -> str:
-        """Slug of the prompts, seed, and a digest of everything that defines the sample."""
+        """Name of the sample: see `its.specs.spec.sample_id`."""
         return self.sample.spec.id
 
     @property
     def error(self) -> str | None:
-        """Why the sample could not be made; None for a whole one. The properties below raise `SampleFailed` then."""
+        """Reason why the sample could not be made, or None. If set, properties with results raise `SampleFailed`."""
         return self.sample.error
 
     @property
@@ -87,38 +87,38 @@ class ImageThatSounds:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Everything that the sample depends on besides prompts, seed and weights."""
+        """Settings that affect the sample, other than prompts, seed and weights."""
         settings: Mapping[str, Any] = self.record["settings"]
         return settings
 
     @property
     def weights(self) -> Mapping[str, Any]:
-        """Which weights made the sample, by component; `embedded` is true for those of the embedded pack."""
+        """Provenance of the weights by component key; `embedded` is true for weights of an embedded pack."""
         weights: Mapping[str, Any] = self.record["weights"]
         return weights
 
     @cached_property
     def image(self) -> Image:
-        """The picture: the spectrogram in 8 bits, highest frequencies at the top, as in `spectrogram.png`."""
+        """Spectrogram in 8 bits, highest frequencies at the top, as in `spectrogram.png`."""
         from PIL.Image import fromarray
 
         return fromarray(eight_bit(self.result.spectrogram))
 
     @cached_property
     def color(self) -> Image | None:
-        """The picture in colour; None without a colorizer."""
+        """Colour picture; None without a colorizer."""
         from PIL.Image import fromarray
 
         return None if self.result.color is None else fromarray(eight_bit(self.result.color))
 
     @property
     def spectrogram(self) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The array that is seen and heard: (h, w) float32 in [0, 1], row 0 the highest band; in stereo (3, h, w)."""
+        """Spectrogram (h, w), float32 in [0, 1], row 0 the highest band; in stereo (3, h, w)."""
         return self.result.spectrogram.numpy()
 
     @property
     def audio(self) -> Audio:
-        """The sound, as (samples, rate)."""
+        """Sound of the spectrogram, as (samples, rate)."""
         return Audio(self.result.waveform.numpy(), self.result.sample_rate)
 
     @property
@@ -127,20 +127,20 @@ class ImageThatSounds:
         return None if self.result.latents is None else self.result.latents.numpy()
 
     def save(self, folder: str | Path, extras: Sequence[str] = ()) -> Path:
-        """Write the files that `its predict` writes for a sample, `sample.json` last; existing ones are replaced.
+        """Write the files of a sample like `its predict`. Existing files are replaced.
 
         Folders of the form `RUN/samples/ID` make a run directory, which all commands read.
 
         Args:
-            folder: made if it is missing.
-            extras: more files: image, latents, color, colormap, cycle, video.
+            folder: folder of the sample; created if it is missing.
+            extras: additional files: image, latents, color, colormap, cycle, video.
 
         Returns:
-            The folder.
+            Path of the folder.
 
         Raises:
             SampleFailed: the sample could not be made.
-            ValueError: an extra is unknown, or the sample lacks what it shows.
+            ValueError: an extra is unknown, or the sample has no data for it.
             its.errors.UserError: the folder can't be written to.
         """
         result = self.result
@@ -163,7 +163,7 @@ class ImageThatSounds:
         return f"ImageThatSounds({prompts}, seed={self.seed}{'' if self.error is None else f', error={self.error!r}'})"
 
     def _repr_html_(self) -> str | None:
-        """A picture with a playhead and its sound, for notebooks."""
+        """Return HTML with the picture, a playhead and the sound, for notebooks."""
         if self.error is not None:
             return None
         samples, rate = self.audio

@@ -1,4 +1,4 @@
-"""HTML that shows one sample in a notebook: its picture with a playhead, and its sound."""
+"""Render one sample as HTML for notebooks: picture with a playhead, and sound."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from its.report.page import render
 
 
 def sample_html(*, png: bytes, size: tuple[int, int], wav: bytes, seconds: float, title: str, facts: str) -> str:
-    """A frame with a page of its own, so that its style and script don't meet those of the notebook.
+    """Return an iframe, which isolates style and script from those of the notebook.
 
     Args:
-        png: the picture.
-        size: its width and height in pixels.
-        wav: the sound.
-        seconds: its length.
+        png: content of the picture's file.
+        size: width and height of the picture in pixels.
+        wav: content of the sound's file.
+        seconds: duration of the sound.
         title: the prompts.
         facts: seed and weights.
     """

@@ -1,4 +1,4 @@
-"""Render self-contained pages: template, styles and scripts become one file, which loads only local media."""
+"""Render self-contained pages: one file with template, styles and scripts, which loads only local media."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:
-    """Render a template with its values escaped, and with styles and scripts inserted.
+    """Render a template with escaped values, and with styles and scripts inserted.
 
-    The page's Content-Security-Policy allows only these scripts, by their digest, so that no text can add another.
+    The page's Content-Security-Policy allows only these scripts, by their digest, so that texts can't inject scripts.
     """
     from markupsafe import Markup
 
@@ -41,7 +41,7 @@ def write_page(path: Path, html: str) -> None:
 
     Raises:
         NotWritten: the page can't be written.
-        UserError: a file that `its` did not write is there.
+        UserError: the path is a file that `its` did not write.
     """
     write_marked(path, html.encode(errors="replace").decode(), MARK)
 

@@ -1,4 +1,4 @@
-"""Write the page of a human study that compares the samples of runs.
+"""Write the page of a user study that compares the samples of runs.
 
 The study is a two-alternative forced choice of the better picture, sound and alignment (arXiv 2405.12221, Section 4.3
 and Appendix A.3).
@@ -48,7 +48,7 @@ def write_study(
         Path of the page, and its data.
 
     Raises:
-        UserError: a folder is no run directory, runs share no prompt pair, or the page can't be written.
+        UserError: a folder is not a run directory, runs share no prompt pair, or the page can't be written.
     """
     runs = read_runs(folders)
     choices = [_choices(run, roles, samples) for run in runs]
@@ -87,7 +87,7 @@ def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, 
         UserError: no sample is complete, or none has both prompts.
     """
     groups: dict[tuple[str, str], list[StoredSample]] = {}
-    playable = [s for s in run.samples if s.playable and s.record.get("status") == "ok"]
+    playable = [sample for sample in run.samples if sample.playable and sample.complete]
     if not playable:
         raise UserError(f"{run.folder} has no complete sample with a picture and a sound")
     for sample in playable:
@@ -97,8 +97,8 @@ def _choices(run: Run, roles: tuple[str, str], samples: int) -> dict[tuple[str, 
     if not groups:
         names = sorted({name for sample in playable for name in sample.mapping("prompts")})
         raise UserError(
-            f"{run.folder}: no sample has prompts {roles[0]} and {roles[1]}, but {', '.join(names)}. Name the image "
-            "prompt and the sound prompt with --prompts"
+            f"{run.folder}: no sample has prompts named {roles[0]} and {roles[1]}; the names are {', '.join(names)}. "
+            "Set the names of the image prompt and of the sound prompt with --prompts"
         )
     return {prompts: sorted(group, key=_best_first)[:samples] for prompts, group in groups.items()}
 
@@ -112,7 +112,7 @@ def _best_first(sample: StoredSample) -> tuple[bool, float, float, str]:
 def _pairs(
     runs: Sequence[Run], choices: Sequence[Mapping[tuple[str, str], Sequence[StoredSample]]], media: _Media
 ) -> list[dict[str, Any]]:
-    """List the samples to compare, for each other run and each prompt pair that it shares with the first run."""
+    """List the samples to compare, for each other run and each prompt pair of both runs."""
     pairs: list[dict[str, Any]] = []
     for other, others in zip(runs[1:], choices[1:], strict=True):
         shared = [prompts for prompts in choices[0] if prompts in others]
@@ -136,7 +136,7 @@ class _Media:
         self._indices: dict[Path, int] = {}
 
     def side(self, run: Run, sample: StoredSample) -> dict[str, Any]:
-        """Add a sample's media, and return the sample as the page and the answers refer to it."""
+        """Add a sample's media, and return its reference for the page and the answers."""
         if sample.folder not in self._indices:
             self._indices[sample.folder] = self._add(sample.require(SPECTROGRAM), sample.require(SOUND))
         return {"run": run.name, "sample": sample.folder.name, "media": self._indices[sample.folder]}
@@ -150,7 +150,7 @@ class _Media:
                     shutil.copyfile(source, partial)
 
     def noise(self, *, like: StoredSample) -> int:
-        """Write a picture and a sound of white noise, in the size, duration and sample rate of a sample's."""
+        """Write a picture and a sound of white noise with the size, duration and sample rate of a sample."""
         import numpy as np
 
         make_folder(self.folder)

@@ -1,4 +1,4 @@
-"""Read the answers of a study, and compute how often the first run was chosen, as in the paper's Table 2."""
+"""Read the answers of a study, and compute the win rates of the first run, as in the paper's Table 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from its.output import markdown_table
 from its.report.study import FORMAT, NOISE
 
 QUESTIONS = {"audio": "audio quality", "visual": "visual quality", "alignment": "alignment"}
-"""Questions by their name in the answers, with their titles in the paper's Table 2."""
+"""Titles of the questions in the paper's Table 2, by their name in the answers."""
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
@@ -29,8 +29,8 @@ class Answers:
         file: path of the file with the answers.
         study: id of the study.
         participant: random id.
-        runs: names of the runs, the first one first.
-        trials: as the page wrote them.
+        runs: names of the runs; the first was compared with the others.
+        trials: trials as the page saved them.
     """
 
     file: Path
@@ -64,16 +64,16 @@ def read_answers(files: Sequence[Path]) -> list[Answers]:
     Raises:
         UserError: a file has no valid answers, two are of different studies, or two are of one participant.
     """
-    read: list[Answers] = []
+    all_answers: list[Answers] = []
     for file in files:
         answers = _read(file)
-        for other in read:
+        for other in all_answers:
             if other.participant == answers.participant:
                 raise UserError(f"{file} and {other.file} are of one participant; expected one file for each")
             if other.study != answers.study:
                 raise UserError(f"{file} is of another study than {other.file}; expected answers of one study")
-        read.append(answers)
-    return read
+        all_answers.append(answers)
+    return all_answers
 
 
 def _read(file: Path) -> Answers:
@@ -84,7 +84,7 @@ def _read(file: Path) -> Answers:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{file} has no answers of a study; expected a file saved by a page of `its study`")
+        raise UserError(f"{file} has no answers of a study; expected a file that a page of `its study` saved")
     try:
         answers = Answers(
             file=file,
@@ -105,7 +105,7 @@ def _read(file: Path) -> Answers:
 
 
 def _check(trial: Mapping[str, Any], runs: Sequence[str], number: int) -> None:
-    """Raises ValueError, KeyError or TypeError if a trial is not of the form that the page writes."""
+    """Check the form of a trial. Raises ValueError, KeyError or TypeError if it is invalid."""
     sides = {trial["left"]["run"], trial["right"]["run"]}
     if not isinstance(trial["catch"], bool):
         raise ValueError(f"trial {number} has no valid key catch")
@@ -149,10 +149,10 @@ def mean_interval(shares: Sequence[float]) -> tuple[float, float | None]:
 
 def table(answers: Sequence[Answers], other: str) -> str:
     """Format the first run's win rates against another run in Markdown, in percent, by prompt pair and on average."""
-    pairs = list(dict.fromkeys(pair for a in answers for pair in a.wins(other, "audio")))
+    pairs = list(dict.fromkeys(pair for each in answers for pair in each.wins(other, "audio")))
     rows = [["", *(f"{sound} / {picture}" for sound, picture in pairs), "average"]]
     for question, title in QUESTIONS.items():
-        wins = [a.wins(other, question) for a in answers]
+        wins = [each.wins(other, question) for each in answers]
         cells = [_cell([won[pair] for won in wins if pair in won]) for pair in pairs]
         mean, half = mean_interval([sum(won.values()) / len(won) for won in wins])
         average = f"{100 * mean:.1f}" if half is None else f"{100 * mean:.1f} ({100 * half:.1f})"

@@ -1,7 +1,7 @@
-"""Samples in Weights & Biases: a table with media, and a summary. Config and progress are `its.engine.progress`'s.
+"""Log the samples of a run directory to Weights & Biases: a table with media, and a summary.
 
-The run folder is the truth; what is logged is read from it, at the end of `its predict` or later by `its log`. Media
-are uploaded from the files that are there. Keys are wandb's business: none is read, shown or written here.
+`its predict` logs them at the end of a run, and `its log` later. `its.engine.progress` logs config and progress. The
+API key is handled by wandb alone.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ logger = logging.getLogger(__name__)
 TABLE = "table"
 
 MEDIA = {"spectrogram": "spectrogram.png", "color": "color.png", "sound": "audio.wav", "video": "video.mp4"}
-"""Columns of the table, and the files that they show. A file that no sample has gets no column."""
+"""Files by their column in the table. Columns are left out if all samples lack the file."""
 
 
 def runs_of(trainer: Trainer) -> list[Any]:
-    """The W&B runs that a trainer logs to; none on other ranks than 0, and none where its logger is another.
+    """Return the W&B runs of a trainer's loggers; empty on ranks other than 0.
 
     Raises:
-        UserError: W&B can't begin.
+        UserError: W&B can't start.
     """
     if not trainer.is_global_zero or not trainer.loggers:
         return []
     from lightning.pytorch.loggers import WandbLogger
 
-    found = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-    if not found:
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    if not loggers:
         return []
     from wandb.errors import Error
 
     try:
-        return [logger.experiment for logger in found]
+        return [logger.experiment for logger in loggers]
     except Error as error:
-        raise UserError(f"trainer.logger: {plain(error)}") from None
-    except TypeError as error:  # an argument that wandb.init does not take
+        raise UserError(f"trainer.logger: {format_error(error)}") from None
+    except TypeError as error:  # unknown argument of wandb.init
         raise UserError(f"trainer.logger: {error}") from None
 
 
@@ -55,70 +55,69 @@ def log_run(run: Run, config: Mapping[str, Any], *, name: str | None, **settings
     """Log a run directory as a new W&B run.
 
     Args:
-        run: made and failed samples.
-        config: of the run.
-        name: of the W&B run; by default the folder's.
+        run: run with its samples.
+        config: resolved config of the run.
+        name: name of the W&B run; by default that of the run directory.
         settings: other arguments of `wandb.init`.
 
     Raises:
-        UserError: W&B can't begin.
+        UserError: W&B can't start.
     """
     import wandb
     from wandb.errors import Error
 
     try:
-        logged = wandb.init(name=name or run.folder.resolve().name, config=dict(config), job_type="log", **settings)
+        wandb_run = wandb.init(name=name or run.folder.resolve().name, config=dict(config), job_type="log", **settings)
     except Error as error:
-        raise UserError(plain(error)) from None
-    with logged:
-        log_samples(logged, run.samples)
+        raise UserError(format_error(error)) from None
+    with wandb_run:
+        log_samples(wandb_run, run.samples)
 
 
-def plain(error: Exception) -> str:
-    """What wandb says of an error, in one line with what to do."""
-    said = " ".join(str(error).split()).rstrip(".")
-    return f"W&B can't begin: {said:.300}. Without a login or a network: mode offline, and `wandb sync` later"
+def format_error(error: Exception) -> str:
+    """Format an error of wandb in one line with a remedy."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return f"W&B can't start: {reason:.300}. Without a login or a network, use mode offline, and `wandb sync` later"
 
 
 def log_samples(run: Any, samples: Sequence[StoredSample]) -> None:
-    """Log samples of a run folder into a W&B run: the table, and the summary that sweeps look at.
+    """Log samples to a W&B run: the table, and the summary, which sweeps can optimise.
 
     Args:
-        run: what `wandb.init` gave.
-        samples: made and failed ones.
+        run: run of `wandb.init`.
+        samples: samples of any status.
     """
-    whole = [sample for sample in samples if sample.complete]
-    if whole:
-        run.log({TABLE: table_of(whole)})
+    complete = [sample for sample in samples if sample.complete]
+    if complete:
+        run.log({TABLE: table_of(complete)})
     run.summary.update(summary_of(samples))
 
 
 def table_of(samples: Sequence[StoredSample]) -> Any:
-    """Whole samples -> a `wandb.Table` with a row for each: id, prompts, seed, media, scores, seconds."""
+    """Return a `wandb.Table` with a row for each complete sample: id, prompts, seed, media, scores, seconds."""
     import wandb
 
     kinds = {"spectrogram": wandb.Image, "color": wandb.Image, "sound": wandb.Audio, "video": wandb.Video}
-    media = {sample.folder: dict(_media(sample)) for sample in samples}
-    shown = [column for column in MEDIA if any(column in own for own in media.values())]
+    media = [dict(_media(sample)) for sample in samples]
+    media_columns = [column for column in MEDIA if any(column in files for files in media)]
     experts = list(dict.fromkeys(name for sample in samples for name in sample.record["prompts"]))
     scores = [dict(numbers(sample.mapping("scores"))) for sample in samples]
-    scored = list(dict.fromkeys(name for each in scores for name in each))
-    table = wandb.Table(columns=["id", *experts, "seed", *shown, *scored, "seconds"])
-    for sample, own in zip(samples, scores, strict=True):
-        record, files = sample.record, media[sample.folder]
+    score_columns = list(dict.fromkeys(name for values in scores for name in values))
+    table = wandb.Table(columns=["id", *experts, "seed", *media_columns, *score_columns, "seconds"])
+    for sample, files, values in zip(samples, media, scores, strict=True):
         table.add_data(
             sample.folder.name,
-            *(record["prompts"].get(name) for name in experts),
-            record["seed"],
-            *(kinds[column](str(files[column])) if column in files else None for column in shown),
-            *(own.get(name) for name in scored),
-            seconds_of(record),
+            *(sample.record["prompts"].get(name) for name in experts),
+            sample.record["seed"],
+            *(kinds[column](str(files[column])) if column in files else None for column in media_columns),
+            *(values.get(name) for name in score_columns),
+            seconds_of(sample.record),
         )
     return table
 
 
 def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
-    """The files of a sample that may be uploaded: regular, and what their endings say."""
+    """Yield columns and files of a sample that may be uploaded: regular files whose content fits their extension."""
     for column, name in MEDIA.items():
         if (path := sample.file(name)) is not None:
             try:
@@ -129,15 +128,15 @@ def _media(sample: StoredSample) -> Iterator[tuple[str, Path]]:
 
 
 def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
-    """Summary metrics of a run, which W&B sweeps can optimise.
+    """Return the summary metrics of a run.
 
-    Counts, mean seconds for a sample, the mean of each score over the samples that have it, and `scores/joint`, the
-    mean of `joint_score`.
+    These are the numbers of samples, the mean seconds per sample, the mean of each score over the samples that have
+    it, and `scores/joint`, the mean of `joint_score`.
     """
-    whole = [sample.record for sample in samples if sample.complete]
-    summary: dict[str, float] = {"samples": len(whole), "failed": len(samples) - len(whole)}
+    complete = [sample.record for sample in samples if sample.complete]
+    summary: dict[str, float] = {"samples": len(complete), "failed": len(samples) - len(complete)}
     columns: dict[str, list[float]] = {}
-    for record in whole:
+    for record in complete:
         scores = record.get("scores", {})
         metrics = {f"scores/{name}": value for name, value in numbers(scores)}
         for name, value in {
@@ -151,10 +150,10 @@ def summary_of(samples: Sequence[StoredSample]) -> dict[str, float]:
 
 
 def joint_score(scores: Mapping[str, Any]) -> float | None:
-    """Geometric mean of a sample's mean picture score and mean sound score, in [0, 1]; None unless it has both.
+    """Return the geometric mean of a sample's mean picture score and mean sound score, in [0, 1].
 
-    It is comparable between runs, unlike ranks, which depend on the other samples; and it is high only if both the
-    picture and the sound fit their prompts.
+    None unless the sample has both. The joint score is high only if both the picture and the sound match their prompts.
+    Unlike ranks, it does not depend on other samples, so it is comparable between runs.
     """
     means = []
     for modality in ("visual", "audio"):

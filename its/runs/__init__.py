@@ -1,1 +1,1 @@
-"""Writing and reading of run directories."""
+"""Write and read run directories."""

@@ -24,12 +24,12 @@ from its.runs.stored_video import color_pictures, color_video
 
 @dataclass(frozen=True, kw_only=True)
 class ColorJob:
-    """The colour pictures to make for a sample.
+    """Colour pictures to make for a sample.
 
     Attributes:
-        folder: of the sample.
-        record: of the sample.
-        prompt: for the colorizer.
+        folder: folder of the sample.
+        record: record of the sample.
+        prompt: prompt for the colorizer.
         count: number of pictures.
         size: rows and columns of the spectrogram, from the record.
     """
@@ -94,16 +94,16 @@ def plan_colors(run: Path, *, prompt: str | None, count: int) -> list[ColorJob]:
 
     Args:
         run: the run directory.
-        prompt: for all samples; None derives each sample's from its image prompt.
+        prompt: prompt for all samples; None to derive each sample's from its image prompt.
         count: number of pictures for each sample.
 
     Raises:
-        UserError: it is no run directory, has no complete sample, or a prompt can't be derived.
+        UserError: the folder is not a run directory, has no complete sample, or a prompt can't be derived.
     """
-    (read,) = read_runs([run])
-    samples = [sample for sample in read.samples if sample.complete]
+    (stored,) = read_runs([run])
+    samples = [sample for sample in stored.samples if sample.complete]
     if not samples:
-        raise UserError(f"{run} has no complete sample in samples/ to colour; `its predict` makes samples")
+        raise UserError(f"{run} has no complete sample in samples/; make samples with `its predict`")
     return [
         ColorJob(
             folder=sample.folder,
@@ -131,4 +131,4 @@ def _derive_prompt(sample: StoredSample) -> str:
             raise UserError("the sample has no image prompt")
         return color_prompt(prompt)
     except UserError as error:
-        raise UserError(f"{sample.folder}: no colour prompt: {error}. Give one with --prompt") from None
+        raise UserError(f"{sample.folder}: no colour prompt: {error}. Set one with --prompt") from None

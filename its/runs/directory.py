@@ -25,24 +25,24 @@ from its.specs.spec import SampleSpec
 logger = logging.getLogger(__name__)
 
 MARK = "# its "
-"""Mark in the header of every config that is written into a run directory."""
+"""Mark in the header of every config in a run directory."""
 
 MAX_LISTED = 20
 """Maximum number of missing samples that are listed one by one."""
 
 
 def check_writable(output: Path) -> None:
-    """Make the run directory, and check that it can be written to.
+    """Make the run directory, and check that it is writable.
 
     Raises:
-        UserError: it can't be made or written to, or its config was not written by `its`.
+        UserError: the directory can't be made or written to, or its config was not written by `its`.
     """
     samples = contained(output, output / "samples")
     contained(output, output / "lightning_logs")  # Lightning's default logger writes there
     check_marked(output / CONFIG, MARK)
     try:
         make_folder(samples)
-        with tempfile.TemporaryFile(dir=samples):  # unnamed, as other processes may test it too
+        with tempfile.TemporaryFile(dir=samples):  # without a name, since other processes may run the same check
             pass
     except OSError as error:
         raise UserError(f"output is {output}, which can't be written to ({error.strerror})") from None
@@ -52,7 +52,7 @@ def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False)
     """Write the config of a run, with the versions of the packages.
 
     Args:
-        config: of this run, resolved.
+        config: resolved config of this run.
         output: the run directory.
         mixed: whether to keep the config of an earlier run, as `its_config.1.yaml` and so on.
 
@@ -75,9 +75,9 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, trie
 
     Args:
         output: the run directory.
-        specs: of all samples of the run.
+        specs: specs of all samples of the run.
         before: status of the directory when the run began.
-        tried: indices of the samples that this run was to make. Only their records and those of failed ones are read.
+        tried: indices of the samples that this run had to make. Only their records and those of failed ones are read.
 
     Returns:
         0 if all samples are complete or were stopped early, else 1.
@@ -93,7 +93,7 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, trie
         elif record is None:
             missing += 1
             if missing <= MAX_LISTED:
-                logger.error(f"failed: {spec.source}, seed {spec.seed} ({spec.id}): it was not written")
+                logger.error(f"failed: {spec.source}, seed {spec.seed} ({spec.id}): the sample was not written")
         elif status != "ok":
             failed += 1
             logger.error(f"failed: {spec.source}, seed {spec.seed} ({spec.id}): {record.get('error')}")
@@ -103,7 +103,7 @@ def report(output: Path, specs: Sequence[SampleSpec], *, before: RunStatus, trie
     summary = f"{done} of {len(specs)} images that sound are in {samples}"
     summary += f", {len(before.done)} of them from an earlier run" if before.done else ""
     summary += f"; {stopped} were stopped early" if stopped else ""
-    summary += f"; {missing} are missing: the same command again makes them" if missing else ""
-    summary += f"; {failed} failed: --retry_failed true makes them again" if failed else ""
+    summary += f"; {missing} are missing: run the same command again" if missing else ""
+    summary += f"; {failed} failed: retry them with --retry_failed true" if failed else ""
     say(summary)
     return 0 if done + stopped == len(specs) else 1

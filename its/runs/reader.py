@@ -1,4 +1,4 @@
-"""Read run directories. All commands that work on existing samples read them here."""
+"""Read run directories, for all commands that work on existing samples."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class StoredSample:
 
     Attributes:
         run: the run directory.
-        folder: of the sample.
-        record: content of its `sample.json`.
+        folder: folder of the sample.
+        record: content of `sample.json`.
     """
 
     run: Path
@@ -74,7 +74,7 @@ class StoredSample:
         """
         path = self.file(name)
         if path is None:
-            raise UserError(f"{self.folder} lacks {name}, although its {RECORD} says ok: make the sample again")
+            raise UserError(f"{self.folder} lacks {name}, although the status in {RECORD} is ok: make the sample again")
         return path
 
     @property
@@ -114,12 +114,12 @@ class StoredSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run directory.
+    """Content of a run directory.
 
     Attributes:
-        folder: its path.
-        name: for display; unique among runs that are read together.
-        samples: all with a readable record, sorted by id.
+        folder: path of the run directory.
+        name: name for display; unique among runs that are read together.
+        samples: samples with a readable record, sorted by id.
         unfinished: names of the folders without a readable record, with the reasons.
     """
 
@@ -130,10 +130,11 @@ class Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read run directories, in the order given. Samples without a readable record are logged and left out.
+    """Read run directories, in the given order. Samples without a readable record are logged and left out.
 
     Raises:
-        UserError: a folder is no run directory, has no samples, has a symbolic link for `samples`, or is given twice.
+        UserError: a folder is not a run directory, has no samples, has a symbolic link for `samples`, or is given
+            twice.
     """
     resolved = [folder.resolve() for folder in folders]
     for index, folder in enumerate(resolved):
@@ -141,8 +142,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             raise UserError(f"{folders[index]} is given twice; expected every run once")
     runs = [_read(folder, name) for folder, name in zip(folders, _names(resolved), strict=True)]
     for run in runs:
-        for name, why in [*run.unfinished.items()][:MAX_LISTED]:
-            logger.warning(f"{run.folder / 'samples' / name} is left out: {why}")
+        for name, cause in [*run.unfinished.items()][:MAX_LISTED]:
+            logger.warning(f"{run.folder / 'samples' / name} is left out: {cause}")
         if len(run.unfinished) > MAX_LISTED:
             logger.warning(f"{run.name}: {len(run.unfinished) - MAX_LISTED} more samples are left out")
     return runs
@@ -163,7 +164,7 @@ def complete_samples(folders: Sequence[Path]) -> list[StoredSample]:
     for run in read_runs(folders):
         complete = [sample for sample in run.samples if sample.complete]
         if not complete:
-            raise UserError(f"{run.folder} has no complete sample: no samples/*/{RECORD} says ok")
+            raise UserError(f"{run.folder} has no complete sample: no samples/*/{RECORD} has the status ok")
         samples += complete
     for sample in samples:
         sample.require(SPECTROGRAM)
@@ -172,7 +173,7 @@ def complete_samples(folders: Sequence[Path]) -> list[StoredSample]:
 
 
 def stored_samples(run: Path, names: Sequence[str]) -> list[StoredSample]:
-    """Read the samples of some ids in a run directory, leaving out those without a readable record."""
+    """Read the samples with these ids in a run directory, except those without a readable record."""
     samples = []
     for name in names:
         with suppress(OSError, ValueError):
@@ -183,8 +184,9 @@ def stored_samples(run: Path, names: Sequence[str]) -> list[StoredSample]:
 def roles_of(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the names of the experts whose prompts describe the picture ("visual") and the sound ("audio").
 
-    Old records lack the key `roles`. Then experts of these names are used; otherwise the first expert without a
-    spectrogram format is visual, and the first with one is audio, if their classes are registered.
+    If the key `roles` is missing, as in old records, experts named "visual" and "audio" have these roles. Otherwise
+    the first expert without a spectrogram format is visual, and the first with one is audio, if their classes are
+    registered.
     """
     if "roles" in record:
         return dict(record["roles"])
@@ -206,7 +208,7 @@ def _roles_by_class(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _read(folder: Path, name: str) -> Run:
     if not (folder / "samples").is_dir():
-        raise UserError(f"{folder} is no run: it has no folder samples; expected a folder that `its predict` wrote")
+        raise UserError(f"{folder} has no folder samples; expected a run directory of `its predict`")
     with os.scandir(contained(folder, folder / "samples")) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     samples, unfinished = [], {}
@@ -219,23 +221,23 @@ def _read(folder: Path, name: str) -> Run:
             unfinished[entry] = f"{RECORD} can't be read: {reason(error)}"
     if not samples:
         content = f"{len(unfinished)} folders without a readable {RECORD}" if unfinished else "nothing"
-        first = "".join(f" ({entry}: {why})" for entry, why in [*unfinished.items()][:1])
-        raise UserError(f"{folder} has no samples: samples/ holds {content}{first}; `its predict` makes samples")
+        first = "".join(f" ({entry}: {cause})" for entry, cause in [*unfinished.items()][:1])
+        raise UserError(f"{folder} has no samples: samples/ has {content}{first}; make samples with `its predict`")
     return Run(folder=folder, name=name, samples=samples, unfinished=unfinished)
 
 
 def _sample(run: Path, name: str) -> StoredSample:
-    """Raises OSError or ValueError if the record is missing or damaged, or the name of the folder can't be used."""
+    """Read a sample. Raises OSError or ValueError if its record or the name of its folder is invalid."""
     folder = run / "samples" / name
     if folder.is_symlink():
-        raise ValueError("its folder is a symbolic link")
+        raise ValueError("the folder is a symbolic link")
     if not name.isprintable():
-        raise ValueError("the name of its folder is not printable")
+        raise ValueError("the name of the folder is not printable")
     return StoredSample(run=run, folder=folder, record=load_record(folder))
 
 
 def _names(folders: Sequence[Path]) -> Iterator[str]:
-    """Yield the last part of each path, with as many parts before it as make it unique."""
+    """Yield a name for each path: its last components, as many as make the name unique."""
     for folder in folders:
         depth = 1
         while depth < len(folder.parts) and sum(f.parts[-depth:] == folder.parts[-depth:] for f in folders) > 1:

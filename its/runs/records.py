@@ -17,7 +17,7 @@ from its.privacy import scrub
 RECORD = "sample.json"
 
 DEEPEST = 100
-"""Maximum nesting depth of mappings and lists, so that functions can work on records recursively."""
+"""Maximum nesting depth of mappings and lists, so that functions can process records recursively."""
 
 SCHEMA: Mapping[str, Any] = {
     "id": str,
@@ -37,7 +37,7 @@ SCHEMA: Mapping[str, Any] = {
     "evaluations": dict[str, int],
     "versions": dict[str, Any],
 }
-"""Types of the values of a record. All keys but `status` are optional. Methods and plugins define `Any`."""
+"""Types of the values of a record. All keys but `status` are optional. Methods and plugins define `Any` values."""
 
 MOST_PROMPTS = 100
 """Maximum number of prompts. Each is a caption in videos and a column in tables."""
@@ -51,7 +51,7 @@ def load_record(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the folder has no record.
-        OSError: the record can't be read, or is no regular file; `strerror` is the reason.
+        OSError: the record can't be read, or is not a regular file; `strerror` is the reason.
         ValueError: the record is damaged; the message is the reason.
     """
     try:
@@ -61,7 +61,7 @@ def load_record(folder: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     if not isinstance(record, dict) or "status" not in record:
-        raise ValueError("it is no mapping with the key status")
+        raise ValueError("expected a mapping with the key status")
     check_values(record)
     for key, kind in SCHEMA.items():
         if key in record and not _fits(record[key], kind):
@@ -100,7 +100,7 @@ def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
     """
     record = read_record(folder)
     if record is None:
-        raise UserError(f"{folder / RECORD} was changed or removed during this command, and can't be read: try again")
+        raise UserError(f"{folder / RECORD} was changed or removed during this command: run the command again")
     for key, value in change.items():
         both = isinstance(value, Mapping) and isinstance(record.get(key), Mapping)
         record[key] = {**record[key], **value} if both else value
@@ -109,17 +109,17 @@ def update_record(folder: Path, change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """Return the seconds that a sample took: its share of its batch's stages, without the startup. None if unknown."""
+    """Return the time of a sample in seconds: its share of the batch's stages, without startup. None if unknown."""
     timings = {key: value for key, value in record.get("timings", {}).items() if not isinstance(value, Mapping)}
     stages = dict(numbers(timings))
     size = stages.pop("batch_size", 1)
     return round(sum(stages.values()) / max(size, 1), 3) if stages else None
 
 
-def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -> Iterator[tuple[str, float]]:
+def numbers(values: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, float]]:
     """Yield the finite numbers in nested mappings, with their keys joined by a separator."""
     for name, value in values.items():
-        key = f"{before}{separator}{name}" if before else name
+        key = f"{prefix}{separator}{name}" if prefix else name
         if isinstance(value, Mapping):
             yield from numbers(value, separator, key)
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -127,19 +127,19 @@ def numbers(values: Mapping[str, Any], separator: str = ".", before: str = "") -
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Return whether a value is of a kind: a type, `Any`, a union, or `dict[str, kind]`."""
+    """Return whether a value has a type: a class, `Any`, a union, or `dict[str, type]`."""
     if isinstance(kind, UnionType):
-        return any(_fits(value, one) for one in get_args(kind))
+        return any(_fits(value, member) for member in get_args(kind))
     if isinstance(kind, GenericAlias):
         inner = kind.__args__[1]
-        return isinstance(value, dict) and (inner is Any or all(_fits(one, inner) for one in value.values()))
+        return isinstance(value, dict) and (inner is Any or all(_fits(each, inner) for each in value.values()))
     if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return kind in (Any, None) or isinstance(value, kind)
 
 
 def check_values(record: Mapping[str, Any]) -> None:
-    """Check the nesting depth, numbers and texts of a file's content, so that it can be processed and written.
+    """Check the nesting depth, numbers and texts of a parsed file, so that it can be processed and written.
 
     Raises:
         ValueError: a check fails; the message is the reason.
@@ -150,13 +150,13 @@ def check_values(record: Mapping[str, Any]) -> None:
         if depth > DEEPEST:
             raise ValueError("it is nested too deeply")
         if isinstance(value, dict):
-            queue += [(one, depth + 1) for pair in value.items() for one in pair]
+            queue += [(inner, depth + 1) for pair in value.items() for inner in pair]
         elif isinstance(value, list):
-            queue += [(one, depth + 1) for one in value]
+            queue += [(inner, depth + 1) for inner in value]
         elif isinstance(value, str):
             try:
                 value.encode()
             except UnicodeEncodeError:
-                raise ValueError("a text in it has half of a surrogate pair") from None
+                raise ValueError("it contains a text with half of a surrogate pair") from None
         elif isinstance(value, int) and abs(value) >= 2**64:
-            raise ValueError("a number in it has more than 64 bits")
+            raise ValueError("it contains a number of more than 64 bits")

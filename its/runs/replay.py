@@ -1,4 +1,4 @@
-"""The config that reproduces one sample, stored in its record and in the metadata of its files."""
+"""Create and read the config that reproduces one sample, stored in its record and in the metadata of its files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ KEYS = {"method": str, "model": dict, "data": dict, "trainer": dict, "save": lis
 """Allowed keys of such a config, and their types."""
 
 
-def sample_config(row: SampleSpec, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
+def sample_config(spec: SampleSpec, resolved: Mapping[str, Any], *, precision: str) -> dict[str, Any]:
     """Reduce the config of a run to that of one sample, without settings of the machine.
 
     Args:
-        row: spec of the sample.
+        spec: spec of the sample.
         resolved: config of the run.
-        precision: of the sample, by Lightning's name.
+        precision: Lightning's name of the sample's precision.
     """
-    own = {key: dict(getattr(row, key)) for key in ("negative_prompts", "guidance_scale")}
-    files = {name: {file.kind: file.path, "prompt": file.words} for name, file in row.files.items()}
-    data: dict[str, Any] = {"prompts": [{**row.prompts, **files, "seed": row.seed, **own}]}
-    if row.settings:
-        data["sweep"] = {key: [value] for key, value in row.settings.items()}
+    by_expert = {key: dict(getattr(spec, key)) for key in ("negative_prompts", "guidance_scale")}
+    files = {name: {file.kind: file.path, "prompt": file.words} for name, file in spec.files.items()}
+    data: dict[str, Any] = {"prompts": [{**spec.prompts, **files, "seed": spec.seed, **by_expert}]}
+    if spec.settings:
+        data["sweep"] = {key: [value] for key, value in spec.settings.items()}
     return {
         "method": resolved["method"],
-        "model": {**resolved["model"], "fallback": None},  # other weights would make another sample
+        "model": {**resolved["model"], "fallback": None},  # fallback weights would change the sample
         "data": data,
         "trainer": {"precision": precision},
         "save": list(resolved["save"]),
@@ -44,15 +44,15 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     config = read_metadata(path)["config"]
     if not isinstance(config, dict) or not KEYS.keys() >= config.keys() >= {"model", "data"}:
-        raise UserError(f"{path}: expected a config with model and data in its metadata; allowed: {', '.join(KEYS)}")
+        raise UserError(f"{path}: expected metadata with a config of model and data; allowed keys: {', '.join(KEYS)}")
     for key, value in config.items():
         if not isinstance(value, KEYS[key]):
-            raise UserError(f"{path}: {key} in its metadata is {value!r:.80}; expected a {KEYS[key].__name__}")
+            raise UserError(f"{path}: {key} in the metadata is {value!r:.80}; expected a {KEYS[key].__name__}")
     rows = config["data"].get("prompts")
     if not isinstance(rows, list) or len(rows) != 1 or not config["data"].keys() <= {"prompts", "sweep"}:
-        raise UserError(f"{path}: data in its metadata is {config['data']!r:.80}; expected one row of prompts")
+        raise UserError(f"{path}: data in the metadata is {config['data']!r:.80}; expected one row of prompts")
     if not config.get("trainer", {}).keys() <= {"precision"}:
-        raise UserError(f"{path}: trainer in its metadata has other keys than precision, which are not allowed here")
+        raise UserError(f"{path}: trainer in the metadata has other keys than precision, which are not allowed here")
     return config
 
 
@@ -60,5 +60,5 @@ def differences(before: Any, now: Any, key: str = "") -> list[str]:
     """List the differences of two nested mappings, as `key: before -> now`."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         keys = list(dict.fromkeys((*before, *now)))
-        return [d for k in keys for d in differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
+        return [line for k in keys for line in differences(before.get(k), now.get(k), f"{key}.{k}".lstrip("."))]
     return [] if before == now else [f"{key}: {before!r:.80} -> {now!r:.80}"]

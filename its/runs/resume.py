@@ -1,4 +1,4 @@
-"""Find the samples that a run directory already has, and check that a run may continue in it."""
+"""Find the existing samples of a run directory, and check that a run may continue in it."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ logger = logging.getLogger(__name__)
 CONFIG = "its_config.yaml"
 
 READERS = 16
-"""Number of threads that read records, because reading from a shared file system is mostly waiting."""
+"""Number of threads that read records; shared file systems have a high latency."""
 
 _ROW_KEYS = ("data.prompts", "data.seeds", "data.batch_size")
 _EXECUTION_KEYS = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
-"""Last parts of keys that affect how a sample is made, but not the sample."""
+"""Last components of keys that affect how a sample is made, but not the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """Status of the samples of a run, by their index, in its run directory.
+    """Indices of a run's samples by their status in the run directory.
 
     Attributes:
-        done: complete, with all extras.
-        failed: in an earlier run.
-        stopped: early, in an earlier run, in favour of other samples of their prompts.
-        missing: all others.
-        others: number of further folders in the directory, such as samples of other specs.
+        done: complete samples with all extras.
+        failed: samples that failed in an earlier run.
+        stopped: samples that pruning stopped in an earlier run.
+        missing: all other samples.
+        others: number of folders of other samples in the directory.
     """
 
     done: Sequence[int] = ()
@@ -53,13 +53,13 @@ class RunStatus:
 
 
 def read_status(samples: Path, names: Sequence[str], extras: Sequence[str] = (), *, prunes: bool = False) -> RunStatus:
-    """Find out the status of samples, reading only the folders that exist.
+    """Read the status of samples, from the existing folders only.
 
     Args:
         samples: the folder of all samples.
         names: ids of the run's samples.
         extras: keys of `its.runs.sample_files.EXTRAS` that a complete sample must have.
-        prunes: whether samples that were stopped early stay stopped; else they count as missing.
+        prunes: whether samples that were stopped early stay stopped; otherwise they count as missing.
     """
     try:
         with os.scandir(samples) as entries:
@@ -77,40 +77,39 @@ def read_status(samples: Path, names: Sequence[str], extras: Sequence[str] = (),
     return RunStatus(**by_status, others=len(existing.difference(names)))
 
 
-def check_same_settings(output: Path, config: Mapping[str, Any], standing: RunStatus, *, mixed: bool) -> None:
+def check_same_settings(output: Path, config: Mapping[str, Any], status: RunStatus, *, mixed: bool) -> None:
     """Check that a run directory has no samples of other settings, unless the user allows mixing them.
 
     More prompts, seeds or points of a sweep are not other settings, nor are the same weights from another place: if
-    a sample of this run is there under its id, which depends on settings and weights, the run may continue.
+    the directory has a sample with an id of this run, which depends on settings and weights, the run may continue.
 
     Args:
         output: the run directory.
-        config: of this run, resolved.
-        standing: status of the directory.
+        config: resolved config of this run.
+        status: status of the directory.
         mixed: whether samples of other settings are allowed.
 
     Raises:
-        UserError: samples of other settings are there; the message lists the keys that differ.
+        UserError: the directory has samples of other settings; the message lists the keys that differ.
     """
-    if not standing.others:
+    if not status.others:
         return
-    ours = len(standing.done) + len(standing.failed) + len(standing.stopped)
-    differing = [] if mixed or ours else list(differences(scrub(_saved_config(output)), scrub(config)))
+    existing = len(status.done) + len(status.failed) + len(status.stopped)
+    differing = [] if mixed or existing else list(differences(scrub(_saved_config(output)), scrub(config)))
     if differing:
         raise UserError(
-            f"{output} holds {standing.others} samples of another config: {'; '.join(differing)}. "
-            "Choose another --output, or --mixed true to have both in this folder"
+            f"{output} has {status.others} samples of another config: {'; '.join(differing)}. "
+            "Choose another --output, or set --mixed true to have both in this directory"
         )
-    logger.info(f"{standing.others} samples of other rows or settings in {output} are left unchanged")
+    logger.info(f"{status.others} samples of other specs or settings in {output} are left unchanged")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Yield `key is old there, new here` for each key that differs between two configs and affects the samples."""
-    before, now = (dict(_flat(config)) for config in (old, new))
+    """Yield a text for each key that differs between two configs and affects the samples."""
+    before, now = (dict(_flatten(config)) for config in (old, new))
     for key in sorted(before.keys() | now.keys()) if before else ():
         if before.get(key) != now.get(key) and _affects_samples(key):
-            was, is_now = (_short(values.get(key)) for values in (before, now))
-            yield f"{key} is {was} there, {is_now} here"
+            yield f"{key} is {_short(before.get(key))} there, {_short(now.get(key))} here"
 
 
 def is_saved(run: Path, config: Mapping[str, Any]) -> bool:
@@ -132,7 +131,7 @@ def load_config(run: Path) -> dict[str, Any]:
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         raise UserError(f"{path} can't be read: {reason}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} holds no config")
+        raise UserError(f"{path} contains no config; expected a mapping")
     return config
 
 
@@ -151,10 +150,10 @@ def _saved_config(run: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}".lstrip("."))
+            yield from _flatten(inner, f"{key}.{name}".lstrip("."))
     elif value not in (None, {}):
         yield key, registry.short_name(str(value)) if key.endswith(".class_path") else value
 

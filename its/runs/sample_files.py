@@ -1,4 +1,4 @@
-"""Write the folder of a finished sample."""
+"""Write the files of a sample."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ EXTRAS = {
     "cycle": "cycle.png",
     "video": "video.mp4",
 }
-"""Files written in addition to the spectrogram and the sound, by the name that the key `save` has for them."""
+"""Files written in addition to the spectrogram and the sound, by their name in the key `save`."""
 _COLOR_VIDEO = "color.mp4"
 """Written if the extras include both `color` and `video`."""
 
 
 def is_done(folder: Path, extras: Sequence[str] = (), record: Mapping[str, Any] | None = None) -> bool:
-    """Return whether a sample is complete and has some extras. Its record is read unless given."""
+    """Return whether a sample is complete with these extras. The record is read unless given."""
     record = record or read_record(folder)
     if record is None or record.get("status") != "ok":
         return False
@@ -51,15 +51,15 @@ def write_sample(
     """Write a sample's files, and its record last.
 
     Args:
-        folder: of the sample.
-        sample: complete, failed or stopped.
-        record: complete except for `status`, `error` and similar keys.
+        folder: folder of the sample.
+        sample: complete, failed or stopped sample.
+        record: record without the outcome, from `its.runs.writer.make_record`.
         extras: keys of `EXTRAS`.
         metadata: whether pictures, sound and video include the metadata for `its rerun`.
 
     Raises:
         NotWritten: a file can't be written.
-        UserError: the folder or the one above it is a symbolic link.
+        UserError: the folder or its parent is a symbolic link.
     """
     contained(folder.parents[1], folder)
     make_folder(folder)
@@ -86,8 +86,8 @@ def _write_files(
     folder: Path, result: Result, extras: Sequence[str], record: Mapping[str, Any], text: str | None
 ) -> None:
     available = {"spectrogram": result.spectrogram, "image": result.picture, "color": result.color}
-    wanted = ("spectrogram", *extras)
-    pictures = {name: eight_bit(x) for name, x in available.items() if x is not None and name in wanted}
+    names = ("spectrogram", *extras)
+    pictures = {name: eight_bit(x) for name, x in available.items() if x is not None and name in names}
     if "colormap" in extras:
         gray = result.spectrogram.mean(0) if result.spectrogram.ndim == 3 else result.spectrogram  # 3: stereo
         pictures["colormap"] = apply_magma(eight_bit(gray))
@@ -105,7 +105,7 @@ def _write_files(
             write(folder / _COLOR_VIDEO, pictures=color, color_prompt=True)
 
 
-# NumPy, because torch would start threads in the writer's thread, which compete with those that make the next batch.
+# These use NumPy: torch would start threads in the writer's thread, which compete with those of the next batch.
 
 
 def eight_bit(picture: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:

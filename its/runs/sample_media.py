@@ -28,7 +28,7 @@ def load_scorer_input(sample: StoredSample, role: str) -> ScorerInput:
 
 
 def read_picture(path: Path) -> Tensor:
-    """Read a PNG as gray, (h, w) in [0, 1], float32. Colour pictures, such as stereo spectrograms, are averaged.
+    """Read a PNG as gray, (h, w) in [0, 1], float32. The channels of colour pictures are averaged.
 
     Raises:
         UserError: the picture can't be read.
@@ -49,7 +49,7 @@ def read_pixels(path: Path) -> np.ndarray[Any, Any]:
 
 
 def read_sound(path: Path) -> tuple[Tensor, int]:
-    """Read a sound as (n,), float32, the mean of its channels, and its sample rate in Hz.
+    """Read the mean (n,) of a sound's channels, float32, and the sample rate in Hz.
 
     Raises:
         UserError: the sound can't be read.
@@ -59,7 +59,7 @@ def read_sound(path: Path) -> tuple[Tensor, int]:
 
 
 def read_waveform(path: Path, dtype: str) -> tuple[np.ndarray[Any, Any], int]:
-    """Read a sound as (n,) or (n, channels) of a type, and its sample rate in Hz.
+    """Read a sound as (n,) or (n, channels) of this dtype, and the sample rate in Hz.
 
     Raises:
         UserError: the sound can't be read.

@@ -32,7 +32,7 @@ def write_video_of(sample: StoredSample, *, metadata: bool) -> None:
     """Write a sample's `video.mp4`: the spectrogram, below `color.png` if the sample has one.
 
     Args:
-        sample: complete.
+        sample: complete sample.
         metadata: whether to include the metadata for `its rerun`.
 
     Raises:
@@ -74,12 +74,12 @@ def write_sample_video(
     """Write a video of a sample.
 
     Args:
-        path: of the video.
-        record: of the sample.
-        pictures: stacked vertically; (h, w) or (h, w, 3), from 0 to 255.
-        waveform: (n,) or (n, 2), 16-bit.
-        sample_rate: in Hz.
-        comment: metadata; None for none.
+        path: path of the video.
+        record: record of the sample.
+        pictures: pictures to stack vertically; (h, w) or (h, w, 3), from 0 to 255.
+        waveform: 16-bit sound (n,) or (n, 2).
+        sample_rate: sample rate in Hz.
+        comment: metadata, or None.
         color_prompt: whether to add the colorizer's prompt to the captions.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Write the videos of stored samples, several at once."""
+"""Write the videos of stored samples in parallel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Job = Callable[[], None]
 
 
 def video_jobs(sample: StoredSample, *, again: bool, metadata: bool) -> list[Job]:
-    """Calls that write the videos which a sample lacks, or all of its videos."""
+    """Return functions that write a sample's missing videos, or with `again` all of its videos."""
     jobs: list[Job] = []
     if again or sample.file(VIDEO) is None:
         jobs.append(partial(write_video_of, sample, metadata=metadata))
@@ -28,7 +28,7 @@ def video_jobs(sample: StoredSample, *, again: bool, metadata: bool) -> list[Job
 
 
 def color_video_jobs(sample: StoredSample, pictures: Iterable[Path], *, again: bool, metadata: bool) -> list[Job]:
-    """Calls that write the videos which colour pictures of a sample lack, or all of their videos."""
+    """Return functions that write the missing videos of a sample's colour pictures, or with `again` all of them."""
     return [
         partial(write_color_video_of, sample, path, metadata=metadata)
         for path in pictures
@@ -37,13 +37,13 @@ def color_video_jobs(sample: StoredSample, pictures: Iterable[Path], *, again: b
 
 
 def run_jobs(jobs: Sequence[tuple[Path, Sequence[Job]]]) -> set[Path]:
-    """Run the jobs of samples, each given by its folder. Report samples of which a job fails; return their folders."""
+    """Run jobs, grouped by the sample's folder. Log failures, and return the folders of samples with a failed job."""
 
     def succeeds(item: tuple[Path, Sequence[Job]]) -> bool:
-        folder, calls = item
+        folder, sample_jobs = item
         try:
-            for call in calls:
-                call()
+            for job in sample_jobs:
+                job()
         except (OSError, UserError, RuntimeError, KeyError) as error:
             logger.error(f"failed: {folder.name}: {type(error).__name__}: {error}")
             return False

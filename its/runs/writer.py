@@ -1,4 +1,4 @@
-"""Write each batch of samples into the run directory, on the rank that made it, during the run."""
+"""Write each batch of samples into the run directory, on its rank, during the run."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class SampleWriter(BasePredictionWriter):
     Args:
         output: the run directory.
         save: keys of `its.runs.sample_files.EXTRAS`.
-        config: of the run, resolved. Each record includes the part that reproduces its sample.
-        metadata: whether the files include that part too.
+        config: resolved config of the run. Each record includes the values that reproduce its sample.
+        metadata: whether the files also include these values.
     """
 
     def __init__(self, output: Path, save: Sequence[str], *, config: Mapping[str, Any], metadata: bool) -> None:
@@ -61,14 +61,14 @@ class SampleWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Queue the samples of a batch. If an earlier sample couldn't be written, stop the method."""
+        """Queue the samples of a batch. If an earlier sample could not be written, stop the method."""
         method = method_of(pl_module)
         if self._thread is None:
             return
         records = [make_record(sample, method, self.config) for sample in prediction]
         method.startup = {}  # only in the records of the first batch
         self._queue.append(self._thread.submit(self._write, prediction, records))
-        self._wait(method, leave=MAX_QUEUED)
+        self._wait(method, max_queued=MAX_QUEUED)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait until all samples are written."""
@@ -79,7 +79,7 @@ class SampleWriter(BasePredictionWriter):
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the queued samples after an error or Ctrl-C too."""
+        """Write the queued samples after an error or Ctrl-C."""
         self._stop()
 
     def _write(self, samples: Sequence[Sample], records: Sequence[dict[str, Any]]) -> None:
@@ -91,12 +91,12 @@ class SampleWriter(BasePredictionWriter):
             self._thread.shutdown(wait=True)
             self._thread = None
 
-    def _wait(self, method: Method, *, leave: int = 0) -> None:
-        while len(self._queue) > leave:
+    def _wait(self, method: Method, *, max_queued: int = 0) -> None:
+        while len(self._queue) > max_queued:
             try:
                 self._queue.popleft().result()
             except (OSError, UserError) as error:
-                # An exception in the middle of a run would make other ranks wait for this one.
+                # After an exception, other ranks would wait for this one.
                 method.stopped = method.stopped or str(error)
 
 
@@ -104,9 +104,9 @@ def make_record(sample: Sample, method: Method, config: Mapping[str, Any]) -> di
     """Return the record of a sample, without its status.
 
     Args:
-        sample: made by the method.
-        method: of the run.
-        config: of the run, resolved. The record includes the part that reproduces the sample.
+        sample: sample of the method.
+        method: method of the run.
+        config: resolved config of the run. The record includes the values that reproduce the sample.
     """
     spec, precision = sample.spec, sample.precision or method.precision
     return {
@@ -138,7 +138,8 @@ def _startup(method: Method) -> dict[str, Any]:
 
 def _format(method: Method) -> dict[str, Any] | None:
     """Return the vocoder's spectrogram format, which axes in Hz and cycle consistency need."""
-    return next((asdict(part.format) for _, part in method.components() if isinstance(part, Vocoder)), None)
+    vocoders = (component for _, component in method.components() if isinstance(component, Vocoder))
+    return next((asdict(vocoder.format) for vocoder in vocoders), None)
 
 
 @cache

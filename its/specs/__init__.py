@@ -1,1 +1,1 @@
-"""Turn prompts, seeds, sweeps and media prompts into one spec for each sample."""
+"""Expand prompts, media prompts, seeds and sweeps into one spec for each sample."""

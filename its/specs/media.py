@@ -1,6 +1,6 @@
 """Media prompts: a user's image or sound file in place of a text prompt.
 
-In a row it is written as `{image: castle.png}` or `{audio: bell.wav}`. The file is validated when rows are read. The
+A row contains it as `{image: castle.png}` or `{audio: bell.wav}`. The file is validated when rows are read. The
 identity of a sample depends on the file's content, not on its name.
 """
 

@@ -23,7 +23,7 @@ from its.specs.spec import SampleSpec, assign_ids
 DEFAULT_GUIDANCE_SCALE = 10.0
 """The paper's value."""
 MOST_SAMPLES = 1_000_000
-"""Maximum samples of a run: rows x seeds x sweep points."""
+"""Maximum number of samples of a run: rows x seeds x sweep points."""
 LONGEST_PROMPT = 10_000
 """Maximum characters of a prompt. Text encoders use a few hundred."""
 
@@ -85,21 +85,25 @@ class PromptGrid(LightningDataModule):
         self.largest = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
         """Maximum batch size."""
         self.rows: list[SampleSpec] | None = None
+        """Specs of the run's samples; `setup` expands them if None."""
         self.open_indices: Sequence[int] | None = None
-        """Indices of rows still to be generated; None for all. Rank 0's value is used on all ranks."""
+        """Indices of specs still to be sampled; None for all. Rank 0's value is used on all ranks."""
         self.by_pair = False
-        """Whether each batch holds all rows of this rank with the same `SampleSpec.pair`, however many."""
+        """Whether each batch holds all specs of this rank with the same `SampleSpec.pair`, whatever their number."""
 
     def fix_batch_size(self, device_type: str, *, one_by_one: bool = False) -> None:
-        """Set the automatic batch size: 1 for methods that generate the samples of a batch one by one."""
+        """Set the maximum batch size if it is automatic; it is 1 for methods that sample one by one."""
         if self.batch_size == "auto":
             self.largest = 1 if one_by_one else AUTO_BATCH_SIZE_CUDA if device_type == "cuda" else AUTO_BATCH_SIZE
 
     def expand(self, experts: Sequence[str]) -> list[SampleSpec]:
-        """Return the specs of all samples, ordered by sweep point, row and seed. `experts` require a prompt.
+        """Return the specs of all samples, ordered by sweep point, row and seed.
+
+        Args:
+            experts: names of the experts that require a prompt.
 
         Raises:
-            UserError: a file, row or key is invalid, or there are more than `MOST_SAMPLES`.
+            UserError: a file, row or key is invalid, or the number of samples is above `MOST_SAMPLES`.
         """
         for key in _ROW_SETTINGS:
             _check_names(getattr(self, key), experts, f"data.{key}")
@@ -115,9 +119,9 @@ class PromptGrid(LightningDataModule):
         # Settings that prevent samples from sharing a batch vary slowest.
         keys = sorted(self.sweep, key=lambda key: key.startswith((*_ROW_SETTINGS, "combiner")))
         return [
-            _at_point(replace(row, seed=seed), dict(zip(keys, values, strict=True)))
+            _apply_point(replace(spec, seed=seed), dict(zip(keys, values, strict=True)))
             for values in itertools.product(*(self.sweep[key] for key in keys))
-            for row, seeds in rows
+            for spec, seeds in rows
             for seed in seeds
         ]
 
@@ -130,24 +134,24 @@ class PromptGrid(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[SampleSpec]:
         """Return the batches of this rank; a rank may have none.
 
-        Rank 0 broadcasts `open_indices`: ranks that read the run directory at different times would disagree on them.
+        Rank 0 broadcasts `open_indices`, since the run directory may differ when other ranks read it.
         """
-        rows = self.rows or []
-        indices: Sequence[int] = range(len(rows)) if self.open_indices is None else self.open_indices
+        specs = self.rows or []
+        indices: Sequence[int] = range(len(specs)) if self.open_indices is None else self.open_indices
         rank, ranks = 0, 1
         if self.trainer is not None:
             rank, ranks = self.trainer.global_rank, self.trainer.world_size
             indices = self.trainer.strategy.broadcast(indices)
-        own = [rows[index] for index in indices[rank::ranks]]
+        of_rank = [specs[index] for index in indices[rank::ranks]]
         if self.by_pair:
             pairs: dict[str, list[SampleSpec]] = {}
-            for row in own:
-                pairs.setdefault(row.pair, []).append(row)
+            for spec in of_rank:
+                pairs.setdefault(spec.pair, []).append(spec)
             return DataLoader(list(pairs.values()), batch_size=1, collate_fn=itemgetter(0))  # type: ignore[arg-type]
         size = self.largest
-        if self.batch_size == "auto" and own:  # equal batches: 18 samples as 9 + 9, not 16 + 2
-            size = math.ceil(len(own) / math.ceil(len(own) / size))
-        return DataLoader(own, batch_size=size, collate_fn=list)  # type: ignore[arg-type]
+        if self.batch_size == "auto" and of_rank:  # equal batches: 18 samples as 9 + 9, not 16 + 2
+            size = math.ceil(len(of_rank) / math.ceil(len(of_rank) / size))
+        return DataLoader(of_rank, batch_size=size, collate_fn=list)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Return the batch unchanged, since specs hold no tensors."""
@@ -159,11 +163,11 @@ class PromptGrid(LightningDataModule):
         seeds = prompts.pop("seeds", None)
         if "seed" in prompts:
             seeds = [prompts.pop("seed")]
-        own = {key: prompts.pop(key, {}) for key in _ROW_SETTINGS}
-        for key, values in own.items():
+        settings = {key: prompts.pop(key, {}) for key in _ROW_SETTINGS}
+        for key, values in settings.items():
             _check_names(values, experts, f"{source}: {key}")
-        negative = {**self.negative_prompts, **own["negative_prompts"]}
-        scale = {**self.guidance_scale, **own["guidance_scale"]}
+        negative = {**self.negative_prompts, **settings["negative_prompts"]}
+        scale = {**self.guidance_scale, **settings["guidance_scale"]}
         _check_names(prompts, experts, source)
         beside = find_file(self.prompts).parent if isinstance(self.prompts, str) else Path()
         files = {
@@ -192,19 +196,19 @@ class PromptGrid(LightningDataModule):
         return spec, numbers
 
 
-def _at_point(row: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:
+def _apply_point(spec: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:
     """Apply the settings of a sweep point."""
-    own: dict[str, dict[str, Any]] = {key: dict(getattr(row, key)) for key in _ROW_SETTINGS}
+    by_expert: dict[str, dict[str, Any]] = {key: dict(getattr(spec, key)) for key in _ROW_SETTINGS}
     settings: dict[str, Any] = {}
     for key, value in point.items():
         setting, _, name = key.partition(".")
         if setting not in _ROW_SETTINGS:
             settings[key] = value
             continue
-        for expert in [name] if name else own[setting]:
+        for expert in [name] if name else by_expert[setting]:
             is_scale = setting == "guidance_scale"
-            own[setting][expert] = _parse_scale(value, expert, f"data.sweep: {key}") if is_scale else str(value)
-    return replace(row, settings=settings, **own)  # type: ignore[arg-type]  # mypy can't see the keys
+            by_expert[setting][expert] = _parse_scale(value, expert, f"data.sweep: {key}") if is_scale else str(value)
+    return replace(spec, settings=settings, **by_expert)  # type: ignore[arg-type]  # mypy does not infer the keys
 
 
 def _read_rows(prompts: str | list[dict[str, Any]] | dict[str, list[Any]]) -> Iterable[tuple[str, Mapping[str, Any]]]:

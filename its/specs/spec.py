@@ -25,7 +25,7 @@ class SampleSpec:
         files: media prompts of experts; their text prompts are only descriptions.
         source: location of the spec in the config, for messages.
         id: name of the sample, set by `assign_ids`.
-        definition: all else that the sample depends on, set by `assign_ids`: see `Method.definition`.
+        definition: settings and weights that the sample depends on, set by `assign_ids`: see `Method.definition`.
     """
 
     prompts: Mapping[str, str]
@@ -60,9 +60,9 @@ def assign_ids(specs: Sequence[SampleSpec], definition: Callable[[SampleSpec], M
 
 
 def sample_id(spec: SampleSpec, definition: Mapping[str, Any]) -> str:
-    """Compute the name of a sample: slug of the prompts, seed, and digest of everything that the sample depends on.
+    """Compute the id of a sample: slug of the prompts, seed, and digest of everything that the sample depends on.
 
-    It consists of lower-case letters, digits and hyphens, so prompts can't inject paths. `definition` must be
+    The id consists of lower-case letters, digits and hyphens, so prompts can't inject paths. `definition` must be
     JSON-serialisable.
     """
     # Independent of the order in the config; in reverse, `visual` precedes `audio`.

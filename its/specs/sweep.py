@@ -1,6 +1,6 @@
-"""Sweeps: change settings of a method's components, and decide which samples can share a batch.
+"""Apply sweep settings to a method's components, and decide which samples can share a batch.
 
-Settings are named as in the config: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
+Settings have the names of config keys: `steps`, `scheduler`, `scheduler.spacing`, `combiner.t.visual`...
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ OWN_KEYS = ("steps", "scheduler", "combiner")
 """Keys that a sweep of the main method can change, besides `guidance_scale` and `negative_prompts`."""
 
 
-def changed(parts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def apply_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a method's components and numbers with some settings changed.
 
     Args:
-        parts: plugins, numbers, and mappings of numbers, by key.
+        values: plugins, numbers, and mappings of numbers, by key.
         settings: new values by key, for example `steps`, `scheduler.spacing`, `steps.visual`.
 
     Raises:
         UserError: a setting does not exist, or its value is invalid.
     """
-    parts = dict(parts)
+    result = dict(values)
     for key, value in sorted(settings.items()):  # `scheduler` before `scheduler.spacing`
         name, _, path = key.replace("init_args.", "").partition(".")
-        part: Any = parts.get(name)
-        if name not in parts or (path and not isinstance(part, Plugin | Mapping)):
-            known = ["guidance_scale", "negative_prompts", *parts]
+        old: Any = result.get(name)
+        if name not in result or (path and not isinstance(old, Plugin | Mapping)):
+            known = ["guidance_scale", "negative_prompts", *result]
             raise UserError(f"data.sweep: the method has no setting {key} to sweep over.{nearest(key, known)}")
-        if isinstance(part, Plugin) and path:
-            parts[name] = _rebuild(part, path, value, key)
-        elif isinstance(part, Plugin):
-            parts[name] = instantiate(value, INTERFACES[name.capitalize()], key=f"data.sweep: {name}")
-        elif isinstance(part, Mapping) and path:
-            if path not in part:
-                raise UserError(f"data.sweep: {key}: expected one of {', '.join(part)}.{nearest(path, part)}")
-            parts[name] = {**part, path: _number(value, key, like=part[path])}
+        if isinstance(old, Plugin) and path:
+            result[name] = _rebuild(old, path, value, key)
+        elif isinstance(old, Plugin):
+            result[name] = instantiate(value, INTERFACES[name.capitalize()], key=f"data.sweep: {name}")
+        elif isinstance(old, Mapping) and path:
+            if path not in old:
+                raise UserError(f"data.sweep: {key}: expected one of {', '.join(old)}.{nearest(path, old)}")
+            result[name] = {**old, path: _number(value, key, like=old[path])}
         else:
-            parts[name] = _number(value, key, like=next(iter(part.values())) if isinstance(part, Mapping) else part)
-    return parts
+            result[name] = _number(value, key, like=next(iter(old.values())) if isinstance(old, Mapping) else old)
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Process:
         Raises:
             UserError: a setting does not exist, or its value is invalid.
         """
-        return Process(**changed({name: getattr(self, name) for name in OWN_KEYS}, settings))
+        return Process(**apply_settings({name: getattr(self, name) for name in OWN_KEYS}, settings))
 
     def check(self) -> None:
         """Check that the scheduler supports the number of steps.
@@ -118,21 +118,21 @@ def _number(value: Any, key: str, *, like: float) -> Any:
     return type(like)(value)
 
 
-def _rebuild(part: Any, path: str, value: Any, key: str) -> Any:
-    """Construct a plugin again with one argument, at a dotted path, changed."""
-    arguments = copy.deepcopy(dict(part.arguments))
+def _rebuild(plugin: Any, path: str, value: Any, key: str) -> Any:
+    """Construct a copy of a plugin with one argument, at a dotted path, changed."""
+    arguments = copy.deepcopy(dict(plugin.arguments))
     first, _, rest = path.partition(".")
     if rest and isinstance(arguments.get(first), Plugin):
         arguments[first] = _rebuild(arguments[first], rest, value, key)
-        return construct(type(part), arguments, key=f"data.sweep: {key}")
+        return construct(type(plugin), arguments, key=f"data.sweep: {key}")
     *parents, last = path.split(".")
     node = arguments
     for parent in parents:
         if not isinstance(node.get(parent), dict):
-            raise UserError(f"data.sweep: {key}: {type(part).__name__} has no mapping {parent}")
+            raise UserError(f"data.sweep: {key}: {type(plugin).__name__} has no mapping {parent}")
         node = node[parent]
-    known = list(inspect.signature(type(part)).parameters) if not parents else list(node)
+    known = list(inspect.signature(type(plugin)).parameters) if not parents else list(node)
     if last not in known:
-        raise UserError(f"data.sweep: {key}: {type(part).__name__} has no {last}.{nearest(last, known)}")
+        raise UserError(f"data.sweep: {key}: {type(plugin).__name__} has no {last}.{nearest(last, known)}")
     node[last] = value
-    return construct(type(part), arguments, key=f"data.sweep: {key}")
+    return construct(type(plugin), arguments, key=f"data.sweep: {key}")

@@ -6,7 +6,7 @@ A plugin's test:
         check_plugin(MyExpert, tmp_path)
 
 `MyExpert.example(folder)` must create a small instance. The check of one interface can also be called with any instance
-on the CPU, prepared and loaded or not. An AssertionError names the violated clause.
+on the CPU, whether prepared and loaded or not. The message of an AssertionError contains the violated clause.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_plugin(cls: type, folder: Path) -> None:
         folder: empty folder for the example's weights.
 
     Raises:
-        AssertionError: names the plugin and the violated clause.
+        AssertionError: the plugin violates a clause; the message contains both.
     """
     example: Any = getattr(cls, "example", None)
     checks: dict[str, Callable[[], None]] = {
@@ -121,7 +121,7 @@ def check_codec(codec: LatentCodec, *, canvas: tuple[int, int] = (64, 128)) -> N
             result = codec.latent_shape(unsupported)
         except ValueError as error:
             numbers = {*map(int, re.findall(r"\d+", str(error)))}
-            clause = f"the error of latent_shape names the canvas and the downsampling factor {factor}"
+            clause = f"the error of latent_shape contains the canvas and the downsampling factor {factor}"
             need(numbers >= {*unsupported, factor}, clause, error)
         else:
             need(False, f"latent_shape raises ValueError if rows are not a multiple of {factor}", result)
@@ -139,7 +139,7 @@ def check_codec(codec: LatentCodec, *, canvas: tuple[int, int] = (64, 128)) -> N
     need(decoded.shape == picture.shape, "decode returns a picture (b, 3, H, W) of the canvas", decoded.shape)
     need(decoded.dtype == latents.dtype, "decode returns the dtype of the latents", decoded.dtype)
     need(within(codec.decode(noise_of(1, *shape) * 100), 0, 1), "decode returns values in [0, 1]")
-    singles = torch.cat([codec.decode(one[None]) for one in latents])
+    singles = torch.cat([codec.decode(z[None]) for z in latents])
     need(close(decoded, singles), "decode of a batch equals that of each sample")
 
 
@@ -156,7 +156,7 @@ def check_vocoder(vocoder: Vocoder) -> None:
     need(sound.shape == shape, "sound is (b, t * hop_length), in stereo (b, 2, t * hop_length)", sound.shape)
     need(sound.dtype == torch.float32, "sound is float32", sound.dtype)
     need(within(sound, -1, 1), "sound is in [-1, 1]")
-    singles = torch.cat([vocoder(one[None]) for one in log_mel])
+    singles = torch.cat([vocoder(x[None]) for x in log_mel])
     need(close(sound, singles), "sound of a batch equals that of each sample")
     for dtype in (torch.bfloat16, torch.float16):
         vocoder.to(dtype)
@@ -206,7 +206,7 @@ def check_scorer(scorer: Scorer, *, prompts: Sequence[str] = PROMPTS) -> None:
 
 
 def _scorer_input(seed: int, prompt: str) -> ScorerInput:
-    """Noise of a length that depends on the seed, at an unusual sample rate."""
+    """Create an input of noise, whose length depends on the seed, at an unusual sample rate."""
     picture = (torch.rand(64, 96 + 32 * seed, generator=generator(seed)) * 255).round() / 255
     waveform = noise_of(22_050 + 10_000 * seed, seed=seed).clamp(-3, 3) / 4
     return ScorerInput(picture=picture, waveform=waveform, sample_rate=22_050, prompt=prompt)

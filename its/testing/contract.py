@@ -1,4 +1,4 @@
-"""Contract violations, and the checks that all components share."""
+"""Contract violations, and checks of all components."""
 
 from __future__ import annotations
 

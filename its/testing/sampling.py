@@ -74,7 +74,7 @@ def check_scheduler(scheduler: Scheduler) -> None:
 
 
 def _noise_in(latents: Tensor, clean: Tensor, plan: SamplingPlan, index: int) -> Tensor:
-    """Return the noise for which `add_noise` gives `latents`, using its linearity."""
+    """Return the noise for which `add_noise` returns `latents`, using its linearity."""
     signal = plan.add_noise(clean, torch.zeros_like(clean), index)
     sigma = plan.add_noise(torch.zeros_like(clean), torch.ones_like(clean), index)
     return (latents - signal) / sigma

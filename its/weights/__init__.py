@@ -1,4 +1,4 @@
-"""Find, download, check and read pretrained weights without running code from them."""
+"""Find, download, check and read pretrained weights. Code in weights files is never run."""
 
 from its.interfaces import Download
 from its.weights.downloads import download, prepare

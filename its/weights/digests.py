@@ -9,21 +9,21 @@ from pathlib import Path
 
 from its import user_cache
 
-WORTH_IT = 64 * 2**20
+MIN_CACHED_BYTES = 64 * 2**20
 """Minimum bytes of a file with a cached digest; smaller files are read each time."""
-SETTLED = 60.0
-"""Seconds since a file's last change before its digest is cached, since file system clocks are coarse."""
+MIN_AGE = 60.0
+"""Minimum seconds since a file's last change before its digest is cached, since file system clocks are coarse."""
 
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file as hex digits.
 
-    The cache key holds path, size, inode and times. The inode change time can't be set back, so replaced content is
-    read again even if size and modification time are equal.
+    The cache key consists of path, size, inode and times. The inode change time can't be set back, so replaced content
+    is read again even if size and modification time are equal.
     """
     status = os.stat(path)
     identity = None
-    if status.st_size >= WORTH_IT and time.time() - max(status.st_ctime, status.st_mtime) > SETTLED:
+    if status.st_size >= MIN_CACHED_BYTES and time.time() - max(status.st_ctime, status.st_mtime) > MIN_AGE:
         identity = (os.path.realpath(path), status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         digest = user_cache.read("digests", identity)
         if digest is not None and len(digest) == 64:  # otherwise damaged

@@ -40,11 +40,11 @@ def download(downloads: Sequence[Download]) -> None:
     merged = merge_downloads(downloads)
     if merged and local_rank() == 0:
         total = check_disk_space(merged)
-        for one in merged:
-            logger.info(f"downloading {describe(one)}")
-        logger.info(f"{size(total)} in all, to {constants.HF_HUB_CACHE}")
-    for one in merged:
-        one.source.fetch(list(one.sizes))
+        for item in merged:
+            logger.info(f"downloading {describe(item)}")
+        logger.info(f"{size(total)} in total, to {constants.HF_HUB_CACHE}")
+    for item in merged:
+        item.source.fetch(list(item.sizes))
 
 
 def check_disk_space(downloads: Iterable[Download]) -> int:
@@ -61,24 +61,24 @@ def check_disk_space(downloads: Iterable[Download]) -> int:
         if total + MARGIN > free:
             raise UserError(
                 f"the weights to download take {size(total)}, but {constants.HF_HUB_CACHE} has {size(free)} free: "
-                "make room, set HF_HOME to a folder on another disk, or name local folders"
+                "free some space, set HF_HOME to a folder on another disk, or use local folders of weights"
             )
     return total
 
 
-def prepare(parts: Sequence[Component]) -> None:
+def prepare(components: Sequence[Component]) -> None:
     """Find the weights of all components, then download missing files.
 
     Raises:
         WeightsNotFound: weights are missing.
         UserError: weights are of the wrong kind, the disk has too little free space, or a download failed.
     """
-    downloads = [download for part in parts for download in part.find()]
+    downloads = [item for component in components for item in component.find()]
     try:
         download(downloads)
-        for part in parts:
-            part.prepare()
-    except WeightsNotFound as error:  # found, but not downloaded: must not trigger the fallback
+        for component in components:
+            component.prepare()
+    except WeightsNotFound as error:  # a failed download must not trigger the fallback
         raise UserError(f"{error}. Run the same command again to resume the download") from None
 
 

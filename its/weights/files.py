@@ -26,7 +26,7 @@ def check_file(path: Path) -> None:
     """Check a file for damage before it is loaded. Of safetensors files, only the header is read.
 
     Raises:
-        UserError: the file is damaged, is a Git LFS pointer, or holds other objects than tensors.
+        UserError: the file is damaged, is a Git LFS pointer, or contains other objects than tensors.
     """
     _refuse_pointer(path)
     if path.name == "config.json":
@@ -51,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any]:
         _refuse_pointer(path)
         raise UserError(f"{path} is not JSON: {error}; get the weights again") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, expected keys and values; get the weights again")
+        raise UserError(f"{path} contains a {type(content).__name__}; expected a mapping. Get the weights again")
     return content
 
 
@@ -83,7 +83,7 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
     content = load_pickle(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, expected tensors by name")
+        raise UserError(f"{path} contains a {type(content).__name__}; expected tensors by name")
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
@@ -91,7 +91,7 @@ def load_pickle(path: Path) -> Any:
     """Read a file written by `torch.save`, to the CPU. Only tensors and plain containers are allowed.
 
     Raises:
-        UserError: the file holds other objects, is damaged, or is a Git LFS pointer.
+        UserError: the file contains other objects, is damaged, or is a Git LFS pointer.
     """
     _refuse_pointer(path)
     try:
@@ -102,10 +102,10 @@ def load_pickle(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror or error}") from None
     except Exception:  # noqa: BLE001 - the unpickler raises arbitrary errors for damaged files
-        # Without torch's message, which recommends `weights_only=False`.
+        # Torch's message is left out, since it recommends `weights_only=False`.
         raise UserError(
-            f"{path} holds more than tensors, or is damaged. No code from it was run: a pickle can hold code, so only "
-            "tensors are read. Get the weights again, or as safetensors"
+            f"{path} is damaged, or contains other objects than tensors, which are not read since they can run code. "
+            "Get the weights again, or as safetensors"
         ) from None
 
 

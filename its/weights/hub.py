@@ -50,7 +50,7 @@ def pinned_revision(repository: str) -> str | None:
 
 
 def cached_snapshot(repository: str, revision: str | None, *, name: str, checkpoint: str | None) -> Source | None:
-    """Return the snapshot in the hub's cache, which may be incomplete; None if it has none."""
+    """Return the snapshot of a repository in the hub's cache, which may be incomplete, or None."""
     root = _cache_folder(repository)
     branch = revision or constants.DEFAULT_REVISION
     try:
@@ -72,7 +72,7 @@ def list_repository(repository: str, revision: str | None, *, name: str, checkpo
         raise WeightsNotFound(f"{repository} is not on this machine", "The first run that uses it downloads it")
     if constants.HF_HUB_OFFLINE:
         reason = f"{repository} is not on this machine, and HF_HUB_OFFLINE is set"
-        raise WeightsNotFound(reason, "Unset it to download, or name a local folder")
+        raise WeightsNotFound(reason, "Unset it to download, or use a local folder")
     commit, sizes = _listing(constants.ENDPOINT, repository, revision)
     if checkpoint is not None and checkpoint not in sizes:
         raise WeightsNotFound(f"{repository} has no file {checkpoint} on the hub", "Check the name")
@@ -89,7 +89,7 @@ def list_repository(repository: str, revision: str | None, *, name: str, checkpo
 
 @dataclass(kw_only=True)
 class Repository(Source):
-    """A repository (`owner/name`) on the hub at one commit. Files are downloaded to the hub's cache."""
+    """Repository (`owner/name`) on the hub at one commit. Files are downloaded to the hub's cache."""
 
     repository: str
     branch: str
@@ -136,8 +136,8 @@ class Repository(Source):
         from huggingface_hub import hf_hub_download
 
         bar = {"tqdm_class": _Silent} if quiet else {}
-        # Sequentially: the threads of snapshot_download continue after Ctrl-C, and large files are downloaded in
-        # parallel parts anyway.
+        # Sequential, since the threads of snapshot_download continue after Ctrl-C. Large files are downloaded in
+        # parallel chunks anyway.
         for name in self.missing(names):
             _request(self.repository, partial(hf_hub_download, self.repository, name, revision=self.revision, **bar))
         self._write_ref()
@@ -178,7 +178,7 @@ def unreachable_reason() -> str | None:
     try:
         get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except Exception as error:  # noqa: BLE001 - the hub's HTTP library changes between releases
-        return f"{constants.ENDPOINT} did not answer ({type(error).__name__})"
+        return f"{constants.ENDPOINT} is unreachable ({type(error).__name__})"
     return None
 
 
@@ -212,8 +212,8 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
     from huggingface_hub import errors
 
     endpoint = constants.ENDPOINT
-    unreachable = f"{repository} is not on this machine, and {endpoint} did not answer"
-    connect = "Connect to the network and run again, or name a local folder"
+    unreachable = f"{repository} is not on this machine, and {endpoint} is unreachable"
+    connect = "Connect to the network and run again, or use a local folder"
     if endpoint in _unreachable:
         raise WeightsNotFound(f"{unreachable} ({_unreachable[endpoint]})", connect)
     login = "log in with `hf auth login`, or set HF_TOKEN"
@@ -226,7 +226,7 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
         page = licence_page(repository)
         raise WeightsNotFound(f"{repository} is gated", f"Accept its licence on {page}, then {login}") from None
     except errors.RepositoryNotFoundError:
-        reason = f"{repository} is not on this machine, and the hub shows no such repository"
+        reason = f"{repository} is not on this machine, and the hub has no such repository"
         raise WeightsNotFound(reason, f"Check the name; if it is private, {login}") from None
     except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
         what = f"revision {revision}" if isinstance(error, errors.RevisionNotFoundError) else "such file"
@@ -234,16 +234,16 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status == 416:  # a range of an empty file
-            raise UserError(f"{repository} holds an empty file: get the weights from another source") from None
+            raise UserError(f"{repository} has an empty file: get the weights from another source") from None
         if status in (401, 403):
             raise WeightsNotFound(
                 f"{endpoint} refuses the login for {repository} ({status})",
                 "Renew the token with `hf auth login`, or unset HF_TOKEN: most repositories need none",
             ) from None
-        reason = f"{endpoint} answered {status or 'with an error'} for {repository}"
+        reason = f"{endpoint} returned {status or 'an error'} for {repository}"
         raise WeightsNotFound(reason, "Try again later") from None
     except errors.SafetensorsParsingError:
-        raise UserError(f"{repository} holds a damaged safetensors file: get the weights from another source") from None
+        raise UserError(f"{repository} has a damaged safetensors file: get the weights from another source") from None
     except Exception as error:
         text = " ".join(str(error).split())
         # TransportError by name, since the hub's HTTP library changes between releases.
@@ -257,6 +257,6 @@ def _request(repository: str, call: Callable[[], Result], *, revision: str | Non
             reason = f"{repository} can't be downloaded: {text[:200]}"
             raise WeightsNotFound(reason, "Run the same command again") from None
         raise UserError(
-            f"{repository} can't be downloaded: {error.filename or constants.HF_HUB_CACHE}: {error.strerror}. Make "
-            "room there, or set HF_HOME to a folder on another disk"
+            f"{repository} can't be downloaded: {error.filename or constants.HF_HUB_CACHE}: {error.strerror}. Free "
+            "some space, or set HF_HOME to a folder on another disk"
         ) from None

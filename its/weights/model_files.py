@@ -34,7 +34,7 @@ TRANSFORMERS = Naming(safetensors="model", pickle="pytorch_model")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The files of one model.
+    """Files of one model.
 
     Attributes:
         component: subfolder of the model; empty for the root.
@@ -93,7 +93,7 @@ def model_files(source: Source, component: str, naming: Naming, *, variant: str 
     if variant is not None and (has_full or variants):
         raise WeightsNotFound(
             f"{source.name} has no {variant} weights in {component or 'its root'} ({stem}.{variant}.safetensors)",
-            f"Set variant to {' or '.join(['null'] * has_full + sorted(variants))}, or name other weights",
+            f"Set variant to {' or '.join(['null'] * has_full + sorted(variants))}, or use other weights",
         )
     best = "fp16" if "fp16" in variants else next(iter(variants), None)
     if len(variants) > 1 and best != "fp16" and not source.strict:
@@ -151,7 +151,7 @@ def _weights(source: Source, component: str, naming: Naming, variant: str | None
     names = sorted({within(component, name) for name in shards.values()})
     for name in names:
         if name not in source:
-            raise source.lacks(f"{name}, which {index} names")
+            raise source.lacks(f"{name}, which {index} lists")
     return (index, *names)
 
 

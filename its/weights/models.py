@@ -112,7 +112,7 @@ def safe_config(config: Any, where: Path | str) -> Any:
     if not isinstance(config, Mapping):
         return config
     if config.get("quantization_config") is not None:
-        raise UserError(f"{where} has a quantization_config: quantized weights can't be read; name others")
+        raise UserError(f"{where} has a quantization_config: quantized weights can't be read; use others")
     unsafe = ("auto_map", "custom_pipelines", "quantization_config")
     safe = {key: value for key, value in config.items() if key not in unsafe and "attn_implementation" not in key}
     return {key: safe_config(value, where) for key, value in safe.items()}
@@ -138,7 +138,7 @@ def for_inference(model: Any, *, device: torch.device, channels_last: bool = Fal
 def incomplete(where: Path | str, model_class: type, missing: list[str]) -> UserError:
     """Return the error for missing tensors."""
     return UserError(
-        f"{where} is incomplete as {model_class.__name__}: it lacks {len(missing)} tensors, such as {missing[0]}; "
+        f"{where} is incomplete as {model_class.__name__}: it lacks {len(missing)} tensors, for example {missing[0]}; "
         "get the weights again"
     )
 
@@ -147,7 +147,7 @@ def read_tokenizer(tokenizer_class: Any, folder: Path) -> Any:
     """Read a tokenizer or another preprocessor from its folder, without custom code.
 
     Raises:
-        UserError: it can't be read, requires custom code, or requires a missing library.
+        UserError: the folder can't be read, requires custom code, or requires a missing library.
     """
     if not (folder / "tokenizer.json").exists() and (folder / "spiece.model").exists() and not find_spec(_SPIECE):
         raise UserError(f"{folder / 'spiece.model'} needs the library {_SPIECE}: pip install {_SPIECE}")

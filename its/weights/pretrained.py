@@ -16,7 +16,7 @@ from its.weights.source import Source, WeightsNotFound
 
 
 class PretrainedComponent(Component, ABC):
-    """Component whose weights are checked before the download as far as possible, and loaded once.
+    """Base class of components with weights. Weights are checked before the download if possible, and loaded once.
 
     Subclasses implement `select`, `read` and optionally `check_tensors`.
 
@@ -43,7 +43,7 @@ class PretrainedComponent(Component, ABC):
 
         Raises:
             WeightsNotFound: a file is missing.
-            UserError: the source holds another kind of model.
+            UserError: the source is another kind of model.
         """
 
     def check_file(self, name: str) -> None:
@@ -52,7 +52,7 @@ class PretrainedComponent(Component, ABC):
         Subclasses may skip files that their `check_tensors` reads completely.
 
         Raises:
-            UserError: the file is damaged, or holds other objects than tensors.
+            UserError: the file is damaged, or contains other objects than tensors.
         """
         check_file(self.folder / name)
 
@@ -75,8 +75,8 @@ class PretrainedComponent(Component, ABC):
             self._selection = resolve(self.weights, self.revision, self._select_checked)
         self._check_files()
         missing = self.source.missing(self.files)
-        own = [Download(source=self.source, sizes=missing)] if missing else []
-        return own + super().find()
+        downloads = [Download(source=self.source, sizes=missing)] if missing else []
+        return downloads + super().find()
 
     def prepare(self) -> None:
         """Find all files, download missing ones, and check them."""
@@ -123,7 +123,7 @@ class PretrainedComponent(Component, ABC):
     def _select_checked(self, source: Source) -> Sequence[str]:
         if source.checkpoint is not None and not self.reads_checkpoints:
             raise UserError(
-                f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: name the folder, or "
+                f"weights: {self.weights} is a file, but {type(self).__name__} reads a folder: use the folder, or "
                 "owner/name on the hub"
             )
         with _config_errors(source.name):
@@ -158,4 +158,4 @@ def _config_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # diffusers and transformers raise arbitrary errors
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise UserError(f"{name}: its configuration holds values that can't be used ({reason})") from error
+        raise UserError(f"{name}: the configuration has invalid values ({reason})") from error

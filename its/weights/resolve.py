@@ -18,7 +18,7 @@ def resolve(
     """Find a source with all required files. Only small files are downloaded.
 
     A complete snapshot in the hub's cache has priority over the hub. If the hub is unreachable, a snapshot without
-    optional files is accepted too.
+    optional files is also accepted.
 
     Args:
         weights: `pack:NAME`, a local folder or file, `owner/name` on the hub, or `owner/name/file`.
@@ -79,7 +79,7 @@ def _local_source(weights: str) -> Source | None:
             raise UserError(f"weights: {weights} is a file, but not one of {', '.join(CHECKPOINTS)}. {expected}")
         return folder_source(weights, path.parent, checkpoint=path.name)
     slashes = weights.count("/")
-    on_hub = slashes >= 2 if is_checkpoint else slashes == 1  # owner/name/file, also in a subfolder; owner/name
+    on_hub = slashes >= 2 if is_checkpoint else slashes == 1  # owner/name/file (also in a subfolder), or owner/name
     if path.is_absolute() or weights.startswith((".", "~")) or "$" in weights or not on_hub:
         raise UserError(f"weights: {weights:.200} is neither a folder nor a file on this machine. {expected}")
     return None

@@ -24,11 +24,11 @@ DEPTH = 2
 
 
 class WeightsNotFound(Exception):
-    """Weights are not on this machine and can't be downloaded. Secrets are removed from the texts.
+    """Raised if weights are not on this machine and can't be downloaded. Secrets are removed from the texts.
 
     Attributes:
-        reason: what is missing, and why it can't be downloaded.
-        remedy: what to do, for example connect, log in or add a file.
+        reason: missing weights, and the reason why they can't be downloaded.
+        remedy: remedy, for example to connect, log in or add a file.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
@@ -82,7 +82,7 @@ class Source:
         """Whether an optional file exists.
 
         Raises:
-            WeightsNotFound: it is missing, but `strict` is set.
+            WeightsNotFound: the file is missing, and `strict` is set.
         """
         if self.strict:
             self.require(name)
@@ -98,11 +98,11 @@ class Source:
         models = ("diffusion_pytorch_model", "pytorch_model", "model.", "vocoder.", "adapter_model")
         files = (name for name in self.matching("*") if name.endswith(CHECKPOINTS))
         checkpoints = [name for name in files if not name.startswith(models)]
-        hint = f"; or name one of its checkpoint files, such as {self.name}/{checkpoints[0]}" if checkpoints else ""
-        return WeightsNotFound(f"{self.name} lacks {what}", f"Add the file, or name other weights{hint}")
+        hint = f"; or use one of its checkpoint files, for example {self.name}/{checkpoints[0]}" if checkpoints else ""
+        return WeightsNotFound(f"{self.name} lacks {what}", f"Add the file, or use other weights{hint}")
 
     def path(self, name: str) -> Path:
-        """Return the path of a small file; it is downloaded if necessary."""
+        """Return the path of a small file, downloaded if necessary."""
         return self.folder / name
 
     def json(self, name: str) -> dict[str, Any]:
@@ -116,10 +116,10 @@ class Source:
         return self._json[name]
 
     def shapes(self, name: str) -> Shapes | None:
-        """Return the shapes of a file's tensors by name; None if that requires a download of the whole file.
+        """Return the shapes of a file's tensors by name; None if that requires a download of the complete file.
 
         Raises:
-            UserError: the file is damaged, or holds other objects than tensors.
+            UserError: the file is damaged, or contains other objects than tensors.
         """
         return shapes_of(self.folder / name)
 
@@ -145,7 +145,7 @@ class Source:
 
 
 def weights_identity(record: Any) -> Any:
-    """Remove the names of weights with a digest from a provenance record, since a sample's identity is by content."""
+    """Remove the names of weights with a digest from a provenance record, since sample ids depend on the content."""
     if isinstance(record, list):
         return [weights_identity(entry) for entry in record]
     if not isinstance(record, dict):

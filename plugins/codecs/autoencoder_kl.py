@@ -1,4 +1,4 @@
-"""Codec for the autoencoder of latent diffusion models such as Stable Diffusion."""
+"""Codec for the autoencoder of Stable Diffusion and other latent diffusion models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @register
 class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
-    """Autoencoder of a latent diffusion model (Rombach et al., arXiv 2112.10752): pictures to latents and back.
+    """Autoencoder of a latent diffusion model (Rombach et al., arXiv 2112.10752).
 
     Args:
         weights: `pack:NAME`, a diffusers folder or its `vae` subfolder, a checkpoint file, `owner/name` on the hub, or
@@ -97,7 +97,7 @@ class AutoencoderKLCodec(PretrainedComponent, LatentCodec):
         return config["latent_channels"], rows // factor, columns // factor
 
     def encode(self, picture: Tensor) -> Tensor:
-        """(b, 3, H, W) in [0, 1] -> (b, c, h, w): the mean of the posterior, scaled to about unit variance."""
+        """Return the posterior mean (b, c, h, w) of pictures (b, 3, H, W) in [0, 1], scaled to about unit variance."""
         posterior = self.vae.encode(picture.to(self.vae.dtype) * 2 - 1).latent_dist
         return (posterior.mean * self.vae.config.scaling_factor).to(picture.dtype)
 

@@ -38,11 +38,12 @@ def sample_ancestral(
 
     Args:
         x: noisy pictures.
-        estimate: output of a guided model.
+        estimate: guided model.
         sampler: computes x_{t-1} from x_t.
-        timesteps: falling subset of the sampler's timesteps.
+        timesteps: decreasing subset of the sampler's timesteps.
         generators: noise source of each sample.
-        gray: (b, 1, h, w) in [-1, 1]. Its noised luminance replaces that of x_t before each step. None: plain DDPM.
+        gray: gray pictures (b, 1, h, w) in [-1, 1]. Their noised luminance replaces that of x_t before each step. None
+            for plain DDPM.
     """
     for t in timesteps:
         if gray is not None:
@@ -53,12 +54,12 @@ def sample_ancestral(
 
 
 def luminance(x: Tensor) -> Tensor:
-    """(b, c, h, w) -> (b, 1, h, w): the mean over the channels, from which the spectrogram is computed."""
+    """Return the mean (b, 1, h, w) over the channels of (b, c, h, w)."""
     return x.mean(1, keepdim=True)
 
 
 def add_noise(gray: Tensor, t: int, sampler: DDPMScheduler, generators: Sequence[torch.Generator]) -> Tensor:
-    """(b, 1, h, w) -> x_t = sqrt(a_t) gray + sqrt(1 - a_t) e with noise e of three channels, (b, 3, h, w)."""
+    """Return x_t = sqrt(a_t) gray + sqrt(1 - a_t) e, (b, 3, h, w), with noise e of three channels."""
     e = initial_noise(generators, (3, *gray.shape[2:])).to(gray.device)
     return sampler.add_noise(gray.expand_as(e), e, torch.tensor([t], device=gray.device))
 
@@ -67,9 +68,9 @@ def guide(predict: Callable[[Tensor, Tensor, Tensor], Tensor], text: Tensor, nul
     """Add classifier-free guidance to a model. A learned variance is that of the conditional output.
 
     Args:
-        predict: x_t, t and text -> noise, or noise and variance.
-        text: (b, ...) encoded prompt of each sample.
-        null: (b, ...) encoded empty prompt.
+        predict: model; maps x_t, t and text to noise, or to noise and variance.
+        text: encoded prompt of each sample, (b, ...).
+        null: encoded empty prompt, (b, ...).
         scale: guidance scale gamma; at 1 the unconditional output is not computed.
     """
 
@@ -89,7 +90,7 @@ def add_chroma(gray: Tensor, chroma: Tensor) -> Tensor:
     Each pixel's chroma is scaled by one factor, which keeps hue and channel mean; clamping would change both.
     """
     limit = torch.where(chroma > 0, 1 - gray, gray) / chroma.abs().clamp(min=1e-6)
-    return (gray + chroma * limit.amin(1, keepdim=True).clamp(max=1)).clamp(0, 1)  # the last clamp is for rounding
+    return (gray + chroma * limit.amin(1, keepdim=True).clamp(max=1)).clamp(0, 1)  # remove rounding errors
 
 
 @register
@@ -100,9 +101,9 @@ class FactorizedDiffusion(Colorizer):
 
     Args:
         expert: stage I, which colours the downscaled picture.
-        upscaler: stage II, which colours the picture at full size from the output of stage I. null: the colours of
-            stage I are upscaled. The luminance is exact in both cases.
-        steps: steps of each stage's whole process.
+        upscaler: stage II, which colours the picture at full size from the output of stage I; null to upscale the
+            colours of stage I. The luminance is exact in both cases.
+        steps: number of steps of each stage's complete process.
         start: first step of stage I, which starts from the noised gray picture and skips the steps before.
         guidance_scale: guidance scale of both stages.
         shrink: factor by which the picture is downscaled for stage I.
@@ -177,7 +178,7 @@ class FactorizedDiffusion(Colorizer):
         )
 
     def _pad(self, gray: Tensor) -> Tensor:
-        """Repeat the last row and column up to a size that every stage accepts."""
+        """Pad to a size that both stages support, by repeating the last row and column."""
         multiple = self.expert.multiple * self.shrink
         if self.upscaler is not None:
             multiple = math.lcm(multiple, self.upscaler.multiple)

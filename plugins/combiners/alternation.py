@@ -11,14 +11,14 @@ from its.registry import register
 
 @register
 class Alternation(Combiner):
-    """One expert at a time, in turns: half the work of averaging two experts.
+    """Runs one expert at a time, in turns, which is half the work of averaging two experts.
 
     Alternating reduction of visual anagrams (Geng et al., arXiv 2311.17919): at progress p, the weight of expert
     order[floor(p * turns) mod len(order)] is 1, and all other weights are 0.
 
     Args:
         order: expert names in the order of their turns. A name may occur more than once.
-        turns: number of turns in the whole process. If it equals the number of steps, the expert changes at each step.
+        turns: number of turns in the reverse process. If equal to the number of steps, the expert changes each step.
 
     Raises:
         ValueError: `order` is empty, or `turns` is smaller than the length of `order`.
@@ -26,14 +26,14 @@ class Alternation(Combiner):
 
     def __init__(self, order: list[str], turns: int) -> None:
         if not order:
-            raise ValueError("order is empty; name every expert")
+            raise ValueError("order is empty; expected the names of all experts")
         if turns < len(order):
             raise ValueError(f"turns (={turns}) must be at least {len(order)}, one for each expert in order")
         self.order = list(order)
         self.turns = turns
 
     def weights(self, progress: float) -> Mapping[str, float]:
-        turn = int(progress * self.turns + 1e-9)  # 1e-9: a progress such as 0.7 is not exact in binary
+        turn = int(progress * self.turns + 1e-9)  # 1e-9: decimal fractions are not exact in binary
         return dict.fromkeys(self.order, 0.0) | {self.order[turn % len(self.order)]: 1.0}
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Masks over a canvas: boxes with soft edges, and images or arrays from files."""
+"""Masks over the canvas: boxes with soft edges, and images or arrays from files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from its.media.limited import read_limited, user_path
 from its.media.pictures import to_tensor
 
 MAX_BYTES = 2**29
-"""Largest mask file that is read."""
+"""Maximum size of a mask file."""
 
 
 class Mask(ABC):
-    """Weight of an expert at each place of the canvas, in [0, 1]."""
+    """Weight of an expert at each position of the canvas, in [0, 1]."""
 
     @abstractmethod
     def render(self, size: tuple[int, int]) -> Tensor:
@@ -35,19 +35,19 @@ class Mask(ABC):
         """Check that the mask fits a canvas of (rows, columns).
 
         Raises:
-            ValueError: it does not.
+            ValueError: the mask has other proportions.
         """
 
 
 @dataclass(frozen=True)
 class Box(Mask):
-    """Rectangle in shares of the canvas. Row 0 is at the top: the highest frequency band.
+    """Rectangle in fractions of the canvas. Row 0, the highest frequency band, is at the top.
 
     Attributes:
         left, right, top, bottom: edges, in [0, 1]. Edges at the border of the canvas are never soft.
-        soft: width of the linear ramp that is centred on each other edge, as a share of the canvas width (left, right)
-            or height (top, bottom). Two adjacent boxes add up to 1.
-        value: mask value inside.
+        soft: width of the linear ramp that is centred on each other edge, as a fraction of the canvas width (left,
+            right) or height (top, bottom). The ramps of adjacent boxes add up to 1.
+        value: value of the mask inside the rectangle.
     """
 
     left: float = 0.0
@@ -61,10 +61,10 @@ class Box(Mask):
         if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
             raise ValueError(
                 f"left {self.left:g}, right {self.right:g}, top {self.top:g}, bottom {self.bottom:g}: "
-                "expected shares of the canvas from 0 to 1, left less than right and top less than bottom"
+                "expected fractions of the canvas from 0 to 1, left less than right and top less than bottom"
             )
         if not (0 <= self.soft <= 1 and 0 <= self.value <= 1):
-            raise ValueError(f"soft (={self.soft:g}) and the mask's value (={self.value:g}) must lie between 0 and 1")
+            raise ValueError(f"soft (={self.soft:g}) and value (={self.value:g}) must lie between 0 and 1")
 
     def render(self, size: tuple[int, int]) -> Tensor:
         rows = self._profile(self.top, self.bottom, size[0])
@@ -94,8 +94,8 @@ class FileMask(Mask):
         rows, columns = self.values.shape
         if rows * canvas[1] != columns * canvas[0]:
             raise ValueError(
-                f"{self.file} has {rows} rows and {columns} columns, which don't fit the canvas {list(canvas)}; "
-                "expected a mask of the same proportions"
+                f"{self.file} has {rows} rows and {columns} columns; expected the proportions of the canvas "
+                f"{list(canvas)}"
             )
 
     def describe(self) -> Any:
@@ -114,7 +114,7 @@ class FileMask(Mask):
 
     @cached_property
     def values(self) -> Tensor:
-        """Contents of the file, (rows, columns) float32.
+        """Values of the file, (rows, columns) float32.
 
         Raises:
             ValueError: the file can't be read as a mask.
@@ -133,5 +133,7 @@ class FileMask(Mask):
         except (ValueError, TypeError, MemoryError) as error:
             raise ValueError(f"{self.file} can't be read as a mask ({error})") from None
         if values.ndim != 2 or not ((values >= 0) & (values <= 1)).all():
-            raise ValueError(f"{self.file} holds {tuple(values.shape)} values; expected rows and columns in [0, 1]")
+            raise ValueError(
+                f"{self.file} has values of shape {tuple(values.shape)}; expected (rows, columns) of values in [0, 1]"
+            )
         return values

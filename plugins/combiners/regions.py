@@ -15,7 +15,7 @@ from its.registry import register
 from its_plugins.combiners.masks import Box, FileMask, Mask
 
 SUPERSAMPLING = 8
-"""Mask points that are averaged for one latent, in each direction."""
+"""Number of mask points in each direction that are averaged for one latent."""
 
 
 @register
@@ -27,24 +27,24 @@ class Regions(Combiner):
     (Bar-Tal et al., arXiv 2302.08113) without its crops.
 
     Args:
-        masks: for each expert one of: a number (1: everywhere); a box with soft edges in shares of the canvas,
-            `{left: 0, right: 0.5, top: 0, bottom: 1, soft: 0.1}`, each key optional; or a file of the canvas's
-            proportions, an image (white: full weight) or a 2-D .npy.
-        combiner: gives the weights over time; null: constant equal weights.
+        masks: mask of each expert: a number (1 for the full canvas); a box with soft edges in fractions of the canvas,
+            `{left: 0, right: 0.5, top: 0, bottom: 1, soft: 0.1}`, each key optional; or a file with the canvas's
+            proportions, an image (white is full weight) or a 2-D .npy.
+        combiner: combiner with the weights over time; null for constant equal weights.
 
     Raises:
-        ValueError: a mask is invalid, or the combiner names an expert that `masks` does not.
+        ValueError: a mask is invalid, or the combiner has an expert without a mask.
     """
 
     def __init__(self, masks: dict[str, float | str | dict[str, float]], combiner: Combiner | None = None) -> None:
         if not masks:
-            raise ValueError("masks is empty; name every expert")
+            raise ValueError("masks is empty; expected a mask for each expert")
         self.masks = {name: _parse_mask(name, value) for name, value in masks.items()}
         self.combiner = combiner
         for name in self.weights(0.0):
             if name not in masks:
                 raise ValueError(
-                    f"combiner names {name!r}, but masks only has {', '.join(masks)}.{nearest(name, masks)}"
+                    f"combiner has the expert {name!r}, but masks only has {', '.join(masks)}.{nearest(name, masks)}"
                 )
         self._resized: dict[tuple[Any, ...], dict[str, Tensor]] = {}
 
@@ -72,13 +72,13 @@ class Regions(Combiner):
             self.combiner.check(canvas=canvas, steps=steps)
 
     def describe(self, *, identity_only: bool = False) -> dict[str, Any]:
-        """As in the base class, but files are described by their content."""
+        """Return class name and arguments; files are described by the digest of their content."""
         return super().describe(identity_only=identity_only) | {
             "masks": {n: mask.describe() for n, mask in self.masks.items()}
         }
 
     def _latent_masks(self, latents: Tensor) -> dict[str, Tensor]:
-        """Masks (h, w) in the size, dtype and device of the latents."""
+        """Return the masks (h, w) in the size, dtype and device of the latents."""
         rows, columns = latents.shape[2:]
         key = (rows, columns, latents.device, latents.dtype)
         if key not in self._resized:
@@ -93,7 +93,7 @@ class Regions(Combiner):
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:
-        """Regions side by side, with soft edges."""
+        """Create regions side by side, with soft edges."""
         n = len(experts)
         return cls(masks={name: {"left": i / n, "right": (i + 1) / n, "soft": 0.1} for i, name in enumerate(experts)})
 

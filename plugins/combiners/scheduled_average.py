@@ -33,7 +33,7 @@ class ScheduledAverage(Combiner):
 
     def __init__(self, weights: dict[str, float | list[tuple[float, float]]]) -> None:
         if not weights:
-            raise ValueError("weights is empty; name every expert")
+            raise ValueError("weights is empty; expected a weight for each expert")
         self.curves = {name: _parse_curve(name, weight) for name, weight in weights.items()}
         # A sum of piecewise linear curves has its minimum at one of their points.
         for progress in sorted({point for curve in self.curves.values() for point, _ in curve}):
@@ -52,7 +52,7 @@ class ScheduledAverage(Combiner):
 
     @classmethod
     def example(cls, experts: Sequence[str]) -> Self:
-        """The first expert fades in; the others have a constant weight."""
+        """Create a combiner that fades in the first expert; the others have a constant weight."""
         return cls(weights={name: 1.0 if index else [(0.0, 0.0), (0.5, 1.0)] for index, name in enumerate(experts)})
 
 

@@ -1,4 +1,4 @@
-"""Choice of the kernel that computes attention. Kernels differ by rounding, and in speed by device, shape and dtype."""
+"""Select the attention kernel. Kernels differ by rounding; their speed depends on device, shape and dtype."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_available(name: str, *, device: torch.device, dtype: torch.dtype) -> N
     """Check that a backend is available on a device.
 
     Raises:
-        UserError: it is not; the message lists the available ones.
+        UserError: the backend is not available; the message lists those that are.
     """
     if name in BACKENDS and not is_available(name, device=device, dtype=dtype):
         others = [other for other in BACKENDS if is_available(other, device=device, dtype=dtype)]
@@ -87,15 +87,15 @@ def choose_backend(run: Callable[[], object], *, device: torch.device, dtype: to
 
 
 def time_backends(calls: Sequence[tuple[Call, int]], *, device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """Return the milliseconds that attention calls take with each available backend, the fastest first.
+    """Measure the time of attention calls with each available backend, in milliseconds, the fastest first.
 
     Args:
-        calls: shapes of calls, and how often each occurs.
-        device: where to measure.
+        calls: shapes and number of each call.
+        device: device of the measurement.
         dtype: dtype of queries, keys and values.
     """
     names = [name for name in BACKENDS if is_available(name, device=device, dtype=dtype)]
-    fused = [name for name in names if name != "math"] or names  # math stores the whole attention matrix
+    fused = [name for name in names if name != "math"] or names  # math stores the full attention matrix
     totals = {
         name: sum(count * _time_call(name, shapes, device=device, dtype=dtype) for shapes, count in calls)
         for name in fused
@@ -104,7 +104,7 @@ def time_backends(calls: Sequence[tuple[Call, int]], *, device: torch.device, dt
 
 
 def _time_call(name: str, shapes: Call, *, device: torch.device, dtype: torch.dtype) -> float:
-    """Return the milliseconds of one call, infinity if the backend has no kernel for these shapes."""
+    """Measure one call in milliseconds; infinity if the backend has no kernel for these shapes."""
     query, key, value = (
         torch.randn(b, length, heads, d, device=device, dtype=dtype).transpose(1, 2)  # in the memory layout of the UNet
         for b, heads, length, d in (shapes[0], shapes[1], shapes[1])

@@ -50,13 +50,19 @@ class CachedConditioningUNet(nn.Module):
         return self.unet.conv_in.weight.dtype
 
     def keys_and_values(self, states: Tensor) -> Tensor:
-        """Hidden states of a text (b, l, c) -> concatenated keys and values of all cross-attentions (b, l, c')."""
+        """Return the keys and values of all cross-attentions, concatenated (b, l, c'), for hidden states (b, l, c)."""
         states = states.to(self.dtype)
         projections = [project for layer in self._cross_attentions for project in (layer.to_k, layer.to_v)]
         return torch.cat([project(states) for project in projections], dim=-1)
 
     def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
-        """Noisy latents (b, 4, h, w), timestep (b,) from 0 to T - 1, text (b, l, c') -> noise (b, 4, h, w)."""
+        """Estimate the noise (b, 4, h, w).
+
+        Args:
+            latents: noisy latents (b, 4, h, w).
+            timestep: (b,) from 0 to T - 1.
+            keys_and_values: result of `keys_and_values`, (b, l, c').
+        """
 
         def run() -> Tensor:
             return self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
@@ -130,12 +136,12 @@ def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
             unet.set_submodule(name, Residual(block, start, width))
         else:
             block.time_emb_proj = _Slice(start, width)
-            block.skip_time_act = True  # the table's values have passed the activation
+            block.skip_time_act = True  # the activation is already applied to the table's values
     unet.time_proj, unet.time_embedding = _TimeTable(torch.cat(projected, dim=1)), _Passthrough()
 
 
 def unsupported_feature(config: Mapping[str, Any]) -> str | None:
-    """Return a feature of a UNet's configuration that rules out precomputing, or None."""
+    """Return a feature of a UNet's configuration that prevents precomputing, or None."""
     extras = ("class_embed_type", "addition_embed_type", "encoder_hid_dim", "num_class_embeds", "time_embedding_act_fn",
               "time_cond_proj_dim", "cross_attention_norm")  # fmt: skip
     if present := [name for name in extras if config.get(name) is not None]:

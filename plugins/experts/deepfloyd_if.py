@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 UNET_CONFIG, SCHEDULE = "unet/config.json", "scheduler/scheduler_config.json"
 MAX_TOKENS = 77
-"""Text length in IF's training; T5 itself reads longer texts."""
+"""Text length in IF's training. T5 supports longer texts."""
 
 # One licence covers all of DeepFloyd's repositories, and is accepted on this page.
 _LICENCE = Pin(licence_page="https://huggingface.co/DeepFloyd/IF-I-XL-v1.0")
@@ -106,7 +106,7 @@ class DeepFloydIF(PretrainedComponent, PixelExpert):
         return self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
 
     def predict(self, pixels: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Noisy picture (b, 3, h, w) -> noise and learned variance (b, 6, h, w), in the picture's dtype."""
+        """Estimate noise and learned variance (b, 6, h, w) of noisy pictures (b, 3, h, w), in their dtype."""
         dtype = self.unet.conv_in.weight.dtype
         output: Tensor = self.unet(pixels.to(dtype), timestep, text.to(dtype), return_dict=False)[0]
         return output.to(pixels.dtype)
@@ -124,12 +124,12 @@ def check_value(config: Mapping[str, Any], key: str, expected: Any, *, default: 
     Raises:
         UserError: the value, or the default if it is missing, is not the expected one.
     """
-    if (got := config.get(key) or default) != expected:
-        raise UserError(f"{where}: {key} is {got}, expected {expected}; use a model of DeepFloyd IF's architecture")
+    if (value := config.get(key) or default) != expected:
+        raise UserError(f"{where}: {key} is {value}, expected {expected}; use a model of DeepFloyd IF's architecture")
 
 
 def size_multiple(config: Mapping[str, Any]) -> int:
-    """Return the number of pixels that rows and columns must be multiples of, from a UNet's `config.json`."""
+    """Return the factor of a UNet's `config.json` of which rows and columns must be multiples."""
     return int(2 ** (len(config["block_out_channels"]) - 1))  # all blocks but the last halve the resolution
 
 

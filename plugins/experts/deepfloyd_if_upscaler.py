@@ -25,7 +25,7 @@ SCHEDULES = tuple(f"{name}/scheduler_config.json" for name in ("scheduler", "ima
 class DeepFloydIFUpscaler(PretrainedComponent):
     """DeepFloyd IF, stage II: upscales a picture, conditioned by text and by the noised small picture.
 
-    It uses the encoded text of stage I: both stages were trained with the same T5. Equals diffusers'
+    It takes the encoded text of stage I, since both stages were trained with the same T5. Equals diffusers'
     `IFSuperResolutionPipeline`.
 
     Args:
@@ -76,7 +76,7 @@ class DeepFloydIFUpscaler(PretrainedComponent):
 
     @property
     def multiple(self) -> int:
-        """Number that rows and columns must be multiples of. Valid after `find`."""
+        """Factor of which rows and columns must be multiples. Valid after `find`."""
         return size_multiple(self.source.json(UNET_CONFIG))
 
     def sampler(self) -> DDPMScheduler:
@@ -89,12 +89,12 @@ class DeepFloydIFUpscaler(PretrainedComponent):
         """Return a function like `PixelExpert.predict` for pictures of `size`, conditioned by small pictures.
 
         Args:
-            small: (b, 3, h, w) in [-1, 1].
+            small: small pictures (b, 3, h, w) in [-1, 1].
             size: rows and columns of the result.
             generators: noise source of each small picture.
 
         Returns:
-            The function. Its batch may be a multiple of b, as under classifier-free guidance.
+            The function. Its batch size may be a multiple of b, as with classifier-free guidance.
         """
         large = functional.interpolate(small, size, mode="bilinear", align_corners=True)  # as in training
         noise = initial_noise(generators, (3, *size)).to(large)

@@ -59,8 +59,7 @@ def check(
         where: name of the file, for messages.
 
     Raises:
-        UserError: the file holds no LoRA, an incomplete one, one of an unsupported type, or one for another
-            architecture.
+        UserError: the file is not a LoRA, is incomplete, of an unsupported type, or for another architecture.
     """
     for name in shapes:
         for part, method in _OTHER_METHODS.items():
@@ -72,12 +71,12 @@ def check(
     layers, unknown = _by_layer(shapes)
     if not any({"down", "up"} & tensors.keys() for tensors in layers.values()):
         raise UserError(
-            f"{where} holds no LoRA tensors; expected lora_down/lora_up or lora_A/lora_B, "
+            f"{where} has no LoRA tensors; expected lora_down/lora_up or lora_A/lora_B, "
             f"got {_first_names(shapes) or 'an empty file'}"
         )
     _check_architecture(shapes, layers, unet_config["cross_attention_dim"], text_config["hidden_size"], where=where)
     if unknown:
-        raise UserError(f"{where} holds {len(unknown)} tensors that are not part of a LoRA: {_first_names(unknown)}")
+        raise UserError(f"{where} has {len(unknown)} tensors that are not part of a LoRA: {_first_names(unknown)}")
     for layer, tensors in layers.items():
         if missing := [role for role in ("down", "up") if role not in tensors]:
             raise UserError(f"{where} is incomplete: layer {layer} has no {missing[0]} tensor; get the file again")
@@ -98,16 +97,16 @@ def fuse(
     `nn.Linear` and `nn.Conv2d`.
 
     Args:
-        unet: in any floating-point dtype.
-        text_encoder: likewise.
-        loras: for each file its tensors by name, and its scale.
+        unet: UNet in any floating-point dtype.
+        text_encoder: text encoder in any floating-point dtype.
+        loras: tensors by name, and scale, of each file.
         where: name of each file, for messages.
-        adapter_configs: result of `adapter_config` for each file. Without it, a layer that has no `alpha` tensor gets
-            alpha = rank, as in diffusers.
+        adapter_configs: result of `adapter_config` for each file. Without it, alpha equals the rank in layers without
+            an `alpha` tensor, as in diffusers.
 
     Raises:
-        UserError: a tensor matches no layer, has another shape than its layer, or is not finite. The models are
-            unchanged then.
+        UserError: a tensor matches no layer, has another shape than its layer, or is not finite. The models are then
+            unchanged.
     """
     layers = _layers_by_alias(unet, text_encoder)
     updates = [
@@ -135,11 +134,11 @@ def adapter_config(path: Path, peft_config: Path | None) -> dict[str, Any] | Non
     diffusers stores them in the header of the safetensors file, PEFT in `adapter_config.json` in the same folder.
 
     Args:
-        path: a LoRA file.
-        peft_config: its `adapter_config.json`, if any.
+        path: path of the LoRA file.
+        peft_config: path of `adapter_config.json`, or None.
 
     Returns:
-        The settings, for `fuse`; None if there are none.
+        The settings, for `fuse`; None if the file has none.
 
     Raises:
         UserError: the settings are damaged, or not those of a plain LoRA.
@@ -159,7 +158,7 @@ def adapter_config(path: Path, peft_config: Path | None) -> dict[str, Any] | Non
     except ValueError as error:
         raise UserError(f"{source}: the LoRA settings are not JSON: {error}; get the file again") from None
     if not isinstance(config, dict):
-        raise UserError(f"{source}: the LoRA settings are a {type(config).__name__}, expected keys and values")
+        raise UserError(f"{source}: the LoRA settings are a {type(config).__name__}; expected a mapping")
     for key, value in config.items():
         option = key.rpartition(".")[2]
         if (option == "peft_type" and value != "LORA") or (option == "use_dora" and value):
@@ -212,21 +211,21 @@ def _check_architecture(
     for name in shapes:
         bare = name.removeprefix(_PEFT)
         if bare.startswith(_XL):
-            raise UserError(f"{where} is a LoRA for Stable Diffusion XL{width}, since it holds {name}; {advice}")
+            raise UserError(f"{where} is a LoRA for Stable Diffusion XL{width}, since it has {name}; {advice}")
         if bare.startswith(_TRANSFORMER_PREFIXES) or any(part in bare for part in _TRANSFORMERS):
-            raise UserError(f"{where} is a LoRA for Flux or another transformer, since it holds {name}; {advice}")
+            raise UserError(f"{where} is a LoRA for Flux or another transformer, since it has {name}; {advice}")
     if widths - {cross_attention_dim}:
         raise UserError(f"{where} is a LoRA for {FAMILIES.get(max(widths), 'another model')}{width}; {advice}")
-    for name, got in input_widths(_TEXT_INPUT).items():
-        if got != text_width:
+    for name, input_width in input_widths(_TEXT_INPUT).items():
+        if input_width != text_width:
             raise UserError(
-                f"{where} is a LoRA for a text encoder of width {got} ({name}), expected width {text_width}; "
+                f"{where} is a LoRA for a text encoder of width {input_width} ({name}), expected width {text_width}; "
                 "use a LoRA of the same family"
             )
 
 
 def _layers_by_alias(unet: nn.Module, text_encoder: nn.Module) -> dict[str, _Layer]:
-    """Return the models' layers by each name that files use for them."""
+    """Return the models' layers by all of their names in files."""
     layers: dict[str, _Layer] = {}
     for name, module in unet.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -265,7 +264,7 @@ def _updates(
         alpha = tensors[names["alpha"]].item() if "alpha" in names else None
         factor = scale * _alpha_over_rank(layer, down.shape[0], alpha, config)
         if not (down.isfinite().all() and up.isfinite().all() and math.isfinite(factor)):
-            raise UserError(f"{where}: the tensors of {name} hold values that are not finite; get the file again")
+            raise UserError(f"{where}: the tensors of {name} have values that are not finite; get the file again")
         updates[layer.module] = layer.module, factor, down, up
     if unknown:
         raise UserError(
@@ -292,7 +291,7 @@ def _check_shapes(layer: _Layer, down: Tensor, up: Tensor, *, where: str, name: 
 
 
 def _alpha_over_rank(layer: _Layer, rank: int, alpha: float | None, config: Mapping[str, Any]) -> float:
-    """Return alpha / rank, with alpha from its tensor, else from the settings, else equal to the rank."""
+    """Return alpha / rank. Alpha is read from its tensor or else from the settings, and defaults to the rank."""
 
     def option(name: str) -> Any:
         return config.get(f"{layer.prefix}.{name}", config.get(name))

@@ -1,4 +1,4 @@
-"""LoRA files in the arguments of experts, which are found and checked before the model is downloaded."""
+"""LoRA files of experts, located and checked before the model is downloaded."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from its.weights.source import SETTINGS
 from its_plugins.experts import lora
 
 DEFAULT_STEMS = ("pytorch_lora_weights", "adapter_model")
-"""File names, without ending, that diffusers and PEFT write."""
+"""Default file names of diffusers and PEFT, without extension."""
 
 
 class LoRAFile(PretrainedComponent):
     """LoRA (Hu et al., arXiv 2106.09685) in the naming of diffusers, PEFT or kohya.
 
     Args:
-        weights: a file, a folder with one, `owner/name` on the hub, or `owner/name/file`.
+        weights: a file, a folder with one LoRA file, `owner/name` on the hub, or `owner/name/file`.
         scale: factor of the changes to the weights; 1 as in training.
         revision: branch, tag or commit on the hub.
     """
@@ -35,7 +35,7 @@ class LoRAFile(PretrainedComponent):
         self.scale = scale
 
     def select(self, source: Source) -> Sequence[str]:
-        """Select the file, and for a PEFT file also its settings, which hold the alpha of each layer."""
+        """Select the file, and for a PEFT file also its settings, which have the alpha of each layer."""
         file = self._file(source)
         folder, _, name = file.rpartition("/")
         settings = within(folder, SETTINGS)
@@ -50,11 +50,12 @@ class LoRAFile(PretrainedComponent):
             files = default or source.matching(f"*.{ending}")
             if len(files) > 1 and not default:
                 raise UserError(
-                    f"{source.name} holds the files {', '.join(files)}; name one, such as {source.name}/{files[0]}"
+                    f"{source.name} has the files {', '.join(files)}; use one of them, for example "
+                    f"{source.name}/{files[0]}"
                 )
             if files:
                 return files[0]
-        raise WeightsNotFound(f"{source.name} lacks {DEFAULT_STEMS[0]}.safetensors", "Name the LoRA's file")
+        raise WeightsNotFound(f"{source.name} lacks {DEFAULT_STEMS[0]}.safetensors", "Use the path of the LoRA file")
 
     def read(self) -> None:
         """Do nothing: `fuse_files` reads the file."""
@@ -73,7 +74,7 @@ class LoRAFile(PretrainedComponent):
         """Check that this is a LoRA for a model of these configurations. Valid after `find`.
 
         Raises:
-            UserError: it is not.
+            UserError: it is for another model.
         """
         shapes = self.source.shapes(self.files[0])
         if shapes is None:  # a pickle on the hub, which `fuse_files` checks
@@ -94,8 +95,8 @@ def parse_loras(entries: Sequence[Mapping[str, Any]] | None) -> list[LoRAFile]:
     """Convert an expert's argument `lora` to files.
 
     Raises:
-        ValueError: the argument is no list of entries with `weights` and optionally `scale` and `revision`, or a scale
-            is not finite.
+        ValueError: the argument is not a list of entries with `weights` and optionally `scale` and `revision`, or a
+            scale is not finite.
     """
     files: list[LoRAFile] = []
     for entry in [entries] if isinstance(entries, Mapping | str) else entries or ():

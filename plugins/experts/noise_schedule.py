@@ -22,11 +22,11 @@ STABLE_DIFFUSION: Mapping[str, Any] = {
     "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
 }
-"""Settings of Stable Diffusion v1's training; its own file omits the prediction type."""
+"""Settings of Stable Diffusion v1's training; the original file omits the prediction type."""
 
 
 def compute_alphas(schedule: Betas, start: float, end: float, timesteps: int) -> Tensor:
-    """Return alpha_t (T,), float32 on the CPU: the signal's share of the variance at each training timestep.
+    """Compute alpha_t (T,), the signal's share of the variance at each training timestep, float32 on the CPU.
 
     Args:
         schedule: `scaled_linear`: the square root of beta is linear; `linear`: beta is. `squaredcos_cap_v2` is the
@@ -78,13 +78,13 @@ def read_schedule(config: Mapping[str, Any], *, where: str) -> tuple[Tensor, Pre
 
 
 class ToEpsilon:
-    """Conversion of a network's output to a noise estimate.
+    """Converts a network's output to a noise estimate.
 
     With a = alpha_t: v = sqrt(a) eps - sqrt(1 - a) z_0 (Salimans, Ho, arXiv 2202.00512) and
     z_t = sqrt(a) z_0 + sqrt(1 - a) eps, so that eps = sqrt(a) v + sqrt(1 - a) z_t.
 
     Args:
-        alphas: (T,) alpha_t.
+        alphas: alpha_t, (T,).
         prediction: prediction type of the network.
     """
 
@@ -94,7 +94,7 @@ class ToEpsilon:
         self._roots: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, output: Tensor, latents: Tensor, timestep: Tensor) -> Tensor:
-        """Output and noisy latents (b, c, h, w), timestep (b,) -> noise (b, c, h, w)."""
+        """Return the noise (b, c, h, w) from output and noisy latents (b, c, h, w) and timestep (b,)."""
         if self.prediction == "epsilon":
             return output
         signal, sigma = (table[timestep].reshape(-1, 1, 1, 1) for table in self._tables(latents.device))

@@ -1,7 +1,7 @@
-"""Conversion of tensor names from diffusers and transformers to Stable Diffusion v1's original layout.
+"""Convert tensor names of diffusers and transformers to Stable Diffusion v1's original layout.
 
-Single-file checkpoints use the original layout, which comes from CompVis's latent diffusion code.
-`its_plugins.experts.single_file` reads them, and uses these names in messages. Tests write files by them.
+Single-file checkpoints have the original layout, which comes from CompVis's latent diffusion code.
+`its_plugins.experts.single_file` uses these names to check files, and tests to write them.
 """
 
 from __future__ import annotations

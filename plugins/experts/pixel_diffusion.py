@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @register
 class PixelDiffusion(StableDiffusion, PixelExpert):
-    """Text-guided pixel-space model, such as the embedded pack's colour expert, from a diffusers folder or the hub.
+    """Text-guided pixel-space model from a diffusers folder or the hub, for example the embedded pack's colour expert.
 
     Args:
         weights: `pack:NAME`, a diffusers folder, or `owner/name` on the hub.

@@ -26,7 +26,7 @@ class PixelExpert(NoiseExpert):
     @property
     @abstractmethod
     def multiple(self) -> int:
-        """Number that rows and columns must be multiples of. Valid after `find`."""
+        """Factor of which rows and columns must be multiples. Valid after `find`."""
 
     @abstractmethod
     def sampler(self) -> DDPMScheduler:
@@ -40,9 +40,9 @@ class PixelExpert(NoiseExpert):
         """Return the input of `sampler().step`: noise (b, 3, h, w), or noise and learned variance (b, 6, h, w).
 
         Args:
-            pixels: (b, 3, h, w) noisy picture.
-            timestep: (b,) training timestep.
-            text: (b, ...) result of `encode_text`.
+            pixels: noisy pictures (b, 3, h, w).
+            timestep: training timestep, (b,).
+            text: result of `encode_text`, (b, ...).
         """
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Warnings about prompts that a text encoder can't represent."""
+"""Warn about prompts that a text encoder can't represent."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 
 def warn_if_truncated(prompt: str, *, tokenizer: Any, max_tokens: int, model: str) -> None:
-    """Warn if a prompt has more tokens than a model reads.
+    """Warn if a prompt has more tokens than a model supports.
 
     Args:
-        prompt: the text.
-        tokenizer: the model's tokenizer, of transformers.
-        max_tokens: number of tokens that the model reads, including start and end tokens.
-        model: name for the message.
+        prompt: the prompt.
+        tokenizer: the model's tokenizer, from transformers.
+        max_tokens: maximum number of tokens of the model, including start and end tokens.
+        model: name of the model for the message.
     """
     tokens = tokenizer(prompt, verbose=False).input_ids
     if len(tokens) > max_tokens:
-        cut = tokenizer.decode(tokens[max_tokens - 1 : -1])  # the last position is for the end token
+        ignored = tokenizer.decode(tokens[max_tokens - 1 : -1])  # the last position is for the end token
         warnings.warn(
-            f"the prompt {shorten(prompt)} has {len(tokens)} tokens, but {model} reads only {max_tokens}. "
-            f"Its end was cut: {shorten(cut)}",
+            f"the prompt {shorten(prompt)} has {len(tokens)} tokens, but {model} supports only {max_tokens}. "
+            f"The end is ignored: {shorten(ignored)}",
             stacklevel=3,
         )
 

@@ -36,7 +36,7 @@ white; the floor used here differs from that by 0.05 of 255 gray levels.
 """
 
 RIFFUSION_STEREO = replace(RIFFUSION, name="Riffusion in stereo", channels=2)
-"""The same in stereo: the left channel is green and the right channel is blue."""
+"""Riffusion's format in stereo: the left channel is green and the right channel is blue."""
 
 # The default branch has only pickled tensors; this commit is its conversion to safetensors (refs/pr/11).
 pin({"riffusion/riffusion-model-v1": Pin(revision="ea2085a79829d34f529dbec1906321335c49195b")})
@@ -56,7 +56,7 @@ class Riffusion(StableDiffusion):
         channels_last: use the channels-last memory layout, which is often faster. Results differ by rounding.
         attention: attention kernel of torch; `auto` measures and uses the fastest. Results differ by rounding.
         lora: LoRA files to fuse, in order: `[{weights: FILE_OR_HUB_ID, scale: 0.8}]`.
-        stereo: play the picture's green channel on the left and its blue channel on the right, and keep its colour.
+        stereo: use the stereo format, in which the green channel is left and the blue channel right.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Read single-file checkpoints of Stable Diffusion v1 in the original layout.
 
-Such a file holds the UNet (`model.diffusion_model.*`), the VAE (`first_stage_model.*`) and the text encoder
-(`cond_stage_model.transformer.*`), but no configurations and no tokenizer, which ship with this package. diffusers
+Such a file contains the UNet (`model.diffusion_model.*`), the VAE (`first_stage_model.*`) and the text encoder
+(`cond_stage_model.transformer.*`), but no configurations and no tokenizer, which are part of this package. diffusers
 converts the tensors; nothing is downloaded.
 """
 
@@ -40,7 +40,7 @@ _TOKEN_EMBEDDING = re.compile(
 )
 _UNUSED = re.compile(r"(?:.*\.)?(?:position_ids|text_projection(?:\.weight)?|logit_scale)")
 
-# Types of files by the beginnings of their tensor names; the first match counts.
+# Types of files by prefixes of their tensor names; the first match counts.
 _OTHER_CHECKPOINTS = {
     "conditioner.embedders.": "a Stable Diffusion XL checkpoint",
     "cond_stage_model.model.": "a Stable Diffusion v2 checkpoint, with OpenCLIP as text encoder",
@@ -74,7 +74,7 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str)
         where: name of the file, for messages.
 
     Raises:
-        UserError: the file is of another type, lacks the model or some of its tensors, or holds a model of another
+        UserError: the file is of another type, lacks the model or some of its tensors, or has a model of another
             architecture.
     """
     advice = "expected a Stable Diffusion v1 checkpoint in the original layout (model.diffusion_model.*, ...)"
@@ -83,11 +83,11 @@ def check(shapes: Mapping[str, tuple[int, ...]], *, part: Component, where: str)
         raise UserError(f"{where} is {kind}; {advice}")
     if not present:
         names = ", ".join([*shapes][:3]) or "no tensors"
-        raise UserError(f"{where} is not a checkpoint that can be read: it holds {names}; {advice}")
+        raise UserError(f"{where} is not a checkpoint that can be read: it has {names}; {advice}")
     if part not in present:
         titles = " and ".join(_TITLES[each] for each in present)
         raise UserError(
-            f"{where} holds no {_TITLES[part]} ({PREFIXES[part]}*), only the {titles}; "
+            f"{where} has no {_TITLES[part]} ({PREFIXES[part]}*), only the {titles}; "
             "use a full checkpoint, or read this model from other weights"
         )
     config = read_config(part)
@@ -119,7 +119,7 @@ def read(tensors: Mapping[str, Tensor], part: Component, *, where: str = "the ch
     """Convert one model of a checkpoint for inference.
 
     The UNet is read from `model.diffusion_model.*`; an EMA copy in the same file (`model_ema.*`) is ignored. Weights
-    that are in torch's default dtype already share memory with `tensors`.
+    in torch's default dtype share memory with `tensors`.
 
     Args:
         tensors: the file's tensors by name, in any floating-point dtypes: see `its.weights.files.tensors_of`.
@@ -159,7 +159,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def _other_type(names: Iterable[str], *, is_checkpoint: bool) -> str | None:
-    """Return the type of a file that is not a Stable Diffusion v1 checkpoint, or None if it is not known."""
+    """Return the type of a file that is not a Stable Diffusion v1 checkpoint, or None if it is unknown."""
     names = list(names)
     if any(map(_LORA.fullmatch, names)):
         return "a LoRA"
@@ -169,11 +169,11 @@ def _other_type(names: Iterable[str], *, is_checkpoint: bool) -> str | None:
 
 def _check_unet(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], *, where: str) -> None:
     channels, width = config["in_channels"], config["cross_attention_dim"]
-    got = shapes[_CONV_IN][1] if len(shapes.get(_CONV_IN, ())) == 4 else channels
-    if got != channels:
-        kind = INPUT_CHANNELS.get(got, "another model")
+    inputs = shapes[_CONV_IN][1] if len(shapes.get(_CONV_IN, ())) == 4 else channels
+    if inputs != channels:
+        kind = INPUT_CHANNELS.get(inputs, "another model")
         raise UserError(
-            f"{where} is {kind}: its UNet has {got} input channels, expected {channels}; "
+            f"{where} is {kind}: its UNet has {inputs} input channels, expected {channels}; "
             "use a text-to-image checkpoint of Stable Diffusion v1"
         )
     for name, shape in shapes.items():
@@ -197,12 +197,12 @@ def _build(part: Component, config: Mapping[str, Any]) -> Any:
 
             return (UNet2DConditionModel if part == "unet" else AutoencoderKL).from_config(config)
     embeddings = getattr(model, "text_model", model).embeddings
-    embeddings.position_ids = torch.arange(config["max_position_embeddings"])[None]  # a buffer that no file holds
+    embeddings.position_ids = torch.arange(config["max_position_embeddings"])[None]  # a buffer that files lack
     return model
 
 
 def _convert(tensors: Mapping[str, Tensor], part: Component, *, where: str) -> tuple[Any, dict[str, Tensor]]:
-    """Return a model on the meta device, and its tensors, by the names in the model.
+    """Create a model on the meta device, and convert its tensors to the names in the model.
 
     Raises:
         UserError: tensors are missing, have other shapes, or belong to another architecture.
@@ -213,25 +213,25 @@ def _convert(tensors: Mapping[str, Tensor], part: Component, *, where: str) -> t
     model = _build(part, config)
     expected = model.state_dict()
     names = {name: original_name(name, part, config) for name in expected}
-    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIXES[part])}
+    originals = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIXES[part])}
     converted: dict[str, Tensor] = {}
     try:
         if part == "unet":
-            converted = single_file_utils.convert_ldm_unet_checkpoint(own, model.config)
+            converted = single_file_utils.convert_ldm_unet_checkpoint(originals, model.config)
         elif part == "vae":
-            converted = single_file_utils.convert_ldm_vae_checkpoint(own, model.config)
+            converted = single_file_utils.convert_ldm_vae_checkpoint(originals, model.config)
         else:
             # The inner prefix is missing in some early checkpoints, and in the model of transformers 5.
             inner = "text_model." if hasattr(model, "text_model") else ""
-            for name, tensor in single_file_utils.convert_ldm_clip_checkpoint(own).items():
+            for name, tensor in single_file_utils.convert_ldm_clip_checkpoint(originals).items():
                 converted[f"{inner}{name.removeprefix('text_model.')}"] = tensor
         missing = [names[name] for name in expected if converted.get(name) is None]
     except (KeyError, AttributeError):  # the conversion requires tensors that are missing
-        missing = [name for name in names.values() if name not in own]
+        missing = [name for name in names.values() if name not in originals]
     title = _TITLES[part]
     if missing or not converted:
         raise UserError(
-            f"{where}: the {title} is incomplete. It lacks {len(missing)} tensors of Stable Diffusion v1, such as "
+            f"{where}: the {title} is incomplete. It lacks {len(missing)} tensors of Stable Diffusion v1, for example "
             f"{', '.join(missing[:3])}; get the file again"
         )
     for name, tensor in expected.items():
@@ -242,7 +242,7 @@ def _convert(tensors: Mapping[str, Tensor], part: Component, *, where: str) -> t
             )
     if unknown := [name for name in converted if name not in expected and not _UNUSED.fullmatch(name)]:
         raise UserError(
-            f"{where}: the {title} has {len(unknown)} tensors that Stable Diffusion v1 does not have, such as "
+            f"{where}: the {title} has {len(unknown)} tensors that Stable Diffusion v1 does not have, for example "
             f"{', '.join(unknown[:3])}; use a checkpoint of this model family"
         )
     return model, converted

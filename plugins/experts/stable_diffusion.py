@@ -79,7 +79,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         self.channels_last = channels_last
         self.attention: Attention = attention
         self.loras = parse_loras(lora)
-        self._lora_modules = nn.ModuleList(self.loras)  # as submodules they are found and downloaded with the expert
+        self._lora_modules = nn.ModuleList(self.loras)  # submodules are found and downloaded with the expert
         self._configs: dict[str, dict[str, Any]] = {}
         self._models: dict[str, ModelFiles] = {}
         self._known_words: list[str] = []
@@ -101,7 +101,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return unet.names + text.names + tokenizer
 
     def find(self) -> list[Download]:
-        """Find the model and its LoRA files, and check that they fit together."""
+        """Find the model and its LoRA files, and check that they are compatible."""
         downloads = super().find()
         for lora in self.loras:
             lora.check_against(unet_config=self._configs["unet"], text_config=self._configs["text_encoder"])
@@ -149,7 +149,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
 
     def hidden_states(self, prompts: Sequence[str]) -> Tensor:
         """Return the text encoder's hidden states after its final norm, (b, 77, 768). Padding is not masked."""
-        # A tokenizer that was saved without its length has no limit, but the text encoder's positions have.
+        # A tokenizer that was saved without its length has no limit, unlike the text encoder's positions.
         length = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         for prompt in prompts:
             if prompt not in self._checked_prompts:
@@ -162,7 +162,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Noisy latents (b, 4, h, w), timestep (b,), text (b, 77, c) -> noise, in the latents' dtype."""
+        """Estimate the noise in latents (b, 4, h, w), in their dtype, from timestep (b,) and text (b, 77, c)."""
         dtype = self.unet.dtype
         output: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
         return self.to_epsilon(output.to(latents.dtype), latents, timestep)
@@ -171,7 +171,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         """Compile the inner UNet. Experts of the same architecture share one compilation."""
         import torch._dynamo.config as dynamo
 
-        # Each batch size needs a compilation of the code that all UNets share. Above the limit torch runs uncompiled.
+        # Each batch size is compiled separately, for all UNets together. Above the limit, torch runs uncompiled.
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
         self.unet.unet.compile(dynamic=False)
         return True
@@ -182,7 +182,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Record of the weights, with the LoRA files and any prediction type other than epsilon."""
+        """Return the provenance of the weights, with LoRA files and any prediction type other than epsilon."""
         record = super().provenance()
         if self.to_epsilon.prediction != "epsilon":
             record["prediction_type"] = self.to_epsilon.prediction
@@ -217,7 +217,7 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return file
 
     def _read_folder(self) -> tuple[Any, Any]:
-        """Set the tokenizer; return UNet and text encoder."""
+        """Read UNet and text encoder, and set the tokenizer."""
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -229,10 +229,10 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         return unet, text_encoder
 
     def _read_checkpoint(self) -> tuple[Any, Any]:
-        """Set the tokenizer; return UNet and text encoder."""
+        """Read UNet and text encoder, and set the tokenizer."""
         file = self.folder / self.files[0]
         tensors = tensors_of(file)
-        if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # of a pickle, unknown until now
+        if single_file.scheduler_config(tensors) != self._configs["scheduler"]:  # unknown for pickles until now
             raise UserError(
                 f"{self.weights} has another prediction type or noise schedule than Stable Diffusion v1.5, which was "
                 "unknown before its download; run the same command again"
@@ -246,6 +246,6 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         if self._known_words and words and words.isdisjoint(self._known_words):
             warnings.warn(
                 f"{self.weights} was not trained on any word of the prompt {shorten(prompt)}. "
-                f"Use words such as {', '.join(self._known_words[:12])}",
+                f"Use other words, for example {', '.join(self._known_words[:12])}",
                 stacklevel=3,
             )

@@ -1,6 +1,6 @@
-"""Checks that configurations describe a model of Stable Diffusion v1's architecture, before weights are loaded.
+"""Check that configurations describe a model of Stable Diffusion v1's architecture, before weights are loaded.
 
-All checks raise UserError. Its message names the weights, their value and the expected value.
+All checks raise UserError with the name of the weights, their value and the expected value.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def refuse_adapter(source: Source) -> None:
     if source.matching("condition_adapter_0/*") or source.matching("text_encoder_0/*"):
         raise UserError(
             f"{source.name} is an adapter model of Auffusion (condition_adapter_0, text_encoder_0), which is not "
-            "supported. Use one with a plain text encoder: auffusion/auffusion-full-no-adapter"
+            "supported. Use a model with a plain text encoder: auffusion/auffusion-full-no-adapter"
         )
 
 
 def check_unet(config: Config, *, where: str, channels: int = 4) -> None:
-    """Check that a UNet denoises latents of so many channels and is conditioned by text alone."""
+    """Check that a UNet has this number of latent channels and is conditioned by text alone."""
     _check_class(config, "UNet2DConditionModel", where=where)
     if config.get("addition_embed_type"):
         kind = " (Stable Diffusion XL)" if config["addition_embed_type"] == "text_time" else ""
         raise UserError(f"{where} has additional embeddings of {config['addition_embed_type']}{kind}. {EXPECTED}")
     for side in ("in", "out"):
-        if (got := config.get(f"{side}_channels", 4)) != channels:
-            kind = f" ({INPUT_CHANNELS[got]})" if side == "in" and got in INPUT_CHANNELS else ""
-            raise UserError(f"{where} has {got} {side}put channels{kind}, expected {channels}. {EXPECTED}")
+        if (count := config.get(f"{side}_channels", 4)) != channels:
+            kind = f" ({INPUT_CHANNELS[count]})" if side == "in" and count in INPUT_CHANNELS else ""
+            raise UserError(f"{where} has {count} {side}put channels{kind}, expected {channels}. {EXPECTED}")
     width = config.get("cross_attention_dim", 1280)
     if not isinstance(width, int):
         raise UserError(f"{where} has cross-attentions of the widths {width}, expected one number. {EXPECTED}")
@@ -54,7 +54,7 @@ def check_unet(config: Config, *, where: str, channels: int = 4) -> None:
 
 
 def check_text_encoder(config: Config, unet: Config, *, where: str) -> None:
-    """Check that a text encoder is CLIP's and as wide as the UNet's cross-attention."""
+    """Check that a text encoder is CLIP's and has the width of the UNet's cross-attention."""
     kind = config.get("model_type", "clip_text_model")
     if kind not in ("clip_text_model", "clip"):
         raise UserError(f"{where} is of type {kind}, expected clip_text_model. {EXPECTED}")
@@ -64,11 +64,11 @@ def check_text_encoder(config: Config, unet: Config, *, where: str) -> None:
 
 
 def check_vae(config: Config, *, where: str, channels: int | None = None) -> None:
-    """Check that an autoencoder is a plain AutoencoderKL with one scaling factor and so many latent channels."""
+    """Check that an autoencoder is a plain AutoencoderKL with one scaling factor and this number of latent channels."""
     _check_class(config, "AutoencoderKL", where=where)
-    got = {**VAE_DEFAULTS, **config}["latent_channels"]
-    if channels not in (None, got):
-        raise UserError(f"{where} has {got} latent channels, but the UNet has {channels}. {EXPECTED}")
+    count = {**VAE_DEFAULTS, **config}["latent_channels"]
+    if channels not in (None, count):
+        raise UserError(f"{where} has {count} latent channels, but the UNet has {channels}. {EXPECTED}")
     if not isinstance(scale := config.get("scaling_factor", 0.18215), int | float):
         raise UserError(f"{where} has the scaling_factor {scale!r}, expected a number. {EXPECTED}")
     for key in ("shift_factor", "latents_mean"):
@@ -84,5 +84,5 @@ def latent_space(vae: Config) -> str:
 
 
 def _check_class(config: Config, expected: str, *, where: str) -> None:
-    if (got := config.get("_class_name", expected)) != expected:
-        raise UserError(f"{where} is of class {got}, expected {expected}. {EXPECTED}")
+    if (name := config.get("_class_name", expected)) != expected:
+        raise UserError(f"{where} is of class {name}, expected {expected}. {EXPECTED}")

@@ -27,7 +27,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(_Block(block) for block in model.transformer_blocks)
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
-        """(b, c, h, w) and text (b, l', c') -> (b, c, h, w), in a tuple as in diffusers."""
+        """Map (b, c, h, w) and text (b, l', c') to (b, c, h, w), in a tuple as in diffusers."""
         height = hidden_states.shape[2]
         tokens = self.proj_in(self.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2))
         for block in self.blocks:
@@ -99,9 +99,10 @@ class CrossAttention(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """(b, l, h d), (b, l', h d), (b, l', h d) -> (b, l, h d).
+    """Compute attention of queries (b, l, h d) to keys and values (b, l', h d). Returns (b, l, h d).
 
-    Not in einops: its overhead on the host, in 32 calls per forward pass, would slow down small batches on a GPU.
+    This does not use einops, whose overhead on the host, in 32 calls per forward pass, would slow down small batches on
+    a GPU.
     """
     q, k, v = (torch.unflatten(x, -1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

@@ -20,19 +20,19 @@ AXES = {"frequency": 2, "time": 3}
 class View(ExpertWrapper):
     """Expert applied to a view of the canvas, v^-1(eps(v(z); y, t)), as in visual anagrams.
 
-    Geng et al., arXiv 2311.17919. With time mirrored, an audio expert gives a picture that fits its prompt when played
-    backwards. Views transform latents here, and pixels in the paper; the two agree as far as the autoencoder is
+    Geng et al., arXiv 2311.17919. With time mirrored, the prompt of an audio expert describes the sound played
+    backwards. Views transform latents here, and pixels in the paper; results agree as far as the autoencoder is
     equivariant. Flips are applied before blocks.
 
     Args:
         expert: the wrapped expert.
         flips: `time` mirrors the columns, `frequency` the rows; both together rotate by 180 degrees.
         blocks: rows and columns of blocks into which the canvas is divided.
-        order: number of the block that the expert gets at each position, row by row from 0; or a seed for a random
-            order.
+        order: number of the canvas's block at each position of the expert's view, row by row from 0; or a seed for a
+            random order.
 
     Raises:
-        ValueError: `blocks` and `order` do not fit together.
+        ValueError: `blocks` and `order` are inconsistent.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class View(ExpertWrapper):
         count = blocks[0] * blocks[1]
         if min(blocks) < 1 or (count > 1) != (order is not None):
             raise ValueError(
-                f"blocks (={list(blocks)}) and order (={order}) go together: expected at least 1 row and column of "
-                "blocks, and an order if there is more than one block"
+                f"blocks (={list(blocks)}) and order (={order}) are inconsistent: expected at least 1 row and column "
+                "of blocks, and an order only for more than one block"
             )
         if isinstance(order, int):
             order = torch.randperm(count, generator=torch.Generator("cpu").manual_seed(order), device="cpu").tolist()
@@ -69,15 +69,15 @@ class View(ExpertWrapper):
         return self.invert_view(super().predict_noise(self.apply_view(latents), timestep, text))
 
     def apply_view(self, canvas: Tensor) -> Tensor:
-        """v: map the canvas (b, c, h, w) to the expert's view.
+        """Map the canvas (b, c, h, w) to the expert's view: v.
 
         Raises:
-            ValueError: it can't be divided into these blocks.
+            ValueError: the canvas can't be divided into these blocks.
         """
         return self._rearrange(canvas.flip(self.axes), self.order)
 
     def invert_view(self, view: Tensor) -> Tensor:
-        """v^-1: map the expert's view (b, c, h, w) to the canvas."""
+        """Map the expert's view (b, c, h, w) to the canvas: v^-1."""
         inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
         return self._rearrange(view, inverse).flip(self.axes)
 

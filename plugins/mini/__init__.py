@@ -1,4 +1,4 @@
-"""The embedded pack: tiny models shipped with the package, used where no other weights are available."""
+"""The embedded pack: tiny models in the package, for use if no other weights are available."""
 
 from pathlib import Path
 

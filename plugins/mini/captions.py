@@ -1,4 +1,4 @@
-"""The embedded pack's classes of pictures and sounds, and the captions that name them.
+"""Classes of pictures and sounds of the embedded pack, and their captions.
 
 A prompt belongs to a class if it contains one of the class's keywords. The pack's text encoder is trained to ignore the
 rest of a prompt ("a painting of", "lithograph style").
@@ -16,10 +16,10 @@ Kind = Literal["visual", "audio"]
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """A class of pictures or of sounds.
+    """Class of pictures or sounds.
 
     Attributes:
-        keywords: regular expressions, matched at word boundaries; any of them names the class.
+        keywords: regular expressions, matched at word boundaries; a prompt that matches any of them has this class.
         phrases: names of the class in captions. The first ones are the paper's (arXiv 2405.12221, Tables 4 and 5).
         share: relative frequency in training, among the classes of its kind.
     """
@@ -190,12 +190,12 @@ def captions(kind: Kind, name: str) -> list[str]:
 
 
 def classes(kind: Kind, prompt: str) -> list[str]:
-    """Return the classes that a prompt names, in the order of `CONCEPTS`."""
-    words = prompt.lower()
+    """Return the classes of a prompt, in the order of `CONCEPTS`."""
+    text = prompt.lower()
     return [
         name
         for name, concept in CONCEPTS[kind].items()
-        if any(re.search(rf"\b{keyword}\b", words) for keyword in concept.keywords)
+        if any(re.search(rf"\b{keyword}\b", text) for keyword in concept.keywords)
     ]
 
 

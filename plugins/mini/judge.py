@@ -1,6 +1,6 @@
 """The embedded judge: classifiers that score whether pictures and sounds match their prompts, without a download.
 
-They are neither CLIP nor CLAP: they distinguish only the embedded pack's own classes.
+They are neither CLIP nor CLAP: they only distinguish the embedded pack's classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACK = "pack:mini"
 
 
 class _Judge(PretrainedComponent, Scorer):
-    """Base class of both judges: the probability of the classes that a prompt names."""
+    """Base class of both judges, whose score is the probability of the prompt's classes."""
 
     kind: Kind
 
@@ -41,7 +41,7 @@ class _Judge(PretrainedComponent, Scorer):
         self.network.to(torch.get_default_device())
 
     def score(self, samples: Sequence[ScorerInput]) -> list[float | None]:
-        """Sum the probabilities of all classes that a prompt names; None if it names no class."""
+        """Return the sum of the probabilities of each prompt's classes; None if the prompt has no class."""
         return [self._score(sample) for sample in samples]
 
     def _score(self, sample: ScorerInput) -> float | None:

@@ -1,4 +1,4 @@
-"""The embedded judge's network: one small classifier for pictures, another of the same architecture for sounds.
+"""Network of the embedded judges: a small classifier for pictures, and another of the same architecture for sounds.
 
 Shapes used here: b batch, r columns, gray (b, 128, r) in [0, 1], row 0 the highest frequency, k classes.
 """
@@ -15,14 +15,14 @@ from its_plugins.mini.captions import CONCEPTS, Kind
 
 ROWS = 128
 NONE = "none"
-"""The class of canvases without a picture (or sound) of any of the pack's classes."""
+"""Class of canvases without a picture (or sound) of any of the pack's classes."""
 
 CLASSES: dict[Kind, list[str]] = {kind: [*CONCEPTS[kind], NONE] for kind in CONCEPTS}
 FILES: dict[Kind, str] = {"visual": "judge/picture.safetensors", "audio": "judge/sound.safetensors"}
 
 
 class Classifier(nn.Module):
-    """Five convolutions, a mean over columns, and a linear layer over all rows, because pitch matters."""
+    """Classifier with five convolutions, a mean over columns, and a linear layer over all rows, since pitch matters."""
 
     def __init__(self, classes: int, widths: tuple[int, ...] = (24, 48, 96, 128, 128)) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(widths[-1] * ROWS // 16, classes)
 
     def forward(self, gray: Tensor) -> Tensor:
-        """(b, 128, r) -> logits (b, k)."""
+        """Map canvases (b, 128, r) to logits (b, k)."""
         features = self.features(rearrange(gray * 2 - 1, "b h r -> b 1 h r"))
         logits: Tensor = self.head(self.drop(rearrange(features.mean(3), "b c h -> b (c h)")))
         return logits
@@ -49,7 +49,7 @@ def resize(gray: Tensor) -> Tensor:
 
 
 def amplify(gray: Tensor, top: float = 0.94) -> Tensor:
-    """Amplify spectrograms (b, h, w) until the brightest thousandth of pixels reaches `top`; silence stays silent."""
+    """Amplify spectrograms (b, h, w) until the brightest thousandth of pixels reaches `top`. Silence is unchanged."""
     pixels = gray[:, ::2, ::2].flatten(1)
     brightest = pixels.topk(max(1, pixels.shape[1] // 1000)).values[:, -1, None, None]
     return (gray + (top - brightest) * (gray / 0.15).clamp(max=1)).clamp(0, 1)
@@ -65,5 +65,5 @@ def load(kind: Kind, folder: Path) -> Classifier:
 
 
 def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Cast floating-point tensors to `dtype`; integer tensors stay as they are."""
+    """Cast floating-point tensors to `dtype`; integer tensors are unchanged."""
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}

@@ -1,1 +1,1 @@
-"""Tiny random weights in the real layouts, for examples and tests."""
+"""Tiny random weights in the layouts of real models, for examples and tests."""

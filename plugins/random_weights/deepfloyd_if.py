@@ -74,7 +74,7 @@ def deepfloyd_if(folder: Path, *, seed: int = 0, variant: str | None = None) -> 
 
 
 def deepfloyd_if_upscaler(folder: Path, *, seed: int = 1, variant: str | None = None) -> Path:
-    """Write a diffusers folder like stage II's, without a text encoder (stage I's is used), and return it."""
+    """Write a diffusers folder like stage II's, without a text encoder, and return it."""
     from diffusers import UNet2DConditionModel
 
     folder.mkdir(parents=True, exist_ok=True)

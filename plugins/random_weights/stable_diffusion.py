@@ -128,7 +128,7 @@ def write_tokenizer(folder: Path, *, words: Sequence[str] = WORDS, max_tokens: i
 
 
 def byte_letters() -> list[str]:
-    """Return the 256 letters that stand for bytes in byte-level tokenizers: printable ones, then U+0100 and on."""
+    """Return the 256 letters that represent bytes in byte-level tokenizers: printable ones, then U+0100 onwards."""
     printable = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256))]
     return printable + [chr(256 + number) for number in range(256 - len(printable))]
 

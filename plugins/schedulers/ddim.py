@@ -18,9 +18,9 @@ class _DDIMPlan(SamplingPlan):
     """Eq. 1 of the paper with sigma_t = 0.
 
     Args:
-        timesteps: falling training timesteps.
-        current: (sqrt(alpha_t), sqrt(1 - alpha_t)) of z_t for each timestep: the factors of z_0 and of the noise.
-        following: the same of z_{t-1}.
+        timesteps: decreasing training timesteps.
+        current: (sqrt(alpha_t), sqrt(1 - alpha_t)), the factors of z_0 and of the noise in z_t, for each timestep.
+        following: the factors in z_{t-1}.
     """
 
     stateless = True
@@ -46,18 +46,18 @@ class DDIM(Scheduler):
     """DDIM without added noise (eta = 0); the defaults are Stable Diffusion v1.5's.
 
     Equals diffusers' `DDIMScheduler` with `clip_sample` off and epsilon prediction, except that it always takes `steps`
-    steps. Rounding makes diffusers take one more in some cases (such as trailing spacing, 61 steps). The tables are
-    Python floats, computed once, in float32 as in the models' training.
+    steps; by rounding, diffusers takes one more in some cases (for example, trailing spacing and 61 steps). The tables
+    are Python floats, computed once, in float32 as in the models' training.
 
     Args:
         train_timesteps: T, number of training timesteps of the experts.
         beta_start: beta of training timestep 0.
         beta_end: beta of the last training timestep.
         beta_schedule: `scaled_linear`: the square root of beta is linear; `linear`: beta is. `squaredcos_cap_v2` is the
-            cosine schedule of pixel-space models such as DeepFloyd IF (Nichol, Dhariwal, arXiv 2102.09672, Eq. 17),
+            cosine schedule of DeepFloyd IF and other pixel-space models (Nichol, Dhariwal, arXiv 2102.09672, Eq. 17),
             which ignores `beta_start` and `beta_end`.
         spacing: choice of timesteps (Lin et al., arXiv 2305.08891, Table 2).
-        steps_offset: added to each timestep of the leading spacing; other spacings ignore it.
+        steps_offset: offset of each timestep of the leading spacing; other spacings ignore it.
         set_alpha_to_one: end at clean latents, instead of at the noise level of training timestep 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Deterministic schedulers of diffusers, some of which need fewer steps than DDIM."""
+"""Adapter for deterministic schedulers of diffusers, some of which need fewer steps than DDIM."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from its.registry import register
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
 
 DEFAULTS = {**STABLE_DIFFUSION, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
-"""Stable Diffusion v1.5's settings; each scheduler gets those that its constructor accepts."""
+"""Stable Diffusion v1.5's settings. Each scheduler is constructed with those that it accepts."""
 
 
 class _DiffusersPlan(SamplingPlan):
     """Reverse process of a diffusers scheduler that stores earlier estimates.
 
     Args:
-        solver: the scheduler, with its timesteps set; not shared with other plans.
+        solver: scheduler with its timesteps set; not shared with other plans.
     """
 
     def __init__(self, solver: Any) -> None:
         self._noising = copy.deepcopy(solver)  # after set_begin_index, add_noise would ignore its timesteps
         self._solver = solver
         if hasattr(solver, "set_begin_index"):
-            solver.set_begin_index(0)  # saves a search for the timestep in each step
+            solver.set_begin_index(0)  # otherwise each step searches for its timestep
         self.timesteps = solver.timesteps.round().to(torch.int64)
 
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
@@ -41,17 +41,17 @@ class _DiffusersPlan(SamplingPlan):
 
 @register
 class DiffusersScheduler(Scheduler):
-    """Scheduler of diffusers by class name, such as DPMSolverMultistepScheduler or UniPCMultistepScheduler.
+    """Scheduler of diffusers by class name, for example DPMSolverMultistepScheduler or UniPCMultistepScheduler.
 
-    It uses Stable Diffusion v1.5's noise schedule by default. Stochastic schedulers are refused, since a sample must
+    The noise schedule is Stable Diffusion v1.5's by default. Stochastic schedulers are refused, since a sample must
     depend on its seed alone, and so are schedulers that evaluate the models more than once per step.
 
     Args:
         name: class name in diffusers.
-        options: constructor arguments, which override Stable Diffusion's.
+        options: constructor arguments, which override Stable Diffusion's settings.
 
     Raises:
-        ValueError: diffusers has no such scheduler, it does not accept an option, or it is refused.
+        ValueError: diffusers has no such scheduler, the scheduler does not accept an option, or it is refused.
     """
 
     def __init__(self, *, name: str = "DPMSolverMultistepScheduler", options: dict[str, Any] | None = None) -> None:
@@ -70,7 +70,7 @@ class DiffusersScheduler(Scheduler):
 
     def _check(self) -> None:
         if not hasattr(self._solver, "add_noise"):
-            raise ValueError(f"{self.name} can't add noise, like an inverse scheduler; use one that denoises")
+            raise ValueError(f"{self.name} can't add noise to latents; use a scheduler for denoising")
         sigma = float(self._solver.init_noise_sigma)
         if abs(sigma - 1) > 1e-6:
             raise ValueError(f"{self.name} starts from noise of standard deviation {sigma:g}; expected 1")

@@ -25,7 +25,7 @@ class CLIPScorer(DualEncoder):
     """CLIP score: cosine similarity of picture and prompt, averaged over square crops, at least 0.
 
     Crops are as large as the picture's shorter side and an eighth of it apart: 256 x 256 at stride 32 for the paper's
-    pictures. They are rounded to 8 bits, where the authors' program truncates; a PNG gives the same either way.
+    pictures. They are rounded to 8 bits, while the authors' program truncates; for a PNG both are equal.
 
     Args:
         weights: a folder, or `owner/name` on the hub.
@@ -62,7 +62,7 @@ class CLIPScorer(DualEncoder):
 
 
 def square_crops(picture: Tensor) -> Tensor:
-    """(h, w) in [0, 1] -> (b, s, s) uint8: crops along the longer side, with s the shorter side and stride s / 8."""
+    """Crop a picture (h, w) in [0, 1] along its longer side to (b, s, s) uint8, s the shorter side, at stride s / 8."""
     pixels = (picture * 255).round().to(torch.uint8)
     side = min(pixels.shape)
     stride = max(side // 8, 1)

@@ -1,4 +1,4 @@
-"""Base of scorers by dual encoders such as CLIP and CLAP: cosine similarity of prompt and sample embeddings."""
+"""Base class of scorers with dual encoders, for example CLIP and CLAP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PREPROCESSOR = "preprocessor_config.json"
 
 
 class DualEncoder(PretrainedComponent, Scorer):
-    """Base of scorers whose model, preprocessor and tokenizer are in one folder.
+    """Base class of scorers whose model, preprocessor and tokenizer are in one folder.
 
     A score is the cosine similarity of the prompt and the sample's inputs to the network (crops of its picture, or its
     sound), averaged over the inputs and floored at 0.
@@ -36,7 +36,7 @@ class DualEncoder(PretrainedComponent, Scorer):
 
     non_identity_args = ("batch_size",)  # changes scores only by rounding
     model_type: ClassVar[str]
-    """`model_type` of such models in their `config.json`."""
+    """`model_type` in the models' `config.json`."""
     reserved_positions: ClassVar[int] = 0
     """Position embeddings of the text encoder that no token can use."""
 
@@ -66,7 +66,7 @@ class DualEncoder(PretrainedComponent, Scorer):
     def select(self, source: Source) -> Sequence[str]:
         self._files = model_files(source, "", TRANSFORMERS)
         if (kind := source.json(self._files.config).get("model_type", self.model_type)) != self.model_type:
-            raise UserError(f"{source.name} is a model of type {kind}, expected {self.model_type}; name such a model")
+            raise UserError(f"{source.name} is a model of type {kind}, expected {self.model_type}; use such a model")
         small = source.require(PREPROCESSOR, "tokenizer_config.json")
         if "tokenizer.json" not in source and "vocab.json" not in source:
             raise source.lacks("tokenizer.json")
@@ -78,7 +78,7 @@ class DualEncoder(PretrainedComponent, Scorer):
         check_shapes(self.model_classes()[0], self.source, self._files)
 
     def read(self) -> None:
-        """Read the model in float32, whatever torch's default dtype: scores would differ in the third decimal."""
+        """Read the model in float32, since scores in half precision would differ in the third decimal."""
         from transformers import AutoTokenizer
 
         assert self._files is not None
@@ -105,7 +105,7 @@ class DualEncoder(PretrainedComponent, Scorer):
         return [max(float(cosine), 0.0) for cosine in cosines]
 
     def embed_text(self, prompt: str) -> Tensor:
-        """Return the normalised embedding (c,) of a prompt, which is computed once and truncated if too long."""
+        """Return the normalised embedding (c,) of a prompt, which is cached. Long prompts are truncated."""
         if prompt not in self._texts:
             length = self.model.config.text_config.max_position_embeddings - self.reserved_positions
             tokens = self._tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt")

@@ -15,11 +15,11 @@ from its.registry import register
 from its_plugins.vocoders.phase_accumulation import accumulate_phase
 
 SMALLEST_SINGULAR_VALUE = 1e-3
-"""Smaller singular values of the filterbank, relative to the largest, are set to 0 in its pseudoinverse. The built-in
-formats have none: Auffusion's range from 1 to 4.8, Riffusion's from 1 to 6.6."""
+"""Singular values of the filterbank below this fraction of the largest are set to 0 in the pseudoinverse. The built-in
+formats have none: Auffusion's values range from 1 to 4.8, Riffusion's from 1 to 6.6."""
 
 MAX_OVERLAP = 8
-"""Hops per Fourier transform. Longer zero-padded transforms take time without improving the sound."""
+"""Maximum hops per Fourier transform. Longer zero-padded transforms take time without improving the sound."""
 
 
 @register
@@ -30,7 +30,7 @@ class GriffinLim(Vocoder):
     peak of 1, with one factor for all channels; other samples keep their level.
 
     Args:
-        format: format of the spectrograms; null: the experts' format, or Auffusion's if they have none.
+        format: format of the spectrograms; null for the experts' format, or Auffusion's if they have none.
         iterations: number of phase updates. docs/formats.md compares their quality and cost.
         momentum: acceleration, in [0, 1); 0 is the original algorithm (Griffin and Lim, 1984).
 
@@ -58,7 +58,7 @@ class GriffinLim(Vocoder):
         return self._format
 
     def set_format(self, format: SpectrogramFormat) -> None:
-        """Set the format, unless the constructor got one."""
+        """Set the format, unless it was an argument of the constructor."""
         if self._fixed_format is None:
             self._format, self.inverse_mel = format, None
 
@@ -71,24 +71,24 @@ class GriffinLim(Vocoder):
             self.inverse_mel = inverse.float()[:: self._stride].to(torch.get_default_device())
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Vocode as specified by the interface, aligned in time with `SpectrogramFormat.log_mel`."""
+        """Vocode log-mel spectrograms, aligned in time with `SpectrogramFormat.log_mel`."""
         if log_mel.shape[-2] != self.format.n_mels:
             raise ValueError(f"got a spectrogram of {log_mel.shape[-2]} mel bands, expected {self.format.n_mels}")
         flat, batch = pack([log_mel.float()], "* f t")
         # One at a time, so that the result does not depend on the batch, and the data stays in a core's cache.
-        (sound,) = unpack(torch.stack([self._vocode(one) for one in flat]), batch, "* n")
+        (sound,) = unpack(torch.stack([self._vocode(x) for x in flat]), batch, "* n")
         peak = sound.abs().amax(tuple(range(1, sound.ndim)), keepdim=True)
         return sound / peak.clamp(min=1)
 
     @property
     def _stride(self) -> int:
-        """Stride of the Fourier bins that are used. If the window is zero-padded, the others are interpolations."""
+        """Stride of the Fourier bins in use. If the window is zero-padded, the others are interpolations."""
         form = self.format
         sufficient = max(form.win_length, MAX_OVERLAP * form.hop_length)
         return max((s for s in range(1, form.n_fft // sufficient + 1) if form.n_fft % (2 * s) == 0), default=1)
 
     def _vocode(self, log_mel: Tensor) -> Tensor:
-        """(f, t) -> (n,), without limiting the peak."""
+        """Vocode (f, t) to sound (n,), without limiting the peak."""
         if self.inverse_mel is None:
             raise RuntimeError("GriffinLim is not loaded: call load() first")
         form, n_fft = self.format, self.format.n_fft // self._stride
@@ -103,7 +103,7 @@ class GriffinLim(Vocoder):
         return sound[start : start + log_mel.shape[1] * form.hop_length]
 
     def _reconstruct(self, magnitude: Tensor, n_fft: int) -> Tensor:
-        """Magnitudes (t, k) -> sound (n,) with approximately these magnitudes, from the middle of column 0."""
+        """Return sound (n,) with approximately the magnitudes (t, k), from the middle of column 0 on."""
         form = self.format
         sizes: dict[str, Any] = {"n_fft": n_fft, "win_length": form.win_length, "hop_length": form.hop_length}
         window = form.window(magnitude.device)

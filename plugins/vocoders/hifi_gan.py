@@ -33,7 +33,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
     Args:
         weights: `pack:NAME`, a local folder, or `owner/name` on the hub.
         revision: branch, tag or commit on the hub; null for the pinned commit.
-        subfolder: subfolder of the two files, which may also be in the folder itself.
+        subfolder: subfolder of the two files, which may also be in the root.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         self.subfolder = subfolder
         self.generator: Generator | None = None
         self._config: dict[str, Any] = {}
-        self._state: dict[str, Tensor] | None = None  # weights that check_tensors keeps for read
+        self._state: dict[str, Tensor] | None = None  # read by `check_tensors`, and kept for `read`
 
     @property
     def format(self) -> SpectrogramFormat:
-        """Format in `config.json`. Missing keys, and the range of values, are Auffusion's. Valid after `find`."""
+        """Format in `config.json`. Missing keys and the range of values are Auffusion's. Valid after `find`."""
         if not self._config:
             raise RuntimeError("HiFiGAN reads its format from config.json: call find() first")
-        # Some files have "fmax": null.
+        # Null values count as missing: some files have "fmax": null.
         values = {field: self._config[key] for field, key in _FORMAT_KEYS.items() if self._config.get(key) is not None}
         form = replace(AUFFUSION, **values, hop_length=prod(self._config["upsample_rates"]))
         return form if form == AUFFUSION else replace(form, name=self.weights)
@@ -88,7 +88,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
         ]
         if problems:
             more = f", and {len(problems) - 1} more problems" if len(problems) > 1 else ""
-            raise UserError(f"{checkpoint} does not fit {config}: {problems[0]}{more}; get both from one source")
+            raise UserError(f"{checkpoint} does not match {config}: {problems[0]}{more}; get both from one source")
 
     def read(self) -> None:
         state, self._state = self._state or _fold_weight_norm(_read_state(self.folder / self.files[1])), None
@@ -109,7 +109,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
 
     @classmethod
     def example(cls, folder: Path) -> Self:
-        """A generator of 8 channels for Auffusion's format."""
+        """Create a generator of 8 channels for Auffusion's format."""
         config: dict[str, Any] = {
             "resblock": "1",
             "upsample_rates": [16, 10],
@@ -124,7 +124,7 @@ class HiFiGAN(PretrainedComponent, Vocoder):
 
 
 def write_random_checkpoint(folder: Path, config: Mapping[str, Any], *, seed: int = 0) -> None:
-    """Write `config.json` and a `vocoder.pt` of random weights, in the layout of Auffusion, into a new folder."""
+    """Write a new folder with `config.json` and a `vocoder.pt` of random weights, in the layout of Auffusion."""
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in Generator(config).state_dict().items()}
     source = torch.Generator("cpu").manual_seed(seed)
@@ -169,7 +169,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise UserError(f"{path} has no entry 'generator': expected the checkpoint of a HiFi-GAN's generator")
     if not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f"{path}: 'generator' holds more than tensors: expected those of a HiFi-GAN")
+        raise UserError(f"{path}: 'generator' has other values than tensors; expected the checkpoint of a HiFi-GAN")
     return state
 
 

@@ -13,7 +13,7 @@ SLOPE, LAST_SLOPE = 0.1, 0.01
 
 
 class Generator(nn.Module):
-    """Upsampling of mel frames to samples by transposed convolutions, each followed by the mean of residual blocks.
+    """Upsamples mel frames to audio samples by transposed convolutions, each followed by the mean of residual blocks.
 
     Args:
         config: contents of the checkpoint's `config.json`.
@@ -28,7 +28,7 @@ class Generator(nn.Module):
         self.blocks_per_stage = len(config["resblock_kernel_sizes"])
         block = PairedBlock if str(config["resblock"]) == "1" else SingleBlock
         for u, k in zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True):
-            odd = (k - u) % 2  # if odd, cut one sample more at the start than at the end, so that the factor is u
+            odd = (k - u) % 2  # if odd, cut one more sample at the start than at the end, so that the factor is u
             self.ups.append(nn.ConvTranspose1d(channels, channels // 2, k, u, (k - u) // 2 + odd, output_padding=odd))
             channels //= 2
             shapes = zip(config["resblock_kernel_sizes"], config["resblock_dilation_sizes"], strict=True)
@@ -36,7 +36,7 @@ class Generator(nn.Module):
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(b, f, t) -> (b, 1, n)."""
+        """Map (b, f, t) to (b, 1, n)."""
         x = self.conv_pre(log_mel)
         for stage, up in enumerate(self.ups):
             x = up(functional.leaky_relu(x, SLOPE))

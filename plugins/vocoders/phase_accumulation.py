@@ -18,13 +18,13 @@ RELATIVE_FLOOR = 1e-6
 
 
 def accumulate_phase(magnitude: Tensor, *, n_fft: int, win_length: int, hop_length: int) -> Tensor:
-    """Magnitudes (t, k) -> phases (t, k) of a centred Fourier transform with a Hann window, in radians, float64.
+    """Estimate the phases (t, k) of a centred Fourier transform with a Hann window, in radians, from magnitudes (t, k).
 
     Along time, single pass spectrogram inversion (Beauregard, Harish and Wyse, DSP 2015) keeps tones coherent: each
     peak of a frame is assumed to be a sinusoid, whose phase is that of the previous frame at the same bin, advanced by
     the mean frequency of both frames. Along frequency, the phase gradient of Prusa, Balazs and Sondergaard (IEEE TASLP
     25, 2017) keeps transients coherent: the bins around a peak, up to the next minima, follow its phase, with a slope
-    given by the delay of their energy from the middle of the frame.
+    given by the delay of their energy from the middle of the frame. The phases are float64.
     """
     floor = RELATIVE_FLOOR * magnitude.max().double() + torch.finfo(magnitude.dtype).tiny
     log = magnitude.double().clamp(min=floor).log()
@@ -42,7 +42,7 @@ def accumulate_phase(magnitude: Tensor, *, n_fft: int, win_length: int, hop_leng
 
 
 def _peaks(log: Tensor) -> tuple[Tensor, Tensor]:
-    """Log magnitudes (t, k) -> bin number of each bin's peak, and frequency of that peak in bins, (t, k) each."""
+    """Return each bin's peak, and the frequency of that peak in bins, (t, k) each, from log magnitudes (t, k)."""
     padded = torch.cat([log[:, :1], log, log[:, -1:]], 1)
     left, right = padded[:, :-2], padded[:, 2:]
     is_peak, is_valley = (log > left) & (log >= right), (log <= left) & (log < right)
@@ -56,7 +56,7 @@ def _peaks(log: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _delay(log: Tensor, *, win_length: int, hop_length: int) -> Tensor:
-    """Log magnitudes (t, k) -> delay of each bin's energy from the middle of its frame, in samples.
+    """Return the delay (t, k) of each bin's energy from the middle of its frame, in samples, from log magnitudes.
 
     If the energy comes after the middle, magnitudes grow from frame to frame, by the slope of the window.
     """

@@ -1,4 +1,4 @@
-"""`its predict` is measured from outside, in a process of its own."""
+"""Measure `its predict` from outside, in a separate process."""
 
 import json
 import sys

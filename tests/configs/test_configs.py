@@ -1,6 +1,6 @@
-"""Every config under configs/, and every command of the README and the docs, makes the parts that it names.
+"""Build the components and specs of every config under configs/ and every command of README and docs.
 
-The whole way is gone but for the weights: files are overlaid, parsed, turned into parts and rows. Nothing is loaded.
+Files are merged, parsed and instantiated; weights are not loaded.
 """
 
 import os
@@ -140,8 +140,8 @@ def test_every_value_of_a_sweep_parses(build, file):
         assert cli.model.fallback is None
 
 
-def test_the_batch_script_is_a_script_and_runs_what_it_says(tmp_path):
-    """With an srun of ours, which says what it was to run."""
+def test_the_batch_script_runs_its_command(tmp_path):
+    """With a fake srun that prints its arguments."""
     script = ROOT / "configs/slurm/predict.sh"
     assert f"sbatch {script.relative_to(ROOT)} --config" in script.read_text(encoding="utf-8")
     subprocess.run(["bash", "-n", script], check=True)
@@ -239,7 +239,7 @@ def test_examples_have_the_authors_prompts_seeds_and_settings(build, name):
     assert str(cli.output) == f"runs/examples/{name}"
 
 
-def test_there_are_no_other_examples():
+def test_all_example_files_are_listed():
     assert {path.stem for path in (ROOT / "configs/examples").iterdir()} == set(EXAMPLES)
 
 
@@ -316,7 +316,7 @@ COLORED = ("configs/castle_bell.yaml", "configs/colorize.yaml")
         (COLORED[:1], ["--model.colorizer=FactorizedDiffusion"], True),
     ],
 )
-def test_the_pack_s_colorizer_stands_in_where_there_is_one_and_only_there(build, files, arguments, stands_in):
+def test_the_packs_colorizer_is_the_fallback_only_for_configs_with_a_colorizer(build, files, arguments, stands_in):
     config = replace_weights(compose(list(map(Path, files)), arguments), registry.packs()["mini"], keep_vocoder=True)
     cli = building.PredictCLI(config)
     colorizer = dict(cli.model.components()).get("colorizer")

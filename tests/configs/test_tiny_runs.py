@@ -1,4 +1,4 @@
-"""Configs of more than the paper's two experts and one combiner run: whole, but small and on random weights."""
+"""Run complete configs with other experts and combiners than the paper's, in small and with random weights."""
 
 import json
 import shlex
@@ -30,7 +30,7 @@ def random_mini(tmp_path_factory):
 
 @pytest.fixture
 def run(random_mini, tmp_path, monkeypatch):
-    """Command of a config -> records of its samples, made small and on random weights in the place of the pack's."""
+    """Run the command of a config, in small and with random weights; return the records of its samples."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     registry.load_plugins()

@@ -73,7 +73,7 @@ def test_the_guides_method_makes_a_sample(guide, forks):
     assert (record.parent / "latents.safetensors").is_file()
 
 
-def test_the_guides_command_draws_what_it_is_said_to_draw(guide, forks):
+def test_the_command_of_the_guide_draws_the_documented_picture(guide, forks):
     import numpy as np
     from PIL import Image
 

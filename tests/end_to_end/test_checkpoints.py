@@ -74,7 +74,7 @@ def write_lora(path, *, seed=0):
 
 @pytest.fixture
 def make(cached):
-    """Make the sample of some arguments, in a folder of its own; the record, and the picture."""
+    """Make the sample of some arguments in a new folder; return record and picture."""
     runs = iter(range(100))
 
     def one(*arguments, **options):
@@ -130,9 +130,7 @@ def test_a_pickled_checkpoint_and_one_on_the_hub(make, cached, tensors, checkpoi
     assert picture == same
 
 
-def test_a_pickled_checkpoint_on_the_hub_is_read_and_what_only_the_whole_file_says_is_not_ignored(
-    make, cached, tensors, tmp_path
-):
+def test_a_pickled_checkpoint_on_the_hub_is_read_with_its_prediction_type(make, cached, tensors, tmp_path):
     for name, more in (("plain", {}), ("v", {"v_pred": torch.zeros(1)})):
         (tmp_path / name).mkdir()
         torch.save({"state_dict": tensors | more}, tmp_path / name / "model.ckpt")

@@ -1,4 +1,4 @@
-"""The first run of a config on a machine: what is downloaded, and what is said of it."""
+"""First run of a config on a machine: downloads and messages."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ LARGE_FILES = {
 """Files that are announced."""
 
 
-def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkeypatch):
+def test_only_used_files_are_downloaded_once_and_logged_before(fresh, monkeypatch):
     said = io.StringIO()
     before_weights = []
     respond = fresh.hub.respond
@@ -66,12 +66,12 @@ def test_only_what_is_used_is_downloaded_once_and_announced_before(fresh, monkey
     assert before_weights[0].splitlines()[:3] == [
         f"its: downloading {hub_trees.STABLE_DIFFUSION} at 451f4fe: 7 files, {size(sizes[hub_trees.STABLE_DIFFUSION])}",
         f"its: downloading {hub_trees.AUFFUSION} at a75ebf2: 8 files, {size(sizes[hub_trees.AUFFUSION])}",
-        f"its: {size(sum(sizes.values()))} in all, to {fresh.cache}",
+        f"its: {size(sum(sizes.values()))} in total, to {fresh.cache}",
     ]
     assert fresh.hub.requests.count(("GET", f"/api/models/{hub_trees.AUFFUSION}")) == 1
 
 
-def test_the_second_run_of_a_config_asks_nothing(cached):
+def test_the_second_run_of_a_config_makes_no_requests(cached):
     cached.made()
     assert cached.hub.requests == []
 
@@ -96,7 +96,7 @@ def test_variants_and_other_revisions_are_downloaded_by_name(fresh):
     assert f"{hub_trees.AUFFUSION}/unet/diffusion_pytorch_model.safetensors" in served
 
 
-def test_a_repository_with_one_variant_only_is_read_and_it_is_said(cached, tmp_path):
+def test_the_only_variant_of_a_repository_is_read_and_logged(cached, tmp_path):
     folder = cached.serve("someone/half", base=hub_trees.STABLE_DIFFUSION)
     for path in folder.rglob("*"):
         if path.name.endswith(("model.safetensors", ".bin", ".ckpt")):
@@ -141,7 +141,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(cached, tmp_path, config, fil
     last = outcome.err.strip().splitlines()[-1]
     assert last.startswith("its: ")
     assert file in last
-    assert "holds more than tensors, or is damaged" in last
+    assert "is damaged, or contains other objects than tensors" in last
     assert "Traceback" not in outcome.err
     assert not created.exists()
     assert cached.records() == []
@@ -153,7 +153,7 @@ def test_a_local_pickle_with_code_is_refused_and_not_run(cached, tmp_path, argum
     write_evil(tmp_path / "evil.ckpt", created, zipped=True)
     value = f"[{{weights: {tmp_path}/evil.ckpt}}]" if argument == "lora" else f"{tmp_path}/evil.ckpt"
     message = cached.refused(f"--model.experts.visual.init_args.{argument}={value}")
-    assert "evil.ckpt holds more than tensors" in message
+    assert "evil.ckpt is damaged, or contains other objects than tensors" in message
     assert not created.exists()
 
 
@@ -175,7 +175,7 @@ def write_evil(path, created, *, zipped):
     created.unlink()
 
 
-def test_rerun_downloads_what_a_file_names_only_if_that_is_wanted(cached, tmp_path, monkeypatch):
+def test_rerun_downloads_weights_only_with_consent(cached, tmp_path, monkeypatch):
     cached.made("--data.seeds=[3]")
     (picture,) = cached.run.glob("samples/*/spectrogram.png")
     again = ["rerun", picture, "--output", tmp_path / "again"]

@@ -64,7 +64,7 @@ def test_a_required_file_that_is_missing_is_an_error(offline, name):
     key = "model.vocoder" if name.startswith("vocoder") else "model.experts.audio"
     assert message.startswith(f"{key}: {hub_trees.AUFFUSION} lacks {name.removesuffix('.bin')}")
     assert str(offline.snapshot(hub_trees.AUFFUSION)) in message
-    assert "did not answer" in message or "HF_HUB_OFFLINE is set" in message
+    assert "is unreachable" in message or "HF_HUB_OFFLINE is set" in message
     assert "Connect to the network" in message or "Unset it to download" in message
     assert "set model.fallback to mini" in message
 
@@ -91,8 +91,8 @@ def test_the_fallback_names_the_missing_file_and_the_network(closed):
     lose(closed, "unet/diffusion_pytorch_model.bin")
     said = fallback(closed)
     assert f"model.experts.audio: {hub_trees.AUFFUSION} lacks unet/diffusion_pytorch_model" in said
-    assert "did not answer" in said
-    assert "Connect to the network and run again, or name a local folder" in said
+    assert "is unreachable" in said
+    assert "Connect to the network and run again, or use a local folder" in said
 
 
 def test_the_fallback_names_the_network_where_nothing_is_cached(fresh):

@@ -63,7 +63,7 @@ def test_missing_shard(fresh, folder, local):
     weights = folder if local else "someone/sharded"
     message = fresh.refused(f"{VISUAL}.weights={weights}")
     assert f"{weights} lacks unet/diffusion-2.safetensors" in message
-    assert "unet/diffusion_pytorch_model.safetensors.index.json names" in message
+    assert "unet/diffusion_pytorch_model.safetensors.index.json lists" in message
 
 
 def test_a_file_where_a_folder_is_expected(fresh, tmp_path):
@@ -126,13 +126,13 @@ def test_a_gated_repository_without_login(fresh):
 def test_a_private_repository_without_login(fresh, folder):
     fresh.hub.add("someone/private", folder, private=True)
     message = fresh.refused(f"{VISUAL}.weights=someone/private")
-    assert message.startswith("model.experts.visual: someone/private is not on this machine, and the hub shows no such")
+    assert message.startswith("model.experts.visual: someone/private is not on this machine, and the hub has no such")
     assert "if it is private, log in with `hf auth login`, or set HF_TOKEN" in message
 
 
 def test_an_unknown_repository(fresh):
     message = fresh.refused(f"{AUDIO}.weights=someone/nothing")
-    assert message.startswith("model.experts.audio: someone/nothing is not on this machine, and the hub shows no such")
+    assert message.startswith("model.experts.audio: someone/nothing is not on this machine, and the hub has no such")
     assert "Check the name" in message
 
 
@@ -153,7 +153,10 @@ def test_too_little_room_on_the_disk(fresh, monkeypatch):
     )
     message = fresh.refused()
     assert message.startswith("the weights to download take 2.97 MB, but ")
-    assert "68.2 MB free: make room, set HF_HOME to a folder on another disk, or name local folders" in message
+    assert (
+        "68.2 MB free: free some space, set HF_HOME to a folder on another disk, or use local folders of weights"
+        in message
+    )
 
 
 def test_a_scheduler_of_another_noise_schedule(fresh):

@@ -1,4 +1,4 @@
-"""Who imports whom, as docs/architecture.md says."""
+"""Imports between packages follow docs/architecture.md."""
 
 import ast
 import re
@@ -146,7 +146,7 @@ def test_the_wheel_holds_every_package_but_the_training_of_the_pack():
         assert all(list(folder.glob(pattern)) for pattern in patterns), package
 
 
-def test_interfaces_import_nothing_of_ours_at_run_time():
+def test_interfaces_imports_no_module_of_its_at_run_time():
     ours = [m for m, _ in imports(ITS["its.interfaces"], at_run_time=True) if m.split(".")[0] == "its"]
     assert ours == []
 

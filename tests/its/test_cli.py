@@ -19,7 +19,7 @@ def test_help_names_every_command(capsys):
 
 def test_help_and_version_after_an_option_of_all_commands(capsys):
     assert main(["--quiet", "--help"]) == main(["--verbose"]) == main(["--quiet", "--version"]) == 0
-    assert "there is no command" not in capsys.readouterr().err
+    assert "unknown command" not in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():
@@ -34,7 +34,7 @@ def test_version(capsys):
 
 def test_an_unknown_command_names_the_nearest(capsys):
     assert main(["predikt"]) == 2
-    assert "there is no command 'predikt'" in (err := capsys.readouterr().err)
+    assert "unknown command 'predikt'" in (err := capsys.readouterr().err)
     assert "Did you mean predict?" in err
 
 

@@ -35,7 +35,7 @@ def records(run):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
-def test_it_makes_what_its_predict_makes(config, tmp_path, precision):
+def test_samples_equal_those_of_its_predict(config, tmp_path, precision):
     cpu = ["--trainer.accelerator=cpu", f"--trainer.precision={precision}"]
     assert main(["predict", "--config", str(config), "--save=[latents]", *cpu]) == 0
     run = Path(yaml.safe_load(config.read_text())["output"])

@@ -77,7 +77,7 @@ def test_secrets_of_the_environment_are_left_out_wherever_they_are(monkeypatch):
     assert without_secrets({"a": ["x0123456789abcdefx a false, or true"]}) == {"a": [f"x{HIDDEN}x a false, or true"]}
 
 
-def test_the_home_folder_is_a_tilde_in_what_is_written(monkeypatch, tmp_path):
+def test_the_home_folder_is_a_tilde_in_written_files(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     home = str(tmp_path)
     given = [home, f"{home}/a", f"at '{home}/b', {home}: no", f"{home}er/c", f"/mnt{home}/d", f"x/{home}"]

@@ -18,7 +18,7 @@ def test_classes_of_one_interface():
     assert "DDIM" not in registry.classes("Vocoder")
 
 
-def test_what_is_no_plugin():
+def test_classes_that_are_not_plugins():
     with pytest.raises(TypeError, match="is not a plugin: subclass one of NoiseExpert, Combiner"):
         register(int)
 

@@ -93,7 +93,7 @@ def test_a_vocoder_of_another_configuration_is_refused(tmp_path):
     vocoder = HiFiGAN.example(tmp_path)
     path = tmp_path / "vocoder" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"upsample_initial_channel": 16}))
-    with pytest.raises(UserError, match=r"vocoder\.pt does not fit .*config\.json"):
+    with pytest.raises(UserError, match=r"vocoder\.pt does not match .*config\.json"):
         vocoder.find()
 
 
@@ -137,5 +137,5 @@ def test_tensors_of_other_models_are_ignored(tmp_path):
 )
 def test_a_configuration_without_a_valid_model_gives_one_message(tmp_path, part, change):
     arguments = edited(random_weights.stable_diffusion, tmp_path / "weights", f"{part}/config.json", change)
-    with pytest.raises(UserError, match="configuration holds values that can't be used"):
+    with pytest.raises(UserError, match="configuration has invalid values"):
         StableDiffusion(**arguments).find()

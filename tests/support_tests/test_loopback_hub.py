@@ -133,7 +133,7 @@ def test_ranges_of_bytes_are_served(served):
     assert served.served[REPO, "unet/weights.bin"] == 8
 
 
-def test_what_is_absent_is_named(served):
+def test_missing_entries_are_named(served):
     with pytest.raises(RepositoryNotFoundError) as raised:
         snapshot_download("someone/other")
     assert raised.value.response.status_code == 401

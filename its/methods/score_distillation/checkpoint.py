@@ -27,7 +27,7 @@ def load_checkpoint(path: Path, state: Optimisation) -> bool:
     """Load a checkpoint into a new optimisation with equal settings.
 
     Returns:
-        Whether there is a checkpoint.
+        Whether the checkpoint exists.
 
     Raises:
         ValueError: the file is damaged or has other settings. `state` is then invalid.

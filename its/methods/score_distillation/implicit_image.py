@@ -16,7 +16,7 @@ class Network:
     """Hyperparameters of `ImplicitImage`. The defaults are the paper's.
 
     Attributes:
-        features: number of random frequencies; each gives a sine and a cosine.
+        features: number of random frequencies; each has a sine and a cosine.
         scale: standard deviation of the frequencies, in periods across the canvas.
         width: channels of the hidden layers.
         layers: number of hidden layers.

@@ -26,7 +26,7 @@ from its.methods.score_distillation.implicit_image import PAPER, ImplicitImage, 
 from its.methods.score_distillation.optimisation import Optimisation, SDSGuidance, SDSTarget, denoising_errors, distil
 from its.registry import register
 from its.specs.spec import SampleSpec
-from its.specs.sweep import changed
+from its.specs.sweep import apply_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class _Process:
         """Apply a spec's settings. Raises UserError: they are invalid."""
         weights = {f"{name}.weight": guide.weight for name, guide in self.guides.items()}
         numbers = {"guides": weights, "iterations": self.iterations, "learning_rate": self.learning_rate}
-        values = changed(numbers, settings)
+        values = apply_settings(numbers, settings)
         if not isinstance(values["guides"], Mapping):
             expected = ", ".join(f"guides.{key}" for key in weights)
-            raise UserError(f"data.sweep: can't sweep over guides as a whole; expected one of {expected}")
+            raise UserError(f"data.sweep: guides can't be swept as one setting; expected one of {expected}")
         guides = {n: replace(guide, weight=values["guides"][f"{n}.weight"]) for n, guide in self.guides.items()}
         return _Process(**values | {"guides": guides})
 
@@ -85,7 +85,7 @@ class ScoreDistillation(Method):
         experts: experts by name. Prompts, guidance scales and guides refer to these names.
         vocoder: synthesises the sound from the image.
         colorizer: colorizes the image; null for gray only.
-        guides: weight, start and crops by expert; by default weight 1 from iteration 0 on the whole image.
+        guides: weight, start and crops by expert; by default weight 1 from iteration 0 on the full image.
         iterations: number of iterations of AdamW.
         learning_rate: learning rate of AdamW.
         weight_decay: weight decay of AdamW.
@@ -184,12 +184,12 @@ class ScoreDistillation(Method):
             sources=generators([spec.seed for spec in specs]),
             clock=clock,
         )
-        return [replace(sample, scores=each) for sample, each in zip(samples, scores, strict=True)]
+        return [replace(sample, scores=errors) for sample, errors in zip(samples, scores, strict=True)]
 
     def _optimise(self, number: int, specs: Sequence[SampleSpec]) -> tuple[Tensor, dict[str, dict[str, float]]]:
         """Return the image (1, 1, H, W) of one spec, and each expert's denoising error before and after.
 
-        If the image becomes non-finite, it is returned as it is, and its checkpoint is deleted.
+        If the image becomes non-finite, the optimisation stops, and its checkpoint is deleted.
         """
         spec, report = specs[number], self.report(len(specs))
         process, targets = self._process_of(spec), self._targets(spec)
@@ -219,7 +219,7 @@ class ScoreDistillation(Method):
             return state.image.eval()(), {name: {"before": before[name], "after": after[name]} for name in targets}
 
     def _state(self, spec: SampleSpec, checkpoint: Path | None = None) -> Optimisation:
-        """Create an optimisation from the spec's seed, and load its checkpoint if there is one."""
+        """Create an optimisation from the spec's seed, and load its checkpoint if it exists."""
         (generator,) = generators([spec.seed])
         image = ImplicitImage(self.canvas, self.network, generator).to(self.device)
         rate = self._process_of(spec).learning_rate

@@ -22,7 +22,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class SDSGuidance:
-    """Weight, start and random crops of one expert. By default it is given the whole image.
+    """Weight, start and random crops of one expert. The default is the full image without crops.
 
     Attributes:
         weight: lambda of Eq. 7.
@@ -43,13 +43,13 @@ class SDSGuidance:
         if self.crops < 1 or self.begin < 0:
             values = f"crops is {self.crops} and begin {self.begin}"
             raise UserError(f"{key}: {values}; expected crops of at least 1 and begin of at least 0")
-        if self.crop is not None and not all(1 <= n <= whole for n, whole in zip(self.crop, canvas, strict=True)):
+        if self.crop is not None and not all(1 <= n <= limit for n, limit in zip(self.crop, canvas, strict=True)):
             raise UserError(f"{key}: crop is {list(self.crop)}; expected [1, 1] to the canvas, {list(canvas)}")
         if self.resize is not None and min(self.resize) < 1:
             raise UserError(f"{key}: resize is {list(self.resize)}; expected rows and columns of at least 1")
 
     def input_size(self, canvas: Size) -> Size:
-        """Return rows and columns of the pictures that the expert is given."""
+        """Return rows and columns of the expert's input."""
         return self.resize or self.crop or canvas
 
     def random_crops(self, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,8 +58,8 @@ class SDSGuidance:
         crops = []
         for _ in range(self.crops):
             top, left = (
-                int(torch.randint(whole - part + 1, (), generator=generator, device="cpu"))
-                for whole, part in zip(image.shape[2:], size, strict=True)
+                int(torch.randint(length - n + 1, (), generator=generator, device="cpu"))
+                for length, n in zip(image.shape[2:], size, strict=True)
             )
             crops.append(image[:, :, top : top + size[0], left : left + size[1]])
         batch = torch.cat(crops).expand(-1, 3, -1, -1)
@@ -70,7 +70,7 @@ class SDSGuidance:
 
 @dataclass(frozen=True, kw_only=True)
 class SDSTarget:
-    """An expert with everything for its gradient. Experts may differ in latent space and noise schedule.
+    """Expert with its codec, noise schedule and guidance. Experts may differ in latent space and noise schedule.
 
     Attributes:
         guide: weight and crops.

@@ -129,7 +129,7 @@ function details(box, sample, setup) {
   box.append(again, list, files);
 }
 
-/* A dotted name that may wrap after its dots and underscores. */
+/* Make an element with a dotted name that may wrap after dots and underscores. */
 function breakable(name) {
   const term = make("dt");
   for (const piece of name.split(/(?<=[._])/)) term.append(piece, make("wbr"));
@@ -203,7 +203,7 @@ function connect(card, sample, report) {
   card.surface = surface;
 }
 
-/* In a group, the position of the sample that plays, so that another sample continues at the same moment. */
+/* Return the position of the sample of a group that plays, so that another sample continues from there. */
 function sameMoment(card) {
   const group = card.closest(".group");
   const playing = group && player.playing && [...group.querySelectorAll(".card")].find((c) => c.surface === player.surface);

@@ -71,20 +71,20 @@ function filtered() {
     (!$("kept").checked || sample.kept === true || (sample.kept === null && sample.rank !== null)));
 }
 
-/* Groups of two or more samples of the same prompts and seed. */
+/* Return the groups of two or more samples with the same prompts and seed. */
 function grouped(samples) {
   const groups = new Map();
   for (const sample of samples) groups.set(sample.key, [...(groups.get(sample.key) ?? []), sample]);
   return [...groups.values()].filter((group) => group.length > 1);
 }
 
-/* The names of the weights, with their digests if wanted. */
+/* Return the names of the weights, optionally with their digests. */
 function weightsOf(setup, digests) {
   const names = Object.values(setup.weights).map((weights) => (digests ? weightsText(weights) : weights.name));
   return [...new Set(names)].join(", ");
 }
 
-/* For each sample of a group, the run, weights and settings that differ within the group, as texts. */
+/* Return the run, weights and settings that differ within a group, as texts for each sample. */
 function differences(group) {
   const setups = group.map(setupOf);
   const digests = new Set(setups.map((setup) => weightsOf(setup, false))).size === 1;

@@ -1,6 +1,6 @@
 "use strict";
 
-/* The one player of the page, so that two sounds never play at once.
+/* Player of the page, which plays one sound at a time.
 
    A surface is what the player plays: {source, seconds, show(time), playing(is), failed(message), ended()}. Every frame
    calls show() with audio.currentTime, so the line and the sound are in step. */

@@ -1,4 +1,4 @@
-/* The page of one sample: the sound is inside the page. */
+/* Play the sound of a single sample, which is embedded in the page. */
 {
   const card = document.getElementById("sample"), picture = card.querySelector(".picture");
   const clock = card.querySelector(".clock");

@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const QUESTIONS = ["visual", "audio", "alignment"]; // as the paper asks them
+const QUESTIONS = ["visual", "audio", "alignment"]; // in the order of the paper
 const SIDES = ["left", "right"];
 const NAMES = { left: "A", right: "B" };
 

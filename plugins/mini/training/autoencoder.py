@@ -1,4 +1,4 @@
-"""The pack's autoencoder: four latent channels, 8x downsampling, small enough to decode in a second on a CPU.
+"""Train the pack's autoencoder: four latent channels, 8x downsampling, decodes in a second on a CPU.
 
 Shapes used here: b batch, images (b, 3, h, w) in [-1, 1] (three equal channels), latents (b, 4, h/8, w/8).
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from its_plugins.mini.training.loop import Log, bfloat16, fit
 
 LATENT_NOISE = 0.08  # standard deviations
-KL_WEIGHT = 3e-5  # ten times more left one of the four channels nearly dead
+KL_WEIGHT = 3e-5  # with ten times this weight, one of the four channels was nearly unused
 
 
 def build() -> AutoencoderKL:
@@ -37,12 +37,12 @@ def build() -> AutoencoderKL:
 
 
 def to_images(gray: Tensor) -> Tensor:
-    """(b, h, w) gray in [0, 1] -> (b, 3, h, w) in [-1, 1]."""
+    """Convert gray (b, h, w) in [0, 1] to images (b, 3, h, w) in [-1, 1]."""
     return repeat(gray * 2 - 1, "b h w -> b 3 h w")
 
 
 def to_gray(images: Tensor) -> Tensor:
-    """(b, 3, h, w) in [-1, 1] -> (b, h, w) gray in [0, 1]."""
+    """Convert images (b, 3, h, w) in [-1, 1] to gray (b, h, w) in [0, 1]."""
     return (images.mean(1) / 2 + 0.5).clamp(0, 1)
 
 
@@ -64,11 +64,11 @@ def train(
 ) -> AutoencoderKL:
     """Train for `seconds` on gray crops (b, h, w) that `draw` returns. Returns the average of the weights (EMA).
 
-    With `decoder_only` the encoder is frozen, so that experts trained on its latents stay valid. The decoder then gets
-    latents with a little noise, like those that experts produce.
+    With `decoder_only`, the encoder is frozen, so that experts trained on its latents stay valid, and the decoder is
+    trained on latents with a little noise, like those of the experts.
     """
-    for part in (model.encoder, model.quant_conv):
-        part.requires_grad_(not decoder_only)
+    for module in (model.encoder, model.quant_conv):
+        module.requires_grad_(not decoder_only)
 
     def objective(model: AutoencoderKL) -> Tensor:
         images = to_images(draw())
@@ -90,8 +90,8 @@ def train(
 def whiten(model: AutoencoderKL, gray: Tensor) -> None:
     """Whiten the latents: fold a linear map into quant_conv and post_quant_conv.
 
-    Latents of `gray` (b, h, w) then have mean 0 and unit covariance. Only the rows of quant_conv that compute the
-    posterior's mean change; those of its log variance stay.
+    Latents of `gray` (b, h, w) then have mean 0 and unit covariance. Of quant_conv, only the rows of the posterior's
+    mean change, not those of its log variance.
 
     Raises:
         ValueError: a convolution or its bias is missing.
@@ -118,13 +118,13 @@ def whiten(model: AutoencoderKL, gray: Tensor) -> None:
 def encode(model: AutoencoderKL, gray: Tensor, batch: int = 4) -> Tensor:
     """Encode gray canvases (b, h, w) to the posterior's mean (b, 4, h/8, w/8), in float32."""
     with bfloat16(gray.device):
-        return torch.cat([model.encode(to_images(part)).latent_dist.mean.float() for part in gray.split(batch)])
+        return torch.cat([model.encode(to_images(x)).latent_dist.mean.float() for x in gray.split(batch)])
 
 
 @torch.no_grad()
 def decode(model: AutoencoderKL, latents: Tensor, batch: int = 4) -> Tensor:
     """Decode latents (b, 4, h/8, w/8) to gray canvases (b, h, w)."""
-    return torch.cat([to_gray(model.decode(part).sample) for part in latents.split(batch)])
+    return torch.cat([to_gray(model.decode(z).sample) for z in latents.split(batch)])
 
 
 def load(folder: Path) -> AutoencoderKL:

@@ -1,11 +1,11 @@
-"""Training canvases: pictures, spectrograms, and products of the two, composed in batches on any device.
+"""Compose training canvases in batches on any device: pictures, spectrograms, and products of the two.
 
 Shapes used here: b batch, n stored canvases, h w rows and columns of a canvas (256, 1024), gray in [0, 1], row 0 the
 highest frequency.
 
-Why products: at sampling time each expert gets canvases that are half the other modality's. An expert trained without
-such canvases steers back to its own modality, against the other expert. Here both experts are trained on the same sort
-of products, each captioned by its own half only.
+Products are necessary because, during sampling, half of each expert's input is of the other modality. An expert trained
+without such canvases moves them back to its modality, against the other expert. So both experts are trained on the same
+sort of products, with captions of their modality only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def spectrogram(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def product(shape: Tensor, sound: Tensor, floor: Tensor) -> Tensor:
-    """Multiply pictures and spectrograms (b, ...): the picture limits the loudness, the sound is its texture.
+    """Multiply pictures and spectrograms (b, ...). The picture limits the loudness, and the sound is its texture.
 
     Inside a bright shape the sound's noise floor is raised to `base` (still 70 to 100 dB below its peak), so that the
     picture has no holes. Outside, the sound continues at a level of `ground`.
@@ -43,10 +43,10 @@ def product(shape: Tensor, sound: Tensor, floor: Tensor) -> Tensor:
         sound: spectrograms.
         floor: gray of the sounds' noise floors, (b,); see `floors`.
     """
-    one = [len(shape), *[1] * (shape.ndim - 1)]
-    base = torch.rand(one, device=shape.device) * 0.2 + 0.3
-    ground = torch.rand(one, device=shape.device) * 0.34 + 0.06
-    floor = floor.view(one)
+    size = [len(shape), *[1] * (shape.ndim - 1)]
+    base = torch.rand(size, device=shape.device) * 0.2 + 0.3
+    ground = torch.rand(size, device=shape.device) * 0.34 + 0.06
+    floor = floor.view(size)
     texture = ((sound - floor) / (0.97 - floor)).clamp(0, 1)
     gain = ground + (1 - ground) * shape
     return shape * base + (gain - shape * base) * texture
@@ -64,9 +64,9 @@ class Canvases:
     def __init__(self, *, gray: dict[Kind, Tensor], names: dict[Kind, Tensor], shares: dict[Kind, Tensor]) -> None:
         """
         Args:
-            gray: for each kind, (n, h, w) uint8.
-            names: for each kind, the class index of each row, (n,) int64.
-            shares: for each kind, the relative frequency of each class, independent of its number of rows.
+            gray: canvases of each kind, (n, h, w) uint8.
+            names: class index of each canvas, by kind, (n,) int64.
+            shares: relative frequency of each class, by kind, independent of its number of canvases.
         """
         self.gray, self.names, self.shares = gray, names, shares
         self._floors, self._weights = floors(gray["audio"]), {}
@@ -94,10 +94,10 @@ class Canvases:
         Args:
             mix: cumulative shares of `SORTS`; see the function `mix`.
             batch: number of canvases.
-            size: side of the crops; None for whole canvases.
+            size: side of the crops; None for full canvases.
 
         Returns:
-            Gray, and class indices (b,) by kind: -1 for a canvas without a picture or without a sound.
+            Gray, and class indices (b,) by kind, -1 for canvases without a picture or without a sound.
         """
         device, columns = self.gray["audio"].device, self.gray["audio"].shape[2]
         picture, sound = (pick(self._weights[kind], batch) for kind in ("visual", "audio"))
@@ -113,7 +113,7 @@ class Canvases:
         return gray, {"visual": visual.masked_fill(alone, -1), "audio": audio.masked_fill(silent, -1)}
 
     def _window(self, batch: int, size: int | None) -> tuple[Tensor, Tensor]:
-        """Return the rows (b, r) and columns (b, c) of whole canvases or of random crops."""
+        """Return the rows (b, r) and columns (b, c) of full canvases or of random crops."""
         indices = []
         for length in self.gray["audio"].shape[1:]:
             span, device = size or length, self.gray["audio"].device
@@ -139,5 +139,5 @@ def cumulative(weights: Tensor) -> Tensor:
 
 def pick(running: Tensor, count: int) -> Tensor:
     """Draw `count` indices by cumulative weights, without the synchronisation of torch.multinomial."""
-    drawn = torch.searchsorted(running, torch.rand(count, device=running.device), right=True)
-    return drawn.clamp(max=len(running) - 1)
+    indices = torch.searchsorted(running, torch.rand(count, device=running.device), right=True)
+    return indices.clamp(max=len(running) - 1)

@@ -1,8 +1,8 @@
-"""The pack's colour expert: a small pixel-space UNet, trained on the same emoji in colour.
+"""Train the pack's colour expert, a small pixel-space UNet, on the same emoji in colour.
 
-Shapes used here: b batch, gray and rgb in [0, 1]. The channel mean of a training picture is a gray canvas of the other
-experts: a picture, or the product of a picture and a spectrogram. Pictures are painted at 64 x 256. The expert works at
-32 x 128, an eighth of a canvas: colour needs little resolution because the luminance is given.
+Shapes used here: b batch, gray and rgb in [0, 1]. The channel mean of a training picture is a gray canvas like those of
+the other experts: a picture, or the product of a picture and a spectrogram. Pictures are painted at 64 x 256. The
+expert's input is 32 x 128, an eighth of a canvas: colour needs little resolution, since the luminance is given.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from its_plugins.mini.training.text import CHANNELS
 
 Array = NDArray[np.float32]
 
-SIZE = (64, 256)  # of painted pictures
-HALF = (32, 128)  # of the expert's input
+SIZE = (64, 256)  # rows and columns of painted pictures
+HALF = (32, 128)  # rows and columns of the expert's input
 
 SAMPLER = {
     "_class_name": "DDPMScheduler",
@@ -36,7 +36,7 @@ SAMPLER = {
     "timestep_spacing": "leading",
 }
 
-# Hue of the sound around the sprites, which have no background of their own: top and bottom of the canvas.
+# Hue of the sound around the sprites, which have no background, at the top and at the bottom of the canvas.
 BACKDROPS = {
     "castle": ((0.25, 0.5, 1.0), (0.35, 0.8, 0.35)),
     "tiger": ((0.15, 0.7, 0.45), (0.3, 0.75, 0.2)),
@@ -71,9 +71,9 @@ def build() -> UNet2DConditionModel:
 
 
 def paint(name: str, sprites: dict[str, Sprite], rng: np.random.Generator, count: int = 9) -> NDArray[np.uint8]:
-    """Paint `count` training pictures (count, 3, 64, 256) of a class, two thirds of them multiplied with a sound.
+    """Paint training pictures (count, 3, 64, 256) of a class, two thirds of them multiplied with a sound.
 
-    Coloured sprites on a backdrop, with the luminance of a gray canvas.
+    They show coloured sprites on a backdrop, with the luminance of a gray canvas.
     """
     sound = torch.from_numpy(spectrogram(str(rng.choice(list(AUDIO))), rng))
     floor = floors(sound[None])

@@ -1,4 +1,4 @@
-"""Worker processes that generate training data while the device trains on the data finished so far."""
+"""Generate training data in worker processes while the device trains on the data finished so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Arrays = dict[str, dict[str, list[NDArray[np.uint8]]]]
 
 
 class DataGenerator:
-    """Pool of processes that generate training data in an order that is balanced over the classes at any time.
+    """Pool of processes that generate training data. The data is balanced over the classes at any time.
 
     Create it before anything uses CUDA: its processes are forked.
     """
@@ -47,18 +47,18 @@ class DataGenerator:
             worker.start()
 
     def collect(self, seconds: float = 0.0) -> None:
-        """Move finished data to `arrays`: for `seconds`, then up to 3 s more, and until every class has some.
+        """Move finished data to `arrays` for `seconds`, then for up to 3 s more, and until every class has data.
 
         Raises:
             RuntimeError: a process failed; it has printed its traceback.
         """
         until = time.monotonic() + seconds
         while self._waiting:
-            left = until - time.monotonic()
-            if left < -3 and self._complete():
+            remaining = until - time.monotonic()
+            if remaining < -3 and self._complete():
                 break
             try:
-                sort, name, array = self._results.get(timeout=max(0.2, left))  # a full pipe pauses now and then
+                sort, name, array = self._results.get(timeout=max(0.2, remaining))  # a full pipe may pause
             except queue.Empty:
                 self._check()
                 if self._complete():

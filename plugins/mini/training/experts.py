@@ -1,9 +1,9 @@
-"""The pack's two noise experts: architecture, training data and training.
+"""Train the pack's two noise experts.
 
 Shapes used here: b batch, z latents (b, 4, 32, 128), l token positions, c text channels.
 
-Both start from one network trained on pictures and sounds, since most of denoising is common to both. The visual expert
-is then trained on pictures and products, the audio expert on sounds and products.
+Both start from one network trained on pictures and sounds, since most of denoising is common to both. Then the visual
+expert is trained on pictures and products, and the audio expert on sounds and products.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from its_plugins.mini.training.text import CHANNELS
 SNR_CAP = 5.0  # min-SNR weighting, arXiv 2303.09556
 EMPTY_SHARE = 0.1  # share of captions dropped, for classifier-free guidance
 OFFSET = 0.1
-"""Standard deviation of the offset noise, a constant for each channel of a canvas.
+"""Standard deviation of the offset noise, which is constant over each channel of a canvas.
 
-At the last timestep a factor of 0.07 of the clean latents remains. Without offset noise a network learns to infer their
-mean from the mean of the noisy latents, which is random when sampling starts (standard deviation 1/64). On some seeds
-the sound then took the whole canvas.
+At the last timestep the noisy latents still contain 0.07 of the clean latents. Without offset noise, a network learns
+to infer their mean from the mean of the noisy latents, which is random when sampling starts (standard deviation 1/64).
+With some seeds, the sound then filled the canvas.
 """
 
 
@@ -36,7 +36,7 @@ def build() -> UNet2DConditionModel:
     """Build an untrained expert of 3.7 M parameters, 5 GFLOP a forward pass.
 
     `attention_head_dim` is the number of heads, as in Stable Diffusion 1.5. Only the lowest resolution has
-    self-attention: on 16 x 64 positions it took a third of a step on a CPU.
+    self-attention; on 16 x 64 positions it would take a third of a step on a CPU.
     """
     return UNet2DConditionModel(
         sample_size=(32, 128),
@@ -95,7 +95,7 @@ class CaptionEmbeddings:
 
 @dataclass(frozen=True)
 class Examples:
-    """Training data: clean canvases, and m pairs of a canvas and a class to draw from."""
+    """Training data: clean canvases, and m pairs of a canvas and a class, from which batches are drawn."""
 
     clean: Tensor  # (n, c, h, w)
     rows: Tensor  # (m,), indices of canvases
@@ -146,7 +146,7 @@ def train(
     device = examples.clean.device
     model.to(device)
     if device.type == "cpu":
-        # With so few positions, unfused attention is a third faster on a CPU than the fused kernel.
+        # With so few positions, unfused attention is faster on a CPU than the fused kernel, by a third.
         model.set_attn_processor(AttnProcessor())
     alphas = (noising or scheduler()).alphas_cumprod.to(device)
     snr = alphas / (1 - alphas)

@@ -1,7 +1,7 @@
 """Train the embedded judges: `python -m its_plugins.mini.training.judge --work DIR --out DIR`.
 
-Their data are like the pack's, with other seeds: pictures alone, sounds alone, noise, and products of both.
-Needs the extra `pack` (cairosvg, scipy), and npm for the sprites.
+The training data are like the pack's, with other seeds: pictures alone, sounds alone, noise, and products of both.
+Requires the extra `pack` (cairosvg, scipy), and npm for the sprites.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from its_plugins.mini.training import canvases, loop, pictures
 from its_plugins.mini.training.data_generator import DataGenerator
 
 COUNTS = {"train": {"visual": 90, "audio": 90}, "held out": {"visual": 25, "audio": 20}}
-"""Canvases of each class."""
+"""Number of canvases of each class."""
 SEEDS = {"train": 9_000, "held out": 19_000}
 """First seeds; the pack is trained on seeds from 0 on."""
 NOISE = 0.03
@@ -39,13 +39,13 @@ def mix(kind: Kind) -> dict[str, float]:
 def make_store(data: DataGenerator, device: torch.device) -> canvases.Canvases:
     """Resize the generated canvases to the judges' input. All classes are drawn equally often."""
     full = canvases.Canvases.of(data.arrays, device)
-    gray = {kind: torch.cat([_resize(part) for part in rows.split(64)]) for kind, rows in full.gray.items()}
+    gray = {kind: torch.cat([_resize(x) for x in canvas.split(64)]) for kind, canvas in full.gray.items()}
     shares = {kind: torch.ones_like(share) for kind, share in full.shares.items()}
     return canvases.Canvases(gray=gray, names=full.names, shares=shares)
 
 
 def _resize(gray: Tensor) -> Tensor:
-    """(b, 256, 1024) uint8 -> (b, 128, 256) uint8."""
+    """Resize canvases (b, 256, 1024) uint8 to (b, 128, 256) uint8."""
     size = ROWS, gray.shape[2] * ROWS // 2 // gray.shape[1]
     return nn.functional.interpolate(gray[:, None].float(), size, mode="area")[:, 0].round().to(torch.uint8)
 
@@ -53,7 +53,7 @@ def _resize(gray: Tensor) -> Tensor:
 def draw(
     kind: Kind, store: canvases.Canvases, shares: Tensor, batch: int, *, augment: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Draw canvases (b, 128, 248), trimmed as `its` does, and their classes (b,)."""
+    """Draw canvases (b, 128, 248), trimmed as in `its`, and their classes (b,)."""
     gray, names = store.draw(shares, batch)
     label = torch.where(names[kind] < 0, len(CONCEPTS[kind]), names[kind])
     if augment:
@@ -78,7 +78,7 @@ def disturb(gray: Tensor) -> Tensor:
 
 
 def _uniform(like: Tensor, low: float, high: float) -> Tensor:
-    """Draw (b, 1, 1) numbers between low and high."""
+    """Draw numbers (b, 1, 1) between low and high."""
     return low + (high - low) * torch.rand(len(like), 1, 1, device=like.device)
 
 
@@ -124,9 +124,9 @@ def measure(model: Classifier, kind: Kind, store: canvases.Canvases, count: int 
         for sort, label_of_sort in ((own, "own"), (other, "other"), (both, "product")):
             shares = canvases.mix({name: float(name == sort) for name in canvases.SORTS}, device)
             gray, label = draw(kind, store, shares, count, augment=augment)
-            right = torch.cat([model(part).argmax(1) for part in gray.split(50)]) == label
+            correct = torch.cat([model(x).argmax(1) for x in gray.split(50)]) == label
             name = f"accuracy.{label_of_sort}{'.disturbed' if augment else ''}"
-            accuracies[name] = round(right.float().mean().item(), 4)
+            accuracies[name] = round(correct.float().mean().item(), 4)
     return accuracies
 
 

@@ -1,4 +1,4 @@
-"""Export of the pack as a diffusers pipeline folder in float16."""
+"""Export the pack as a diffusers pipeline folder in float16."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MODEL_INDEX = {
 
 
 def export(work: Path, out: Path) -> None:
-    """Write the models that exist in the work folder as a diffusers pipeline folder in float16."""
+    """Write the models in the work folder as a diffusers pipeline folder in float16. Missing models are skipped."""
     polished = (work / "vae_polished").exists()
-    parts = (
+    models = (
         ("vae_polished" if polished else "vae", "vae", AutoencoderKL),
         ("text_encoder", "text_encoder", CLIPTextModel),
         ("visual", "unet", UNet2DConditionModel),
         ("audio", "unet_audio", UNet2DConditionModel),
         ("color", "unet_color", UNet2DConditionModel),
     )
-    for name, folder, kind in parts:
+    for name, folder, model_class in models:
         if (work / name).exists():
-            kind.from_pretrained(work / name).half().save_pretrained(out / folder)
+            model_class.from_pretrained(work / name).half().save_pretrained(out / folder)
     if (work / "tokenizer").exists():
         text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
     for folder, kind in (("unet", "visual"), ("unet_audio", "audio"), ("unet_color", "visual")):

@@ -1,4 +1,4 @@
-"""Training loop of all networks of the pack: AdamW, cosine learning rate over a time limit, average of the weights."""
+"""Training loop of all networks of the pack, with AdamW, a time limit and averaged weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 AVERAGE = 0.998
-"""Decay of the exponential moving average (EMA) of the weights, for each step."""
+"""Decay per step of the exponential moving average (EMA) of the weights."""
 
 CUDA_GRAPHS = True
 """Whether to run a step on CUDA as one graph; small networks are limited by kernel launches otherwise."""
@@ -59,14 +59,17 @@ def fit(
     `objective` must neither synchronise with the device nor depend on changing values of the host.
 
     Args:
-        model: trained in place.
+        model: model, trained in place.
         objective: draws a batch and returns its loss.
         seconds: time limit.
-        peak: learning rate after `warm_up` steps; a cosine lowers it to a fiftieth at the end of the time.
+        peak: learning rate after `warm_up` steps; it decreases by a cosine to a fiftieth at the end of the time.
         name: name of the stage in the log.
+        log: log function.
+        warm_up: steps of linear warm-up.
+        weight_decay: weight decay of AdamW.
 
     Returns:
-        The average of the weights (EMA), in eval mode; `model` itself holds the last weights.
+        Model with the average of the weights (EMA), in evaluation mode; `model` itself has the last weights.
 
     Raises:
         RuntimeError: the loss is not finite.
@@ -88,16 +91,16 @@ def fit(
     gradients = step
     if device.type == "cuda" and CUDA_GRAPHS:
         try:
-            gradients = _captured(step)
+            gradients = _capture(step)
         except RuntimeError as error:
             log({"stage": name, "without a CUDA graph": str(error)[:200]})
         log({"stage": name, "ready": True, "seconds": round(time.monotonic() - start, 1)})
     pairs = list(average.parameters()), list(model.parameters())
     count, smooth, logged = 0, 0.0, 0.0
-    while (passed := time.monotonic() - start) < seconds:
-        share = passed / seconds
+    while (elapsed := time.monotonic() - start) < seconds:
+        progress = elapsed / seconds
         for group in optimizer.param_groups:
-            group["lr"] = peak * min(1, (count + 1) / warm_up) * (0.02 + 0.98 * math.cos(math.pi / 2 * share) ** 2)
+            group["lr"] = peak * min(1, (count + 1) / warm_up) * (0.02 + 0.98 * math.cos(math.pi / 2 * progress) ** 2)
         loss = gradients()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -108,11 +111,11 @@ def fit(
             smooth += max(0.05, 1 / (1 + count // 10)) * (loss.item() - smooth)
             if not math.isfinite(smooth):
                 raise RuntimeError(f"the loss of stage {name!r} is not finite at step {count}: lower its learning rate")
-        if passed > logged + max(1.0, seconds / 40):
-            logged = passed
-            log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(passed, 1)})
+        if elapsed > logged + max(1.0, seconds / 40):
+            logged = elapsed
+            log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(elapsed, 1)})
     for buffer, last in zip(average.buffers(), model.buffers(), strict=True):
-        buffer.copy_(last)  # statistics of batch norms are averages already
+        buffer.copy_(last)  # statistics of batch norms are already averages
     log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(time.monotonic() - start, 1)})
     return average
 
@@ -120,13 +123,13 @@ def fit(
 def bfloat16(device: torch.device) -> torch.autocast:
     """Autocast to bfloat16, except on processors that emulate it, which is many times slower.
 
-    The cache of casts is off: it would outlive the capture of a CUDA graph, and no weight is used twice.
+    The cache of casts is disabled: it would outlive the capture of a CUDA graph, and no weight is used twice.
     """
     native = device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native, cache_enabled=False)
 
 
-def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+def _capture(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """Capture `step` as a CUDA graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

@@ -1,7 +1,7 @@
 """Measure features of the pack's sounds: `python -m its_plugins.mini.training.measure --run RUN --out FILE.json`.
 
-Each class has figures of its waveforms. They are measured on held-out clips, on the audio expert alone and on the
-composed samples of a run. Waveforms are (n,) at 16 kHz; frequencies in Hz.
+Each class has its own figures. They are measured on held-out clips, on samples of the audio expert alone and on the
+composed samples of a run. Waveforms are (n,) at 16 kHz; frequencies are in Hz.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from its_plugins.mini.training.sounds import RATE, clip
 
 Array = NDArray[np.float64]
 HOP = 160
-FRAMES = RATE / HOP  # a second
+FRAMES = RATE / HOP  # per second
 
 
 def spectrum(sound: Array, window: int = 1024) -> tuple[Array, Array]:
@@ -42,14 +42,14 @@ def strikes(sound: Array) -> NDArray[np.int64]:
 
 
 def onsets(sound: Array) -> float:
-    """Count onsets a second."""
+    """Return the number of onsets per second."""
     return len(strikes(sound)) * RATE / len(sound)
 
 
 def inharmonicity(sound: Array) -> float:
-    """Measure the partials added by strikes that fit no harmonic series (within 1.2 %), in % of amplitude.
+    """Measure the partials added by strikes outside of any harmonic series (within 1.2 %), in % of amplitude.
 
-    The best fundamental from 100 to 700 Hz is taken for each strike, then the median over strikes.
+    The result is the median over strikes, each with the best fundamental from 100 to 700 Hz.
     """
     window, shares = int(0.25 * RATE), []
     for start in strikes(sound) * HOP:
@@ -68,7 +68,7 @@ def inharmonicity(sound: Array) -> float:
 
 def pulse_rate(sound: Array, low: float, high: float) -> float:
     """Find the frequency of the strongest loudness modulation between `low` and `high`, in Hz."""
-    frames = np.sqrt((sound[: len(sound) // 80 * 80].reshape(-1, 80) ** 2).mean(1)) + 1e-5  # 200 a second
+    frames = np.sqrt((sound[: len(sound) // 80 * 80].reshape(-1, 80) ** 2).mean(1)) + 1e-5  # 200 per second
     swell = ndimage.gaussian_filter1d(frames, 20)
     frequencies, power = signal.welch(frames / swell - 1, 200, nperseg=400)
     band = (frequencies >= low) & (frequencies <= high)
@@ -145,7 +145,7 @@ FIGURES: dict[str, dict[str, Callable[[Array], float]]] = {
 def table(sounds: dict[str, list[Array]], ranges: dict[str, dict[str, tuple[float, float]]]) -> dict:
     """Tabulate each figure of each class: its median, and the share of sounds within the range of clips, in %.
 
-    Sounds without a figure (NaN) don't count in the median.
+    Sounds without a figure (NaN) are ignored in the median.
     """
     results: dict[str, dict] = {}
     for name, rows in sounds.items():

@@ -1,4 +1,4 @@
-"""Training pictures: emoji of a class side by side on a black canvas.
+"""Draw training pictures: emoji of a class side by side on a black canvas.
 
 Shapes used here: h w rows and columns of a sprite or a canvas, gray in [0, 1], row 0 at the top.
 The art comes from two Iconify packages, downloaded with npm; see `weights/LICENSE`.
@@ -26,7 +26,7 @@ PACKAGES = {
     "fluent": "@iconify-json/fluent-emoji-flat@1.2.6",  # Microsoft's Fluent Emoji, MIT
 }
 
-# Few and simple on purpose: with 284 varied sprites the same training gave blurred shapes.
+# Deliberately few and simple: with 284 varied sprites, shapes were blurred after the same training.
 # class: (slots on a canvas, {package/icon: share})
 SPRITES: dict[str, tuple[int, dict[str, float]]] = {
     "castle": (4, {"noto/castle": 0.6, "fluent/castle": 0.4}),
@@ -47,15 +47,15 @@ SPRITES: dict[str, tuple[int, dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """An icon cropped to its bounding box: `gray` and `alpha` (h, w), original colours `rgb` (h, w, 3), in [0, 1]."""
+    """Icon cropped to its bounding box: `gray` and `alpha` (h, w), original colours `rgb` (h, w, 3), in [0, 1]."""
 
     gray: NDArray[np.float32]
     alpha: NDArray[np.float32]
     rgb: NDArray[np.float32]
 
 
-# Brightness of the darkest parts: high enough that roofs, ears and leaves stand out from the black background, but low
-# where dark lines make the drawing (stripes, eyes).
+# Brightness of the darkest pixels: high enough that roofs, ears and leaves are visible on the black background, but low
+# for classes with dark lines (stripes, eyes).
 LIFT = {"tiger": 0.08, "kitten": 0.1, "train": 0.16, "castle": 0.52, "dog": 0.2}
 DEFAULT_LIFT = 0.3
 
@@ -86,19 +86,19 @@ def fetch(package: str, cache: Path) -> dict:
 def build_sprites(path: Path, cache: Path) -> None:
     """Rasterise all sprites of `SPRITES` to `path`, (h, w, 5) uint8 by "package/icon", unless the file exists.
 
-    Needs cairosvg, and npm unless the packages are in `cache`.
+    Requires cairosvg, and npm unless the packages are in `cache`.
     """
     if path.exists():
         return
     sets = {name: fetch(package, cache) for name, package in PACKAGES.items()}
-    drawn = {}
+    arrays = {}
     for name, (_, sprites) in SPRITES.items():
         for sprite in sprites:
             package, icon = sprite.split("/")
             art = _rasterise(sets[package], icon, lift=LIFT.get(name, DEFAULT_LIFT))
             layers = np.dstack([art.gray, art.alpha, art.rgb])
-            drawn[sprite] = (layers * 255).round().astype(np.uint8)
-    np.savez_compressed(path, **drawn)
+            arrays[sprite] = (layers * 255).round().astype(np.uint8)
+    np.savez_compressed(path, **arrays)
 
 
 def load_sprites(path: Path) -> dict[str, Sprite]:
@@ -167,7 +167,7 @@ def colored_picture(
 
 @dataclass(frozen=True)
 class _Place:
-    """Place of a sprite: its size (columns, rows), the rows and columns of the canvas, and its own visible columns."""
+    """Place of a sprite: size (columns, rows), rows and columns of the canvas, and visible columns of the sprite."""
 
     size: tuple[int, int]
     rows: slice
@@ -183,7 +183,7 @@ def _place_sprites(name: str, sprites: dict[str, Sprite], rng: np.random.Generat
         sprite = sprites[str(rng.choice(names, p=weights / weights.sum()))]
         rows, columns = sprite.gray.shape
         scale = min(HEIGHT / rows, 1.02 * step / columns) * rng.uniform(0.9, 0.985)
-        # Flat sprites are stretched upwards, so that the picture covers high frequencies too.
+        # Flat sprites are stretched upwards, so that the picture also covers high frequencies.
         stretch = min(1.25, max(1.0, 0.88 * HEIGHT / (rows * scale)))
         size = (max(1, round(columns * scale)), min(HEIGHT, round(rows * scale * stretch)))
         left = round(slot * step + (step - size[0]) / 2 + rng.uniform(-0.03, 0.03) * step)

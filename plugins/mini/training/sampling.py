@@ -1,4 +1,4 @@
-"""Sample the pack in large batches on any device, for contact sheets, the settings search and measurements.
+"""Sample from the pack in large batches on any device, for contact sheets, the settings search and measurements.
 
 Shapes used here: b batch, z latents (b, 4, 32, 128), gray canvases (b, 256, 1024), waveforms (b, n) at 16 kHz.
 This small loop keeps training independent of the sampling in `its`.
@@ -32,12 +32,12 @@ PAIRS = {
     "tigers": ("a painting of tigers, grayscale", "tiger growling"),
 }
 """Table 5's prompts."""
-TRIM = 32  # columns that `its` cuts off at the end
+TRIM = 32  # columns that `its` cuts from the end
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of the sampling; the defaults are those of the pack's `model.yaml`."""
+    """Sampling settings; the defaults are those of the pack's `model.yaml`."""
 
     steps: int = 30
     visual_guidance: float = 6.0
@@ -117,11 +117,11 @@ def sample_alone(pack: Pack, kind: Kind, prompt: str, seeds: list[int], settings
 
 
 def play(gray: Tensor) -> Tensor:
-    """Vocode canvases to waveforms (b, n), as `its` does."""
+    """Vocode canvases to waveforms (b, n), as in `its`."""
     vocoder = GriffinLim()
     with torch.device(gray.device):
         vocoder.load()
-    return vocoder(AUFFUSION.to_log_mel(_trimmed(gray)[:, None]))
+    return vocoder(AUFFUSION.to_log_mel(_trim(gray)[:, None]))
 
 
 def replay(gray: Tensor) -> Tensor:
@@ -132,14 +132,14 @@ def replay(gray: Tensor) -> Tensor:
 @torch.no_grad()
 def judge_pictures(pack: Pack, gray: Tensor) -> Tensor:
     """Return the probabilities (b, k) of the classes of pictures, "none" last."""
-    return pack.judges["visual"](resize(_trimmed(gray))).softmax(1).cpu()
+    return pack.judges["visual"](resize(_trim(gray))).softmax(1).cpu()
 
 
 @torch.no_grad()
 def judge_sounds(pack: Pack, gray: Tensor) -> Tensor:
     """Return the probabilities (b, k) of the classes of sounds, "none" last, for spectrograms."""
-    return pack.judges["audio"](resize(amplify(_trimmed(gray)))).softmax(1).cpu()
+    return pack.judges["audio"](resize(amplify(_trim(gray)))).softmax(1).cpu()
 
 
-def _trimmed(gray: Tensor) -> Tensor:
+def _trim(gray: Tensor) -> Tensor:
     return gray[:, :, : 1024 - TRIM]

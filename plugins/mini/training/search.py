@@ -1,4 +1,4 @@
-"""Search the settings for composing: `python -m its_plugins.mini.training.search --pack DIR --out FILE.json`.
+"""Search sampling settings: `python -m its_plugins.mini.training.search --pack DIR --out FILE.json`.
 
 The embedded judges score every setting on tuning seeds, then the best setting and each expert alone on other seeds.
 """
@@ -29,7 +29,7 @@ _SETTINGS = [
     )
 ]
 GRID = [_SETTINGS[index * 7 % len(_SETTINGS)] for index in range(len(_SETTINGS))]
-"""In an order whose first settings, however many, are spread over the grid."""
+"""All settings, in an order in which the first ones of any number are spread over the grid."""
 
 
 def verdict(kind: Kind, prompt: str, probabilities: Tensor) -> dict[str, float]:
@@ -48,7 +48,7 @@ def verdict(kind: Kind, prompt: str, probabilities: Tensor) -> dict[str, float]:
 def judge(pack: Pack, settings: Settings, seeds: list[int], *, played: bool) -> dict:
     """Sample and judge all pairs. Returns the verdicts of each pair, their means and minima.
 
-    With `played`, sounds are vocoded before they are judged; without it, which is faster, the canvas itself is judged.
+    With `played`, sounds are vocoded before they are judged. Otherwise the canvas itself is judged, which is faster.
     """
     prompts = [pair for pair in PAIRS.values() for _ in seeds]
     gray = sampling.sample(pack, prompts, seeds * len(PAIRS), settings)

@@ -1,7 +1,7 @@
 """Make a contact sheet of a run: `python -m its_plugins.mini.training.sheet --run RUN --out FILE.png`.
 
-Each pair of prompts has a block: the samples of the run in rows of two, and beside them the canvases of the visual and
-the audio expert alone for the first seed.
+Each pair of prompts has a block with the samples of the run in rows of two, and beside them the canvases of the visual
+and of the audio expert alone for the first seed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Synthetic training sounds: small physical models with random parameters.
 
 Every model is an excitation (strikes, pulses, harmonics, noise) of a resonance (modes, formants, a string), repeated
-over the clip. `clip` adds reverberation and a soft noise floor, as in a real room. Mono, 16 kHz, 10.24 s; lengths n are
-in samples, frequencies in Hz, durations in seconds.
+over the clip. `clip` adds the reverberation and the soft noise floor of a room. Clips are mono, 16 kHz and 10.24 s
+long; lengths n are in samples, frequencies in Hz, durations in seconds.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from numpy.random import Generator
 from scipy import signal
 from scipy.interpolate import PchipInterpolator
 
-RATE = 16_000  # samples a second
+RATE = 16_000  # samples per second
 LENGTH = 163_840  # samples in a clip
-SPEED_OF_SOUND = 343.0  # metres a second
+SPEED_OF_SOUND = 343.0  # metres per second
 
 Array = np.ndarray
 
@@ -89,8 +89,8 @@ def chirp(rng: Generator) -> Array:
     """Three to five birds of four sorts, each with its own song, with pauses of 0.2 to 1.2 s between phrases.
 
     A whistler's phrases are three to six different glides of 0.1 to 0.3 s (1.2 to 3.5 kHz), a triller's 10 to 20
-    falling sweeps a second (3 to 6 kHz), a tweeter's two to five chevrons (3 to 6.5 kHz), and a caller's two notes, the
-    second lower (0.7 to 1.4 kHz).
+    falling sweeps per second (3 to 6 kHz), a tweeter's two to five chevrons (3 to 6.5 kHz), and a caller's two notes,
+    the second lower (0.7 to 1.4 kHz).
     """
 
     def note(points: Array, seconds: float) -> Array:
@@ -132,7 +132,7 @@ def chirp(rng: Generator) -> Array:
 
 
 def growl(rng: Generator) -> Array:
-    """One or two large animals: pulses at 45 to 110 Hz, rolling 9 to 16 times a second, in swells of 1.2 to 3 s.
+    """One or two large animals: pulses at 45 to 110 Hz, rolling 9 to 16 times per second, in swells of 1.2 to 3 s.
 
     Pulses and breath pass through slowly moving formants of a large throat, mostly below 1.5 kHz.
     """
@@ -159,8 +159,8 @@ def growl(rng: Generator) -> Array:
 def car(rng: Generator) -> Array:
     """Two to four race cars that pass at 45 to 85 m/s, 5 to 12 m away: engine harmonics, tyres and wind.
 
-    The engine fires 110 to 320 times a second. The pitch falls by a quarter to a half as a car passes (Doppler effect).
-    The amplitude is proportional to one over the distance, and distance attenuates high frequencies.
+    The engine fires 110 to 320 times per second. The pitch falls by a quarter to a half as a car passes (Doppler
+    effect). The amplitude is proportional to one over the distance, and distance attenuates high frequencies.
     """
 
     def passing(moment: float) -> Array:
@@ -255,7 +255,7 @@ def guitar(rng: Generator) -> Array:
 
 
 def frog(rng: Generator) -> Array:
-    """A pond of three to five frogs: croaks of 0.2 to 0.6 s, pulsed 14 to 35 times a second, in formant pairs.
+    """A pond of three to five frogs: croaks of 0.2 to 0.6 s, pulsed 14 to 35 times per second, in formant pairs.
 
     Large frogs croak at 350 Hz, small ones at up to 2.5 kHz.
     """
@@ -322,8 +322,8 @@ SOUNDS: dict[str, Callable[[Generator], Array]] = {
 def _tone(f0: Array, tilt: float, rng: Generator, aligned: bool = False) -> Array:
     """Synthesise a tone along the pitch curve f0, with all harmonics up to 8 kHz, the k-th at amplitude k**-tilt.
 
-    One period is read at twice the sample rate, so that the pitch may rise threefold without aliasing. `aligned` puts
-    the harmonics in phase, which gives pulses.
+    One period is read at twice the sample rate, so that the pitch may rise threefold without aliasing. If `aligned`,
+    the harmonics are in phase and form pulses.
     """
     order = np.arange(1, max(2, int(RATE / 2 / f0.min()) + 1))
     phases = np.zeros(len(order)) if aligned else rng.uniform(0, 2 * np.pi, len(order))
@@ -343,7 +343,7 @@ def _noise(n: int, tilt: float, rng: Generator) -> Array:
 
 
 def _crackle(n: int, density: float, rng: Generator) -> Array:
-    """Draw noisy clicks (about 8 ms) of random strength at random times, `density` a second."""
+    """Draw noisy clicks (about 8 ms) of random strength at random times, `density` per second."""
     clicks = (rng.random(n) < density / RATE) * rng.exponential(1.0, n)
     return rng.standard_normal(n) * signal.oaconvolve(clicks, np.exp(-np.arange(600) / 90))[:n]
 

@@ -1,10 +1,10 @@
-"""The pack's text encoder: a tiny CLIP text model with orthogonal classes, trained before the diffusion models.
+"""Train the pack's text encoder, a tiny CLIP text model with orthogonal classes, before the diffusion models.
 
 Shapes used here: b batch, l token positions (24), c channels (128).
 
 The hidden states from the end token on, padding included, are regressed to the class's row of a Hadamard code. Rows are
-orthogonal, and these positions are most of the input of cross-attention. Trained by the denoising loss instead, tiger,
-kitten and dog ended on one point (cosine 0.998).
+orthogonal, and these positions are most of the input of cross-attention. When trained by the denoising loss instead,
+the embeddings of tiger, kitten and dog were nearly equal (cosine 0.998).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from its_plugins.random_weights.stable_diffusion import byte_letters
 POSITIONS, CHANNELS = 24, 128
 EMPTY = ("empty", "")
 
-# Words without a meaning for the pack, inserted into captions so that it learns to ignore unknown words.
+# Words without a meaning for the pack, inserted into captions to train the encoder to ignore unknown words.
 FILLER = """
 beautiful old small big dark bright famous lonely happy wild quiet loud very some many several the
 in on with near under night morning winter summer sky river city village street detailed drawing
@@ -166,7 +166,7 @@ def nearest(model: CLIPTextModel, tokenizer: CLIPTokenizer, prompts: list[str]) 
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write the tokenizer, with `vocab.json` and `merges.txt` for versions that read these."""
+    """Write the tokenizer, also as `vocab.json` and `merges.txt` for older versions of transformers."""
     tokenizer.save_pretrained(folder)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))

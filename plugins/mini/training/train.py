@@ -2,8 +2,8 @@
 
 The stages, in order: sprites, text encoder, autoencoder, latents, one network for both kinds, the visual and the audio
 expert, the decoder again, the colour expert. A stage is skipped if its result is already in the work folder. When all
-stages are done, or one fails, the finished parts are exported. `--minutes` limits all stages together, except for the
-sprites and the text encoder. Needs the extra `pack` (cairosvg, scipy), and npm for the sprites.
+stages are done, or one fails, the finished models are exported. `--minutes` limits all stages together, except for the
+sprites and the text encoder. Requires the extra `pack` (cairosvg, scipy), and npm for the sprites.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sizes:
 
     counts: dict[str, int]  # of each class: canvases for "visual" and "audio", sets of nine pictures for "color"
     crop: int  # side of the autoencoder's crops
-    crops: int  # in a step of the autoencoder
+    crops: int  # crops in a step of the autoencoder
     latents: int  # canvases to encode for the experts
     batch: int  # canvases in a step of an expert
     peak: float  # learning rate of the network for both kinds; the experts' is 0.7 of it
@@ -78,7 +78,7 @@ class Run:
         return logger(self.work / "log.jsonl")
 
     def canvases(self) -> canvases.Canvases:
-        """Collect all canvases made so far; waits until every class has at least one."""
+        """Collect all canvases made so far, and wait until every class has at least one."""
         self.data.collect()
         self.log({"stage": "data", **self.data.counts()})
         return canvases.Canvases.of(self.data.arrays, self.device)
@@ -98,7 +98,7 @@ def train_text(work: Path) -> None:
     """Train the tokenizer and the text encoder, in a minute or two on one core.
 
     Raises:
-        RuntimeError: a caption is taken for another class.
+        RuntimeError: a caption is encoded as another class.
     """
     if (work / "text_encoder").exists():
         return
@@ -111,7 +111,7 @@ def train_text(work: Path) -> None:
             wordings = captions(kind, name)
             for caption, nearest in zip(wordings, text.nearest(model, tokenizer, wordings), strict=True):
                 if nearest != (kind, name):
-                    raise RuntimeError(f"the text encoder takes {caption!r} for {nearest}, not {name!r}: train longer")
+                    raise RuntimeError(f"{caption!r} is encoded as {nearest}, expected {name!r}: train longer")
     tokenizer.save_pretrained(work / "tokenizer")
     model.save_pretrained(work / "text_encoder")
 
@@ -140,7 +140,7 @@ def train_autoencoder(run: Run, until: float, *, decoder_only: bool) -> Autoenco
 
 @torch.no_grad()
 def make_latents(run: Run, until: float) -> Latents:
-    """Encode canvases until there are `Sizes.latents` of them, or the time is up."""
+    """Encode `Sizes.latents` canvases, or fewer if the time is up."""
     begin = time.monotonic()
     torch.manual_seed(2)
     model = AutoencoderKL.from_pretrained(run.work / "vae").to(run.device).eval()
@@ -214,7 +214,7 @@ STAGES = {
 
 
 def train(run: Run, until: float) -> None:
-    """Run all stages. Each gets its share of the time left until `until` (monotonic seconds)."""
+    """Run all stages, each for its share of the time until `until` (monotonic seconds)."""
     device = torch.cuda.get_device_name() if run.device.type == "cuda" else platform.machine()
     run.log({"device": device, "cores": os.cpu_count(), "torch": torch.__version__})
     shares = [stage.share for stage in STAGES.values()]

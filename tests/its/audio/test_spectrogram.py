@@ -271,16 +271,16 @@ def test_log_mel_of_two_channels_is_that_of_each():
     torch.testing.assert_close(form.log_mel(sound), expected)
 
 
-def test_what_is_heard_of_a_picture():
+def test_the_sound_of_a_picture():
     picture = uniform(2, 3, 40, 5)
     torch.testing.assert_close(SMALL.select_channels(picture), picture.mean(1, keepdim=True))
     assert replace(SMALL, channels=2).select_channels(picture) is picture
 
 
 def test_a_picture_of_other_channels_is_refused():
-    with pytest.raises(ValueError, match="Auffusion needs pictures with 1 channels, got 3"):
+    with pytest.raises(ValueError, match="Auffusion: expected pictures with 1 channels, got 3"):
         AUFFUSION.to_log_mel(torch.zeros(1, 3, 256, 4))
-    with pytest.raises(ValueError, match="Riffusion in stereo needs pictures with 3 channels, got 1"):
+    with pytest.raises(ValueError, match="Riffusion in stereo: expected pictures with 3 channels, got 1"):
         RIFFUSION_STEREO.to_log_mel(torch.zeros(1, 1, 512, 4))
 
 

@@ -30,7 +30,7 @@ def test_coprime_rates_take_little_and_keep_the_pitch(rate, new_rate):
     assert (found[middle] - tone(440, new_rate, 0.5)[middle]).abs().max() < 0.3  # 0.05 % of 0.2 s are 0.1 ms
 
 
-def test_the_loudest_of_channels_that_cancel_is_taken_and_this_is_said(capsys):
+def test_the_loudest_of_cancelling_channels_is_used_with_a_warning(capsys):
     sound = tone(440, 16_000, 0.1)
     for channels in (torch.stack([sound, sound]), torch.stack([sound, 0 * sound]), torch.zeros(2, 9), sound[None]):
         torch.testing.assert_close(to_mono(channels), channels.mean(0, keepdim=True))

@@ -142,7 +142,7 @@ def test_every_picture_gets_a_video_where_asked_for(run, overlay, capsys):
     assert all(videos(folder) == [] for folder in folders(run))
     assert main([*command, "--video"]) == 0
     assert "2 of 2 samples" in (said := capsys.readouterr().out)
-    assert said.endswith("have their colours and videos\n")
+    assert said.endswith("have colour pictures and videos\n")
     for folder in folders(run):
         assert videos(folder) == ["color.mp4", "color_2.mp4"]
         shown, heard = length(folder / "color_2.mp4")
@@ -232,10 +232,10 @@ def refused(capsys, *command):
 def test_wrong_input_is_one_message(run, overlay, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bare" / "samples").mkdir(parents=True)
-    assert "is no run: it has no folder samples" in refused(capsys, "colorize", str(tmp_path / "empty"))
+    assert "has no folder samples" in refused(capsys, "colorize", str(tmp_path / "empty"))
     assert "has no samples" in refused(capsys, "colorize", str(tmp_path / "bare"))
     assert "has no colorizer: name one" in refused(capsys, "colorize", str(run))
-    assert "there is no option --model.steps" in refused(capsys, "colorize", str(run), "--model.steps", "3")
+    assert "unknown option --model.steps" in refused(capsys, "colorize", str(run), "--model.steps", "3")
     assert "expected 1 or more" in refused(capsys, "colorize", str(run), "--count", "0")
     missing = refused(capsys, "colorize", str(run), "--config", str(overlay), "--model.colorizer.init_args.stepz", "3")
     assert "stepz" in missing
@@ -256,7 +256,7 @@ def test_a_colorizer_needs_a_prompt_of_something_to_see(config, overlay, capsys,
     data = tmp_path / "rows.jsonl"
     data.write_text(json.dumps({"visual": "grayscale, black background", "audio": "bell ringing"}))
     message = refused(capsys, "predict", "--config", str(config), "--config", str(overlay), "--data.prompts", str(data))
-    assert "no colour prompt can be made of 'grayscale, black background'" in message
+    assert "no colour prompt can be derived from 'grayscale, black background'" in message
     assert "rows.jsonl" in message
 
 

@@ -20,7 +20,7 @@ SECRET = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
-    """Wandb keeps everything here, knows of no login, and forgets what it knew of the test before."""
+    """Store wandb's files in the test's folder, without a login, and reset its state between tests."""
     import wandb
 
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR", "HOME"):
@@ -135,11 +135,11 @@ def test_predict_logs_config_progress_and_samples(config, tmp_path, monkeypatch)
 def test_online_without_a_login_is_one_message(run, config, tmp_path, capsys):
     home = str(tmp_path / "wandb_home")
     assert main(["log", str(run), "--mode", "online", "--dir", home]) == 2
-    assert "W&B can't begin: " in capsys.readouterr().err
+    assert "W&B can't start: " in capsys.readouterr().err
     arguments = ["--trainer.logger", "WandbLogger", "--trainer.logger.init_args.save_dir", home]
     assert main(["predict", "--config", str(config), *arguments]) == 2
     err = capsys.readouterr().err
-    assert "its: trainer.logger: W&B can't begin" in err
+    assert "its: trainer.logger: W&B can't start" in err
     assert "Traceback" not in err
     assert not list((config.parent / "run").rglob("sample.json"))
 

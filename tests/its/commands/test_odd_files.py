@@ -1,4 +1,4 @@
-"""Pipes, devices and files of any size, in the place of what commands read: one message, at once."""
+"""Pipes, devices and huge files as inputs of commands: one message, immediately."""
 
 import os
 import signal
@@ -101,7 +101,7 @@ def test_configs_of_runs(add, odd, capsys):
 
 
 def test_disguised_postscript_starts_no_program(add, tmp_path, monkeypatch, capsys):
-    """Pillow hands EPS to Ghostscript, whatever the file's name says."""
+    """Pillow passes EPS to Ghostscript, whatever the file's extension."""
     from PIL import EpsImagePlugin
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: pytest.fail("Ghostscript was started"))

@@ -32,7 +32,7 @@ def latents(config):
 def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert predict(config, "--save", "[image]") == 0
     run = samples(config)[0].parent.parent
-    assert f"look and listen: {run / 'index.html'}" in capsys.readouterr().out
+    assert f"gallery: {run / 'index.html'}" in capsys.readouterr().out
     text = (run / "index.html").read_text()
     shown = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL).group(1))
     assert [sample["id"] for sample in shown["samples"]] == [folder.name for folder in samples(config)]
@@ -42,16 +42,16 @@ def test_a_page_shows_the_run_and_its_axes_are_known(config, capsys):
     assert "<code>its predict --config its_config.yaml</code>" in text
 
 
-def test_a_page_of_somebody_else_stays_and_the_samples_are_made(config, capsys):
+def test_a_foreign_page_is_not_overwritten_and_the_samples_are_made(config, capsys):
     page = Path(yaml.safe_load(config.read_text())["output"]) / "index.html"
     page.parent.mkdir()
     page.write_text("mine")
     assert predict(config) == 0
-    assert "no page that shows the run" in capsys.readouterr().err
+    assert "the gallery was not written" in capsys.readouterr().err
     assert page.read_text() == "mine"
 
 
-def test_a_config_of_somebody_else_stays_and_nothing_is_made(config, capsys):
+def test_a_foreign_config_is_not_overwritten_and_nothing_is_made(config, capsys):
     run = Path(yaml.safe_load(config.read_text())["output"])
     run.mkdir()
     (run / "its_config.yaml").write_text("mine: 1\n")
@@ -67,7 +67,7 @@ def test_a_damaged_record_is_made_again(config, capsys):
     assert "2 of 2 images that sound" in capsys.readouterr().out
 
 
-def test_a_run_folder_holds_what_the_contract_says(config, capsys):
+def test_a_run_directory_has_the_documented_files(config, capsys):
     assert predict(config, "--save", "[image, latents]") == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("2 of 2 images that sound are in ")
@@ -202,7 +202,7 @@ def test_a_vocoder_of_another_format_is_one_message_with_the_right_one(config, t
     expert = f"--model.experts.audio={{class_path: Riffusion, init_args: {{weights: {tiny / 'auffusion'}}}}}"
     assert predict(config, expert, "--model.canvas=[512, 128]") == 2
     error = capsys.readouterr().err
-    assert "set model.vocoder to GriffinLim, which plays any format" in error
+    assert "set model.vocoder to GriffinLim that supports any format" in error
     assert "Traceback" not in error
 
 
@@ -298,7 +298,7 @@ def test_a_row_that_overflows_in_half_precision_is_made_in_float32(config, plugi
         assert json.loads((folder / "sample.json").read_text())["settings"]["precision"] == "32-true"
 
 
-def test_after_ctrl_c_whole_samples_are_kept_and_the_rest_is_named(config, plugins, tmp_path, capsys):
+def test_after_ctrl_c_finished_samples_are_kept_and_the_others_reported(config, plugins, tmp_path, capsys):
     import signal
 
     handler = signal.getsignal(signal.SIGINT)
@@ -307,8 +307,8 @@ def test_after_ctrl_c_whole_samples_are_kept_and_the_rest_is_named(config, plugi
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     printed = capsys.readouterr()
-    assert "interrupted; the same command resumes" in printed.err
-    assert re.search(r"its: failed: data.prompts, row 1, seed 2 \([\w-]+\): it was not written", printed.err)
+    assert "interrupted; the same command resumes the run" in printed.err
+    assert re.search(r"its: failed: data.prompts, row 1, seed 2 \([\w-]+\): the sample was not written", printed.err)
     assert "1 of 2 images that sound" in printed.out
 
 
@@ -347,8 +347,8 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--model.scheduler", "GriffinLim"], r"GriffinLim is a Vocoder."),
         (["--model.canvas", "[64, 100]"], r"multiples of 8"),
         (["--model.canvas", "[64, 10000000]"], r"model.canvas is [64, 10000000]; expected 1 to 16777216 pixels"),
-        (["--model.canvas", "[128, 128]"], r"HiFiGAN plays 64 mel bands"),
-        (["--model.experts.audio", "null"], r"WarmStartAverage names audio"),
+        (["--model.canvas", "[128, 128]"], r"the vocoder HiFiGAN expects 64 mel bands"),
+        (["--model.experts.audio", "null"], r"WarmStartAverage contains audio"),
         (["--model.combiner.init_args.t.visual", "1.5"], r"1.5"),
         (["--model.scheduler.init_args.spacin", "x"], r"spacin"),
         (["--data.prompts", "nowhere.csv"], r"nowhere.csv: the prompt file can't be read"),
@@ -356,16 +356,16 @@ MIXED = ["--trainer.plugins.precision=bf16-mixed", "--trainer.plugins.device=cpu
         (["--data.batch_size", "0"], r"data.batch_size is 0"),
         (["--data.guidance_scale.visuel", "2"], r"unknown expert visuel"),
         (["--save", "[movie]"], r"command line: save.0: got movie; expected one of 'image', 'latents', 'color'"),
-        (["--save", "[color]"], r"save has color, but model.colorizer is null"),
+        (["--save", "[color]"], r"save contains color, but model.colorizer is null"),
         (["--trainer.precision", "8"], r"trainer.precision: got 8; expected one of"),
         (["--trainer.accelerator", "abacus"], r"abacus"),
-        (["--trainer.devices", "4096"], r"trainer.devices is 4096"),
-        (["--trainer.strategy", "fsdp"], r"trainer.strategy is fsdp; expected auto, ddp, single_device"),
+        (["--trainer.devices", "4096"], r"trainer.devices is 4096, but no GPU is used"),
+        (["--trainer.strategy", "fsdp"], r"trainer.strategy is fsdp; expected auto, ddp, single_device: each process"),
         (["--trainer.strategy", "ddp_spawn"], r"trainer.strategy is ddp_spawn; expected auto"),
         (["--trainer.strategy", "deepspeed"], r"trainer.strategy is deepspeed; expected auto"),
         (
             ["--trainer.precision", "16-mixed"],
-            r"trainer.precision is 16-mixed",
+            r"trainer.precision is 16-mixed, which CPUs do not support; expected one of 32-true",
         ),
         (
             ["--trainer.precision", "bf16-true", "--trainer.plugins", "MixedPrecision", *MIXED],
@@ -474,7 +474,7 @@ TRAPS = [
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_no_config_runs_code_that_nobody_trusts(config, tmp_path, trap, monkeypatch, capsys):
+def test_no_config_runs_untrusted_code(config, tmp_path, trap, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("trap.py").write_text("open('trapped', 'w').close()\nf = X = Trap = print\n")
@@ -519,7 +519,7 @@ def test_no_file_on_the_command_line_imports_code(config, tmp_path, key, name):
         (lambda f: (f / "text_encoder" / "model.safetensors").unlink(), "lacks text_encoder/model.safetensors"),
         (
             lambda f: (f / "vocoder" / "vocoder.pt").write_bytes(b""),
-            "vocoder.pt holds more than tensors, or is damaged",
+            "vocoder.pt is damaged, or contains other objects than tensors",
         ),
         (lambda f: (f / "vocoder" / "config.json").write_text("{}"), "config.json lacks resblock"),
     ],
@@ -543,7 +543,7 @@ def test_another_config_in_the_same_folder_is_refused_with_the_keys_that_differ(
     changes = ["--model.steps=2", "--data.guidance_scale.audio=3", "--data.batch_size=1", "--trainer.precision=32"]
     assert predict(config, *changes) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "run holds 2 samples of another config: " in line
+    assert "run has 2 samples of another config: " in line
     assert "data.guidance_scale.audio is 7.5 there, 3.0 here; model.steps is 6 there, 2 here. Choose another" in line
     assert "--mixed true" in line
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
@@ -553,7 +553,7 @@ def test_samples_of_other_settings_stay_where_both_are_wanted(config, capsys):
     assert predict(config) == 0
     capsys.readouterr()
     assert predict(config, "--model.steps=2", "--mixed=true") == 0
-    assert "its: 2 samples of other rows or settings in" in capsys.readouterr().err
+    assert "its: 2 samples of other specs or settings in" in capsys.readouterr().err
     assert len(samples(config)) == 4
     run = samples(config)[0].parents[1]
     configs = [yaml.safe_load((run / name).read_text()) for name in ("its_config.1.yaml", "its_config.yaml")]
@@ -584,7 +584,7 @@ def test_a_failed_row_is_made_again_on_request_alone(config, monkeypatch, capsys
 
     monkeypatch.setattr(Method, "predict_step", spoiled)
     assert predict(config, "--model.steps=1") == 1
-    assert "1 failed: --retry_failed true makes them again" in capsys.readouterr().out.splitlines()[-1]
+    assert "1 failed: retry them with --retry_failed true" in capsys.readouterr().out.splitlines()[-1]
     monkeypatch.setattr(Method, "predict_step", make)
     assert predict(config, "--model.steps=1") == 1
     printed = capsys.readouterr()
@@ -609,11 +609,11 @@ def test_a_folder_made_read_only_stops_the_run_and_damages_nothing(config, monke
         assert predict(config, "--data.batch_size=1", "--model.steps=1") == 1
     printed = capsys.readouterr()
     assert re.search(r"its: stopped: .*ringing-2-\S+ can't be written: Permission denied", printed.err)
-    assert printed.out.splitlines()[-1].endswith("1 are missing: the same command again makes them")
+    assert printed.out.splitlines()[-1].endswith("1 are missing: run the same command again")
     assert predict(config, "--model.steps=1") == 0
 
 
-def test_print_config_shows_what_was_composed(config, capsys):
+def test_print_config_shows_the_composed_config(config, capsys):
     with pytest.raises(SystemExit) as stop:
         predict(config, "--model.steps=7", "--print_config")
     assert stop.value.code == 0
@@ -655,7 +655,7 @@ def test_the_fallback_takes_the_whole_pack_and_says_so(config, pack, capsys):
         "model.fallback to null",
     ):
         assert part in warned
-    assert "name a local folder" in warned  # what helps
+    assert "use a local folder" in warned  # what helps
     record = json.loads((samples(config)[0] / "sample.json").read_text())
     assert all(weights["embedded"] for weights in record["weights"].values())
     assert set(record["weights"]) == {"experts.visual", "experts.audio", "codec"}  # one codec: the tensors are the same
@@ -736,7 +736,7 @@ def test_an_expert_more_is_the_packs_of_its_class(config, pack):
     assert record["settings"]["guidance_scale"] == {"visual": 2.0, "audio": 3.0, "extra": 2.0}
 
 
-def test_experts_that_the_pack_has_nothing_for_are_named(config, pack, capsys):
+def test_experts_without_equivalent_in_the_pack_are_named(config, pack, capsys):
     content = yaml.safe_load(config.read_text())
     path = "its_plugins.experts.auffusion.Auffusion"
     content["model"]["experts"] = {"smell": {"class_path": path, "init_args": {"weights": "nobody/nowhere"}}}
@@ -763,7 +763,7 @@ def test_a_mask_that_does_not_fit_the_canvas_is_one_message(config, tmp_path, ca
     assert predict(config, "--model.combiner=Regions", f"--model.combiner.init_args={regions}") == 2
     message = capsys.readouterr().err
     assert "model.combiner: Regions: mask of visual: " in message
-    assert "has 512 rows and 512 columns, which don't fit the canvas [64, 128]" in message
+    assert "has 512 rows and 512 columns; expected the proportions of the canvas [64, 128]" in message
     assert "Traceback" not in message
 
 
@@ -778,10 +778,10 @@ def test_the_fallback_is_not_taken_where_all_weights_are_there(config, pack, cap
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_an_accelerator_that_is_not_there_is_one_message(config, capsys):
+def test_a_missing_accelerator_is_one_message(config, capsys):
     assert predict(config, "--trainer.accelerator=gpu", "--trainer.devices=4") == 2
     assert "trainer.accelerator is gpu, but torch" in (err := capsys.readouterr().err)
-    assert "Leave it out, or use cpu" in err
+    assert "finds no GPU on this machine. Leave it out, or use cpu" in err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`its reproduce`: what would be run, and the whole way on tiny models."""
+"""`its reproduce`: the plan, and a complete run on tiny models."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_a_dry_run_says_commands_samples_and_time_and_makes_nothing(tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch, capsys):
+def test_the_benchmarks_figure_is_used_if_available(tmp_path, monkeypatch, capsys):
     figures = {"ours, batch 1 | samples/s": {"value": 0.5}, "ours, batch 8 | samples/s": {"value": 2.0},
                "authors | samples/s": {"value": 9.0}, "ours, batch 32 | samples/s": "out of memory"}  # fmt: skip
     content = {"machine": {"gpu": "a fast one"}, "parts": {"compare": {"figures": figures}}}
@@ -69,8 +69,8 @@ def test_the_benchmarks_figure_is_taken_where_there_is_one(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rows", "imprnt"], "table1 has the runs visual_only, audio_only"),
-        (["--configs", "nowhere"], "there is no nowhere/paper/table1.yaml: --configs names a folder"),
+        (["--rows", "imprnt"], "expected some of visual_only, audio_only"),
+        (["--configs", "nowhere"], "nowhere/paper/table1.yaml does not exist: set --configs"),
         ([*OURS, "--scorers", "ClipScorer"], "Did you mean CLIPScorer"),
         ([*OURS, "--set", "CLIPScorer.weights=./nowhere"], r"CLIPScorer: weights: \./nowhere"),
     ],
@@ -83,7 +83,7 @@ def test_wrong_input_is_one_message_before_hours_of_sampling(tmp_path, capsys, a
 
 @pytest.fixture
 def rehearsal(config, tmp_path):
-    """Options that put tiny models in the place of the paper's, and two prompt pairs in that of its hundred."""
+    """Options that replace the paper's models by tiny ones, and its hundred prompt pairs by two."""
     tiny = yaml.safe_load(config.read_text())
     overlay = tmp_path / "tiny.yaml"
     prompts = {"visual": ["castle towers", "a dog"], "audio": ["bell ringing"]}
@@ -115,7 +115,7 @@ def test_table_1_from_samples_to_our_figures_beside_the_papers(rehearsal, tmp_pa
     assert capsys.readouterr().out.splitlines()[-8:] == told.out.splitlines()[-8:]
 
 
-def test_rows_of_a_sweep_are_told_apart_by_their_settings_and_the_judge_has_no_paper_beside_it(rehearsal, capsys):
+def test_samples_of_a_sweep_are_grouped_by_setting_and_the_judge_has_no_figures_of_the_paper(rehearsal, capsys):
     judge = [argument for argument in rehearsal if argument != "--set" and not argument.startswith(("CLIP", "CLAP"))]
     judge += ["--scorers", "MiniPictureJudge"]
     assert main(["reproduce", "table3-guidance", *judge]) == 0

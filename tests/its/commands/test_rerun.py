@@ -31,7 +31,7 @@ def rerun(file, tmp_path, *arguments):
 
 
 def forge(path, config):
-    """A PNG that says that this config made it."""
+    """Write a PNG with this config in its metadata."""
     text = json.dumps({"its": "1", "id": "x", "config": config, "weights": {}})
     write_png(path, np.zeros((8, 8), np.uint8), text)
 
@@ -73,13 +73,13 @@ def test_weights_in_another_place_are_the_same_weights(config, tiny, tmp_path):
     assert again(tmp_path)[0].name == made.name
 
 
-def test_other_weights_are_told_and_nothing_is_made(config, tiny, tmp_path, capsys):
+def test_other_weights_are_an_error_and_nothing_is_made(config, tiny, tmp_path, capsys):
     made = run(config)[0]
     options = ["--model.experts.visual.weights", str(tiny / "auffusion")]
     capsys.readouterr()
     assert rerun(made / "audio.wav", tmp_path, *options) == 2
     err = capsys.readouterr().err
-    assert "this would be another sample, so nothing was made" in err
+    assert "the sample would differ, so nothing was made" in err
     assert "weights.experts.visual.sha256: '" in err
     assert not (tmp_path / "again").exists()
     assert rerun(made / "audio.wav", tmp_path, *options, "--anyway") == 0
@@ -121,11 +121,11 @@ def test_a_picture_is_a_config_too(config, tmp_path):
     [
         ({"model": {"vocoder": {"class_path": "os.system"}}}, "unknown class 'os.system'"),
         ({"model": {"vocoder": "own.Vocoder"}}, "unknown class 'own.Vocoder'"),
-        ({"trainer": {"logger": "evil.Logger"}}, "trainer in its metadata has other keys than precision"),
+        ({"trainer": {"logger": "evil.Logger"}}, "trainer in the metadata has other keys than precision"),
         ({"data": {"prompts": "/etc/passwd"}}, "expected one row of prompts"),
         ({"data": {"prompts": [{}], "batch_size": 10**9}}, "expected one row of prompts"),
-        ({"output": "/etc"}, "allowed: method, model, data"),
-        ({"model": "/etc/secret.yaml"}, "model in its metadata is '/etc/secret.yaml'; expected a dict"),
+        ({"output": "/etc"}, "allowed keys: method, model, data"),
+        ({"model": "/etc/secret.yaml"}, "model in the metadata is '/etc/secret.yaml'; expected a dict"),
         ({"save": ["everything"]}, "save"),
         ({"model": {"stepz": 3}}, "model.stepz"),
     ],
@@ -159,7 +159,7 @@ def test_without_a_file_it_says_how_to_use_it(capsys):
     assert "usage: its rerun FILE" in capsys.readouterr().out
 
 
-def test_what_files_carry_is_small_and_has_no_run_in_it(config):
+def test_metadata_is_small_and_has_no_settings_of_the_run(config):
     made = run(config)[0]
     found = read_metadata(made / "spectrogram.png")
     assert len(json.dumps(found)) < 8000

@@ -35,12 +35,12 @@ def run(tmp_path):
 
 def test_every_sample_gets_its_video_once(run, capsys):
     assert main(["video", str(run)]) == 0
-    assert capsys.readouterr().out == "2 of 2 samples have their video.mp4\n"
+    assert capsys.readouterr().out == "2 of 2 samples have video.mp4\n"
     a, b = (run / "samples" / name / "video.mp4" for name in "ab")
     made = a.stat().st_mtime_ns
     b.unlink()
     assert main(["video", str(run)]) == 0
-    assert "2 of 2 samples have their video.mp4, 1 of them from before" in capsys.readouterr().out
+    assert "2 of 2 samples have video.mp4, 1 of them from before" in capsys.readouterr().out
     assert a.stat().st_mtime_ns == made
     assert b.exists()
     assert not (run / "samples/c/video.mp4").exists()
@@ -81,7 +81,7 @@ def test_colour_is_above_and_stereo_stays_stereo(run):
     assert heights["b"] - heights["a"] == 64 * 5
 
 
-def test_videos_say_how_they_were_made_unless_told_not_to(run):
+def test_videos_have_metadata_unless_disabled(run):
     from its.errors import UserError
     from its.media.metadata import read_metadata
 
@@ -92,10 +92,10 @@ def test_videos_say_how_they_were_made_unless_told_not_to(run):
         read_metadata(run / "samples/a/video.mp4")
 
 
-def test_a_missing_file_is_told_before_anything_is_made(run, capsys):
+def test_a_missing_file_is_an_error_before_anything_is_made(run, capsys):
     (run / "samples/b/audio.wav").unlink()
     assert main(["video", str(run)]) == 2
-    assert "b lacks audio.wav, although its sample.json says ok" in capsys.readouterr().err
+    assert "b lacks audio.wav, although the status in sample.json is ok" in capsys.readouterr().err
     assert not (run / "samples/a/video.mp4").exists()
 
 
@@ -111,7 +111,7 @@ def test_a_damaged_file_stops_no_other(run, capsys):
 @pytest.mark.parametrize("command", ["video", "log"])
 def test_a_folder_that_is_no_run(command, tmp_path, capsys):
     assert main([command, str(tmp_path)]) == 2
-    assert "is no run: it has no folder samples" in capsys.readouterr().err
+    assert "has no folder samples" in capsys.readouterr().err
     (tmp_path / "samples").mkdir()
     assert main([command, str(tmp_path)]) == 2
     assert "has no samples" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def test_a_mapping_on_the_command_line_replaces_the_whole(composed):
     assert arguments == {"weights": "w", "revision": "x"}
 
 
-def test_null_removes_an_expert_and_what_belongs_to_it(composed):
+def test_null_removes_an_expert_and_its_values(composed):
     overlay = """
     model: {experts: {audio: null}, combiner: {init_args: {t: {audio: null}}}}
     data: {guidance_scale: {audio: null}}
@@ -159,7 +159,7 @@ def test_null_stays_where_it_is_a_value(composed):
     assert composed(BASE, arguments=["--model.fallback=null"]).values["model"]["fallback"] is None
 
 
-def test_a_new_method_discards_what_it_does_not_take(composed):
+def test_a_new_method_discards_unknown_keys(composed):
     base = BASE + "\nmethod: MultimodalDenoising"
     for config in (composed(base, "method: ScoreDistillation"), composed(base, arguments=["--method=Imprint"])):
         assert config.method in ("ScoreDistillation", "Imprint")
@@ -250,7 +250,7 @@ def test_pipes_devices_and_huge_files_are_no_configs(tmp_path):
     device.symlink_to("/dev/zero")
     huge.touch()
     os.truncate(huge, 2**30)  # sparse: takes no disk space
-    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
+    for file, reason in ((pipe, "not a regular file"), (device, "not a regular file"), (huge, "more than")):
         (tmp_path / "outer.yaml").write_text(f"model: {file.name}")
         for files, options in (([file], []), ([tmp_path / "outer.yaml"], []), ([], [f"--model={file}"])):
             with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
@@ -269,7 +269,7 @@ def test_files_that_name_each_other_are_read_so_often_and_no_more(tmp_path):
 def test_files_that_are_named_often_count_each_time(tmp_path):
     (tmp_path / "big.yaml").write_text("# " + "x" * 900_000)
     (tmp_path / "list.yaml").write_text("model: [" + "big.yaml, " * 9 + "]")
-    with pytest.raises(UserError, match=r"bytes together.*data\.prompts"):
+    with pytest.raises(UserError, match=r"bytes in total.*data\.prompts"):
         compose([tmp_path / "list.yaml"])
 
 
@@ -315,7 +315,7 @@ def test_values_of_the_command_line_keep_their_text_until_their_type_is_known():
 
 
 @pytest.mark.parametrize("argument", ["--model.steps", "model.steps=3", "prompts.csv"])
-def test_what_is_no_option_is_refused(argument):
+def test_unknown_options_are_refused(argument):
     with pytest.raises(UserError, match=argument):
         command_line_layers([argument])
 

@@ -68,6 +68,6 @@ def test_a_combiner_of_another_class_or_without_all_the_packs_experts_stays_the_
     assert "combiner" not in replace_weights({"audio": of("Auffusion")})["model"]
 
 
-def test_an_expert_that_the_pack_has_nothing_for_is_named():
+def test_an_expert_without_equivalent_in_the_pack_is_named():
     with pytest.raises(UserError, match=r"smell \(Nose\).*visual \(StableDiffusion\), audio \(Auffusion\)"):
         replace_weights({"visual": of("StableDiffusion"), "smell": of("Nose")})

@@ -111,7 +111,7 @@ def test_cleared_graphs_are_captured_anew():
     assert len(captures) == 4
 
 
-def test_what_cannot_be_captured_runs_without_a_graph():
+def test_a_failed_capture_runs_without_a_graph():
     def refuse(function):
         function()
         raise CaptureError("operation not permitted when stream is capturing")

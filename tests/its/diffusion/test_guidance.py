@@ -130,7 +130,7 @@ def test_texts_that_were_not_asked_for_the_longest_are_forgotten():
 
 
 def test_the_memory_of_forgotten_texts_is_free():
-    """A cached embedding must not keep the memory of its whole batch."""
+    """A cached embedding must not keep the memory of its batch."""
     expert = Recorder()
     cache = TextCache(expert, max_bytes=expert.encode_text(["a"]).nbytes)
     cache([str(number) for number in range(50)], CPU)

@@ -126,7 +126,7 @@ def test_objects_of_lightning_and_their_specs(key, value, tmp_path):
         ("strategy", "{class_path: SingleDeviceStrategy, init_args: {device: foo}}", "trainer.strategy"),
     ],
 )
-def test_what_lightning_refuses_is_a_user_error_with_its_key(key, value, place):
+def test_errors_of_lightning_are_user_errors_with_the_key(key, value, place):
     with pytest.raises(UserError, match=f"command line: {place}[.:]"):
         build([CASTLE], [f"--trainer.{key}={value}"])
 

@@ -1,4 +1,4 @@
-"""Several processes, and processes that are killed: at the end every sample is there once and is what it should be."""
+"""Several processes, some of them killed: at the end, every sample is complete, unique and correct."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def whole(write_config, tmp_path_factory, forks):
     return latents(folder / "whole"), time.monotonic() - began
 
 
-def test_two_processes_and_two_nodes_make_what_one_process_makes(config, tmp_path, whole, forks):
+def test_two_processes_and_two_nodes_make_the_samples_of_one_process(config, tmp_path, whole, forks):
     # Lightning starts the second process.
     printed = forks.run(["its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")], program="-m")
     assert printed.count("5 of 5 images that sound") == 1  # rank 0 alone reports
@@ -77,7 +77,7 @@ def test_a_process_of_a_job_that_srun_did_not_start_is_alone(monkeypatch):
         monkeypatch.setenv(name, value)
     (environment,) = with_cluster_environment(None, 1)
     assert isinstance(environment, LightningEnvironment)
-    with pytest.raises(UserError, match="trainer.num_nodes is 2, but srun"):
+    with pytest.raises(UserError, match="trainer.num_nodes is 2, but srun did not start this process"):
         with_cluster_environment(None, 2)
 
 
@@ -97,7 +97,7 @@ def test_fewer_rows_than_processes(config, tmp_path, forks):
 
 
 def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_path, monkeypatch, forks):
-    """In one process that is a process group of one: what the loop asks of torch.distributed, and in which order."""
+    """The loop's calls of torch.distributed and their order, in a process group of one process."""
     events, drawn = [], []
     for name in ("barrier", "all_reduce", "all_gather", "all_gather_object", "broadcast", "broadcast_object_list"):
         real = getattr(dist, name)
@@ -127,7 +127,7 @@ def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_again_and_again_every_sample_is_there_once_and_whole(config, tmp_path, whole, forks, processes):
+def test_after_repeated_kills_every_sample_is_complete_and_unique(config, tmp_path, whole, forks, processes):
     made, seconds = whole
     output, moments = tmp_path / "killed", random.Random()
     arguments = arguments_of(config, output, "--data.batch_size=1", f"--trainer.devices={processes}")
@@ -164,7 +164,7 @@ def test_a_signal_ends_after_the_batch(config, tmp_path, forks, whole, name):
     assert forks.wait([pid]) == [1]
     assert list(tmp_path.rglob("*.ckpt")) == []
     printed = forks.log.read_text()
-    assert f"its: stopped: {name}; the same command resumes" in printed
-    assert "are missing: the same command again makes them" in printed.splitlines()[-1]
+    assert f"its: stopped: {name}; the same command resumes the run" in printed
+    assert "are missing: run the same command again" in printed.splitlines()[-1]
     forks.run(arguments)
     assert_same(whole[0], latents(output))

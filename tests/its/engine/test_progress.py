@@ -76,7 +76,7 @@ def test_steps_of_a_gpu_are_not_timed(monkeypatch, clock):
     assert bar.seconds_a_sample is None
 
 
-def test_a_fast_one_is_told_nothing(shown, capsys):
+def test_a_fast_run_logs_no_warning(shown, capsys):
     _, module = shown
     module.on_step(step(0), 1)
     module.on_step(step(1), 1)
@@ -99,7 +99,7 @@ def begun(monkeypatch, *, rows, earlier=0, loggers=()):
     return bar, module, trainer
 
 
-def test_lines_where_there_is_no_terminal(monkeypatch, clock, capsys):
+def test_lines_without_a_terminal(monkeypatch, clock, capsys):
     bar, module, trainer = begun(monkeypatch, rows=10, earlier=20)
     for index, seconds in enumerate((12.0, 2.0)):  # two ranks; never more than there are
         clock[0] += seconds

@@ -68,7 +68,7 @@ def test_samples_are_scored_and_ranked_after_sampling(job, tmp_path, capsys):
     assert {s: r["rank"] for s, r in records(tmp_path / "again").items()} == {s: r["rank"] for s, r in found.items()}
 
 
-def test_a_scorer_that_cant_be_loaded_is_told_before_anything_is_made(job, tmp_path, monkeypatch, capsys):
+def test_a_scorer_that_cant_be_loaded_is_an_error_before_anything_is_made(job, tmp_path, monkeypatch, capsys):
     def broken(self):
         raise RuntimeError("no such kernel")
 
@@ -86,7 +86,7 @@ def test_the_table_of_scores_holds_the_samples_of_earlier_runs_too(job, tmp_path
     assert all(row["CLIPScorer"] for row in rows)
 
 
-def test_the_worse_half_is_stopped_and_the_others_are_what_they_would_have_been(job, tmp_path, capsys):
+def test_the_worse_half_is_stopped_and_the_others_are_unchanged(job, tmp_path, capsys):
     assert main(job("whole")) == 0
     capsys.readouterr()
     assert main(job("pruned", keep=PRUNED)) == 0
@@ -124,7 +124,7 @@ def method_of(job, **keys):
     return cli.model, cli.datamodule.rows
 
 
-def test_evaluations_are_what_networks_were_really_asked(job, monkeypatch):
+def test_evaluations_equal_the_calls_of_the_networks(job, monkeypatch):
     method, rows = method_of(job)
     asked = {}
     for name, expert in method.named_experts():
@@ -181,7 +181,7 @@ def test_the_clean_latents_of_a_right_estimate_are_the_clean_latents():
     assert all(torch.allclose(step.predict_clean(), clean, atol=1e-4) for step in steps)
 
 
-def test_what_fails_in_pruning_is_made_as_a_whole(job, tmp_path, monkeypatch, capsys):
+def test_after_an_error_in_pruning_all_samples_are_made(job, tmp_path, monkeypatch, capsys):
     def fail(*args):
         raise RuntimeError("broken scorer")
 
@@ -191,7 +191,7 @@ def test_what_fails_in_pruning_is_made_as_a_whole(job, tmp_path, monkeypatch, ca
     assert "pruning failed (RuntimeError: broken scorer); making all 4" in capsys.readouterr().err
 
 
-def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkeypatch):
+def test_a_check_that_would_stop_no_sample_is_skipped(job, tmp_path, monkeypatch):
     monkeypatch.setattr(PruningRunner, "_advance", lambda *args: pytest.fail("advanced"))
     assert main(job(keep=PRUNED | {"best": 4})) == 0
     assert {record["status"] for record in records(tmp_path / "run").values()} == {"ok"}
@@ -201,7 +201,7 @@ def test_nobody_is_looked_at_where_nobody_would_have_to_go(job, tmp_path, monkey
     ("change", "message"),
     [
         ({"keep": {"best": 0}}, "best is 0; expected 1 or more"),
-        ({"keep": {"best": 1, "by": ["smell"]}}, "by has 'smell', which no scorer"),
+        ({"keep": {"best": 1, "by": ["smell"]}}, "by contains 'smell', which has no scorer"),
         ({"keep": {"best": 1, "prune": {"at": [0.5, 0.2]}}}, "prune.at is .*ascending"),
         ({"keep": {"best": 1, "prune": {"leave": 1.5}}}, "prune.leave is 1.5"),
         ({"keep": {"bets": 1}}, "bets"),
@@ -225,7 +225,7 @@ def test_wrong_keys_are_one_message_before_anything_is_made(job, tmp_path, capsy
         ({"compile": True}, "can't be used with model.compile"),
     ],
 )
-def test_what_can_not_be_pruned_says_so(job, tmp_path, capsys, model, message):
+def test_unsupported_pruning_is_an_error(job, tmp_path, capsys, model, message):
     arguments = job(keep=PRUNED)
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump({"model": model}))
@@ -234,6 +234,6 @@ def test_what_can_not_be_pruned_says_so(job, tmp_path, capsys, model, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_half_of_a_rung_is_rounded_up_and_never_below_what_is_kept(job):
+def test_half_of_a_rung_is_rounded_up_and_at_least_the_number_to_keep(job):
     keep = Keep(best=3, prune=Prune(at=[0.34, 0.67]))
     assert (keep.prune.leave, keep.by) == (0.5, ["visual", "audio"])

@@ -66,7 +66,7 @@ def test_scores_go_into_records_and_csv_and_all_else_stays(run, towers, capsys):
     assert not list(run.rglob("*.partial"))
 
 
-def test_what_is_scored_is_not_scored_again_unless_weights_are_others(run, towers, tmp_path, monkeypatch):
+def test_samples_are_scored_again_only_for_other_weights(run, towers, tmp_path, monkeypatch):
     assert main(["evaluate", str(run), *towers]) == 0
     asked = []
     score = scoring._score
@@ -82,7 +82,7 @@ def test_what_is_scored_is_not_scored_again_unless_weights_are_others(run, tower
     assert asked == [1, 1, 5]
 
 
-def test_a_score_does_not_depend_on_who_is_scored_with_it(run, towers, monkeypatch):
+def test_a_score_does_not_depend_on_the_batch(run, towers, monkeypatch):
     assert main(["evaluate", str(run), *towers]) == 0
     together = {p: record_of(p)["scores"] for p in sorted((run / "samples").iterdir())}
     monkeypatch.setattr(scoring, "CHUNK", 1)
@@ -121,7 +121,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: ["nowhere"], "nowhere is no run: it has no folder samples"),
+        (lambda run: ["nowhere"], "nowhere has no folder samples"),
         (lambda run: [str(run), str(run)], "is given twice"),
         (lambda run: [str(run), "--scorers", "ClipScore"], "Did you mean CLIPScorer"),
         (lambda run: [str(run), "--scorers", "DDIM"], "DDIM is a Scheduler"),
@@ -130,7 +130,7 @@ def test_no_prompt_no_score(tmp_path, towers, capsys):
         (lambda run: [str(run), "--set", "CLIPScorer"], "expected NAME.ARGUMENT=VALUE"),
         (lambda run: [str(run), "--device", "toaster"], "device is 'toaster'"),
         (lambda run: [str(run), "--best", "0"], "best is 0"),
-        (lambda run: [str(run), "--best", "1", "--rank_by", "smell"], "by has 'smell', which no scorer"),
+        (lambda run: [str(run), "--best", "1", "--rank_by", "smell"], "by contains 'smell', which has no scorer"),
         (lambda run: (next(run.glob("samples/*/audio.wav")).unlink(), [str(run)])[1], "lacks audio.wav"),
         (
             lambda run: ([p.unlink() for p in run.rglob("sample.json")], [str(run)])[1],
@@ -164,7 +164,7 @@ def test_a_picture_bomb_is_refused(run, towers, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["CLIPScorer", "CLAPScorer"])
-def test_weights_that_cannot_be_had_say_whose_and_what_to_do(run, towers, capsys, monkeypatch, name):
+def test_the_error_for_missing_weights_has_key_and_remedy(run, towers, capsys, monkeypatch, name):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     before = everything(run)
     assert main(["evaluate", str(run), *towers, "--set", f"{name}.weights=nobody/nothing"]) == 2
@@ -188,7 +188,7 @@ def test_the_fallback_is_taken_as_a_whole_and_loudly(run, towers, capsys):
         "MiniPictureJudge, MiniSoundJudge",
         "pack mini",
         "CLAPScorer: nobody/nowhere",
-        "name a local folder",
+        "use a local folder",
     ):
         assert part in warned
     assert "CLIPScorer" not in told.out
@@ -220,7 +220,7 @@ def test_scorers_by_mapping_and_by_pack():
         build_scorers([{"class": "CLIPScorer"}])
 
 
-def test_updating_a_record_keeps_what_others_wrote_meanwhile(run):
+def test_updating_a_record_keeps_concurrent_changes(run):
     found, *_ = complete_samples([run])
     now = record_of(found.folder) | {"video": {"frames": 3}, "scores": {"Other": {"score": 0.5}}}
     (found.folder / "sample.json").write_text(json.dumps(now), encoding="utf-8")
@@ -233,7 +233,7 @@ def test_a_table_needs_scores(run, capsys):
     assert "no sample has a score" in capsys.readouterr().err
 
 
-def test_a_table_of_somebody_is_not_overwritten(run, towers, capsys):
+def test_a_foreign_table_is_not_overwritten(run, towers, capsys):
     (run / "scores.csv").write_text("name,grade\n")
     before = everything(run)
     assert main(["evaluate", str(run), *towers]) == 2

@@ -52,7 +52,7 @@ def test_ties_go_to_the_better_of_the_worse_ranks_then_to_the_scores_then_to_the
     assert order((0.5, 0.5), (0.5, 0.5))[0] == [0, 1]
 
 
-def test_what_has_no_score_is_last_and_never_kept():
+def test_samples_without_a_score_are_last_and_never_kept():
     assert order((None, None), (0.1, None), best=3) == ([1, 0], [True, False])
 
 
@@ -78,7 +78,7 @@ def test_a_run_is_marked_for_each_pair_and_nothing_is_deleted(tmp_path, capsys):
 def test_criteria_are_roles_or_scorers():
     assert Keep(best=1).criteria(SCORERS) == NAMES
     assert Keep(best=1, by=["MiniSoundJudge"]).criteria(SCORERS) == ["MiniSoundJudge"]
-    with pytest.raises(UserError, match="by has 'visaul', which no scorer .*Did you mean visual"):
+    with pytest.raises(UserError, match="by contains 'visaul', which has no scorer.*Did you mean visual"):
         Keep(best=1, by=["visaul"]).criteria(SCORERS)
     with pytest.raises(UserError, match="best is 0; expected 1 or more"):
         Keep(best=0)

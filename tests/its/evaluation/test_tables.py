@@ -81,7 +81,7 @@ def test_csv_has_plain_numbers():
     assert row["CLIPScorer.bootstrap_low"] == ""
 
 
-def test_latex_escapes_what_prompts_may_hold():
+def test_latex_is_escaped():
     name = r"50% of \bell & {x}_1 #~^$"
     text = latex(tabulate([found(0, {"CLIPScorer": {"score": 0.5, **CLIP}}, prompts={"visual": name})], ["prompt"]))
     expected = r"50\% of \textbackslash{}bell \& \{x\}\_1 \#\textasciitilde{}\textasciicircum{}\$ & 1 & 50.0 (0.0) \\"

@@ -126,7 +126,7 @@ def test_plain_values(kind, value, expected):
         (Range | None, "{start: 1}", Range(start=1)),
     ],
 )
-def test_text_of_the_command_line_is_read_as_what_it_is_for(kind, text, expected):
+def test_command_line_text_is_parsed_by_the_parameter_type(kind, text, expected):
     result, spec = built(kind, Text(text))
     assert result == expected
     assert type(result) is type(expected)
@@ -270,7 +270,7 @@ class Faulty(Plugin):
         raise {"refusal": ImportError("no module x"), "defect": KeyError("x")}[name]
 
 
-def test_what_a_constructor_refuses_is_a_fault_and_its_defects_are_raised():
+def test_invalid_arguments_are_faults_and_defects_of_plugins_are_raised():
     with pytest.raises(UserError, match="k: Faulty: no module x"):
         construct(Faulty, {"name": "refusal"}, key="k")
     with pytest.raises(KeyError):
@@ -286,7 +286,7 @@ def test_objects_are_passed_on_and_have_a_spec():
     assert spec["init_args"]["steps_offset"] == 1
 
 
-def test_what_names_a_class():
+def test_values_that_name_a_class():
     assert spec_of("DDIM") == ("DDIM", {})
     with pytest.raises(UserError):
         spec_of(["DDIM"])

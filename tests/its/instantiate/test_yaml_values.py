@@ -33,7 +33,7 @@ def test_values(text, value):
     "text",
     ["!!set {a}", "!!binary aGk=", "!!timestamp 2024-01-01", "!!python/name:os.system", "[", "!!int x", "? [a]\n: b"],
 )
-def test_what_json_can_not_hold_is_refused(text):
+def test_values_without_json_form_are_refused(text):
     with pytest.raises(yaml.YAMLError):
         read_yaml(text)
 

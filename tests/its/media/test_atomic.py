@@ -76,7 +76,7 @@ def test_a_folder_that_is_not_there_is_an_os_error(tmp_path):
         pass
 
 
-def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+def test_partial_files_of_killed_processes_are_removed_and_locked_ones_kept(tmp_path):
     (tmp_path / ".a.0123abcd.partial").touch()
     (tmp_path / ".b.0123abcd.partial").symlink_to(tmp_path / "a")
     os.mkfifo(tmp_path / ".c.0123abcd.partial")

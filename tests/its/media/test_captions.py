@@ -30,7 +30,7 @@ def test_any_prompt_can_be_drawn(text):
     assert np.asarray(picture).max() > 100
 
 
-def test_what_is_said_is_seen():
+def test_messages_are_visible():
     one, other = (np.asarray(draw_captions([text], "", 480)) for text in ("castle", "cattle"))
     assert one.shape == other.shape
     assert (one != other).any()

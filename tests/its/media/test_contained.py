@@ -14,7 +14,9 @@ def test_links_below_the_root_are_refused_wherever_they_lead(tmp_path):
     for path in (run / "samples" / "a" / "new.png", run / "samples"):
         assert contained(run, path) == path
     for path in (run / "samples" / "b", run / "samples" / "b" / "c" / "new.png", run / "samples" / "a" / "nothing"):
-        with pytest.raises(UserError, match="is a symbolic link, which is not followed below .*run: put the file"):
+        with pytest.raises(
+            UserError, match="is a symbolic link, which is not followed below .*run: replace it by a copy"
+        ):
             contained(run, path)
 
 

@@ -28,7 +28,7 @@ def test_a_format_that_is_not_expected_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(content):
+def test_files_that_are_not_pictures_are_refused(content):
     with pytest.raises(ValueError, match="picture"):
         open_picture(content)
 
@@ -53,17 +53,17 @@ def test_extreme_sample_rates_are_refused(rate, tmp_path):
 
 
 def test_errors_name_the_file_and_the_remedy(tmp_path):
-    for path, reason in ((tmp_path / "no.png", "there is no file"), (tmp_path, "directory")):
+    for path, reason in ((tmp_path / "no.png", "does not exist"), (tmp_path, "directory")):
         with pytest.raises(UserError, match=f"(?i){reason}.*; make it again"), naming(path, "make it again"):
             open_picture(path)
-    with pytest.raises(UserError, match="x.wav can't be read: it is no sound"), naming(tmp_path / "x.wav"):
+    with pytest.raises(UserError, match="x.wav can't be read: it is not a readable sound"), naming(tmp_path / "x.wav"):
         open_sound(b"no sound")
 
 
 @pytest.mark.parametrize("name", ["x.raw", "x.RAW", "x.xyz", "x"])
 def test_sounds_without_a_header_are_one_message_and_unknown_endings_do_not_matter(name, tmp_path):
     (tmp_path / name).write_bytes(b"no header" * 99)
-    with pytest.raises(ValueError, match="no sound that can be read; expected WAV"):
+    with pytest.raises(ValueError, match="not a readable sound; expected WAV"):
         open_sound(tmp_path / name)
     soundfile.write(tmp_path / "x.wav", np.zeros(100), 44_101)
     (tmp_path / "x.wav").rename(tmp_path / "other.xyz")

@@ -19,14 +19,14 @@ def test_reads_up_to_the_limit(tmp_path):
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
 def test_devices_are_not_read(device):
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_limited(device)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     pipe = tmp_path / "prompts.jsonl"
     os.mkfifo(pipe)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_limited(pipe)
 
 
@@ -38,7 +38,7 @@ def test_a_pipe_that_takes_the_files_place_is_not_waited_for(tmp_path, monkeypat
     monkeypatch.setattr(limited.os, "stat", lambda path: regular)
 
     def read():
-        with pytest.raises(OSError, match="no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_limited(pipe)
 
     reader = threading.Thread(target=read, daemon=True)
@@ -76,6 +76,6 @@ def test_paths_are_expanded_as_a_shell_does(text, monkeypatch, tmp_path):
     assert user_path(text) == tmp_path / "a"
 
 
-def test_what_is_unknown_in_a_path_is_kept(monkeypatch):
+def test_unknown_variables_of_a_path_are_kept(monkeypatch):
     monkeypatch.delenv("PLACE", raising=False)
     assert str(user_path("$PLACE/a$")) == "$PLACE/a$"

@@ -17,7 +17,7 @@ def test_only_files_with_the_mark_are_replaced(tmp_path):
     assert path.read_text() == "my own"
 
 
-def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+def test_irregular_files_are_not_replaced(tmp_path):
     (tmp_path / "private").write_text("id,seed,private")
     (tmp_path / "link").symlink_to("private")
     (tmp_path / "dangling").symlink_to("nowhere")

@@ -29,7 +29,7 @@ def write(path, text):
 
 
 @pytest.mark.parametrize("kind", [".png", ".wav", ".mp4"])
-def test_what_is_written_reads_back(tmp_path, kind):
+def test_written_files_can_be_read(tmp_path, kind):
     write(tmp_path / f"x{kind}", text_of(RECORD))
     found = read_metadata(tmp_path / f"x{kind}")
     assert {key: found[key] for key in RECORD} == RECORD
@@ -114,5 +114,5 @@ def test_a_text_that_unpacks_to_very_much(tmp_path):
 def test_other_files(tmp_path):
     with pytest.raises(UserError, match="ending in .png, .wav, .mp4, .json"):
         read_metadata(tmp_path / "x.gif")
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="does not exist"):
         read_metadata(tmp_path / "x.png")

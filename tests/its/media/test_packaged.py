@@ -64,7 +64,7 @@ def test_nothing_is_overwritten_by_a_copy():
     assert Path("mine.yaml").read_text() == "precious"
 
 
-def test_every_packaged_file_says_what_it_makes():
+def test_every_packaged_file_has_a_summary():
     for name, path in packaged_files().items():
         if path.suffix == ".yaml":
             assert len(summary(path)) > 10, name

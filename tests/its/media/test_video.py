@@ -59,7 +59,7 @@ def _line(luma, picture):
     return int(np.argmax(luma[: picture.shape[0]].mean(0)))
 
 
-def test_it_is_what_browsers_play(tmp_path):
+def test_the_video_has_codecs_of_browsers(tmp_path):
     write(tmp_path / "v.mp4", comment='{"its": 1}')
     with av.open(str(tmp_path / "v.mp4")) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]

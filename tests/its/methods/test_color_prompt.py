@@ -26,5 +26,5 @@ def test_the_style_goes_and_the_subject_stays(prompt, expected):
 
 @pytest.mark.parametrize("prompt", ["", "  ", "grayscale, black background", "a painting of grayscale"])
 def test_a_prompt_of_nothing_but_style_is_refused(prompt):
-    with pytest.raises(UserError, match="no colour prompt can be made of"):
+    with pytest.raises(UserError, match="no colour prompt can be derived from"):
         color_prompt(prompt)

@@ -165,7 +165,7 @@ def test_a_colorizer_gets_the_trimmed_picture_its_prompt_and_the_samples_own_gen
     torch.testing.assert_close(alone.color, two.color, rtol=0, atol=1e-4)
 
 
-def test_what_is_not_finite_fails_alone(tiny):
+def test_a_sample_that_is_not_finite_fails_alone(tiny):
     class Poison(WarmStartAverage):
         def combine(self, estimates, latents, progress):
             noise = super().combine(estimates, latents, progress)
@@ -253,8 +253,8 @@ class Named(Combiner):
         ({"steps": 0}, "model.steps is 0"),
         ({"guidance_interval": (0.7, 0.1)}, r"model.guidance_interval is \[0.7, 0.1\]; expected \[begin, end\]"),
         ({"trim": 128}, "model.trim is 128; expected 0 to less than the canvas's 128 columns"),
-        ({"combiner": Named()}, r"Named names visuel, but the experts are visual, audio.*Did you mean visual"),
-        ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "names x, but the experts are"),
+        ({"combiner": Named()}, r"Named contains visuel, but the experts are visual, audio.*Did you mean visual"),
+        ({"combiner": WarmStartAverage(t={"visual": 1.0, "audio": 1.0, "x": 1.0})}, "contains x, but the experts are"),
     ],
 )
 def test_arguments_that_make_no_sense(tiny, changes, message):
@@ -277,7 +277,7 @@ def test_latent_spaces_must_be_equal(tiny):
     ("changes", "message"),
     [
         ({"canvas": (64, 100)}, r"model.canvas: .*multiples of 8"),
-        ({"canvas": (128, 128)}, "model.canvas has 128 rows, but the vocoder HiFiGAN plays 64"),
+        ({"canvas": (128, 128)}, "model.canvas has 128 rows, but the vocoder HiFiGAN expects 64"),
     ],
 )
 def test_a_canvas_that_does_not_fit(tiny, changes, message):
@@ -290,7 +290,7 @@ def test_a_vocoder_of_another_format_is_named(tiny):
 
     other = GriffinLim(format=replace(AUFFUSION, n_mels=64, hop_length=200, name="Slow"))
     with pytest.raises(
-        UserError, match="GriffinLim plays spectrograms in the format Slow, but expert audio makes Auffusion"
+        UserError, match="GriffinLim has the spectrogram format Slow, but model.experts.audio has Auffusion"
     ):
         method(tiny, vocoder=other)
 
@@ -301,7 +301,7 @@ def test_missing_weights_are_named_by_key(tiny):
         WeightsNotFound, match=r"^model.experts.visual: nobody/nowhere is not on this machine"
     ) as missing:
         method(tiny, experts=experts)
-    assert "name a local folder" in missing.value.remedy
+    assert "use a local folder" in missing.value.remedy
 
 
 def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
@@ -319,7 +319,7 @@ def test_the_definition_tells_samples_apart_and_nothing_else(tiny, tmp_path):
     assert method(tiny, vocoder=GriffinLim(format=method(tiny).post_process.vocoder.format)).definition(row()) != same
 
 
-def test_guidance_in_an_interval_asks_less_and_gives_another_sample(tiny):
+def test_guidance_in_an_interval_evaluates_less_and_changes_the_sample(tiny):
     rows_asked = []
 
     class Counting(StableDiffusion):

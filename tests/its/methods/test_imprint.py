@@ -233,7 +233,7 @@ def test_a_sound_of_ones_own_is_drawn_as_its_spectrogram(tiny, own):
     assert AUFFUSION.sample_rate == form.sample_rate
 
 
-def test_what_a_file_holds_defines_the_sample_and_where_it_lies_does_not(tiny, own):
+def test_the_id_depends_on_a_files_content_and_not_on_its_path(tiny, own):
     model = method(tiny)
     (tmp := own / "elsewhere").mkdir()
     (tmp / "half.png").write_bytes((own / "half.png").read_bytes())
@@ -297,7 +297,7 @@ def test_files_from_a_file_of_prompts_lie_beside_it(config, own):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save=[latents]"], "save has latents, but Imprint"),
+        (["--save=[latents]"], "save contains latents, but Imprint"),
         (["--model.rho=2"], "model.rho is 2"),
         (["--model.steps.smell=2"], "model.steps names smell"),
         (

@@ -48,7 +48,7 @@ def test_the_default_is_the_papers_main_method():
     assert method_class(DEFAULT) is MultimodalDenoising
 
 
-def test_an_unknown_method_names_those_that_there_are():
+def test_the_error_for_an_unknown_method_lists_the_methods():
     with pytest.raises(UserError, match=r"method is 'Multimodal'; expected one of MultimodalDenoising"):
         method_class("Multimodal")
 
@@ -75,7 +75,7 @@ def test_the_list_of_plugins_has_the_methods_with_their_summaries(capsys):
         assert listed[name].split(maxsplit=1) == [cls.__module__, registry.summary(cls)]
 
 
-def test_a_new_method_drops_what_it_does_not_know(config, tmp_path, short_of_weights):
+def test_a_new_method_drops_unknown_keys(config, tmp_path, short_of_weights):
     (tmp_path / "upside.yaml").write_text(yaml.safe_dump({"method": "Upside", "model": {"turns": 3}}))
     cli = build([config, tmp_path / "upside.yaml"], [])  # the config sets steps, which Upside does not take
     assert type(cli.model) is Upside

@@ -115,11 +115,11 @@ def test_two_prompts_for_one_model_need_it_once(tiny):
     assert not torch.equal(result.latents, thrice.latents)
 
 
-def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(tiny, tmp_path):
+def test_incompatible_combiners_and_views_are_errors_before_loading(tiny, tmp_path):
     from PIL import Image
 
     Image.new("L", (64, 64)).save(tmp_path / "square.png")
-    with pytest.raises(UserError, match="model.combiner: Regions: mask of visual: .*don't fit the canvas"):
+    with pytest.raises(UserError, match="model.combiner: Regions: mask of visual: .*proportions of the canvas"):
         method(tiny, Regions({"visual": str(tmp_path / "square.png"), "audio": 1.0}))
     with pytest.raises(UserError, match="model.combiner: Alternation: turns .*at most 5"):
         method(tiny, Alternation(["visual", "audio"], turns=6))
@@ -132,7 +132,7 @@ def test_a_combiner_or_view_that_does_not_fit_is_said_before_anything_is_loaded(
 
 
 def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_noise(tiny):
-    """The whole loop commutes with a view v: the wrapped expert turns z into v^-1(sample of v(z))."""
+    """The loop commutes with a view v: the wrapped expert turns z into v^-1(sample of v(z))."""
     from its.diffusion.guidance import GuidedExpert
     from its.diffusion.sampling import denoise
 
@@ -152,7 +152,7 @@ def test_the_sample_of_a_mirrored_expert_is_the_mirrored_sample_of_mirrored_nois
     assert torch.equal(run(view, z), view.invert_view(run(bare, view.apply_view(z))))
 
 
-def test_samples_are_told_apart_by_view_and_by_what_is_viewed(tiny):
+def test_ids_depend_on_the_view_and_on_the_wrapped_expert(tiny):
     def definition(**options):
         experts = {"audio": View(expert=Auffusion(weights=str(tiny / "auffusion")), **options)}
         model = method(tiny, WarmStartAverage({"audio": 1.0}), **experts)
@@ -168,7 +168,7 @@ def test_samples_are_told_apart_by_view_and_by_what_is_viewed(tiny):
     assert "sha256" in time["weights"]["experts.audio"]
 
 
-def test_the_vocoder_plays_what_a_visual_expert_drew(tiny):
+def test_the_vocoder_plays_pictures_of_a_visual_expert(tiny):
     model = MultimodalDenoising(
         experts={"visual": StableDiffusion(weights=str(tiny / "sd"))},
         combiner=ScheduledAverage({"visual": 1.0}),

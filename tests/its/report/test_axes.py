@@ -45,7 +45,7 @@ def test_ticks_of_the_paper_s_format():
         {**asdict(AUFFUSION), "f_min": 1e308, "f_max": None},
     ],
 )
-def test_what_is_no_format_has_no_ticks(recorded):
+def test_an_invalid_format_has_no_ticks(recorded):
     assert hertz_ticks(recorded) == []
 
 

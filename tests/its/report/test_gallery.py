@@ -16,7 +16,7 @@ def data_of(page):
     return json.loads(text)
 
 
-def test_a_page_links_relatively_and_shares_what_is_common(add, tmp_path, capsys):
+def test_a_page_has_relative_links_and_shared_values(add, tmp_path, capsys):
     folders = [add("a", seed=seed) for seed in (1, 2, 10)] + [add("b", seed=1, settings={"vocoder": {"class": "X"}})]
     assert main(["gallery", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "c" / "d")]) == 0
     assert "4 samples of 2 runs" in capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_commands_are_quoted(add, tmp_path):
     assert sample["again"] == f"its rerun '$(rm -rf ~); x/samples/{folder.name}/sample.json'"
 
 
-def test_nothing_of_others_is_overwritten(add, tmp_path, capsys):
+def test_foreign_files_are_not_overwritten(add, tmp_path, capsys):
     add()
     (tmp_path / "run" / "index.html").write_text("<html>my homepage")
     assert main(["gallery", str(tmp_path / "run")]) == 2

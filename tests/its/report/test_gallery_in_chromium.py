@@ -197,7 +197,7 @@ def test_colour_comes_in_as_the_sound_goes_on(add, show):
     page.until(f"{opacity} === '0'")
 
 
-def test_what_is_missing_is_said_on_the_page(add, show):
+def test_missing_samples_are_reported_on_the_page(add, show):
     (add(seed=1) / "audio.wav").unlink()
     (add(seed=2) / "spectrogram.png").unlink()
     page = show()

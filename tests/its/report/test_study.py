@@ -92,7 +92,7 @@ def test_wrong_input_changes_nothing(add, study, tmp_path):
     (tmp_path / "none").mkdir()
     wrong = {
         ("ours",): "got one run",
-        ("ours", "none"): "is no run",
+        ("ours", "none"): "has no folder samples",
         ("ours", "dogs"): "share no prompts",
         ("ours", "ours"): "is given twice",
         ("ours", "failed"): "has no complete sample",
@@ -102,7 +102,7 @@ def test_wrong_input_changes_nothing(add, study, tmp_path):
             "--prompts",
             "picture",
             "sound",
-        ): "no sample has prompts picture and sound, but audio, visual",
+        ): "no sample has prompts named picture and sound; the names are audio, visual",
         ("ours", "dogs", "--samples", "0"): "expected 1 or more",
     }
     for words, message in wrong.items():

@@ -74,7 +74,7 @@ def test_no_answer_before_both_were_played_to_the_end(study):
     assert study.locator("#next").is_enabled()
 
 
-def test_prompts_are_text_and_methods_are_not_told(study):
+def test_prompts_are_text_and_methods_are_not_revealed(study):
     study.get_by_role("button", name="Begin").click()
     while NASTY not in study.locator("#questions").inner_text():
         study.evaluate("next()")

@@ -60,7 +60,7 @@ def test_the_average_s_interval_in_closed_form():
     assert mean_interval([0, 0, 1, 1]) == pytest.approx((0.5, Z * math.sqrt(1 / 3) / 2))
 
 
-def test_the_table_counts_who_was_chosen(save):
+def test_the_table_counts_the_chosen_run(save):
     files = [save(answers(who=f"p{i}", wins=(i < 3, False))) for i in range(4)]
     lines = table(read_answers(files), "imprint").splitlines()
     low, high = wilson(3, 4)
@@ -72,7 +72,7 @@ def test_the_table_counts_who_was_chosen(save):
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["audio quality", "visual quality", "alignment"]
 
 
-def test_who_chose_noise_is_left_out_and_this_is_said(save, capsys):
+def test_participants_who_chose_noise_are_left_out_with_a_message(save, capsys):
     files = [
         save(answers(who="fine", wins=(True, True))),
         save(answers(who="random", wins=(False, False), caught=True)),
@@ -83,7 +83,7 @@ def test_who_chose_noise_is_left_out_and_this_is_said(save, capsys):
     assert "ours against imprint, 1 participants" in printed
     assert "100.0 (20.7 to 100.0) | 100.0 |" in printed  # Wilson's 1 of 1; one participant has no interval
     assert main(["study-results", str(files[1])]) == 1
-    assert "no participant is left" in capsys.readouterr().out
+    assert "all participants are excluded" in capsys.readouterr().out
 
 
 def changed(**change):
@@ -111,7 +111,7 @@ def changed(**change):
         (answers(who="p1"), "are of one participant"),
     ],
 )
-def test_what_is_not_ours_is_one_message(save, capsys, content, message):
+def test_foreign_files_are_one_message(save, capsys, content, message):
     files = [save(answers(), "one.json"), save(content, "two.json")]
     assert main(["study-results", *map(str, files)]) == 2
     error = capsys.readouterr().err

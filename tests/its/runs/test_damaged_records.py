@@ -144,7 +144,7 @@ DAMAGE = {
     "more digits": (b'{"status": "ok", "seed": 1' + b"0" * 5000 + b"}", "4300"),
     "surrogate": (rb'{"status": "ok", "prompts": {"visual": "\ud800"}}', "surrogate"),
     "latin-1": ('{"status": "ök"}'.encode("latin-1"), "not UTF-8"),
-    "list": (b"[]", "no mapping"),
+    "list": (b"[]", "expected a mapping"),
     "types": (b'{"status": "ok", "prompts": ["castle"], "seed": 1}', r"prompts is \['castle'\]; expected dict"),
     "boolean": (b'{"status": "ok", "prompts": {}, "seed": true}', "seed is True; expected int"),
     "incomplete": (b'{"status": "ok", "prompts": {}}', "has no seed"),
@@ -166,7 +166,7 @@ def test_damaged_records_are_named_and_left_out(add, capsys, kind):
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr()
     assert f"{bad} is left out: sample.json can't be read: " in printed.err
-    assert "1 samples of 1 run are shown" in printed.out
+    assert "shows 1 samples of 1 run" in printed.out
     assert read_status(good.parent, [good.name, bad.name]).missing == [1]  # and made again
 
 
@@ -178,8 +178,8 @@ def test_folders_with_unusable_names_are_named_and_left_out(add, tmp_path, capsy
     assert main(["gallery", str(good.parents[1])]) == 0
     printed = capsys.readouterr().err
     assert "\x1b" not in printed
-    assert printed.count("the name of its folder is not printable") == 3
-    assert f"{good.parent / 'link'} is left out: sample.json can't be read: its folder is a symbolic link" in printed
+    assert printed.count("the name of the folder is not printable") == 3
+    assert f"{good.parent / 'link'} is left out: sample.json can't be read: the folder is a symbolic link" in printed
 
 
 def test_every_command_that_reads_runs_is_tried(tmp_path):

@@ -101,7 +101,7 @@ def test_no_command_follows_a_link(add, home, tmp_path, monkeypatch, capsys, com
     if link == "samples":
         assert "samples is a symbolic link, which is not followed below" in capsys.readouterr().err
     if link == "sample":
-        assert "its folder is a symbolic link" in capsys.readouterr().err
+        assert "the folder is a symbolic link" in capsys.readouterr().err
 
 
 def test_only_regular_files_of_the_right_kind_are_uploaded(add, home, capsys):
@@ -119,5 +119,5 @@ def test_only_regular_files_of_the_right_kind_are_uploaded(add, home, capsys):
     assert [rows[seed]["spectrogram"] is not None for seed in (1, 2, 3)] == [True, True, False]
     assert [rows[seed]["sound"] is not None for seed in (1, 2, 3)] == [True, False, True]
     said = capsys.readouterr().err
-    assert f"its: WARNING: {folders['a'] / 'video.mp4'} is not uploaded: it is no MP4" in said
-    assert f"its: WARNING: {folders['c'] / 'spectrogram.png'} is not uploaded: it is no PNG" in said
+    assert f"its: WARNING: {folders['a'] / 'video.mp4'} is not uploaded: it is not a valid MP4 file" in said
+    assert f"its: WARNING: {folders['c'] / 'spectrogram.png'} is not uploaded: it is not a PNG file" in said

@@ -20,7 +20,7 @@ def test_samples_come_with_size_length_and_files(add, tmp_path):
         ("audio.wav", b"RIFF", "audio.wav can't be read"),
         ("audio.wav", b"", "audio.wav can't be read"),
         ("spectrogram.png", None, "spectrogram.png is missing"),
-        ("spectrogram.png", b"GIF89a" * 9, "spectrogram.png can't be read: it is no PNG"),
+        ("spectrogram.png", b"GIF89a" * 9, "spectrogram.png can't be read: it is not a PNG file"),
     ],
 )
 def test_damage_is_named(add, tmp_path, name, content, damage):
@@ -48,12 +48,12 @@ def test_names_of_runs_are_as_long_as_it_takes(add, tmp_path):
     ]
 
 
-def test_what_is_no_run_is_said(add, tmp_path):
+def test_folders_that_are_not_runs_are_errors(add, tmp_path):
     add()
     (tmp_path / "empty" / "samples" / "x").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"nowhere is no run: it has no folder samples; expected a folder"):
+    with pytest.raises(UserError, match=r"nowhere has no folder samples; expected a run directory"):
         read_runs([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="no samples: samples/ holds 1 folders without a readable sample.json"):
+    with pytest.raises(UserError, match="no samples: samples/ has 1 folders without a readable sample.json"):
         read_runs([tmp_path / "empty"])
     with pytest.raises(UserError, match="is given twice"):
         read_runs([tmp_path / "run", tmp_path / "x" / ".." / "run"])

@@ -49,7 +49,7 @@ def test_files_of_the_users_own(tmp_path):
     assert again(row).prompts == row.prompts
 
 
-def test_nothing_of_the_machine_is_kept():
+def test_the_config_has_no_settings_of_the_machine():
     (row,) = PromptGrid(prompts=[{"visual": "a", "audio": "b"}]).expand(["visual", "audio"])
     config = sample_config(row, RESOLVED, precision="32-true")
     assert config.keys() == {"method", "model", "data", "trainer", "save"}

@@ -49,7 +49,7 @@ def test_equal_specs_are_one_and_points_are_described_once():
     assert len(described) == 2
 
 
-def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
+def test_only_keys_that_affect_samples_are_listed():
     old = {
         "trainer": {"precision": "32-true"},
         "model": {"steps": 6, "compile": False, "fallback": None, "canvas": [64, 128], "codec": None},
@@ -70,17 +70,17 @@ def test_keys_that_tell_samples_apart_are_named_and_others_are_not():
     assert list(differences({}, new)) == []  # the earlier config is unknown
 
 
-def test_what_is_refused_and_what_goes_on(tmp_path, capsys):
+def test_errors_that_stop_a_command_and_errors_that_do_not(tmp_path, capsys):
     (tmp_path / CONFIG).write_text("model: {steps: 6}\n")
     config, strangers = {"model": {"steps": 5}}, RunStatus(missing=[0], others=3)
-    with pytest.raises(UserError, match=r"holds 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
+    with pytest.raises(UserError, match=r"has 3 samples of another config: model.steps is 6 there, 5 here\. Choose"):
         check_same_settings(tmp_path, config, strangers, mixed=False)
     check_same_settings(tmp_path, config, strangers, mixed=True)
     check_same_settings(tmp_path, config, RunStatus(done=[0], others=3), mixed=False)  # this config was here too
     check_same_settings(tmp_path, {"model": {"steps": 6}}, strangers, mixed=False)
     (tmp_path / CONFIG).write_text("{")
     check_same_settings(tmp_path, config, strangers, mixed=False)
-    assert capsys.readouterr().err.count("3 samples of other rows or settings") == 4
+    assert capsys.readouterr().err.count("3 samples of other specs or settings") == 4
     weights = {"model": {"weights": str(Path.home() / "w")}}  # written with ~ since then
     (tmp_path / CONFIG).write_text(f"model: {weights['model']}\n")
     check_same_settings(tmp_path, {"model": {"weights": "~/w"}}, strangers, mixed=False)

@@ -58,7 +58,7 @@ def test_the_id_follows_everything_that_defines_the_sample():
     assert sample_id(replace(ROW, source="elsewhere"), {"steps": 1}) in ids
 
 
-def test_what_is_written_reads_back(tmp_path):
+def test_written_files_can_be_read(tmp_path):
     write_sample(tmp_path, Sample(spec=ROW, result=RESULT), RECORD, ["image", "latents"])
     gray = np.asarray(Image.open(tmp_path / "spectrogram.png"))
     assert gray.shape == (64, 96)
@@ -105,7 +105,7 @@ def test_a_video_of_the_colour_picture_comes_with_the_video(tmp_path, colored):
         assert is_done(tmp_path, ["color"])
 
 
-def test_only_what_is_asked_for_is_written(tmp_path):
+def test_only_selected_extras_are_written(tmp_path):
     write_sample(tmp_path, Sample(spec=ROW, result=RESULT), RECORD)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["audio.wav", "sample.json", "spectrogram.png"]
 
@@ -119,7 +119,7 @@ def test_a_sample_without_its_record_is_not_done(tmp_path):
     assert not is_done(tmp_path)
 
 
-def test_what_a_killed_process_left_goes_when_the_sample_is_written(tmp_path):
+def test_partial_files_are_removed_when_the_sample_is_written(tmp_path):
     left = [tmp_path / f".{name}.0123abcd.partial" for name in ("sample.json", "color.png")]
     for path in left:
         path.touch()

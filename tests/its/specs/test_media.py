@@ -70,7 +70,7 @@ def test_a_sound_is_drawn_as_the_format_draws_it(tmp_path, rate):
     assert (drawn[:, :, 110:] < 0.05).all()
 
 
-def test_what_is_too_long_is_cut_and_stereo_stays_stereo(tmp_path):
+def test_long_sounds_are_cut_and_stereo_stays_stereo(tmp_path):
     form = SpectrogramFormat(channels=2)
     sound = np.zeros((64_000, 2))
     sound[:, 1] = np.random.default_rng(0).standard_normal(64_000) * 0.1
@@ -107,7 +107,7 @@ def files(tmp_path_factory):
         ({"audio": "empty.wav"}, "empty.wav .* 0 values"),
         ({"audio": "odd.wav"}, "odd.wav .* 3999 Hz; .*resample"),
         ({"image": "."}, "Is a directory"),
-        ({"image": "/dev/zero"}, "no regular file"),
+        ({"image": "/dev/zero"}, "not a regular file"),
         ({"image": "a\0b"}, "null"),
         ({"audio": "x" * 3000}, "too long"),
         ({"audio": "~nobody/x"}, "No such file"),
@@ -117,6 +117,6 @@ def files(tmp_path_factory):
         ({"picture": "a.png"}, "unknown key picture; expected image or audio"),
     ],
 )
-def test_what_can_not_be_used_is_one_message(files, entry, message):
+def test_invalid_files_are_one_message(files, entry, message):
     with pytest.raises(UserError, match=message):
         parse_media_prompt(entry, beside=files, source="row 1: visual")

@@ -18,7 +18,7 @@ def test_pipes_devices_and_huge_files_are_no_files_of_prompts(tmp_path, ending):
     device.symlink_to("/dev/zero")
     huge.touch()
     os.truncate(huge, 2**30)  # sparse: takes no disk space
-    for file, reason in ((pipe, "no regular file"), (device, "no regular file"), (huge, "more than")):
+    for file, reason in ((pipe, "not a regular file"), (device, "not a regular file"), (huge, "more than")):
         with pytest.raises(UserError, match=f"{file.name}.*{reason}"):
             read_prompts(file)
 

@@ -155,7 +155,7 @@ def test_ranks_share_the_rows_without_repeat_or_loss(ranks):
     assert sorted(itertools.chain(*shared_out(ranks, chosen=None))) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_what_is_left_is_shared_out_evenly():
+def test_open_samples_are_distributed_evenly():
     assert shared_out(2, chosen=[0, 2, 4, 6]) == [[1, 5], [3, 7]]  # by index parity, rank 0 would have all four
     assert shared_out(2, chosen=[]) == [[], []]
 

@@ -146,7 +146,7 @@ class Unclamped(IdentityCodec):
     ("codec", "clause"),
     [
         (Halving, "latent_shape raises ValueError if rows are not a multiple of 2"),
-        (NeedsAName, "the error of latent_shape names the canvas and the downsampling factor 2"),
+        (NeedsAName, "the error of latent_shape contains the canvas and the downsampling factor 2"),
         (CutsGradients, "encode is differentiable"),
         (Unclamped, r"decode returns values in \[0, 1\]"),
     ],
@@ -241,7 +241,7 @@ def test_colorizers(colorizer, clause):
         check_colorizer(colorizer())
 
 
-def test_what_is_no_plugin(tmp_path):
+def test_classes_that_are_not_plugins(tmp_path):
     with pytest.raises(AssertionError, match="dict is not a plugin: it implements none of NoiseExpert"):
         check_plugin(dict, tmp_path)
     with pytest.raises(AssertionError, match="Tint is not a NoiseExpert"):

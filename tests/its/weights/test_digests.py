@@ -12,8 +12,8 @@ from its.weights import digests
 def reads(monkeypatch, tmp_path):
     """List of files read; all files count as large and settled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests, "WORTH_IT", 1)
-    monkeypatch.setattr(digests, "SETTLED", -1.0)
+    monkeypatch.setattr(digests, "MIN_CACHED_BYTES", 1)
+    monkeypatch.setattr(digests, "MIN_AGE", -1.0)
     real, seen = hashlib.file_digest, []
 
     def counted(file, name):
@@ -52,7 +52,7 @@ def test_content_that_was_exchanged_is_seen_though_size_and_time_are_the_same(re
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(reads, tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "SETTLED", 60.0)
+    monkeypatch.setattr(digests, "MIN_AGE", 60.0)
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     assert [digests.file_digest(path) for _ in range(2)] == [sha(b"one")] * 2
@@ -61,7 +61,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(reads, tmp_path, monkeyp
 
 
 def test_small_files_leave_no_trace(reads, tmp_path, monkeypatch):
-    monkeypatch.setattr(digests, "WORTH_IT", 4)
+    monkeypatch.setattr(digests, "MIN_CACHED_BYTES", 4)
     path = tmp_path / "weights"
     path.write_bytes(b"one")
     assert digests.file_digest(path) == sha(b"one")

@@ -74,7 +74,7 @@ def test_components_of_one_repository_are_announced_once_with_their_sizes(two, t
         f"its: downloading {REPOSITORY} at aaaaaaa: 1 file, {size(large)}",  # the config is already downloaded
         f"its: downloading someone/other at bbbbbbb: 1 file, {size(large)}",
     ]
-    assert any(f"{size(2 * large)} in all" in line for line in said)
+    assert any(f"{size(2 * large)} in total" in line for line in said)
     two.forget()
     prepare(parts)
     prepare([Reads(UNET), Reads(CONFIG)])
@@ -107,7 +107,7 @@ def test_too_little_room_is_seen_before_anything_is_downloaded(served, tree, mon
     free(MARGIN + large - 1)
     wanted = Reads(UNET).find()
     for attempt in (lambda: download(wanted), lambda: check_disk_space(wanted), lambda: prepare([Reads(UNET)])):
-        with pytest.raises(UserError, match="make room, set HF_HOME") as error:
+        with pytest.raises(UserError, match="free some space, set HF_HOME") as error:
             attempt()
         assert size(large) in str(error.value)
     assert not served.served
@@ -156,6 +156,6 @@ def test_a_damaged_header_on_the_hub_is_no_silent_hub(served, monkeypatch):
         raise SafetensorsParsingError("no header")
 
     monkeypatch.setattr("huggingface_hub.HfApi.parse_safetensors_file_metadata", damaged)
-    with pytest.raises(UserError, match=r"someone/model holds a damaged safetensors file"):
+    with pytest.raises(UserError, match=r"someone/model has a damaged safetensors file"):
         list_repository(REPOSITORY, None, name=REPOSITORY, checkpoint=None).shapes(UNET)
     assert hub_of_its._unreachable == {}

@@ -37,7 +37,7 @@ def test_of_a_training_checkpoint_its_state_dict_is_read(tmp_path):
 def test_something_else_than_tensors_by_name_is_refused(tmp_path, content):
     path = tmp_path / "x.bin"
     save_pickle(content, path)
-    with pytest.raises(UserError, match=r"x\.bin holds a \w+, expected tensors by name"):
+    with pytest.raises(UserError, match=r"x\.bin contains a \w+; expected tensors by name"):
         tensors_of(path)
 
 
@@ -50,7 +50,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, form, name, read):
     with pytest.raises(UserError) as refused:
         read(path)
     assert str(path) in str(refused.value)
-    assert "only tensors are read" in str(refused.value)
+    assert "other objects than tensors" in str(refused.value)
     assert "weights_only" not in str(refused.value)  # torch recommends to disable the protection
     assert not trace.exists()
 
@@ -58,7 +58,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, form, name, read):
 def test_code_in_a_pickle_is_seen_before_the_whole_is_read(tmp_path):
     path, trace = tmp_path / "x.bin", tmp_path / "was run"
     save_pickle({"x": Code(trace)}, path)
-    with pytest.raises(UserError, match="only tensors are read"):
+    with pytest.raises(UserError, match="other objects than tensors"):
         check_file(path)
     assert not trace.exists()
 
@@ -109,15 +109,15 @@ def test_a_truncated_legacy_pickle_is_named(tmp_path):
         (b"", "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
-        (b"[1]", "holds a list, expected keys and values"),
-        (b"null", "holds a NoneType, expected keys and values"),
+        (b"[1]", "contains a list; expected a mapping"),
+        (b"null", "contains a NoneType; expected a mapping"),
     ],
 )
 def test_damaged_json_is_named(tmp_path, content, problem):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     for read in (read_json, check_file):
-        with pytest.raises(UserError, match=rf"config\.json {problem}.*get the weights again"):
+        with pytest.raises(UserError, match=rf"(?i)config\.json {problem}.*get the weights again"):
             read(path)
 
 

@@ -118,7 +118,7 @@ def test_a_name_that_is_none_is_refused_without_a_request(served):
 
 def test_what_the_hub_does_not_have_is_named(served):
     reason, remedy = refused("nobody/nothing")
-    assert "nobody/nothing is not on this machine, and the hub shows no such repository" in reason
+    assert "nobody/nothing is not on this machine, and the hub has no such repository" in reason
     assert "private" in remedy
     assert "HF_TOKEN" in remedy
     for revision in ("v2", "refs/pr/3", "b" * 40):
@@ -136,7 +136,7 @@ def test_a_private_repository_needs_a_login(hub, tree, monkeypatch):
         if token:
             monkeypatch.setenv("HF_TOKEN", token)
         reason, remedy = refused("owner/private")
-        assert "the hub shows no such repository" in reason
+        assert "the hub has no such repository" in reason
         assert "if it is private, log in with `hf auth login`, or set HF_TOKEN" in remedy
     monkeypatch.setenv("HF_TOKEN", "mine")
     assert find("owner/private").json("unet/config.json") == {"width": 3}
@@ -181,7 +181,7 @@ def test_a_gated_repository_needs_its_licence_and_a_login(hub, tree, monkeypatch
 def test_a_hub_that_is_closed_is_asked_once(served):
     served.close()
     reason, remedy = refused()
-    assert f"{REPOSITORY} is not on this machine, and {served.endpoint} did not answer" in reason
+    assert f"{REPOSITORY} is not on this machine, and {served.endpoint} is unreachable" in reason
     assert "Connect" in remedy
     assert served.endpoint in unreachable_reason()
     assert "nobody/other is not on this machine" in refused("nobody/other")[0]
@@ -202,7 +202,7 @@ def test_a_hub_that_never_answers_is_given_up_once_and_for_all(served, impatient
     served.delay = 30
     begin = time.monotonic()
     reason, _ = refused()
-    assert "did not answer" in reason
+    assert "is unreachable" in reason
     asked = len(served.requests)
     assert asked >= 1
     refused("nobody/other")
@@ -226,7 +226,7 @@ def test_a_hub_that_stops_answering_between_listing_and_download(served, monkeyp
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # huggingface_hub retries for half a minute
     served.close()
     for ask in (lambda: found.json("unet/config.json"), lambda: found.fetch([UNET])):
-        with pytest.raises(WeightsNotFound, match="did not answer"):
+        with pytest.raises(WeightsNotFound, match="is unreachable"):
             ask()
 
 
@@ -240,10 +240,10 @@ def test_another_hub_is_asked_though_one_is_silent(served, tree, monkeypatch, tm
 
 
 @pytest.mark.parametrize("status", [418, 500])
-def test_an_error_of_the_hub_is_told_by_its_status(served, monkeypatch, status):
+def test_an_error_of_the_hub_is_reported_by_its_status(served, monkeypatch, status):
     monkeypatch.setattr(served, "respond", lambda *_: (status, {}, b""))
     reason, remedy = refused()
-    assert f"answered {status} for {REPOSITORY}" in reason
+    assert f"returned {status} for {REPOSITORY}" in reason
     assert "later" in remedy
 
 

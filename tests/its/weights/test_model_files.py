@@ -48,7 +48,7 @@ def test_the_only_variant_is_taken_whatever_its_name_and_fp16_before_others():
     assert chosen(ema, bf16, variant="bf16") == ((bf16,), "bf16", False)
 
 
-def test_a_variant_that_is_not_there_names_those_that_are():
+def test_the_error_for_a_missing_variant_lists_existing_ones():
     with pytest.raises(WeightsNotFound) as missing:
         chosen(f"{STEM}.bf16.safetensors", f"{STEM}.fp16.bin", variant="fp32")
     assert "someone/model has no fp32 weights in unet" in missing.value.reason
@@ -85,7 +85,7 @@ def test_shards_come_with_their_index(tmp_path, ending, variant, component):
         assert (list(files.weights), files.variant, files.pickled) == (names, variant, ending == "bin")
     assert len(files.names) == len(set(files.names)) == 4  # including config.json; the index counts once
     (tmp_path / names[2]).unlink()
-    with pytest.raises(WeightsNotFound, match=rf"lacks {names[2]}, which {names[0]} names"):
+    with pytest.raises(WeightsNotFound, match=rf"lacks {names[2]}, which {names[0]} lists"):
         model_files(folder_source("x", tmp_path), component, DIFFUSERS)
 
 
@@ -168,7 +168,7 @@ def test_a_tokenizer_needs_a_vocabulary():
         tokenizer_files(source(*names[1:]), "tokenizer", vocabularies=vocabularies)
 
 
-def test_a_variant_that_was_not_asked_for_is_said_once(capsys):
+def test_a_variant_used_by_default_is_logged_once(capsys):
     for _ in range(2):
         log_variant("someone/model", "fp16")
     assert capsys.readouterr().err.count("its: someone/model: ") == 1

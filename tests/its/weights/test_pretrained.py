@@ -78,7 +78,7 @@ def test_another_kind_of_model_is_refused_before_its_weights_are_downloaded(serv
 
 
 def test_a_file_where_a_folder_is_expected_and_the_reverse(tree):
-    with pytest.raises(UserError, match=r"is a file, but Tiny reads a folder: name the folder"):
+    with pytest.raises(UserError, match=r"is a file, but Tiny reads a folder: use the folder"):
         Tiny(weights=str(tree / UNET)).find()
     part = Single(weights=str(tree / UNET))
     assert part.find() == []

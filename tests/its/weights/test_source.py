@@ -128,7 +128,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "weights", ["/no/such/folder", "./nothing", "~/nothing/here", "a-name", "a/b/c", "/no/file.ckpt", "x.safetensors"]
 )
-def test_a_path_that_is_not_there_is_not_asked_of_the_hub(served, weights):
+def test_a_missing_path_is_not_requested_from_the_hub(served, weights):
     """The error is a UserError, so that no fallback hides it."""
     with pytest.raises(UserError) as wrong:
         resolve(weights, None, select)
@@ -192,7 +192,7 @@ def test_another_file_of_the_same_commit_is_another_provenance(served):
     assert records[0] != records[1]
 
 
-def test_a_cache_without_useful_files_asks_the_hub_for_them(served):
+def test_a_cache_without_required_files_falls_back_to_the_hub(served):
     fill_cache("unet/*")
     found, names = names_of(REPOSITORY)
     assert names == {*NAMES, SCHEDULE}
@@ -234,7 +234,7 @@ def test_a_cache_without_needed_files_names_the_file_the_cache_and_why_the_hub_d
     served.close()
     with pytest.raises(WeightsNotFound) as missing:
         names_of(REPOSITORY)
-    for part in (NAMES[1], str(tmp_path / "cache"), "did not answer" if silent else "HF_HUB_OFFLINE is set"):
+    for part in (NAMES[1], str(tmp_path / "cache"), "is unreachable" if silent else "HF_HUB_OFFLINE is set"):
         assert part in missing.value.reason
     assert ("Connect" if silent else "Unset it") in missing.value.remedy
 
@@ -247,7 +247,7 @@ def test_nothing_in_the_cache_while_offline():
     assert "Unset it" in missing.value.remedy
 
 
-def test_what_its_downloaded_is_found_without_the_hub(served, monkeypatch):
+def test_downloaded_weights_are_found_without_the_hub(served, monkeypatch):
     """Also applies to the default branch, whose commit is only on the hub."""
     for revision in (None, "main"):
         found, names = names_of(REPOSITORY, revision)

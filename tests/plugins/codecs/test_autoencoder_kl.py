@@ -1,4 +1,4 @@
-"""AutoencoderKLCodec, from the folder of a model and from a repository of its own."""
+"""AutoencoderKLCodec from a model's folder and from a separate repository."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def alone(model, tmp_path):
-    """Folder of an autoencoder with `config.json` in the root, as in a repository of its own."""
+    """Folder of an autoencoder with `config.json` in the root, as in a separate repository."""
     return shutil.copytree(model / "vae", tmp_path / "vae")
 
 

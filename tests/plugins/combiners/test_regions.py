@@ -108,11 +108,14 @@ def test_invalid_mask_files(tmp_path):
     np.save(tmp_path / "loud.npy", np.full((8, 16), 2.0))
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     for name, message in (
-        ("square.png", r"mask of a: .*square.png has 64 rows and 64 columns, which don't fit the canvas \[64, 128\]"),
+        (
+            "square.png",
+            r"mask of a: .*square.png has 64 rows and 64 columns; expected the proportions of the canvas \[64, 128\]",
+        ),
         ("text.png", "text.png can't be read as a mask"),
         ("absent.png", "absent.png can't be read as a mask"),
-        ("cube.npy", "holds .2, 2, 2. values; expected rows and columns"),
-        ("loud.npy", "expected rows and columns in .0, 1."),
+        ("cube.npy", "values of shape .2, 2, 2.; expected .rows, columns."),
+        ("loud.npy", "expected .rows, columns. of values in .0, 1."),
         ("object.npy", "object.npy can't be read as a mask"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -124,7 +127,7 @@ def test_invalid_mask_files(tmp_path):
     [
         ({}, "masks is empty"),
         ({"a": {"left": 0.5, "right": 0.5}}, "mask of a: left 0.5, right 0.5"),
-        ({"a": {"right": 512}}, "mask of a: .*expected shares of the canvas"),
+        ({"a": {"right": 512}}, "mask of a: .*expected fractions of the canvas"),
         ({"a": {"width": 0.5}}, "mask of a: .*width"),
         ({"a": 2.0}, "mask of a: .*must lie between 0 and 1"),
     ],
@@ -135,5 +138,7 @@ def test_wrong_masks(masks, message):
 
 
 def test_experts_that_have_no_mask():
-    with pytest.raises(ValueError, match="combiner names 'vusial', but masks only has visual. Did you mean visual"):
+    with pytest.raises(
+        ValueError, match="combiner has the expert 'vusial', but masks only has visual. Did you mean visual"
+    ):
         Regions({"visual": 1.0}, combiner=WarmStartAverage({"vusial": 1.0}))

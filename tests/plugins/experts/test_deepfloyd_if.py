@@ -135,7 +135,7 @@ def test_variant_and_hub_defaults(tmp_path):
     assert "sha256" in expert.provenance()
 
 
-def test_a_missing_part_is_named(tmp_path):
+def test_a_missing_component_is_named(tmp_path):
     folder = random_weights_if.deepfloyd_if(tmp_path)
     (folder / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(WeightsNotFound, match="lacks scheduler/scheduler_config.json"):
@@ -165,7 +165,7 @@ def test_a_tokenizer_that_needs_a_missing_library_says_so(tmp_path, monkeypatch)
 
 def test_a_long_prompt_is_cut_with_one_warning(expert):
     prompt = "bell " * 90
-    with pytest.warns(UserWarning, match="has 91 tokens, but .* reads only 77. Its end was cut"):
+    with pytest.warns(UserWarning, match="has 91 tokens, but .* supports only 77. The end is ignored"):
         text = expert.encode_text([prompt])
     assert text.shape[1] == 77
     with warnings.catch_warnings():

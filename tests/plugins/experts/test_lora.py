@@ -297,7 +297,7 @@ def test_tensors_of_another_shape_are_refused(models):
 def test_values_that_are_not_finite_are_refused(models):
     file = in_kohya_naming(pairs(models))
     next(iter(file.values()))[0] = float("nan")
-    assert_refused(models, file, r"^a\.st: the tensors of lora_unet_.* hold values that are not finite; get")
+    assert_refused(models, file, r"^a\.st: the tensors of lora_unet_.* have values that are not finite; get")
 
 
 UNET = "down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -312,8 +312,8 @@ def kohya(stem, width):
     ("shapes", "message"),
     [
         (kohya(f"lora_unet_{UNET}", 2048), r"for Stable Diffusion XL \(cross-attention width 2048\); expected .* 16;"),
-        (kohya(f"lora_unet_{UNET}", 16) | kohya(f"lora_te1_{TEXT}", 16), r"for Stable Diffusion XL .* holds lora_te1_"),
-        (kohya(f"lora_te2_{TEXT}", 16), r"for Stable Diffusion XL, since it holds lora_te2_"),
+        (kohya(f"lora_unet_{UNET}", 16) | kohya(f"lora_te1_{TEXT}", 16), r"for Stable Diffusion XL .* has lora_te1_"),
+        (kohya(f"lora_te2_{TEXT}", 16), r"for Stable Diffusion XL, since it has lora_te2_"),
         ({"text_encoder_2.x.lora_A.weight": (4, 16)}, r"for Stable Diffusion XL, .*text_encoder_2"),
         (kohya(f"lora_unet_{UNET}", 1024), r"for Stable Diffusion v2 \(cross-attention width 1024\)"),
         (kohya(f"lora_unet_{UNET}", 640), r"for another model \(cross-attention width 640\)"),
@@ -322,8 +322,8 @@ def kohya(stem, width):
         (kohya(f"lora_te_{TEXT}", 1024), r"text encoder of width 1024 \(lora_te_.*, expected width 16"),
         ({"transformer.single_transformer_blocks.0.x.lora_A.weight": (4, 3072)}, r"Flux or another transformer"),
         (kohya("lora_unet_double_blocks_0_img_attn_qkv", 3072), r"for Flux or another transformer"),
-        ({}, r"holds no LoRA tensors; expected lora_down/lora_up or lora_A/lora_B, got an empty file"),
-        ({"conv_in.weight": (16, 4, 3, 3)}, r"holds no LoRA tensors; .* got conv_in\.weight"),
+        ({}, r"has no LoRA tensors; expected lora_down/lora_up or lora_A/lora_B, got an empty file"),
+        ({"conv_in.weight": (16, 4, 3, 3)}, r"has no LoRA tensors; .* got conv_in\.weight"),
         ({"lora_unet_x.hada_w1_a": (4, 16)}, r"is a LoHa .* not supported; expected a plain LoRA"),
         (kohya("lora_unet_x", 16) | {"lora_unet_x.dora_scale": (16, 1)}, r"is a DoRA"),
         (kohya(f"lora_unet_{UNET}", 16) | {"emb_params": (1, 16)}, r"1 tensors .* not part of a LoRA: emb_params"),

@@ -120,10 +120,10 @@ def test_griffin_lim_uses_the_experts_format_and_records_null(tiny):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"canvas": (256, 64)}, "canvas has 256 rows, but the vocoder GriffinLim plays 512 mel bands"),
+        ({"canvas": (256, 64)}, "canvas has 256 rows, but the vocoder GriffinLim expects 512 mel bands"),
         (
             {"vocoder": GriffinLim(format=AUFFUSION)},
-            "GriffinLim plays spectrograms in the format Auffusion, but expert audio makes Riffusion's: "
+            "GriffinLim has the spectrogram format Auffusion, but model.experts.audio has Riffusion: "
             "remove model.vocoder.init_args.format",
         ),
     ],
@@ -137,7 +137,7 @@ def test_a_vocoder_of_another_format_is_refused(tiny):
     model = method(tiny, vocoder=HiFiGAN(weights=str(tiny / "auffusion")))
     with pytest.raises(
         UserError,
-        match="HiFiGAN plays .* audio makes Riffusion's: set model.vocoder to GriffinLim, which plays any format",
+        match="HiFiGAN has .*audio has Riffusion: set model.vocoder to GriffinLim",
     ):
         model.prepare()
 
@@ -150,7 +150,7 @@ def test_experts_of_two_formats_are_named(tiny):
     model = method(tiny, experts=experts, combiner=WarmStartAverage(t={"music": 1.0, "noise": 1.0}))
     with pytest.raises(
         UserError,
-        match=r"model.experts.music draws .* Riffusion, but model.experts.noise in Auffusion's.*need one format",
+        match=r"model.experts.music has .* Riffusion, but .*noise has Auffusion: choose experts with one format",
     ):
         model.prepare()
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def configs(folder, monkeypatch):
-    """Configurations of the tiny model in the place of Stable Diffusion v1.5's."""
+    """Replace Stable Diffusion v1.5's configurations by the tiny model's."""
     monkeypatch.setattr(single_file, "CONFIGS", folder)
 
 
@@ -177,7 +177,7 @@ def test_missing_tensors_are_named_as_in_the_file(part, checkpoint, configs):
     lost = [name for name in checkpoint if name.startswith(prefix) and name.endswith(".weight")][7]
     tensors = {name: tensor for name, tensor in checkpoint.items() if name != lost}
     with pytest.raises(
-        UserError, match=rf"^a\.st: .* is incomplete. It lacks 1 tensors .* such as {lost}; get the file again"
+        UserError, match=rf"^a\.st: .* is incomplete. It lacks 1 tensors .* for example {lost}; get the file again"
     ):
         single_file.read(tensors, part, where="a.st")
 
@@ -187,7 +187,7 @@ def test_tensors_of_another_shape_and_foreign_ones_are_refused(checkpoint, confi
     with pytest.raises(UserError, match=rf"{name} has shape \(8,\), expected \(4,\) in the UNet"):
         single_file.read(checkpoint | {name: torch.zeros(8)}, "unet")
     more = {f"{UNET}middle_block.1.fuser.weight": torch.zeros(1)}
-    with pytest.raises(UserError, match=r"the UNet has 1 tensors that .* does not have, such as mid_block.*fuser"):
+    with pytest.raises(UserError, match=r"the UNet has 1 tensors that .* does not have, for example mid_block.*fuser"):
         single_file.read(checkpoint | more, "unet")
 
 
@@ -274,7 +274,7 @@ def test_a_wrong_shape_or_a_missing_tensor_is_refused_by_shapes():
     with pytest.raises(UserError, match=r"out\.2\.weight has shape \(4, 64, 3, 3\), expected \(4, 320, 3, 3\)"):
         single_file.check(real, part="unet", where="a.safetensors")
     del real[f"{UNET}out.2.weight"]
-    with pytest.raises(UserError, match=r"lacks 1 tensors .*such as model\.diffusion_model\.out\.2\.weight"):
+    with pytest.raises(UserError, match=r"lacks 1 tensors .*for example model\.diffusion_model\.out\.2\.weight"):
         single_file.check(real, part="unet", where="a.safetensors")
 
 
@@ -285,9 +285,9 @@ def without(prefix):
 @pytest.mark.parametrize(
     ("shapes", "part", "message"),
     [
-        (without(VAE), "vae", r"holds no VAE \(first_stage_model\.\*\), only the UNet and text encoder; use a full"),
-        (without(UNET), "unet", r"holds no UNet \(model\.diffusion_model\.\*\), only the VAE and text encoder"),
-        (without(TEXT), "text_encoder", r"holds no text encoder \(cond_stage_model\.transformer\.\*\), only the UNet"),
+        (without(VAE), "vae", r"has no VAE \(first_stage_model\.\*\), only the UNet and text encoder; use a full"),
+        (without(UNET), "unet", r"has no UNet \(model\.diffusion_model\.\*\), only the VAE and text encoder"),
+        (without(TEXT), "text_encoder", r"has no text encoder \(cond_stage_model\.transformer\.\*\), only the UNet"),
         (REAL | {CONV_IN: (320, 9, 3, 3)}, "unet", r"an inpainting model: .* 9 input channels"),
         (REAL | {CONV_IN: (320, 8, 3, 3)}, "unet", r"InstructPix2Pix .* 8 .*, expected 4"),
         (REAL | {CONV_IN: (320, 7, 3, 3)}, "unet", r"is another model: its UNet has 7"),
@@ -306,8 +306,8 @@ def without(prefix):
         ({"lora_unet_x.lora_down.weight": (4, 320)}, "unet", r"is a LoRA; expected"),
         ({"unet.x.lora_A.weight": (4, 320)}, "unet", r"is a LoRA"),
         ({"emb_params": (1, 768)}, "text_encoder", r"is a textual inversion embedding"),
-        ({"weight": (1,)}, "unet", r"is not a checkpoint that can be read: it holds weight; expected"),
-        ({}, "unet", r"it holds no tensors"),
+        ({"weight": (1,)}, "unet", r"is not a checkpoint that can be read: it has weight; expected"),
+        ({}, "unet", r"it has no tensors"),
     ],
 )  # fmt: skip
 def test_other_files_are_refused_by_name_and_shape(shapes, part, message):

@@ -159,7 +159,7 @@ def test_a_pickle_that_carries_code_is_refused_and_not_run(pickled, tmp_path, co
     file, trace = pickled[component], tmp_path / "was run"
     save_pickle({**copies(file), "x": Code(trace)}, file, form)
     expert = StableDiffusion(weights=str(file.parents[1]))
-    with pytest.raises(UserError, match=rf"{component}/.*\.bin holds more than tensors.*only tensors are read"):
+    with pytest.raises(UserError, match=rf"{component}/.*\.bin is damaged, or contains other objects than tensors"):
         loaded(expert.codec() if component == "vae" else expert)
     assert not trace.exists()
 
@@ -193,7 +193,7 @@ def test_incomplete_weights_are_an_error(copied):
     tensors = load_file(file)
     del tensors["conv_in.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"unet.*lacks 1 tensors, such as conv_in\.weight"):
+    with pytest.raises(UserError, match=r"unet.*lacks 1 tensors, for example conv_in\.weight"):
         loaded(StableDiffusion(weights=str(copied)))
 
 
@@ -237,7 +237,7 @@ def test_weights_follow_the_dtype_and_device_of_lightning(folder):
 
 def test_a_long_prompt_is_cut_with_one_warning(expert):
     prompt = " ".join(["castle"] * 75 + ["bell"] * 5)
-    with pytest.warns(UserWarning, match="has 82 tokens, .* reads only 77.* cut: 'bell bell bell bell bell'"):
+    with pytest.warns(UserWarning, match="has 82 tokens, .* supports only 77.* ignored: 'bell bell bell bell bell'"):
         text = expert.encode_text([prompt])
     assert text.shape[:2] == (1, 77)
     with warnings.catch_warnings():

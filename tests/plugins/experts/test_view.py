@@ -100,7 +100,7 @@ def test_other_members_are_the_wrapped_experts():
     assert isinstance(view.codec(), IdentityCodec)
 
 
-def test_what_is_compiled_is_the_wrapped_experts_network():
+def test_the_network_of_the_wrapped_expert_is_compiled():
     class Compiled(Ramp):
         def compile_network(self):
             self.slope = 0
@@ -134,8 +134,8 @@ def test_a_seed_draws_the_same_order_each_time_and_leaves_the_global_generator()
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": (2, 2)}, "go together"),
-        ({"order": [0]}, "go together"),
+        ({"blocks": (2, 2)}, "are inconsistent"),
+        ({"order": [0]}, "are inconsistent"),
         ({"blocks": (0, 2), "order": []}, "at least 1"),
         ({"blocks": (1, 2), "order": [0, 0]}, r"order \(=\[0, 0\]\) must contain each number from 0 to 1 once"),
         ({"blocks": (1, 2), "order": [0, 1, 2]}, "must contain each number from 0 to 1 once"),

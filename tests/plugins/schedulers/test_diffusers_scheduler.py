@@ -51,7 +51,7 @@ def test_fewer_steps_come_close_to_many(name):
         ({"options": {"algorithm": "x"}}, "has no option algorithm; expected one of algorithm_type"),
         ({"options": {"algorithm_type": "sde-dpmsolver++"}}, "adds random noise; use a deterministic scheduler"),
         ({"name": "DDPMScheduler"}, "adds random noise; use a deterministic scheduler"),
-        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler can't add noise.*use one that denoises"),
+        ({"name": "DDIMInverseScheduler"}, "DDIMInverseScheduler can't add noise.*use a scheduler for denoising"),
         ({"name": "EulerDiscreteScheduler"}, "starts from noise of standard deviation 1[34]"),
         ({"name": "HeunDiscreteScheduler"}, "starts from noise|evaluations for 4 steps"),
     ],

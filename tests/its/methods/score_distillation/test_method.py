@@ -99,7 +99,7 @@ def test_a_sweep_over_weights_equals_runs_with_them(tiny):
     assert method(tiny).batch_key(row(settings={"iterations": 3})) != method(tiny).batch_key(row())
     for settings, message in (
         ({"steps": 3}, "no setting steps"),
-        ({"guides": 3}, "over guides as a whole; expected one of guides.visual.weight"),
+        ({"guides": 3}, "guides can't be swept as one setting; expected one of guides.visual.weight"),
         ({"guides.visual.wait": 3}, "guides.visual.wait: expected one of visual.weight, audio.weight"),
     ):
         with pytest.raises(UserError, match=message):
@@ -122,7 +122,7 @@ def test_equal_codecs_are_loaded_once(tiny):
     assert [key for key, _ in method(tiny).components()][2:] == ["codecs.visual", "codecs.audio", "vocoder"]
 
 
-def test_what_is_not_finite_leaves_no_checkpoint(tiny, tmp_path):
+def test_a_sample_that_is_not_finite_leaves_no_checkpoint(tiny, tmp_path):
     class Broken(StableDiffusion):
         def predict_noise(self, latents, timestep, text):
             return super().predict_noise(latents, timestep, text) * torch.nan
@@ -276,7 +276,7 @@ def test_after_kill_9_the_same_command_goes_on_to_the_same_bits(config, floyd, t
     assert scores[0] == scores[1]
 
 
-def test_a_damaged_checkpoint_is_said_and_begun_anew(tiny, tmp_path):
+def test_a_damaged_checkpoint_is_a_warning_and_the_sample_restarts(tiny, tmp_path):
     model = method(tiny, checkpoint_every=1)
     model.samples = tmp_path
     (first,) = make(model, row())
@@ -330,7 +330,7 @@ def test_an_expert_without_an_encoder_is_one_message_and_status_2(config, floyd,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--save=[latents]"], "save has latents, but ScoreDistillation"),
+        (["--save=[latents]"], "save contains latents, but ScoreDistillation"),
         (["--model.guides.visual.crop=[99, 99]"], "model.guides.visual: crop is [99, 99]"),
         (["--model.guides.visual.crap=[9, 9]"], "crap"),
         (["--model.network.width=0"], "network: width (=0) is too small"),
@@ -359,7 +359,7 @@ def test_the_pack_stands_in_with_settings_that_suit_it(monkeypatch):
     assert cli.specs[0].guidance_scale == small["data"]["guidance_scale"]
 
 
-def test_the_small_config_is_what_the_pack_brings():
+def test_the_small_config_equals_the_packs():
     ours, packs = (ROOT / name for name in ("configs/methods/sds_small.yaml", "plugins/mini/sds.yaml"))
     assert ours.read_text(encoding="utf-8") == packs.read_text(encoding="utf-8")
 
