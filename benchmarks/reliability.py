@@ -112,7 +112,7 @@ def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int
         before = len(records(disturbed))
         running = start([*command, f"--output={disturbed}"], processes, folder / "disturbed.log")
         victim = None
-        if killed < kills:
+        if killed < kills and before < samples:
             started, delay = time.monotonic(), chance.uniform(0.2, 1.0) * (12 + undisturbed / kills)
             while time.monotonic() - started < delay and any(process.poll() is None for process in running):
                 time.sleep(0.01)
