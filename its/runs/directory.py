@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from its.errors import UserError
-from its.media.atomic import make_folder
+from its.media.atomic import make_folder, remove_partials
 from its.media.contained import contained
 from its.media.limited import read_text
 from its.media.marked import check_marked, write_marked
@@ -49,7 +49,7 @@ def check_writable(output: Path) -> None:
 
 
 def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False) -> None:
-    """Write the config of a run, with the versions of the packages.
+    """Write the config of a run, with the versions of the packages. Temporary files of killed processes are removed.
 
     Args:
         config: resolved config of this run.
@@ -59,6 +59,7 @@ def save_config(config: Mapping[str, Any], output: Path, *, mixed: bool = False)
     Raises:
         UserError: the config can't be written, or an earlier one can't be kept.
     """
+    remove_partials(output)
     header = "".join(f"# {package} {number}\n" for package, number in versions().items())
     text = header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     try:

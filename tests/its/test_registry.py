@@ -51,7 +51,7 @@ class DDIM(Combiner):
     [
         (Unfinished, "Unfinished can't be registered: it does not define format, forward"),
         (_Private, "expected a public class"),
-        (Undocumented, "Undocumented needs a docstring"),
+        (Undocumented, "Undocumented .*docstring"),
         (DDIM, "its_plugins.schedulers.ddim already has a plugin of this name"),
     ],
 )

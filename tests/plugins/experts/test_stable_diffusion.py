@@ -249,9 +249,7 @@ def test_a_long_prompt_is_cut_with_one_warning(expert):
 def test_a_prompt_of_unknown_words_gives_one_warning(copied):
     (copied / "unet" / "known_words.json").write_text(json.dumps(["castle", "bell"]))
     expert = loaded(StableDiffusion(weights=str(copied)))
-    with pytest.warns(
-        UserWarning, match=r"was not trained on any word of the prompt 'a Frog croaking'.* such as castle, bell"
-    ):
+    with pytest.warns(UserWarning, match=r"was not trained on any word of the prompt 'a Frog croaking'.* castle, bell"):
         expert.encode_text(["a Frog croaking"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
