@@ -1,6 +1,7 @@
 """Command lines from typed functions."""
 
 import functools
+import inspect
 import re
 import shlex
 import subprocess
@@ -205,7 +206,7 @@ def test_every_command_describes_itself_and_each_option(name, capsys):
     assert summary in " ".join(text.split())
     assert cli._summary(module.__name__) == summary
     for line in command.__annotations__:
-        assert line in ("return", "options") or f"        {line}: " in command.__doc__
+        assert line in ("return", "options") or f"    {line}: " in inspect.getdoc(command)
 
 
 def test_the_general_help_has_a_line_for_each_command(capsys):
