@@ -128,6 +128,8 @@ def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int
         if attempts > 5 * kills + 5:
             raise SystemExit((folder / "disturbed.log").read_text()[-4000:])
     expected, made = digests(plain), digests(disturbed)
+    for name in sorted(made.keys() ^ expected.keys()):
+        print(f"in one of the runs only: {name}", flush=True)
     return {
         "samples": samples,
         "processes": processes,

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}.{nearest(name, COMMANDS)}"
             )
+        _check_current_directory()
         module = import_module(COMMANDS[name])
         if name == "predict":
             return int(module.main(arguments))
@@ -94,6 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = scrub(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
         logger.error(f"unexpected error: {message}{_write_traceback(name, error)}")
         return 1
+
+
+def _check_current_directory() -> None:
+    """Check that the current directory exists; without it torch ends the process while it is imported."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the current directory can't be used ({error.strerror}): change to another one") from None
 
 
 def _escape_unencodable() -> None:

@@ -37,6 +37,17 @@ class _Loader(yaml.SafeLoader):
                         raise _error(node, f"merge keys copy more than {MOST_VALUES:,} entries")
         super().flatten_mapping(node)
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse keys that are given twice, of which YAML's loaders silently keep the last."""
+        node = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in keys:
+                    raise _error(key, f"the key {key.value:.80} is given twice; remove one")
+                keys.add(key.value)
+        return node
+
     def fetch_flow_collection_start(self, token: Any) -> None:
         """Limit the depth of brackets, since the scanner's time for each character grows with it."""
         if self.flow_level >= DEEPEST:

@@ -179,3 +179,16 @@ def test_an_error_of_predict_is_printed_by_the_first_rank_alone(variables, probe
     assert capsys.readouterr().err == ""
     assert main(["probe"]) == 2
     assert capsys.readouterr().err == "its: mistyped\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep a current directory from being deleted")
+def test_a_current_directory_that_was_deleted(tmp_path):
+    (tmp_path / "gone").mkdir()
+    code = (
+        "import os, sys, its.cli; os.rmdir(os.getcwd()); sys.exit(its.cli.main(['predict', '--config', 'castle_bell']))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path / "gone", check=False
+    )
+    assert run.returncode == 2
+    assert re.fullmatch(r"its: the current directory .*: change to another one\n", run.stderr)

@@ -79,3 +79,17 @@ def test_json_has_the_same_limits(text):
 
 def test_a_value_of_the_command_line_that_is_no_yaml_is_text():
     assert read_value("[" * 5000) == "[" * 5000
+
+
+@pytest.mark.parametrize("text", ["model: 1\nmodel: 2", "{a: {b: 1, 'b': 2}}", "- {x: 1, y: 2, x: 3}"])
+def test_keys_that_are_given_twice_are_refused(text):
+    with pytest.raises(yaml.YAMLError, match="given twice"):
+        read_yaml(text)
+
+
+def test_merged_keys_may_be_overridden():
+    assert read_yaml("base: &base {a: 1, b: 2}\nown: {<<: *base, b: 3}\nboth: {<<: [*base, {a: 9}], c: 4}") == {
+        "base": {"a": 1, "b": 2},
+        "own": {"a": 1, "b": 3},
+        "both": {"a": 1, "b": 2, "c": 4},
+    }
