@@ -99,11 +99,20 @@ def read_json(text: str) -> Any:
         ValueError: the text is not JSON, or exceeds a limit.
     """
     try:
-        return _check_size(json.loads(text))
+        return _check_size(json.loads(text, object_pairs_hook=_unique_keys))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in mapping if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated:.80} is given twice; remove one")
+    return mapping
 
 
 def read_value(text: str) -> Any:

@@ -87,6 +87,11 @@ def test_keys_that_are_given_twice_are_refused(text):
         read_yaml(text)
 
 
+def test_so_are_those_of_json():
+    with pytest.raises(ValueError, match="key b is given twice"):
+        read_json('[{"a": {"b": 1, "b": 2}}]')
+
+
 def test_merged_keys_may_be_overridden():
     assert read_yaml("base: &base {a: 1, b: 2}\nown: {<<: *base, b: 3}\nboth: {<<: [*base, {a: 9}], c: 4}") == {
         "base": {"a": 1, "b": 2},
