@@ -110,7 +110,9 @@ def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int
     while True:
         attempts += 1
         before = len(records(disturbed))
-        running = start([*command, f"--output={disturbed}"], processes, folder / "disturbed.log")
+        running = start(
+            [*command, f"--output={disturbed}", f"--trainer.devices={processes}"], processes, folder / "disturbed.log"
+        )
         victim = None
         if killed < kills and before < samples:
             started, delay = time.monotonic(), chance.uniform(0.2, 1.0) * (12 + undisturbed / kills)

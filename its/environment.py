@@ -38,6 +38,11 @@ def local_rank() -> int:
     return _number("SLURM_LOCALID" if slurm_tasks() > 1 and "LOCAL_RANK" not in os.environ else "LOCAL_RANK", 0)
 
 
+def launched_processes() -> int:
+    """Return the number of processes that torchrun or srun started together; 1 without them."""
+    return _number("WORLD_SIZE", 1) if "TORCHELASTIC_RUN_ID" in os.environ else slurm_tasks()
+
+
 def slurm_tasks() -> int:
     """Return the number of processes of the srun step; 1 without srun.
 

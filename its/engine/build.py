@@ -20,7 +20,7 @@ from its.engine.assembly import TRAINER_DEFAULTS, Assembly
 from its.engine.distributed import GracefulShutdown, with_cluster_environment
 from its.engine.progress import Progress
 from its.engine.trainer import default_precision
-from its.environment import rank
+from its.environment import launched_processes, rank
 from its.errors import UserError
 from its.evaluation.run_scorer import RunScorer, make_run_scorer
 from its.instantiate import plugin_class
@@ -140,14 +140,21 @@ class PredictCLI(LightningCLI):
         """Create the Trainer, which may start processes.
 
         Raises:
-            UserError: Lightning refuses its settings.
+            UserError: Lightning refuses its settings, or they are for another number of processes than were started.
         """
         trainer = self.config_init["trainer"]
         try:
             plugins = with_cluster_environment(trainer.get("plugins"), trainer.get("num_nodes"))
-            return super().instantiate_trainer(**kwargs, plugins=plugins or None)
+            created = super().instantiate_trainer(**kwargs, plugins=plugins or None)
         except (ImportError, MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from None
+        if created.world_size != (launched := launched_processes()) and launched > 1:
+            # Otherwise each process would make all samples.
+            raise UserError(
+                f"{launched} processes were started together, but trainer.devices and trainer.num_nodes are for "
+                f"{created.world_size}: set them, for example --trainer.devices {launched}"
+            )
+        return created
 
     def check_disk_space(self) -> None:
         """Check that the disk has room for the weights that will be downloaded.

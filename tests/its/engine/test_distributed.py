@@ -52,6 +52,15 @@ def whole(write_config, tmp_path_factory, forks):
     return latents(folder / "whole"), time.monotonic() - began
 
 
+def test_processes_that_the_trainer_is_not_set_for_are_one_message(config, tmp_path, forks):
+    """They would each make all samples."""
+    assert forks.wait(forks.start(arguments_of(config, tmp_path / "run"), *forks.ranks(2))) == [2, 2]
+    (line,) = [line for line in forks.log.read_text().splitlines() if line.startswith("its: ")]
+    assert "2 processes" in line
+    assert "--trainer.devices 2" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_two_processes_and_two_nodes_make_the_samples_of_one_process(config, tmp_path, whole, forks):
     # Lightning starts the second process.
     printed = forks.run(["its", *arguments_of(config, tmp_path / "two", "--trainer.devices=2")], program="-m")
