@@ -115,7 +115,7 @@ def measure(folder: Path, *, samples: int, processes: int, kills: int, seed: int
         )
         victim = None
         if killed < kills and before < samples:
-            started, delay = time.monotonic(), chance.uniform(0.2, 1.0) * (12 + undisturbed / kills)
+            started, delay = time.monotonic(), chance.uniform(0.4, 1.0) * (7 + undisturbed / kills)
             while time.monotonic() - started < delay and any(process.poll() is None for process in running):
                 time.sleep(0.01)
             if any(process.poll() is None for process in running):
