@@ -1,5 +1,6 @@
 import json
 import re
+from urllib.parse import unquote
 
 import pytest
 
@@ -114,3 +115,17 @@ def test_wrong_folders_change_nothing(add, tmp_path, capsys, wrong):
     assert main(["gallery", str(tmp_path / "run"), str(tmp_path / wrong), "--output", str(tmp_path / "out")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["con", "aux.txt", "trailing.", "two words", "100%#?&'", "城 ü é", "-rf", "n" * 255])
+def test_runs_of_any_name_are_linked(name, add):
+    folder = add(run=name)
+    page, _ = write_gallery([folder.parents[1]], folder.parents[1])
+    (sample,) = data_of(page)["samples"]
+    target = page.parent / unquote(sample["folder"])
+    assert (target / "spectrogram.png").is_file()
+    page, _ = write_gallery([folder.parents[1]], folder.parents[2] / "gallery")
+    (sample,) = data_of(page)["samples"]
+    assert (page.parent / unquote(sample["folder"]) / "audio.wav").is_file()
+    if name == "-rf":
+        assert sample["again"].split()[2].startswith(("../", "./"))
