@@ -83,7 +83,7 @@ def chromium():
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         pytest.skip("no Chromium here: Debian's package chromium has it")
-    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install 'its[dev]'")
+    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install --editable '.[dev]'")
     with driver.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=program, args=CHROMIUM)
         yield browser
