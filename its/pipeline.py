@@ -297,8 +297,7 @@ class Pipeline:
 
         def report(step: Step, size: int) -> None:
             share = round(size * (step.index + 1) / step.steps, 2)
-            bar.n = max(bar.n, begin + share)  # the method may halve the batch and repeat steps
-            bar.refresh()
+            bar.update(max(0, round(begin + share - bar.n, 2)))  # the method may halve the batch and repeat steps
             if on_step is not None:
                 try:
                     on_step(step)
@@ -314,8 +313,7 @@ class Pipeline:
                 raise stopped.error from None
             finally:
                 self.method.on_step = None
-        bar.n = begin + len(batch)
-        bar.refresh()
+        bar.update(round(begin + len(batch) - bar.n, 2))
         return samples
 
 

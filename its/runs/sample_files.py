@@ -61,7 +61,7 @@ def write_sample(
         NotWritten: a file can't be written.
         UserError: the folder or its parent is a symbolic link.
     """
-    contained(folder.parents[1], folder)
+    contained(folder.parents[:2][-1], folder)
     make_folder(folder)
     (folder / RECORD).unlink(missing_ok=True)  # the sample is incomplete while its files change
     remove_partials(folder)

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import resource
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,3 +207,14 @@ def test_links_in_a_sample_s_folder_are_replaced(tmp_path):
     assert (tmp_path / "private").read_text() == "secret"
     assert is_done(folder, ["image", "latents"])
     assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+def test_a_folder_at_the_root_of_the_file_system_can_be_named(monkeypatch):
+    """A user may save a sample anywhere. There is no folder above its parent then."""
+
+    def make_folder(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr("its.runs.sample_files.make_folder", make_folder)
+    with pytest.raises(PermissionError, match="/castle"):
+        write_sample(Path("/castle"), None, {})
