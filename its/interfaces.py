@@ -234,6 +234,9 @@ class NoiseExpert(Component, ABC):
     """Whether `predict_noise` may be captured in a CUDA graph: it depends on its arguments and the weights alone, and
     never synchronises with the device. With `model.cuda_graph: auto` it is then captured."""
 
+    controls: int = 0
+    """Number of control pictures that `add_control` adds; 0 if the expert is conditioned by text alone."""
+
     @property
     @abstractmethod
     def latent_space(self) -> str:
@@ -255,6 +258,19 @@ class NoiseExpert(Component, ABC):
         Returns:
             Noise (b, c, h, w) in the dtype of the latents, whatever the dtype of the weights.
         """
+
+    def add_control(self, text: Tensor, pictures: Tensor, scales: Tensor) -> Tensor:
+        """Add control pictures to text embeddings. Called for experts with `controls` only.
+
+        Args:
+            text: text embeddings, (b, ...).
+            pictures: `controls` pictures of the canvas's size for each sample, (b, k, 3, H, W) in [0, 1].
+            scales: strength of each, (b, k); 0 for none.
+
+        Returns:
+            Embeddings (b, ...) for `predict_noise`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no control pictures")
 
     def compile_network(self) -> bool:
         """Compile the loaded network with torch.compile, for a fixed batch size. The default compiles nothing.
@@ -289,6 +305,7 @@ class ExpertWrapper(NoiseExpert):
         self.expert = expert
         self.format = expert.format
         self.capturable = expert.capturable
+        self.controls = expert.controls
 
     @property
     def latent_space(self) -> str:
@@ -314,6 +331,10 @@ class ExpertWrapper(NoiseExpert):
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Forward to the wrapped expert."""
         return self.expert.encode_text(prompts)
+
+    def add_control(self, text: Tensor, pictures: Tensor, scales: Tensor) -> Tensor:
+        """Forward to the wrapped expert."""
+        return self.expert.add_control(text, pictures, scales)
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """Forward to the wrapped expert."""
@@ -398,7 +419,7 @@ class Combiner(Plugin, ABC):
 class SamplingPlan(ABC):
     """One reverse process of a scheduler. Keep its tables on the CPU, so that no step synchronises with the device."""
 
-    stateless: ClassVar[bool] = False
+    stateless: bool = False
     """Whether each step depends on its arguments alone, so that another plan can continue the process."""
     timesteps: Tensor
     """(steps,) training timesteps, strictly decreasing, int64 on the CPU."""
@@ -409,7 +430,7 @@ class SamplingPlan(ABC):
 
         Args:
             noise: combined noise estimate, (b, c, h, w).
-            index: index of the step, from 0. Steps are taken in order, each once.
+            index: index of the step. Steps are taken in order, each once; the first one may have any index.
             latents: z_t at `timesteps[index]`, (b, c, h, w). Must not be changed in place.
 
         Returns:

@@ -18,12 +18,16 @@ class GuidedExpert:
     Unconditional estimates are computed only for samples with a scale other than 1.
     """
 
-    def __init__(self, expert: NoiseExpert, *, text: Tensor, null_text: Tensor, scales: Sequence[float]) -> None:
+    def __init__(
+        self, expert: NoiseExpert, *, text: Tensor, null_text: Tensor, scales: Sequence[float], rescale: float = 0.0
+    ) -> None:
         """Args:
         expert: computes the estimates.
         text: embeddings of the prompts, (b, ...).
         null_text: embeddings of the negative or empty prompts, (b, ...), on the same device.
         scales: guidance scale gamma of each sample.
+        rescale: share phi of the guided estimate that is rescaled to the standard deviation of the conditional one
+            (Lin et al., arXiv 2305.08891, Section 3.4), in [0, 1].
         """
         guided = [row for row, scale in enumerate(scales) if scale != 1]
         self.expert = expert
@@ -32,6 +36,7 @@ class GuidedExpert:
         self.text = torch.cat([null_text[self.rows], text]) if guided else text
         gamma = torch.tensor([scales[row] for row in guided], dtype=torch.float32, device=text.device)
         self.scale = rearrange(gamma, "b -> b 1 1 1")
+        self.rescale = rescale
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Return eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t)) for latents (b, c, h, w), timestep (b,)."""
@@ -39,10 +44,16 @@ class GuidedExpert:
         z, t = (latents, timestep) if all_guided else (latents[self.rows], timestep[self.rows])
         noise = self.expert.predict_noise(torch.cat([z, latents]), torch.cat([t, timestep]), self.text)
         eps_null, eps_text = noise[: len(z)], noise[len(z) :]
-        scale = self.scale.to(noise.dtype)
         if all_guided:
-            return eps_null + scale * (eps_text - eps_null)
-        return eps_text.index_copy(0, self.rows, eps_null + scale * (eps_text[self.rows] - eps_null))
+            return self._guide(eps_null, eps_text)
+        return eps_text.index_copy(0, self.rows, self._guide(eps_null, eps_text[self.rows]))
+
+    def _guide(self, eps_null: Tensor, eps_text: Tensor) -> Tensor:
+        guided = eps_null + self.scale.to(eps_text.dtype) * (eps_text - eps_null)
+        if self.rescale:
+            ratio = eps_text.std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
+            guided = guided * (self.rescale * ratio + 1 - self.rescale)
+        return guided
 
     def unguided(self) -> GuidedExpert:
         """Return an estimator without guidance for the same batch."""
@@ -52,7 +63,7 @@ class GuidedExpert:
     @property
     def signature(self) -> Hashable:
         """Key that is equal for estimators between which `copy_` can copy."""
-        return id(self.expert), self.text.shape, self.text.dtype, self.guided
+        return id(self.expert), self.text.shape, self.text.dtype, self.guided, self.rescale
 
     def clone(self) -> GuidedExpert:
         """Return a copy with its own embeddings and scales, and the same expert."""

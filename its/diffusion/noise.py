@@ -25,3 +25,16 @@ def initial_noise(
     `dtype=torch.float16` to reproduce seeds that they published.
     """
     return torch.stack([torch.randn(shape, generator=g, dtype=dtype, device="cpu").float() for g in sources])
+
+
+def slerp(begin: Tensor, end: Tensor, fraction: Tensor) -> Tensor:
+    """Interpolate spherically between two independent draws of noise, so that the result also has unit variance.
+
+    Independent draws are almost orthogonal, so the angle between them is taken as pi / 2.
+
+    Args:
+        begin, end: noise (b, c, h, w).
+        fraction: 0 for `begin` to 1 for `end`, broadcastable to them.
+    """
+    angle = fraction * torch.pi / 2
+    return angle.cos() * begin + angle.sin() * end

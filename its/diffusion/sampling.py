@@ -68,17 +68,19 @@ def denoise(
         steps: number of steps of the reverse process.
         run: runner of a step's experts; `its.diffusion.graphs` has faster ones for GPUs.
         on_step: called after each step, for progress and predictions of z_0.
-        part: indices of the steps to run; None to run all.
+        part: indices of the steps to run; None to run all. The process may begin at any step, from latents of its
+            noise level.
 
     Returns:
         z_0, or the latents after the last step of `part`, (b, c, h, w).
 
     Raises:
-        ValueError: `part` is given, but the scheduler's plans are not stateless.
+        ValueError: `part` ends before the last step, but the scheduler's plans are not stateless, so that no other
+            call could continue.
     """
     plan = scheduler.plan(steps)
-    if part is not None and not plan.stateless:
-        raise ValueError(f"{type(scheduler).__name__} keeps state from step to step, so `part` must be None")
+    if part is not None and part.stop < steps and not plan.stateless:
+        raise ValueError(f"{type(scheduler).__name__} keeps state from step to step, so it can't be interrupted")
     active = []
     for progress in (index / steps for index in range(steps)):
         weights = combiner.weights(progress)

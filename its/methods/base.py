@@ -46,6 +46,7 @@ class Method(KeepsArguments, LightningModule, ABC):
         cuda_precision: default precision on CUDA devices.
         has_latents: whether samples have latents that can be saved.
         supports_files: whether specs may have pictures and sounds instead of prompts.
+        supports_material: whether specs may have own material and transitions, see `its.specs.material`.
         startup: seconds before the first batch, by stage, for the records of its samples.
         samples: parent folder of the sample folders, for checkpoints; None to write none.
         precision: precision of the run, in Lightning's terms.
@@ -57,6 +58,7 @@ class Method(KeepsArguments, LightningModule, ABC):
     cuda_precision = "16-true"  # the authors' setting
     has_latents = True
     supports_files = False
+    supports_material = False
 
     def __init__(self, *, experts: dict[str, NoiseExpert], fallback: str | None) -> None:
         super().__init__()
@@ -191,6 +193,15 @@ class Method(KeepsArguments, LightningModule, ABC):
         settings = {"experts": settings, **self.settings(spec)}
         if spec.files:
             settings["files"] = {name: {file.kind: f"sha256:{file.sha256}"} for name, file in spec.files.items()}
+        settings |= spec.material.describe()
+        if spec.transition is not None:
+            settings["interpolate"] = spec.transition.row()
+        if (spec.material or spec.transition) and not self.supports_material:
+            keys = ", ".join([*spec.material.row(), *(["interpolate"] if spec.transition else [])])
+            raise UserError(
+                f"{spec.source}: {type(self).__name__} does not support {keys}: remove it, or set method: "
+                "MultimodalDenoising"
+            )
         if spec.files and not self.supports_files:
             raise UserError(
                 f"{spec.source}: {', '.join(spec.files)} is a file, but {type(self).__name__} supports only prompts: "

@@ -1,4 +1,4 @@
-"""Decode latents to the picture and the spectrogram."""
+"""Decode latents to the picture and the spectrogram, and encode pictures and sounds to latents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from its.audio.spectrogram import AUFFUSION
+from its.diffusion.windows import Layout
 from its.interfaces import Component, LatentCodec, NoiseExpert
 
 MAX_POSITIONS = 2 * 32 * 128
@@ -24,17 +25,22 @@ class Decoder(nn.Module):
         picture: codec of `picture_expert`.
         sound: codec of `sound_expert`.
         format: spectrogram format of `sound_expert`; Auffusion's by default.
+        loop: whether the end of the canvas continues at its beginning.
     """
 
     picture: LatentCodec
     sound: LatentCodec
 
-    def __init__(self, experts: Mapping[str, NoiseExpert], codec: LatentCodec | None) -> None:
+    def __init__(
+        self, experts: Mapping[str, NoiseExpert], codec: LatentCodec | None, *, loop: bool = False
+    ) -> None:
         """Args:
         experts: experts by name.
         codec: codec for all latents; None to use the experts' own.
+        loop: see the attribute.
         """
         super().__init__()
+        self.loop = loop
         self.picture_expert = first_expert(experts, audio=False)
         self.sound_expert = first_expert(experts, audio=True)
         self.picture = codec or experts[self.picture_expert].codec()
@@ -67,15 +73,40 @@ class Decoder(nn.Module):
 
         In a stereo format the spectrogram is (b, 3, H, W).
         """
-        sound = decode(self.sound, latents)
-        picture = sound if self.picture is self.sound else decode(self.picture, latents)
+        sound = decode(self.sound, latents, loop=self.loop)
+        picture = sound if self.picture is self.sound else decode(self.picture, latents, loop=self.loop)
         return picture, self.format.select_channels(sound)
 
 
-def decode(codec: LatentCodec, latents: Tensor) -> Tensor:
-    """Decode latents (b, c, h, w) in slices to bound memory. Returns pictures (b, 3, H, W), float32 in [0, 1]."""
-    size = max(1, MAX_POSITIONS // latents[0, 0].numel())
-    return torch.cat([codec.decode(z).float() for z in torch.split(latents, size)])
+def decode(codec: LatentCodec, latents: Tensor, *, loop: bool = False) -> Tensor:
+    """Decode latents (b, c, h, w) in slices to bound memory. Returns pictures (b, 3, H, W), float32 in [0, 1].
+
+    Wide latents are decoded in overlapping windows, and so are those of a loop, to join its ends.
+    """
+    rows, columns = latents.shape[2:]
+    layout = _layout(rows, columns, loop)
+    windows = torch.split(layout.split(latents).flatten(0, 1), _batch_size(rows, layout))
+    pictures = torch.cat([codec.decode(z).float() for z in windows])
+    factor = pictures.shape[-1] // layout.width
+    return layout.scaled(factor).merge(pictures.unflatten(0, (len(latents), -1)))
+
+
+def encode(codec: LatentCodec, pictures: Tensor, *, loop: bool = False) -> Tensor:
+    """Encode pictures (b, 3, H, W) in [0, 1] to latents (b, c, h, w), float32, in windows like `decode`."""
+    _, rows, columns = codec.latent_shape((pictures.shape[2], pictures.shape[3]))
+    layout, factor = _layout(rows, columns, loop), pictures.shape[3] // columns
+    windows = torch.split(layout.scaled(factor).split(pictures).flatten(0, 1), _batch_size(rows, layout))
+    latents = torch.cat([codec.encode(x).float() for x in windows])
+    return layout.merge(latents.unflatten(0, (len(pictures), -1)))
+
+
+def _layout(rows: int, columns: int, loop: bool) -> Layout:
+    width = min(columns, max(2, MAX_POSITIONS // rows))
+    return Layout.of(columns, width=width, stride=width // 2, circular=loop)
+
+
+def _batch_size(rows: int, layout: Layout) -> int:
+    return max(1, MAX_POSITIONS // (rows * layout.width))
 
 
 def first_expert(experts: Mapping[str, NoiseExpert], *, audio: bool) -> str:

@@ -24,7 +24,8 @@ def sample_config(spec: SampleSpec, resolved: Mapping[str, Any], *, precision: s
     """
     by_expert = {key: dict(getattr(spec, key)) for key in ("negative_prompts", "guidance_scale")}
     files = {name: {file.kind: file.path, "prompt": file.words} for name, file in spec.files.items()}
-    data: dict[str, Any] = {"prompts": [{**spec.prompts, **files, "seed": spec.seed, **by_expert}]}
+    own = spec.material.row() | ({} if spec.transition is None else {"interpolate": spec.transition.row()})
+    data: dict[str, Any] = {"prompts": [{**spec.prompts, **files, "seed": spec.seed, **by_expert, **own}]}
     if spec.settings:
         data["sweep"] = {key: [value] for key, value in spec.settings.items()}
     return {

@@ -84,8 +84,8 @@ def parse_media_prompt(entry: Mapping[str, Any], *, beside: Path, source: str) -
     return MediaPrompt(kind=kind, path=str(path), sha256=hashlib.sha256(content).hexdigest(), words=words)
 
 
-def read_picture(file: MediaPrompt, canvas: tuple[int, int]) -> Tensor:
-    """Read an image, scaled to fit the canvas (H, W) and centred on white. Transparent pixels become white.
+def read_picture(file: MediaPrompt, canvas: tuple[int, int], *, background: int = 1) -> Tensor:
+    """Read an image, scaled to fit the canvas (H, W) and centred on a background, also visible where it is transparent.
 
     Returns:
         (3, H, W) in [0, 1], float32 on the CPU.
@@ -93,12 +93,37 @@ def read_picture(file: MediaPrompt, canvas: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: the file has changed since the rows were read.
     """
+    return _fit(to_tensor(open_picture(_content(file)), background=background)[0], canvas, background)
+
+
+def read_mask(file: MediaPrompt, canvas: tuple[int, int]) -> Tensor:
+    """Read a mask like `read_picture`. Returns (1, H, W) with 1 where it is light and 0 elsewhere, also outside of it.
+
+    Raises:
+        ValueError: the file has changed since the rows were read.
+    """
+    return (read_picture(file, canvas, background=0).mean(0, keepdim=True) >= 0.5).float()
+
+
+def picture_size(file: MediaPrompt) -> tuple[int, int]:
+    """Return rows and columns of an image.
+
+    Raises:
+        ValueError: the file has changed since the rows were read.
+    """
+    width, height = open_picture(_content(file)).size
+    return height, width
+
+
+def _fit(rgb: Tensor, canvas: tuple[int, int], background: int) -> Tensor:
+    if rgb.shape[1:] == canvas:
+        return rgb
     from PIL import Image, ImageOps
 
-    rgb = to_tensor(open_picture(_content(file)), background=1)[0]
     image = Image.fromarray(rearrange((rgb * 255).round().byte(), "c h w -> h w c").numpy())
-    fitted = ImageOps.pad(image, canvas[::-1], Image.Resampling.LANCZOS, color="white")
-    return to_tensor(fitted, background=1)[0]
+    color = (255 * background,) * 3
+    fitted = ImageOps.pad(image, canvas[::-1], Image.Resampling.LANCZOS, color=color)
+    return to_tensor(fitted, background=background)[0]
 
 
 def read_sound(file: MediaPrompt, format: SpectrogramFormat, columns: int) -> Tensor:

@@ -16,6 +16,15 @@ from torch.utils.data import DataLoader
 
 from its.errors import UserError, nearest
 from its.media.packaged import find_file
+from its.specs.material import (
+    NO_INTERPOLATION,
+    NUMBERS,
+    Interpolation,
+    Transition,
+    parse_interpolation,
+    parse_material,
+    with_number,
+)
 from its.specs.media import parse_media_prompt
 from its.specs.prompt_files import read_prompts
 from its.specs.spec import SampleSpec, assign_ids
@@ -48,7 +57,8 @@ class PromptGrid(LightningDataModule):
 
     A row maps each expert to its prompt. It may also set `seed` (or `seeds`), `negative_prompts` and `guidance_scale`;
     CSV columns for these are named `guidance_scale.visual` and so on. Some methods accept `{image: FILE}` or
-    `{audio: FILE}` in place of a prompt: see `its.specs.media`.
+    `{audio: FILE}` in place of a prompt: see `its.specs.media`. The keys `start`, `keep`, `control` and `interpolate`
+    add the user's own material: see `its.specs.material`.
     """
 
     def __init__(
@@ -58,6 +68,10 @@ class PromptGrid(LightningDataModule):
         negative_prompts: dict[str, str] | None = None,
         seeds: list[int] | SeedRange | None = None,
         guidance_scale: dict[str, float] | None = None,
+        start: dict[str, Any] | None = None,
+        keep: dict[str, str] | None = None,
+        control: dict[str, Any] | list[dict[str, Any]] | None = None,
+        interpolate: dict[str, Any] | None = None,
         sweep: dict[str, list[Any]] | None = None,
         batch_size: int | Literal["auto"] = "auto",
     ) -> None:
@@ -67,8 +81,14 @@ class PromptGrid(LightningDataModule):
         negative_prompts: by expert; the default is empty.
         seeds: a list, or `{start: 0, count: 100}`. The default is the single seed 0.
         guidance_scale: gamma by expert; the default is 10.
+        start: picture or sound to start from: `{image: FILE, strength: 0.6}` or `{audio: FILE, strength: 0.6}`.
+        keep: region of the start that is kept: `{mask: FILE}`, white where it is.
+        control: picture for the control net of an expert: `{image: FILE, scale: 1.0, edges: false}`; a list for
+            several nets.
+        interpolate: transition to other prompts or another seed, as a number of samples or along one canvas:
+            `{to: {visual: ..., seed: 2}, samples: 8}`, or `canvas: true`.
         sweep: lists of values by setting, for example `guidance_scale` (of all experts), `guidance_scale.visual`,
-            `combiner.t.visual`, `scheduler` or `steps`. All combinations are applied to all rows.
+            `combiner.t.visual`, `scheduler`, `steps` or `start.strength`. All combinations are applied to all rows.
         batch_size: samples in a batch, or `auto`: at most 16 on a CUDA device and 2 elsewhere. A batch that does not
             fit into memory is halved.
         """
@@ -80,6 +100,8 @@ class PromptGrid(LightningDataModule):
         self.negative_prompts = negative_prompts or {}
         self.seeds = seeds if seeds is not None else [0]
         self.guidance_scale = guidance_scale or {}
+        self.material = {"start": start, "keep": keep, "control": control, "interpolate": interpolate}
+        """Values of these keys for rows without them."""
         self.sweep = sweep or {}
         self.batch_size = batch_size
         self.largest = AUTO_BATCH_SIZE if batch_size == "auto" else batch_size
@@ -114,15 +136,17 @@ class PromptGrid(LightningDataModule):
             setting, dot, name = key.partition(".")
             if setting in _ROW_SETTINGS and dot:
                 _check_names({name: None}, experts, f"data.sweep: {key}")
-        points, samples = math.prod(map(len, self.sweep.values())), sum(len(seeds) for _, seeds in rows)
+        points = math.prod(map(len, self.sweep.values()))
+        samples = sum(len(seeds) * len(transition.fractions) for _, seeds, transition in rows)
         _check_count(points * samples, f"{points} points of data.sweep x {samples} prompts and seeds")
         # Settings that prevent samples from sharing a batch vary slowest.
         keys = sorted(self.sweep, key=lambda key: key.startswith((*_ROW_SETTINGS, "combiner")))
         return [
-            _apply_point(replace(spec, seed=seed), dict(zip(keys, values, strict=True)))
+            _interpolate(_apply_point(replace(spec, seed=seed), dict(zip(keys, values, strict=True))), to, fraction)
             for values in itertools.product(*(self.sweep[key] for key in keys))
-            for spec, seeds in rows
+            for spec, seeds, to in rows
             for seed in seeds
+            for fraction in to.fractions
         ]
 
     def setup(self, stage: str) -> None:
@@ -157,18 +181,21 @@ class PromptGrid(LightningDataModule):
         """Return the batch unchanged, since specs hold no tensors."""
         return batch
 
-    def _parse_row(self, row: Mapping[str, Any], source: str, experts: Sequence[str]) -> tuple[SampleSpec, Seeds]:
-        """Return the spec of a row with its first seed, and all its seeds."""
+    def _parse_row(
+        self, row: Mapping[str, Any], source: str, experts: Sequence[str]
+    ) -> tuple[SampleSpec, Seeds, Interpolation]:
+        """Return the spec of a row with its first seed, all its seeds, and its transition."""
         prompts = dict(row)
         seeds = prompts.pop("seeds", None)
         if "seed" in prompts:
             seeds = [prompts.pop("seed")]
+        own = {key: prompts.pop(key, default) for key, default in self.material.items()}
         settings = {key: prompts.pop(key, {}) for key in _ROW_SETTINGS}
         for key, values in settings.items():
             _check_names(values, experts, f"{source}: {key}")
         negative = {**self.negative_prompts, **settings["negative_prompts"]}
         scale = {**self.guidance_scale, **settings["guidance_scale"]}
-        _check_names(prompts, experts, source)
+        _check_names(prompts, experts, source, others=self.material)
         beside = find_file(self.prompts).parent if isinstance(self.prompts, str) else Path()
         files = {
             name: parse_media_prompt(value, beside=beside, source=f"{source}: {name}")
@@ -191,9 +218,24 @@ class PromptGrid(LightningDataModule):
             guidance_scale={n: _parse_scale(scale.get(n, DEFAULT_GUIDANCE_SCALE), n, source) for n in experts},
             seed=numbers[0],
             files=files,
+            material=parse_material(own, beside=beside, source=source),
             source=source,
         )
-        return spec, numbers
+        if own["interpolate"] is None:
+            return spec, numbers, NO_INTERPOLATION
+        return spec, numbers, parse_interpolation(own["interpolate"], experts, source)
+
+
+def _interpolate(spec: SampleSpec, to: Interpolation, fraction: float | None) -> SampleSpec:
+    """Return the spec at a position of a transition, described from its nearer end. The ends are plain specs."""
+    if fraction == 0:
+        return spec
+    end = replace(spec, prompts={**spec.prompts, **to.prompts}, seed=spec.seed if to.seed is None else to.seed)
+    if fraction == 1:
+        return end
+    if fraction is not None and fraction > 0.5:
+        spec, end, fraction = end, spec, 1 - fraction
+    return replace(spec, transition=Transition(prompts=end.prompts, seed=end.seed, fraction=fraction))
 
 
 def _apply_point(spec: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:
@@ -202,6 +244,9 @@ def _apply_point(spec: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:
     settings: dict[str, Any] = {}
     for key, value in point.items():
         setting, _, name = key.partition(".")
+        if key in NUMBERS:
+            spec = replace(spec, material=with_number(spec.material, key, value, f"{spec.source}: data.sweep"))
+            continue
         if setting not in _ROW_SETTINGS:
             settings[key] = value
             continue
@@ -229,13 +274,14 @@ def _read_rows(prompts: str | list[dict[str, Any]] | dict[str, list[Any]]) -> It
         yield source, row
 
 
-def _check_names(values: Any, experts: Sequence[str], source: str) -> None:
+def _check_names(values: Any, experts: Sequence[str], source: str, *, others: Iterable[str] = ()) -> None:
     known = ", ".join(experts)
     if not isinstance(values, Mapping):
         raise UserError(f"{source}: expected a value for each expert ({known}), got {values!r:.80}")
     for name in values:
         if name not in experts:
-            raise UserError(f"{source}: unknown expert {name}; expected {known}.{nearest(str(name), experts)}")
+            hint = nearest(str(name), [*experts, *others])
+            raise UserError(f"{source}: unknown expert {name}; expected {known}.{hint}")
 
 
 def _check_text(text: str, what: str) -> None:

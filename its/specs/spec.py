@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from its.specs.material import Material, Transition
 from its.specs.media import MediaPrompt
 
 
@@ -23,6 +24,8 @@ class SampleSpec:
         seed: seed of the sample's noise.
         settings: settings changed by a sweep, by key: see `its.specs.sweep`.
         files: media prompts of experts; their text prompts are only descriptions.
+        material: the user's own start, kept region and control pictures.
+        transition: other end of a transition to other prompts or another seed; None without one.
         source: location of the spec in the config, for messages.
         id: name of the sample, set by `assign_ids`.
         definition: settings and weights that the sample depends on, set by `assign_ids`: see `Method.definition`.
@@ -34,6 +37,8 @@ class SampleSpec:
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, MediaPrompt] = field(default_factory=dict)
+    material: Material = field(default_factory=Material)
+    transition: Transition | None = None
     source: str
     id: str = ""
     definition: Mapping[str, Any] = field(default_factory=dict)

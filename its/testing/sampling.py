@@ -62,6 +62,12 @@ def check_scheduler(scheduler: Scheduler) -> None:
         error = float((latents[0] - clean).square().mean().sqrt())
         need(error < 0.1, f"perfect estimates reconstruct the clean latents in {steps} steps", f"error {error:.3f}")
         need(torch.equal(*latents), "plans share no state: two alternating plans return equal latents")
+        later, z = scheduler.plan(steps), clean
+        for index in range(steps // 2, steps):
+            z = later.add_noise(clean, noise, index) if index == steps // 2 else z
+            z = later.step(_noise_in(z, clean, later, index), index, z)
+        error = float((z - clean).square().mean().sqrt())
+        need(error < 0.1, f"a plan of {steps} steps may begin at step {steps // 2}", f"error {error:.3f}")
         predicted = plan.predict_clean(noise, steps - 1, plan.add_noise(clean, noise, steps - 1))
         need(torch.allclose(predicted, clean, atol=1e-3), "predict_clean is the inverse of add_noise")
         for dtype in (torch.float32, torch.bfloat16):

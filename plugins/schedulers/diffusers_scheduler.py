@@ -27,11 +27,11 @@ class _DiffusersPlan(SamplingPlan):
     def __init__(self, solver: Any) -> None:
         self._noising = copy.deepcopy(solver)  # after set_begin_index, add_noise would ignore its timesteps
         self._solver = solver
-        if hasattr(solver, "set_begin_index"):
-            solver.set_begin_index(0)  # otherwise each step searches for its timestep
         self.timesteps = solver.timesteps.round().to(torch.int64)
 
     def step(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
+        if getattr(self._solver, "step_index", 0) is None and hasattr(self._solver, "set_begin_index"):
+            self._solver.set_begin_index(index)  # otherwise the solver searches for its timestep
         return self._solver.step(noise, self._solver.timesteps[index], latents, return_dict=False)[0]
 
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:

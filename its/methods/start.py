@@ -1,0 +1,96 @@
+"""Initial latents of samples that start from a picture or a sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from its.errors import UserError
+from its.methods.decoder import Decoder, encode
+from its.specs.media import MediaPrompt, picture_size, read_mask, read_picture, read_sound
+from its.specs.spec import SampleSpec
+
+MAX_CACHED = 64
+"""Maximum number of encoded files in memory. One of the paper's canvases takes 64 KiB."""
+
+
+class Starts:
+    """Encodes the starts of specs, and reads the masks of the regions to keep.
+
+    Args:
+        decoder: codecs of pictures and sounds.
+        canvas: rows and columns of the picture.
+        trim: columns at the end of the canvas that are cut later. Pictures are placed before them.
+    """
+
+    def __init__(self, decoder: Decoder, *, canvas: tuple[int, int], trim: int) -> None:
+        self.decoder = decoder
+        self.canvas = canvas
+        self.trim = trim
+        self._encoded: dict[str, Tensor] = {}
+
+    @property
+    def visible(self) -> tuple[int, int]:
+        """Rows and columns of the picture after the trim."""
+        return self.canvas[0], self.canvas[1] - self.trim
+
+    def check(self, spec: SampleSpec) -> None:
+        """Check that the mask has the size of the start.
+
+        Raises:
+            UserError: it does not.
+        """
+        start, mask = spec.material.start, spec.material.keep
+        if start is None or mask is None:
+            return
+        sizes = [self.canvas, self.visible]
+        if start.file.kind == "image":
+            sizes = [picture_size(start.file)]
+        if (size := picture_size(mask)) not in sizes:
+            expected = " or ".join(f"{columns} x {rows}" for rows, columns in dict.fromkeys(sizes))
+            what = "the start's size" if start.file.kind == "image" else "the size of the spectrogram"
+            raise UserError(
+                f"{spec.source}: keep: the mask {mask.path} has {size[1]} x {size[0]} pixels; expected {what}, {expected}"
+            )
+
+    def clear(self) -> None:
+        """Remove all encoded files, after a change of the weights' precision."""
+        self._encoded.clear()
+
+    def latents(self, specs: Sequence[SampleSpec], device: torch.device) -> Tensor:
+        """Return the clean latents (b, c, h, w) of the specs' starts; zeros for specs without one."""
+        shape = self.decoder.sound.latent_shape(self.canvas)
+        starts = [spec.material.start for spec in specs]
+        empty = torch.zeros(shape, device=device)
+        return torch.stack([empty if start is None else self._encode(start.file, device) for start in starts])
+
+    def masks(self, specs: Sequence[SampleSpec], device: torch.device) -> Tensor:
+        """Return 1 for the latents (b, 1, h, w) that contain a pixel to keep, and 0 for the others."""
+        _, *size = self.decoder.sound.latent_shape(self.canvas)
+        files = [spec.material.keep for spec in specs]
+        masks = [torch.zeros(1, *self.canvas) if file is None else self._read_mask(file) for file in files]
+        return functional.adaptive_max_pool2d(torch.stack(masks), size).to(device)
+
+    def _read_mask(self, file: MediaPrompt) -> Tensor:
+        size = self.canvas if picture_size(file) == self.canvas else self.visible
+        return functional.pad(read_mask(file, size), (0, self.canvas[1] - size[1]))
+
+    def _encode(self, file: MediaPrompt, device: torch.device) -> Tensor:
+        """Encode a file to (c, h, w). A picture becomes gray, unless colours are the channels of a stereo sound."""
+        if (key := f"{file.kind} {file.sha256}") not in self._encoded:
+            if len(self._encoded) >= MAX_CACHED:
+                self._encoded.pop(next(iter(self._encoded)))
+            form, is_image = self.decoder.format, file.kind == "image"
+            codec = self.decoder.picture if is_image else self.decoder.sound
+            if is_image:
+                size = self.canvas if picture_size(file) == self.canvas else self.visible
+                picture = read_picture(file, size, background=form.silence)
+                picture = functional.pad(picture, (0, self.canvas[1] - size[1]), value=form.silence)
+                picture = picture.mean(0, keepdim=True).expand(3, -1, -1) if form.channels == 1 else picture
+            else:
+                picture = read_sound(file, form, self.canvas[1])
+            (self._encoded[key],) = encode(codec, picture[None].to(device), loop=self.decoder.loop)
+        return self._encoded[key]
