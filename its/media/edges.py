@@ -86,8 +86,16 @@ def _thin(strength: Tensor, angle: Tensor) -> Tensor:
 
 def _connect(strong: Tensor, weak: Tensor) -> Tensor:
     """Extend strong edges along weak ones, across the eight neighbours of a pixel."""
+    places = functional.pad(weak, (1,) * 4).nonzero(as_tuple=True)
+    number = torch.full((len(weak), weak.shape[1] + 2, weak.shape[2] + 2), len(places[0]), device=weak.device)
+    number[places] = torch.arange(len(places[0]), device=weak.device)
+    image, row, column = places
+    around = [number[image, row + i, column + j] for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    neighbours = torch.stack(around, 1)  # numbers of weak pixels; the last number is for all others
+    found = torch.cat([strong[weak], strong.new_zeros(1)])
     while True:
-        grown = (functional.max_pool2d(strong[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0) & weak
-        if torch.equal(grown, strong):
-            return strong
-        strong = grown
+        grown = found[neighbours].any(1)
+        if torch.equal(grown, found[:-1]):
+            break
+        found[:-1] = grown
+    return weak.masked_scatter(weak, grown)
