@@ -57,9 +57,14 @@ class Layout:
         )
 
     @property
-    def centers(self) -> list[float]:
-        """Position of each window's middle, as a fraction of the canvas in (0, 1)."""
-        return [(start + self.width / 2) / self.columns % 1 for start in self.starts]
+    def fractions(self) -> list[float]:
+        """Position of each window in a transition along the canvas, from 0 (first) to 1 (last).
+
+        On a circular canvas the transition goes to 1 in the middle and back.
+        """
+        if self.circular:
+            return [1 - abs(1 - 2 * start / self.columns) for start in self.starts]
+        return [start / max(1, self.columns - self.width) for start in self.starts]
 
     def split(self, canvas: Tensor) -> Tensor:
         """Cut a canvas (b, c, h, columns) into windows (b, n, c, h, w)."""
@@ -150,7 +155,8 @@ class Windows(ExpertWrapper):
         number, size = len(layout.starts), len(text)
         parts = rearrange(layout.split(pictures.flatten(1, 2)), "b n (k c) h w -> (b n) k c h w", c=3)
         text = text.expand(size, number, *text.shape[2:]).flatten(0, 1)
-        return super().add_control(text, parts, scales.repeat_interleave(number, 0)).unflatten(0, (size, number))
+        text = super().add_control(text, parts, scales.repeat_interleave(number, 0))
+        return torch.unflatten(text, 0, (size, number))
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         layout = self.layout(latents.shape[-1])
@@ -160,4 +166,4 @@ class Windows(ExpertWrapper):
         text = text.expand(size, number, *text.shape[2:]).flatten(0, 1)
         parts = (torch.split(each, MAX_ROWS) for each in (windows, timestep, text))
         noise = torch.cat([super(Windows, self).predict_noise(*part) for part in zip(*parts, strict=True)])
-        return layout.merge(noise.unflatten(0, (size, number)))
+        return layout.merge(torch.unflatten(noise, 0, (size, number)))

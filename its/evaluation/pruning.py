@@ -84,9 +84,13 @@ class PruningRunner(BatchRunner):
 
     def _prune(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
-        steps = self.method.process_of(specs[0]).steps
-        checks = sorted({max(1, round(share * steps)) for share in self.keep.prune.at} - {steps})
-        rest = [_Unfinished(spec=spec, latents=self.method.noise([spec])[1][0], index=0, scores={}) for spec in specs]
+        steps, first = self.method.process_of(specs[0]).steps, self.method.first_step(specs[0])
+        checks = sorted({max(1, round(share * steps)) for share in self.keep.prune.at})
+        checks = [check for check in checks if first < check < steps]
+        rest = [
+            _Unfinished(spec=spec, latents=self.method.first_latents([spec])[0], index=first, scores={})
+            for spec in specs
+        ]
         made: dict[int, Sample] = {}
         for check in checks:
             goal = max(self.keep.best, math.ceil(self.keep.prune.leave * len(rest)))
@@ -149,14 +153,15 @@ class PruningRunner(BatchRunner):
         steps = method.process_of(specs[0]).steps
         z = torch.stack([sample.latents for sample in unfinished])
         z = method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, steps))
-        samples = method.finish(specs, z, sources=method.noise(specs)[0], clock=clock)
-        count = method.evaluations(specs[0], range(steps))
+        samples = method.finish(specs, z, clock=clock)
+        count = method.evaluations(specs[0], range(method.first_step(specs[0]), steps))
         make = super().__call__
         samples = [make([sample.spec])[0] if sample.result is None else sample for sample in samples]
         return [replace(sample, evaluations={"made": count, "whole": count}) for sample in samples]
 
     def _stopped(self, sample: _Unfinished, steps: int, of: int) -> Sample:
-        made, complete = (self.method.evaluations(sample.spec, range(end)) for end in (sample.index, steps))
+        first = self.method.first_step(sample.spec)
+        made, complete = (self.method.evaluations(sample.spec, range(first, end)) for end in (sample.index, steps))
         stopped = {"step": sample.index, "steps": steps, "among": of, "scores": sample.scores}
         return Sample(spec=sample.spec, stopped=stopped, evaluations={"made": made, "whole": complete})
 

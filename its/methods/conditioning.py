@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from its.diffusion.guidance import TextCache
-from its.diffusion.windows import Windows
+from its.diffusion.noise import slerp
+from its.diffusion.windows import Layout
 from its.errors import UserError
 from its.interfaces import NoiseExpert
 from its.media.edges import find_edges
@@ -35,72 +37,81 @@ def check_control(spec: SampleSpec, experts: Sequence[NoiseExpert]) -> None:
         raise UserError(f"{spec.source}: control has {given} pictures; expected {needed}, one for each control net")
 
 
-def check_transition(spec: SampleSpec, *, windows: bool) -> None:
-    """Check that a transition along the canvas has windows.
+def check_transition(spec: SampleSpec, layout: Layout | None) -> None:
+    """Check that a transition to other prompts along the canvas has several windows.
 
     Raises:
-        UserError: it has prompts that change, but the canvas is not divided into windows.
+        UserError: it does not.
     """
     to = spec.transition
-    if to is not None and to.fraction is None and not windows and dict(to.prompts) != dict(spec.prompts):
+    if to is None or to.fraction is not None or dict(to.prompts) == dict(spec.prompts):
+        return
+    if layout is None or len(layout.starts) == 1:
         raise UserError(
-            f"{spec.source}: interpolate: canvas needs windows, since each has its own prompt: set model.windows, for "
-            "example {width: 1024, stride: 512}, and a wider model.canvas"
+            f"{spec.source}: interpolate: a canvas with several prompts needs several windows, since each has its own: "
+            "set model.windows, for example {width: 1024, stride: 512}, and a wider model.canvas"
         )
 
 
-def embed_prompts(
-    expert: NoiseExpert, encode: TextCache, name: str, specs: Sequence[SampleSpec], *, columns: int, device: torch.device
-) -> Tensor:
-    """Return the embeddings (b, ...) of the specs' prompts. Transitions are linear.
+def transition_noise(specs: Sequence[SampleSpec], begin: Tensor, end: Tensor, *, loop: bool) -> Tensor:
+    """Interpolate noise (b, c, h, w) spherically between the specs' seeds and those of the other ends."""
+    columns = begin.shape[-1]
+    along = Layout.of(columns, width=1, stride=1, circular=loop).fractions
+    table = [_fractions(spec, along) for spec in specs]
+    return slerp(begin, end, torch.tensor(table, dtype=begin.dtype, device=begin.device)[:, None, None])
 
-    Args:
-        expert: expert that encodes.
-        encode: its cache.
-        name: name of the expert.
-        specs: the samples.
-        columns: columns of the latents, for transitions along the canvas.
-        device: device of the result.
+
+def embed_prompts(
+    expert: NoiseExpert,
+    encode: TextCache,
+    name: str,
+    specs: Sequence[SampleSpec],
+    layout: Layout | None,
+    device: torch.device,
+) -> Tensor:
+    """Return the embeddings (b, ...) of the specs' prompts for an expert. Transitions are linear.
+
+    With windows, and a transition in the batch, each window has its own embedding: (b, n, ...).
     """
     text = encode([spec.prompts[name] for spec in specs], device)
     if all(spec.transition is None for spec in specs):
         return text
     ends = [spec.prompts if spec.transition is None else spec.transition.prompts for spec in specs]
-    other = encode([prompts[name] for prompts in ends], device)
-    centers = expert.layout(columns).centers if isinstance(expert, Windows) else [0.5]
-    fractions = torch.tensor([_fractions(spec, centers) for spec in specs], dtype=torch.float32, device=device)
-    if not isinstance(expert, Windows):
+    table = [_fractions(spec, [0.0] if layout is None else layout.fractions) for spec in specs]
+    fractions = torch.tensor(table, dtype=text.dtype, device=device)
+    if layout is None:
         fractions = fractions[:, 0]
-    fractions = fractions.view(*fractions.shape, *(1 for _ in range(text.ndim - fractions.ndim))).to(text.dtype)
-    return torch.lerp(text.expand(torch.broadcast_shapes(text.shape, fractions.shape)), other, fractions)
+    fractions = fractions[(...,) + (None,) * (text.ndim - fractions.ndim)]
+    return torch.lerp(text, encode([prompts[name] for prompts in ends], device), fractions)
 
 
-def _fractions(spec: SampleSpec, centers: Sequence[float]) -> Sequence[float]:
+def _fractions(spec: SampleSpec, along: Sequence[float]) -> Sequence[float]:
+    """Return the position in the spec's transition at each position along the canvas."""
     to = spec.transition
     if to is not None and to.fraction is None:
-        return centers
-    return [0.0 if to is None or to.fraction is None else to.fraction] * len(centers)
+        return along
+    return [0.0 if to is None or to.fraction is None else to.fraction] * len(along)
 
 
-def add_controls(
-    expert: NoiseExpert, text: Tensor, specs: Sequence[SampleSpec], *, canvas: tuple[int, int], trim: int
-) -> Tensor:
-    """Add the specs' control pictures to embeddings, if the expert has control nets and any spec has pictures."""
-    if not expert.controls or not any(spec.material.controls for spec in specs):
-        return text
-    blank = torch.zeros(expert.controls, 3, *canvas)
-    pictures = [_read(spec.material.controls, canvas, trim) if spec.material.controls else blank for spec in specs]
-    scales = [[control.scale for control in spec.material.controls] or [0.0] * expert.controls for spec in specs]
-    return expert.add_control(text, torch.stack(pictures).to(text.device), torch.tensor(scales, device=text.device))
+def read_controls(
+    specs: Sequence[SampleSpec], count: int, *, canvas: tuple[int, int], trim: int
+) -> tuple[Tensor, Tensor] | None:
+    """Read the specs' control pictures for an expert with `count` control nets.
+
+    Returns:
+        Pictures (b, k, 3, H, W) in [0, 1] on black, and their scales (b, k), 0 for specs without pictures; None if
+        no spec has any, or the expert no control net.
+    """
+    if not count or not any(spec.material.controls for spec in specs):
+        return None
+    blank = [torch.zeros(3, *canvas)] * count
+    pictures = [[_read(each, canvas, trim) for each in spec.material.controls] or blank for spec in specs]
+    scales = [[control.scale for control in spec.material.controls] or [0.0] * count for spec in specs]
+    return torch.stack([torch.stack(row) for row in pictures]), torch.tensor(scales)
 
 
-def _read(controls: Sequence[Control], canvas: tuple[int, int], trim: int) -> Tensor:
-    """Read control pictures (k, 3, H, W) in [0, 1]. Black surrounds them."""
-    pictures = []
-    for control in controls:
-        size = canvas[0], canvas[1] - trim
-        picture = read_picture(control.file, size, background=0)
-        if control.edges:
-            picture = find_edges(picture.mean(0, keepdim=True)).expand(3, -1, -1)
-        pictures.append(torch.nn.functional.pad(picture, (0, trim)))
-    return torch.stack(pictures)
+def _read(control: Control, canvas: tuple[int, int], trim: int) -> Tensor:
+    picture = read_picture(control.file, (canvas[0], canvas[1] - trim), background=0)
+    if control.edges:
+        picture = find_edges(picture.mean(0, keepdim=True)).expand(3, -1, -1)
+    return functional.pad(picture, (0, trim))

@@ -31,9 +31,7 @@ class Decoder(nn.Module):
     picture: LatentCodec
     sound: LatentCodec
 
-    def __init__(
-        self, experts: Mapping[str, NoiseExpert], codec: LatentCodec | None, *, loop: bool = False
-    ) -> None:
+    def __init__(self, experts: Mapping[str, NoiseExpert], codec: LatentCodec | None, *, loop: bool = False) -> None:
         """Args:
         experts: experts by name.
         codec: codec for all latents; None to use the experts' own.
@@ -88,7 +86,7 @@ def decode(codec: LatentCodec, latents: Tensor, *, loop: bool = False) -> Tensor
     windows = torch.split(layout.split(latents).flatten(0, 1), _batch_size(rows, layout))
     pictures = torch.cat([codec.decode(z).float() for z in windows])
     factor = pictures.shape[-1] // layout.width
-    return layout.scaled(factor).merge(pictures.unflatten(0, (len(latents), -1)))
+    return layout.scaled(factor).merge(torch.unflatten(pictures, 0, (len(latents), -1)))
 
 
 def encode(codec: LatentCodec, pictures: Tensor, *, loop: bool = False) -> Tensor:
@@ -97,7 +95,7 @@ def encode(codec: LatentCodec, pictures: Tensor, *, loop: bool = False) -> Tenso
     layout, factor = _layout(rows, columns, loop), pictures.shape[3] // columns
     windows = torch.split(layout.scaled(factor).split(pictures).flatten(0, 1), _batch_size(rows, layout))
     latents = torch.cat([codec.encode(x).float() for x in windows])
-    return layout.merge(latents.unflatten(0, (len(pictures), -1)))
+    return layout.merge(torch.unflatten(latents, 0, (len(pictures), -1)))
 
 
 def _layout(rows: int, columns: int, loop: bool) -> Layout:

@@ -7,24 +7,37 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from its.diffusion.guidance import GuidedExpert
+from its.diffusion.kept_region import KeptRegion
 from its.diffusion.noise import generators, initial_noise
 from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
+from its.diffusion.windows import Layout, Windows
 from its.interfaces import Colorizer, Combiner, Component, LatentCodec, NoiseExpert, Scheduler, Step, Vocoder
 from its.methods import validation
 from its.methods.base import Method
+from its.methods.conditioning import check_control, check_transition, embed_prompts, read_controls, transition_noise
 from its.methods.decoder import Decoder
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
 from its.methods.speed import Auto, choose_runner, release
+from its.methods.start import Starts
 from its.registry import register
 from its.specs.spec import SampleSpec
 from its.specs.sweep import Process, merge_processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSize:
+    """Width of windows and distance of their beginnings, in columns of the canvas."""
+
+    width: int
+    stride: int
 
 
 @register
@@ -33,6 +46,8 @@ class MultimodalDenoising(Method):
 
     All experts must have the same latent space. This is the main method of the paper (arXiv 2405.12221, Section 3).
     """
+
+    supports_material = True
 
     def __init__(
         self,
@@ -48,6 +63,9 @@ class MultimodalDenoising(Method):
         trim: int = 32,
         noise_dtype: Literal["float32", "float16"] = "float32",
         guidance_interval: tuple[float, float] | None = None,
+        guidance_rescale: float = 0.0,
+        windows: WindowSize | None = None,
+        loop: bool = False,
         compile: bool = False,
         cuda_graph: Auto = "auto",
         streams: Auto = "auto",
@@ -66,6 +84,10 @@ class MultimodalDenoising(Method):
         noise_dtype: dtype of the initial noise; `float16` reproduces seeds published by the paper's authors.
         guidance_interval: [begin, end) of classifier-free guidance, as fractions of the reverse process; null to guide
             all steps. An unguided step costs half as much as a guided one; results differ.
+        guidance_rescale: share of the guided estimate that is rescaled to the standard deviation of the conditional
+            one, against overexposure at high guidance scales (arXiv 2305.08891); 0 for none, 0.7 as there.
+        windows: overlapping windows of the experts on a wide canvas, `{width: 1024, stride: 512}`; null for none.
+        loop: make a picture and a sound whose end continues at its beginning; `trim` must be 0.
         compile: compile the experts with torch.compile, which takes about a minute; results differ by rounding.
         cuda_graph: replay a step's experts as one CUDA graph, with equal results; `auto` enables it on CUDA devices if
             all experts support it.
@@ -76,12 +98,20 @@ class MultimodalDenoising(Method):
         validation.check_not_empty(experts)
         validation.check_canvas(canvas, trim)
         validation.check_interval(guidance_interval)
+        validation.check_loop(loop=loop, trim=trim)
+        if loop and windows is None:
+            windows = WindowSize(width=canvas[1], stride=canvas[1] // 2)
+        if windows is not None:
+            validation.check_windows(windows.width, windows.stride)
+            width, stride = windows.width, windows.stride
+            experts = {n: Windows(expert=e, width=width, stride=stride, circular=loop) for n, e in experts.items()}
         super().__init__(experts=experts, fallback=fallback)
-        self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps)
+        self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps, guidance_rescale=guidance_rescale)
         self.process.check()
         validation.check_combiner(self.process, list(experts), canvas)
-        self.decoder = Decoder(experts, codec)
-        self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim)
+        self.decoder = Decoder(experts, codec, loop=loop)
+        self.starts = Starts(self.decoder, canvas=canvas, trim=trim)
+        self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim, loop=loop)
         self.canvas, self.noise_dtype, self.guidance_interval = canvas, noise_dtype, guidance_interval
         self.compile_networks, self.cuda_graph, self.streams = compile, cuda_graph, streams
         self.fixed_shapes = compile  # each batch size is compiled separately
@@ -124,6 +154,10 @@ class MultimodalDenoising(Method):
 
     def settings(self, spec: SampleSpec) -> dict[str, Any]:
         process = self.process_of(spec)
+        experts = [expert for _, expert in self.named_experts()]
+        check_control(spec, experts)
+        check_transition(spec, self._layout(experts[0]))
+        self.starts.check(spec)
         return {
             "method": "multimodal denoising",
             "combiner": process.combiner.describe(),
@@ -132,23 +166,30 @@ class MultimodalDenoising(Method):
             **self.post_process.settings(spec, spec.prompts[self.decoder.picture_expert]),
             "noise_dtype": self.noise_dtype,
             **({} if self.guidance_interval is None else {"guidance_interval": list(self.guidance_interval)}),
+            **({"guidance_rescale": process.guidance_rescale} if process.guidance_rescale else {}),
+            **({"loop": True} if self.decoder.loop else {}),
         }
 
     def length(self, spec: SampleSpec) -> str:
         return f"{self.process_of(spec).steps} steps"
 
     def batch_key(self, spec: SampleSpec) -> str:
-        """Return a key of scheduler and steps. Combiners may differ within a batch."""
-        return self.process_of(spec).batch_key
+        """Return a key of the process without its combiner, and of the first step."""
+        return f"{self.process_of(spec).batch_key} {self.first_step(spec)}"
+
+    def first_step(self, spec: SampleSpec) -> int:
+        """Return the index of the first step: 0, or later for a spec that starts from a picture or a sound."""
+        steps, start = self.process_of(spec).steps, spec.material.start
+        return 0 if start is None else steps - round(start.strength * steps)
 
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         clock = Clock(self.device)
-        sources, noise = self.noise(specs)
-        return self.finish(specs, self.denoise_latents(specs, noise, clock=clock), sources=sources, clock=clock)
+        with clock("start"):
+            latents = self.first_latents(specs)
+        latents = self.denoise_latents(specs, latents, clock=clock)
+        return self.finish(specs, latents, clock=clock)
 
-    def finish(
-        self, specs: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
-    ) -> list[Sample]:
+    def finish(self, specs: Sequence[SampleSpec], latents: Tensor, *, clock: Clock) -> list[Sample]:
         """Decode clean latents (b, c, h, w) and post-process."""
         with clock("decode"):
             picture, spectrogram = self.decoder(latents)
@@ -158,15 +199,34 @@ class MultimodalDenoising(Method):
             picture=picture,
             spectrogram=spectrogram,
             prompts=[spec.prompts[self.decoder.picture_expert] for spec in specs],
-            sources=sources,
+            sources=self._noise(specs)[0],  # after the draw of z_T, for the colorizer
             clock=clock,
         )
 
-    def noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
+    def first_latents(self, specs: Sequence[SampleSpec]) -> Tensor:
+        """Return the latents before `first_step`, (b, c, h, w): noise, or the noised start (SDEdit)."""
+        noise, first = self._noise(specs)[1], self.first_step(specs[0])
+        process, kept = self.process_of(specs[0]), any(spec.material.keep is not None for spec in specs)
+        if first == 0 and not kept:
+            return noise
+        clean = self.starts.latents(specs, self.device)
+        if first == process.steps:
+            return clean
+        noised = process.scheduler.plan(process.steps).add_noise(clean, noise, first)
+        return noised if first else noise.where(self.starts.masks(specs, self.device) == 0, noised)
+
+    def _noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Create a generator for each spec and draw z_T from it, (b, c, h, w)."""
         sources = generators([spec.seed for spec in specs])
+        noise = self._draw(sources)
+        if any(spec.transition is not None for spec in specs):
+            seeds = [spec.seed if spec.transition is None else spec.transition.seed for spec in specs]
+            noise = transition_noise(specs, noise, self._draw(generators(seeds)), loop=self.decoder.loop)
+        return sources, noise.to(self.device)
+
+    def _draw(self, sources: Sequence[torch.Generator]) -> Tensor:
         shape = self.decoder.sound.latent_shape(self.canvas)
-        return sources, initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype)).to(self.device)
+        return initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
 
     def denoise_latents(
         self,
@@ -183,7 +243,7 @@ class MultimodalDenoising(Method):
             specs: specs with equal `batch_key`.
             latents: latents before the first step, (b, c, h, w).
             clock: measures the stages `text` and `denoise`.
-            part: indices of the steps to run; None to run all.
+            part: indices of the steps to run; None for all from `first_step` on.
             on_step: called after each step; None for the progress callback.
 
         Returns:
@@ -193,16 +253,17 @@ class MultimodalDenoising(Method):
         with clock("text"):
             names = process.participants()
             experts = {n: self._estimator(n, expert, specs) for n, expert in self.named_experts() if n in names}
+            scheduler = self._scheduler(process.scheduler, specs)
         with clock("denoise"):
             return denoise(
                 latents,
                 experts=experts,
                 combiner=process.combiner,
-                scheduler=process.scheduler,
+                scheduler=scheduler,
                 steps=process.steps,
                 run=self._run,
                 on_step=on_step or self.report(len(specs)),
-                part=part,
+                part=range(self.first_step(specs[0]), process.steps) if part is None else part,
             )
 
     def evaluations(self, spec: SampleSpec, part: range) -> int:
@@ -218,12 +279,40 @@ class MultimodalDenoising(Method):
                     count += 2 if guided and spec.guidance_scale[name] != 1 else 1
         return count
 
+    def _scheduler(self, scheduler: Scheduler, specs: Sequence[SampleSpec]) -> Scheduler:
+        """Keep the regions of the specs' masks, if any has one."""
+        if all(spec.material.keep is None for spec in specs):
+            return scheduler
+        clean, mask = self.starts.latents(specs, self.device), self.starts.masks(specs, self.device)
+        return KeptRegion(scheduler, clean=clean, noise=self._noise(specs)[1], mask=mask)
+
     def _estimator(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert | Interval:
-        guided = self.guided(name, expert, specs)
+        encode = self._texts[name]
+        text = embed_prompts(expert, encode, name, specs, self._layout(expert), self.device)
+        null_text = encode([spec.negative_prompts[name] for spec in specs], self.device)
+        controls = read_controls(specs, expert.controls, canvas=self.canvas, trim=self.post_process.trim)
+        if controls is not None:
+            pictures, scales = (tensor.to(self.device) for tensor in controls)
+            text, null_text = (expert.add_control(each, pictures, scales) for each in (text, null_text))
+        guided = GuidedExpert(
+            expert,
+            text=text,
+            null_text=null_text.expand_as(text),
+            scales=[spec.guidance_scale[name] for spec in specs],
+            rescale=self.process_of(specs[0]).guidance_rescale,
+        )
         if self.guidance_interval is None:
             return guided
         begin, end = self.guidance_interval
         return Interval(inside=guided, outside=guided.unguided(), begin=begin, end=end)
+
+    def _layout(self, expert: NoiseExpert) -> Layout | None:
+        """Return the windows of an expert; None if it is not divided into windows."""
+        return expert.layout(self.decoder.sound.latent_shape(self.canvas)[2]) if isinstance(expert, Windows) else None
+
+    def clear_text_caches(self) -> None:
+        super().clear_text_caches()
+        self.starts.clear()
 
     def process_of(self, spec: SampleSpec) -> Process:
         """Return the process with the spec's settings. Specs with equal settings share one object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,10 @@ from its.specs.spec import SampleSpec
 
 MAX_VALUES = 4 * 256 * 1024
 """Spectrogram values per vocoder call, which bounds memory: four of the paper's canvases."""
+
+
+LOOP_CONTEXT, LOOP_FADE = 0.5, 0.1
+"""Seconds of a loop that the vocoder repeats around its ends, and of the fade from the repetition into the loop."""
 
 
 @dataclass
@@ -62,19 +67,27 @@ class PostProcess(nn.Module):
         canvas: rows and columns of the picture.
         trim: columns to cut from the end of picture and sound.
         colorizer: colorizes the spectrogram; None for gray only.
+        loop: whether the end of the sound continues at its beginning.
     """
 
     vocoder: Vocoder
     colorizer: Colorizer | None
 
     def __init__(
-        self, *, vocoder: Vocoder, canvas: tuple[int, int], trim: int = 0, colorizer: Colorizer | None = None
+        self,
+        *,
+        vocoder: Vocoder,
+        canvas: tuple[int, int],
+        trim: int = 0,
+        colorizer: Colorizer | None = None,
+        loop: bool = False,
     ) -> None:
         super().__init__()
         self.vocoder = vocoder
         self.colorizer = colorizer
         self.canvas = canvas
         self.trim = trim
+        self.loop = loop
         self._vocodes_on_cpu = False
 
     def components(self) -> list[tuple[str, Component]]:
@@ -158,12 +171,21 @@ class PostProcess(nn.Module):
         with no_tf32, torch.autocast(spectrogram.device.type, enabled=False):
             log_mel = self.vocoder.format.to_log_mel(spectrogram)
             slices = torch.split(log_mel, max(1, MAX_VALUES // log_mel[0].numel()))
-            waveform = torch.cat([self._vocode(part) for part in slices])
+            waveform = torch.cat([self._vocode_loop(part) if self.loop else self._vocode(part) for part in slices])
         hop = self.vocoder.format.hop_length
         if waveform.shape[-1] != (expected := self.canvas[1] * hop):
             name = type(self.vocoder).__name__
             raise ValueError(f"{name} returned {waveform.shape[-1]} audio samples; expected {expected}")
         return waveform[..., : (self.canvas[1] - self.trim) * hop]
+
+    def _vocode_loop(self, log_mel: Tensor) -> Tensor:
+        """Vocode (b, ..., t) with its other end around both ends, and join the ends of the sound."""
+        form, columns = self.vocoder.format, log_mel.shape[-1]
+        margin = min(columns, math.ceil(LOOP_CONTEXT * form.sample_rate / form.hop_length))
+        index = torch.arange(-margin, columns + margin, device=log_mel.device) % columns
+        sound = self._vocode(log_mel[..., index])
+        begin, length = margin * form.hop_length, columns * form.hop_length
+        return join_ends(sound[..., begin:], length, fade=min(length, begin, round(LOOP_FADE * form.sample_rate)))
 
     def _vocode(self, log_mel: Tensor) -> Tensor:
         """Run the vocoder, on the CPU if the device lacks an operation (for example long convolutions on MPS)."""
@@ -181,3 +203,27 @@ class PostProcess(nn.Module):
     def cut(self, picture: Tensor) -> Tensor:
         """Cut `trim` columns from the end of pictures (..., H, W)."""
         return picture[..., : self.canvas[1] - self.trim]
+
+
+def join_ends(sound: Tensor, length: int, *, fade: int) -> Tensor:
+    """Cut a sound to a loop, whose beginning is faded in over the sound that follows its end.
+
+    Vocoders that depend on the spectrogram alone repeat exactly, and nothing changes. Griffin-Lim's phases differ, so
+    the power of the fade is corrected for the correlation of the two sounds.
+
+    Args:
+        sound: (..., n) with at least `fade` samples after the loop.
+        length: samples of the loop.
+        fade: samples of the fade.
+
+    Returns:
+        The loop, (..., length).
+    """
+    loop, repeated = sound[..., :length].clone(), sound[..., length : length + fade]
+    begin = loop[..., :fade]
+    power = (begin.square().sum(-1, keepdim=True) * repeated.square().sum(-1, keepdim=True)).sqrt()
+    correlation = ((begin * repeated).sum(-1, keepdim=True) / power.clamp(min=1e-12)).clamp(0, 1)
+    rise = (torch.arange(fade, device=sound.device) + 0.5) / fade
+    gain = (rise**2 + (1 - rise) ** 2 + 2 * correlation * rise * (1 - rise)).sqrt()
+    loop[..., :fade] = (rise * begin + (1 - rise) * repeated) / gain
+    return loop

@@ -51,9 +51,9 @@ class Starts:
             sizes = [picture_size(start.file)]
         if (size := picture_size(mask)) not in sizes:
             expected = " or ".join(f"{columns} x {rows}" for rows, columns in dict.fromkeys(sizes))
-            what = "the start's size" if start.file.kind == "image" else "the size of the spectrogram"
             raise UserError(
-                f"{spec.source}: keep: the mask {mask.path} has {size[1]} x {size[0]} pixels; expected {what}, {expected}"
+                f"{spec.source}: keep: the mask {mask.path} has {size[1]} x {size[0]} pixels; expected the size of the "
+                f"start's picture, {expected}"
             )
 
     def clear(self) -> None:

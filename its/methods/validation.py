@@ -104,6 +104,21 @@ def check_interval(interval: tuple[float, float] | None) -> None:
         )
 
 
+def check_loop(*, loop: bool, trim: int) -> None:
+    """Require that no columns are cut from the end of a loop."""
+    if loop and trim:
+        raise UserError(f"model.trim is {trim}; expected 0 with model.loop, whose end continues at its beginning")
+
+
+def check_windows(width: int, stride: int) -> None:
+    """Require windows without gaps."""
+    if not 1 <= stride <= width:
+        raise UserError(
+            f"model.windows has width {width} and stride {stride}; expected a stride of 1 to the width, since columns "
+            "between the windows would not be denoised. Half of the width is a good stride"
+        )
+
+
 def check_combiner(process: Process, experts: Sequence[str], canvas: tuple[int, int]) -> None:
     """Require a weight for every expert and for no other name, and support of steps and canvas."""
     combiner, kind = process.combiner, type(process.combiner).__name__

@@ -151,13 +151,13 @@ def with_number(material: Material, key: str, value: Any, source: str) -> Materi
         UserError: the material has no such number, or the value is invalid.
     """
     name, _, field = key.partition(".")
-    if not getattr(material, {"start": "start", "control": "controls"}[name]):
-        raise UserError(f"{source}: {key} needs `{name}`, which this row does not have")
-    if name == "start":
+    if name == "start" and material.start is not None:
         number = _number({field: value}, field, source, largest=1.0)
         return replace(material, start=replace(material.start, strength=number))
-    number = _number({field: value}, field, source)
-    return replace(material, controls=[replace(control, scale=number) for control in material.controls])
+    if name == "control" and material.controls:
+        number = _number({field: value}, field, source)
+        return replace(material, controls=[replace(control, scale=number) for control in material.controls])
+    raise UserError(f"{source}: {key} needs `{name}`, which this row does not have")
 
 
 @dataclass(kw_only=True)
@@ -233,7 +233,7 @@ def _number(
     entry: Mapping[str, Any], key: str, where: str, *, default: float | None = None, largest: float = math.inf
 ) -> float:
     try:
-        number = float(entry.get(key, default))  # type: ignore[arg-type]
+        number = float(entry.get(key, default))
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number <= largest or math.isinf(number) or isinstance(entry.get(key), bool):

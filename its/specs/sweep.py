@@ -17,7 +17,7 @@ from its.errors import UserError, nearest
 from its.instantiate import construct, instantiate
 from its.interfaces import INTERFACES, Combiner, Plugin, Scheduler
 
-OWN_KEYS = ("steps", "scheduler", "combiner")
+OWN_KEYS = ("steps", "scheduler", "combiner", "guidance_rescale")
 """Keys that a sweep of the main method can change, besides `guidance_scale` and `negative_prompts`."""
 
 
@@ -53,11 +53,12 @@ def apply_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A reverse process: combiner, scheduler and number of steps."""
+    """A reverse process: combiner, scheduler, number of steps, and rescaling of guided estimates."""
 
     combiner: Combiner
     scheduler: Scheduler
     steps: int
+    guidance_rescale: float = 0.0
 
     def with_settings(self, settings: Mapping[str, Any]) -> Process:
         """Return a copy with some settings changed.
@@ -68,13 +69,15 @@ class Process:
         return Process(**apply_settings({name: getattr(self, name) for name in OWN_KEYS}, settings))
 
     def check(self) -> None:
-        """Check that the scheduler supports the number of steps.
+        """Check that numbers are in range, and that the scheduler supports the number of steps.
 
         Raises:
-            UserError: it does not.
+            UserError: a check fails.
         """
         if self.steps < 1:
             raise UserError(f"model.steps is {self.steps}; expected 1 or more")
+        if not 0 <= self.guidance_rescale <= 1:
+            raise UserError(f"model.guidance_rescale is {self.guidance_rescale}; expected 0 (none) to 1")
         check_plan(self.scheduler, self.steps)
 
     def participants(self) -> set[str]:
@@ -84,8 +87,8 @@ class Process:
 
     @property
     def batch_key(self) -> str:
-        """Key that is equal for processes whose samples can share a batch: equal timesteps, any combiners."""
-        key = {"scheduler": self.scheduler.describe(), "steps": self.steps}
+        """Key that is equal for processes whose samples can share a batch: they differ in combiners only."""
+        key = {"scheduler": self.scheduler.describe(), "steps": self.steps, "rescale": self.guidance_rescale}
         return json.dumps(key, sort_keys=True, default=str)
 
 
