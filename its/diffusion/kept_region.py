@@ -25,6 +25,7 @@ class KeptRegion(Scheduler):
         self.clean, self.noise, self.mask = clean, noise, mask
 
     def plan(self, steps: int) -> SamplingPlan:
+        """Create a reverse process of the wrapped scheduler that keeps the region."""
         return _KeptRegionPlan(self.scheduler.plan(steps), self)
 
 

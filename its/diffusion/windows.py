@@ -90,7 +90,7 @@ def _tables(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     """Compute index tables of a layout.
 
     Returns:
-        Columns of each window (n, w); positions in the concatenated windows (k, columns) and their weights (k, columns).
+        Columns of each window (n, w); positions in the concatenated windows and their weights, (k, columns) each.
     """
     offsets = torch.arange(layout.width, device="cpu")
     index = (torch.tensor(layout.starts, device="cpu")[:, None] + offsets) % layout.columns
@@ -159,6 +159,7 @@ class Windows(ExpertWrapper):
         return torch.unflatten(text, 0, (size, number))
 
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """Average the estimates of all windows, from embeddings for all (b, 1, ...) or for each (b, n, ...)."""
         layout = self.layout(latents.shape[-1])
         number, size = len(layout.starts), len(latents)
         windows = layout.split(latents).flatten(0, 1)

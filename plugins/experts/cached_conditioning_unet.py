@@ -1,4 +1,4 @@
-"""UNet with precomputed keys and values of the text, precomputed timestep embeddings and faster blocks.
+"""UNet and control net with precomputed keys and values, precomputed timestep embeddings and faster blocks.
 
 Cross-attention needs only the text's keys and values, and residual blocks need only a projection of the timestep
 embedding. Both are computed once instead of at every step, by the same layers. Results differ by rounding.
@@ -6,7 +6,7 @@ embedding. Both are computed once instead of at every step, by the same layers. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,47 @@ from its_plugins.experts.attention_backend import BACKENDS, Attention, check_ava
 from its_plugins.experts.unet_blocks import CrossAttention, Residual, Transformer
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
 
-class CachedConditioningUNet(nn.Module):
+Residuals = tuple[Sequence[Tensor], Tensor]
+"""A control net's additions to the UNet's skip connections, and to the output of its middle block."""
+
+
+class _CachedConditioning(nn.Module):
+    """Network of Stable Diffusion v1's architecture with its conditioning precomputed.
+
+    Args:
+        network: diffusers' network. It is changed in place; don't use it by itself afterwards.
+        timesteps: T, number of training timesteps.
+
+    Raises:
+        ValueError: the network has layers that can't be precomputed.
+    """
+
+    def __init__(self, network: Any, *, timesteps: int) -> None:
+        super().__init__()
+        if feature := unsupported_feature(network.config):
+            raise ValueError(f"this network's conditioning can't be precomputed: it has {feature}")
+        self._cross_attentions = _replace_transformers(network)
+        _tabulate_time(network, timesteps)
+        self.train(network.training)
+
+    @property
+    def text_width(self) -> int:
+        """Channels of the keys and values."""
+        return self._cross_attentions[-1].end if self._cross_attentions else 0
+
+    def keys_and_values(self, states: Tensor) -> Tensor:
+        """Return the keys and values of all cross-attentions, concatenated (b, l, c'), for hidden states (b, l, c)."""
+        projections = [project for layer in self._cross_attentions for project in (layer.to_k, layer.to_v)]
+        if not projections:
+            return states[..., :0]
+        states = states.to(projections[0].weight.dtype)
+        return torch.cat([project(states) for project in projections], dim=-1)
+
+
+class CachedConditioningUNet(_CachedConditioning):
     """Stable Diffusion's UNet with its conditioning precomputed.
 
     Args:
@@ -35,37 +72,37 @@ class CachedConditioningUNet(nn.Module):
     """
 
     def __init__(self, unet: UNet2DConditionModel, *, timesteps: int = 1000, attention: Attention = "default") -> None:
-        super().__init__()
         check_available(attention, device=unet.conv_in.weight.device, dtype=unet.conv_in.weight.dtype)
-        if feature := unsupported_feature(unet.config):
-            raise ValueError(f"this UNet's conditioning can't be precomputed: it has {feature}")
+        super().__init__(unet, timesteps=timesteps)
         self.attention: str = attention
         self.unet = unet
-        self._cross_attentions = _replace_transformers(unet)
-        _tabulate_time(unet, timesteps)
-        self.train(unet.training)
 
     @property
     def dtype(self) -> torch.dtype:
         return self.unet.conv_in.weight.dtype
 
-    def keys_and_values(self, states: Tensor) -> Tensor:
-        """Return the keys and values of all cross-attentions, concatenated (b, l, c'), for hidden states (b, l, c)."""
-        states = states.to(self.dtype)
-        projections = [project for layer in self._cross_attentions for project in (layer.to_k, layer.to_v)]
-        return torch.cat([project(states) for project in projections], dim=-1)
-
-    def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor) -> Tensor:
+    def forward(
+        self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor, residuals: Residuals | None = None
+    ) -> Tensor:
         """Estimate the noise (b, 4, h, w).
 
         Args:
             latents: noisy latents (b, 4, h, w).
             timestep: (b,) from 0 to T - 1.
             keys_and_values: result of `keys_and_values`, (b, l, c').
+            residuals: additions of control nets; None for none.
         """
+        down, middle = residuals or (None, None)
 
         def run() -> Tensor:
-            return self.unet(latents, timestep, keys_and_values, return_dict=False)[0]
+            return self.unet(
+                latents,
+                timestep,
+                keys_and_values,
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=middle,
+                return_dict=False,
+            )[0]
 
         if self.attention == "auto":
             self.attention = choose_backend(run, device=latents.device, dtype=self.dtype)
@@ -73,6 +110,36 @@ class CachedConditioningUNet(nn.Module):
             return run()
         with sdpa_kernel(BACKENDS[self.attention]):
             return run()
+
+
+class CachedConditioningControlNet(_CachedConditioning):
+    """ControlNet (Zhang et al., arXiv 2302.05543) with its conditioning precomputed, also its control picture's.
+
+    Args:
+        network: control net for a UNet of Stable Diffusion v1's architecture; changed in place.
+        timesteps: T, number of training timesteps.
+
+    Raises:
+        ValueError: the network has layers that can't be precomputed.
+    """
+
+    def __init__(self, network: ControlNetModel, *, timesteps: int = 1000) -> None:
+        super().__init__(network, timesteps=timesteps)
+        self.network = network
+        self.embedding, network.controlnet_cond_embedding = network.controlnet_cond_embedding, nn.Identity()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.conv_in.weight.dtype
+
+    def embed(self, picture: Tensor) -> Tensor:
+        """Embed control pictures (b, 3, H, W) in [0, 1] to (b, c, h, w)."""
+        return self.embedding(picture.to(self.dtype))
+
+    def forward(self, latents: Tensor, timestep: Tensor, keys_and_values: Tensor, embedding: Tensor) -> Residuals:
+        """Return the additions to a UNet for the same latents (b, 4, h, w) and timestep (b,)."""
+        down, middle = self.network(latents, timestep, keys_and_values, embedding, return_dict=False)
+        return down, middle
 
 
 class _TimeTable(nn.Module):
@@ -121,7 +188,7 @@ def _replace_transformers(unet: nn.Module) -> list[CrossAttention]:
 
 
 @torch.no_grad()
-def _tabulate_time(unet: UNet2DConditionModel, timesteps: int) -> None:
+def _tabulate_time(unet: UNet2DConditionModel | ControlNetModel, timesteps: int) -> None:
     from diffusers.models.resnet import ResnetBlock2D
 
     weight = unet.conv_in.weight

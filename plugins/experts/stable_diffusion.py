@@ -23,7 +23,7 @@ from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.experts import single_file
 from its_plugins.experts import stable_diffusion_configs as configs
 from its_plugins.experts.attention_backend import Attention
-from its_plugins.experts.cached_conditioning_unet import CachedConditioningUNet
+from its_plugins.experts.cached_conditioning_unet import CachedConditioningUNet, Residuals
 from its_plugins.experts.lora_file import fuse_files, parse_loras
 from its_plugins.experts.noise_schedule import ToEpsilon, read_schedule
 from its_plugins.experts.original_layout import PREFIXES
@@ -129,6 +129,12 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         self.unet = CachedConditioningUNet(unet, timesteps=len(self.alphas()), attention=self.attention)
 
     @property
+    def unet_config(self) -> dict[str, Any]:
+        """Configuration of the UNet. Valid after `find`."""
+        self._valid()
+        return self._configs["unet"]
+
+    @property
     def schedule_file(self) -> str:
         """Name of the file with the noise schedule and the prediction type."""
         return "scheduler/scheduler_config.json"
@@ -161,10 +167,15 @@ class StableDiffusion(PretrainedComponent, NoiseExpert):
         )
         return self.text_encoder(tokens.input_ids.to(self.text_encoder.device))[0]
 
-    def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """Estimate the noise in latents (b, 4, h, w), in their dtype, from timestep (b,) and text (b, 77, c)."""
+    def predict_noise(
+        self, latents: Tensor, timestep: Tensor, text: Tensor, residuals: Residuals | None = None
+    ) -> Tensor:
+        """Estimate the noise in latents (b, 4, h, w), in their dtype, from timestep (b,) and text (b, 77, c).
+
+        `residuals` are the additions of control nets.
+        """
         dtype = self.unet.dtype
-        output: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype))
+        output: Tensor = self.unet(latents.to(dtype), timestep, text.to(dtype), residuals)
         return self.to_epsilon(output.to(latents.dtype), latents, timestep)
 
     def compile_network(self) -> bool:

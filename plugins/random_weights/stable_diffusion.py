@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,15 @@ WORDS = ("a", "painting", "of", "castle", "towers", "grayscale", "bell", "ringin
 START, END = "<|startoftext|>", "<|endoftext|>"
 TRANSFORMER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 """Sizes of text and vision encoders."""
+
+UNET: dict[str, Any] = {
+    "block_out_channels": (16, 32),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+    "norm_num_groups": 8,
+}
+"""Sizes of UNets and control nets."""
 
 SCHEDULER = {
     "_class_name": "DDIMScheduler",
@@ -59,14 +69,10 @@ def stable_diffusion(
                 sample_size=8,
                 in_channels=channels,
                 out_channels=channels,
-                block_out_channels=(16, 32),
                 # Attention at the higher resolution, as in the real model, but at the lower one for pixels.
                 down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:: 1 if channels == 4 else -1],
                 up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[:: 1 if channels == 4 else -1],
-                layers_per_block=1,
-                cross_attention_dim=16,
-                attention_head_dim=2,
-                norm_num_groups=8,
+                **UNET,
             ).save_pretrained(folder / unet, variant=variant, max_shard_size=max_shard_size)
         AutoencoderKL(
             block_out_channels=(8, 8, 16, 16),
@@ -92,6 +98,32 @@ def stable_diffusion(
                   "tokenizer": ["transformers", "CLIPTokenizer"], "feature_extractor": [None, None],
                   "safety_checker": [None, None], "requires_safety_checker": False}  # fmt: skip
     write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"} | components)
+    return folder
+
+
+def control_net(folder: Path, *, seed: int = 0, **sizes: Any) -> Path:
+    """Write a ControlNet for `stable_diffusion` with the file names of lllyasviel's, and return its folder.
+
+    Unlike after the usual initialisation, all weights are random, so that the control has an effect.
+
+    Args:
+        folder: target, which is created if missing.
+        seed: random seed of all weights. The global random generator is not changed.
+        sizes: arguments of `ControlNetModel` that replace those of `UNET`.
+    """
+    from diffusers import ControlNetModel
+
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        model = ControlNetModel(
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            conditioning_embedding_out_channels=(4, 4, 8, 8),
+            **{**UNET, **sizes},
+        )
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+        model.save_pretrained(folder)
     return folder
 
 
