@@ -101,6 +101,14 @@ def check_expert(expert: NoiseExpert, *, canvas: tuple[int, int] = (64, 128), pr
                 expert.predict_noise(latents, timestep, text)
         except RuntimeError as error:
             raise need.violation("predict_noise of a capturable expert never synchronises", error) from error
+    if expert.controls:
+        size = (2, expert.controls, 3, *canvas)
+        pictures, scales = torch.rand(size, generator=generator()), torch.ones(2, expert.controls)
+        text_of = {scale: expert.add_control(text, pictures, scale * scales) for scale in (0.0, 1.0)}
+        need(all(len(x) == 2 for x in text_of.values()), "add_control returns one embedding per prompt")
+        off, on = (expert.predict_noise(latents, timestep, x) for x in text_of.values())
+        need(close(off, noise), "control pictures of scale 0 change nothing")
+        need(not close(on, noise), "control pictures of scale 1 change the estimate")
     unguided = expert.predict_noise(latents, timestep, null.expand_as(text))
     need(bool(unguided.isfinite().all()), "predict_noise returns finite values for the empty prompt")
 

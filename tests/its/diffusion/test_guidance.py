@@ -136,3 +136,17 @@ def test_the_memory_of_forgotten_texts_is_free():
     cache([str(number) for number in range(50)], CPU)
     (kept,) = cache._cache.values()
     assert kept.untyped_storage().nbytes() == kept.nbytes
+
+
+def test_rescaled_guidance_has_the_standard_deviation_of_the_conditional_estimate():
+    """Arithmetic of Lin et al., Section 3.4: std over all dimensions of a sample, mixed with the unscaled estimate."""
+    expert, scales = Recorder(), [7.5, 1.0, 3.0, 12.0]
+    z, t = noisy()
+    plain = guided(expert, scales)(z, t)
+    conditional = guided(expert, [1.0] * 4)(z, t)
+    text, null_text = expert.encode_text(PROMPTS), expert.encode_text(NEGATIVE)
+    for phi in (0.7, 1.0):
+        eps = GuidedExpert(expert, text=text, null_text=null_text, scales=scales, rescale=phi)(z, t)
+        for row, scale in enumerate(scales):
+            factor = 1.0 if scale == 1 else phi * conditional[row].std() / plain[row].std() + 1 - phi
+            torch.testing.assert_close(eps[row], plain[row] * factor)

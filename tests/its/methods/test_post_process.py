@@ -1,11 +1,12 @@
-"""Vocoding on devices that lack an operation."""
+"""Vocoding on devices that lack an operation, and vocoding of loops."""
 
 import pytest
 import torch
 
 from its.audio.spectrogram import AUFFUSION
 from its.interfaces import Vocoder
-from its.methods.post_process import PostProcess
+from its.methods.post_process import PostProcess, join_ends
+from its_plugins.vocoders.griffin_lim import GriffinLim
 
 
 class Short(Vocoder):
@@ -39,3 +40,53 @@ def test_an_operation_that_no_device_has_is_an_error():
     post_process = PostProcess(vocoder=Short(9), canvas=(256, 64))
     with pytest.warns(UserWarning, match="runs on the CPU"), pytest.raises(NotImplementedError, match="65536"):
         post_process.play(torch.rand(1, 1, 256, 64))
+
+
+def test_a_sound_that_repeats_itself_is_a_loop_already():
+    time = torch.arange(1500) / 1000
+    sound = torch.sin(2 * torch.pi * 5 * time)[None]
+    torch.testing.assert_close(join_ends(sound, 1000, fade=200), sound[:, :1000], rtol=0, atol=1e-5)
+
+
+def test_the_end_of_a_loop_continues_at_its_beginning_with_the_same_power():
+    noise = torch.randn(4, 3000, generator=torch.manual_seed(0))
+    loop = join_ends(noise, 2000, fade=1000)
+    assert loop.shape == (4, 2000)
+    torch.testing.assert_close(loop[:, 0], noise[:, 2000], rtol=0, atol=0.02)  # what follows the last sample
+    torch.testing.assert_close(loop[:, 1000:], noise[:, 1000:2000])
+    assert 0.9 < loop[:, 250:750].std() < 1.1  # a plain fade between two noises has 0.71
+
+
+class Periodic(Vocoder):
+    """Plays the mean of each column: depends on the column alone."""
+
+    format = AUFFUSION
+
+    def forward(self, log_mel):
+        return log_mel.mean(1).repeat_interleave(self.format.hop_length, -1) / 100
+
+
+def test_a_vocoder_of_the_spectrogram_alone_plays_a_loop_as_it_is():
+    picture = torch.rand(1, 1, 256, 64, generator=torch.manual_seed(0))
+    plain, loop = (
+        PostProcess(vocoder=Periodic(), canvas=(256, 64), loop=loop).play(picture) for loop in (False, True)
+    )
+    torch.testing.assert_close(loop, plain)
+
+
+def test_griffin_lim_plays_a_tone_through_the_end_of_a_loop():
+    """Without the loop, its phase at the end has no relation to that at the beginning."""
+    picture = torch.zeros(1, 1, 256, 64)
+    picture[:, :, 160] = 0.9
+    vocoder = GriffinLim()
+    vocoder.load()
+    steps = {}
+    for loop in (False, True):
+        sound = PostProcess(vocoder=vocoder, canvas=(256, 64), loop=loop).play(picture)[0]
+        twice = torch.cat([sound, sound])
+        window = torch.hann_window(512)
+        at = [twice[n : n + 512] * window for n in range(2000, len(sound) + 1000, 64)]
+        spectra = torch.stack([torch.fft.rfft(x).abs() for x in at])
+        flux = spectra.diff(dim=0).clamp(min=0).sum(1)
+        steps[loop] = float(flux[(len(sound) - 2000) // 64 - 8 :][:10].max() / flux.median())
+    assert steps[True] < 2 < steps[False]
