@@ -110,8 +110,8 @@ class MultimodalDenoising(Method):
         self.process.check()
         validation.check_combiner(self.process, list(experts), canvas)
         self.decoder = Decoder(experts, codec, loop=loop)
-        self.starts = Starts(self.decoder, canvas=canvas, trim=trim)
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim, loop=loop)
+        self.starts = Starts(self.decoder, self.post_process)
         self.canvas, self.noise_dtype, self.guidance_interval = canvas, noise_dtype, guidance_interval
         self.compile_networks, self.cuda_graph, self.streams = compile, cuda_graph, streams
         self.fixed_shapes = compile  # each batch size is compiled separately

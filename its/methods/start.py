@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from its.errors import UserError
 from its.methods.decoder import Decoder, encode
+from its.methods.post_process import PostProcess
 from its.specs.media import MediaPrompt, picture_size, read_mask, read_picture, read_sound
 from its.specs.spec import SampleSpec
 
@@ -22,14 +23,12 @@ class Starts:
 
     Args:
         decoder: codecs of pictures and sounds.
-        canvas: rows and columns of the picture.
-        trim: columns at the end of the canvas that are cut later. Pictures are placed before them.
+        post_process: vocoder, canvas and trim. Pictures are placed before the columns that are cut later.
     """
 
-    def __init__(self, decoder: Decoder, *, canvas: tuple[int, int], trim: int) -> None:
+    def __init__(self, decoder: Decoder, post_process: PostProcess) -> None:
         self.decoder = decoder
-        self.canvas = canvas
-        self.trim = trim
+        self.vocoder, self.canvas, self.trim = post_process.vocoder, post_process.canvas, post_process.trim
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -83,7 +82,7 @@ class Starts:
         if (key := f"{file.kind} {file.sha256}") not in self._encoded:
             if len(self._encoded) >= MAX_CACHED:
                 self._encoded.pop(next(iter(self._encoded)))
-            form, is_image = self.decoder.format, file.kind == "image"
+            form, is_image = self.vocoder.format, file.kind == "image"
             codec = self.decoder.picture if is_image else self.decoder.sound
             if is_image:
                 size = self.canvas if picture_size(file) == self.canvas else self.visible

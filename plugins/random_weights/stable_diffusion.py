@@ -120,8 +120,10 @@ def control_net(folder: Path, *, seed: int = 0, **sizes: Any) -> Path:
             conditioning_embedding_out_channels=(4, 4, 8, 8),
             **{**UNET, **sizes},
         )
-        for parameter in model.parameters():
-            if not parameter.any():
+        for name, parameter in model.named_parameters():
+            if name.startswith("controlnet_cond_embedding") and parameter.ndim > 1:
+                torch.nn.init.kaiming_normal_(parameter)  # the default would leave little of the picture
+            elif not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
         model.save_pretrained(folder)
     return folder

@@ -68,9 +68,7 @@ class Periodic(Vocoder):
 
 def test_a_vocoder_of_the_spectrogram_alone_plays_a_loop_as_it_is():
     picture = torch.rand(1, 1, 256, 64, generator=torch.manual_seed(0))
-    plain, loop = (
-        PostProcess(vocoder=Periodic(), canvas=(256, 64), loop=loop).play(picture) for loop in (False, True)
-    )
+    plain, loop = (PostProcess(vocoder=Periodic(), canvas=(256, 64), loop=loop).play(picture) for loop in (False, True))
     torch.testing.assert_close(loop, plain)
 
 
