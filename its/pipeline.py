@@ -159,6 +159,10 @@ class Pipeline:
         seed: int | None = None,
         negative_prompts: str | Mapping[str, str] | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
+        start: Mapping[str, Any] | None = None,
+        keep: Mapping[str, Any] | None = None,
+        control: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        interpolate: Mapping[str, Any] | None = None,
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
         **named: str,
@@ -169,6 +173,11 @@ class Pipeline:
             prompts: one for each expert, in the order of `experts`; by default the first row of the config.
             seed: seed of the noise; by default the config's first.
             negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
+            start: picture or sound to start from, for example `{"image": "castle.png", "strength": 0.6}`.
+            keep: region of the start to keep, `{"mask": "mask.png"}`, white where it is.
+            control: picture for a control net, `{"image": "outline.png", "scale": 1.0, "edges": False}`, or a list.
+            interpolate: other end of a transition, `{"to": {"visual": ..., "seed": 2}, "fraction": 0.5}`, or
+                `"canvas": True` for a change from left to right.
             progress: whether to show a progress bar.
             on_step: called after each step; `step.predict_clean()` returns the current estimate of the clean latents.
                 An exception in it ends the call.
@@ -178,11 +187,10 @@ class Pipeline:
             SampleFailed: the sample could not be made.
             its.errors.UserError: prompts or settings are invalid.
         """
-        if prompts or named:
-            row = self._row(prompts, named)
-            grid = self._grid([row], seed, negative_prompts, guidance_scale)
-        else:
-            grid = self._grid(None, seed, negative_prompts, guidance_scale)
+        rows = [self._row(prompts, named)] if prompts or named else None
+        grid = self._grid(rows, seed, negative_prompts, guidance_scale)
+        own = {"start": start, "keep": keep, "control": control, "interpolate": interpolate}
+        grid.material |= {key: _plain_paths(value) for key, value in own.items() if value is not None}
         specs = grid.expand(self.method.expert_names)[:1]
         (sample,) = self._make(assign_ids(specs, self.method.definition), grid, progress=progress, on_step=on_step)
         if sample.error is not None:
@@ -205,7 +213,7 @@ class Pipeline:
         """Make a sample of every prompt with every seed, and yield each when its batch is finished.
 
         Args:
-            prompts: rows of prompts by expert; a list of prompts for each expert, of which every combination is made;
+            prompts: rows of prompts by expert, also with `start` and the other keys of rows; a list of prompts for each expert, of which every combination is made;
                 or a file of prompts. The default is the config's.
             seeds: numbers, or `{"start": 0, "count": 100}`; the default is the config's.
             negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
@@ -272,6 +280,7 @@ class Pipeline:
             negative_prompts={**defaults.negative_prompts, **self._by_expert(negative_prompts)},
             guidance_scale={**defaults.guidance_scale, **self._by_expert(guidance_scale)},
             batch_size=defaults.batch_size if batch_size is None else batch_size,
+            **defaults.material,
         )
         grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
         return grid
@@ -328,6 +337,15 @@ def _select_keys(layer: Layer) -> Layer:
 def _describe(method: Method) -> dict[str, Any]:
     """Derive a config from the arguments of a method's constructor."""
     return {"method": type(method).__name__, "model": plain(method.arguments), "save": []}
+
+
+def _plain_paths(value: Any) -> Any:
+    """Convert paths in a nested value to text."""
+    if isinstance(value, Mapping):
+        return {key: _plain_paths(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain_paths(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _parse_seeds(seeds: Seeds) -> list[int] | SeedRange:

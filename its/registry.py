@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from its.errors import UserError
 from its.interfaces import INTERFACES, Plugin
@@ -40,6 +40,7 @@ class Pack:
         summary: one-line description, shown when the pack is used as the fallback.
         methods: additional overlays by method name, applied after `config`.
         colorizer: YAML overlay with the pack's colorizer, for configs with a colorizer; None if it has none.
+        wrappers: arguments of wrapper experts with weights in the pack, by class name.
         scorers: names of the scorers with weights in the pack.
     """
 
@@ -49,6 +50,7 @@ class Pack:
     summary: str
     methods: Mapping[str, Path] = field(default_factory=dict)
     colorizer: Path | None = None
+    wrappers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     scorers: tuple[str, ...] = ()
 
 

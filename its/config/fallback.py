@@ -66,7 +66,9 @@ def replace_weights(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config
     else:
         replaced.append("vocoder")
     model = config.values.get("model") or {}
-    values = adapt_pack(values, model.get("experts") or {}, combiner=model.get("combiner"))
+    values = adapt_pack(
+        values, model.get("experts") or {}, combiner=model.get("combiner"), wrappers=pack.wrappers
+    )
     colorizer = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
     layers = _without(config.layers, replaced)
     files, options = [x for x in layers if not x.is_option], [x for x in layers if x.is_option]
@@ -82,11 +84,13 @@ def with_pack_colorizer(config: Config, pack: Pack) -> Config:
     return Config([*_without(config.layers, ["colorizer"]), _colorizer_layer(pack)])
 
 
-def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Values:
+def adapt_pack(
+    pack: Values, experts: Mapping[str, Any], *, combiner: Any, wrappers: Mapping[str, Mapping[str, Any]] | None = None
+) -> Values:
     """Adapt a pack's overlay to the experts of a config.
 
     Each expert is replaced by the pack's expert of the same class, or else of the same name. In a wrapper, the inner
-    expert is replaced. Values that the pack sets by expert (weights, scales) are copied to every replaced expert. The
+    expert is replaced, and the arguments for which the pack has weights. Values that the pack sets by expert (weights, scales) are copied to every replaced expert. The
     pack's combiner is tuned to the pack's experts. It is omitted if the config has another class of combiner, or if a
     pack expert replaces none.
 
@@ -94,12 +98,15 @@ def adapt_pack(pack: Values, experts: Mapping[str, Any], *, combiner: Any) -> Va
         pack: overlay of the pack.
         experts: specs of the config's experts by name; if empty, the pack's are used.
         combiner: spec of the config's combiner.
+        wrappers: arguments of wrapper experts with weights in the pack, by class name.
 
     Raises:
         UserError: the pack has no equivalent of an expert.
     """
     pack_experts = pack["model"]["experts"]
-    replacements = {name: _equivalent(name, spec, pack_experts) for name, spec in (experts or pack_experts).items()}
+    replacements = {
+        name: _equivalent(name, spec, pack_experts, wrappers or {}) for name, spec in (experts or pack_experts).items()
+    }
     names = {name: pack_name for name, (_, pack_name) in replacements.items()}
     model = {key: _by_name(value, names) for key, value in pack["model"].items()}
     model["experts"] = {name: spec for name, (spec, _) in replacements.items()}
@@ -131,7 +138,9 @@ def _without(layers: Sequence[Layer], keys: Sequence[str]) -> list[Layer]:
     return [replace(x, values=x.values | {"model": model}) for x, model in zip(layers, models, strict=True)]
 
 
-def _equivalent(name: str, expert: Any, pack_experts: Values) -> tuple[Any, str]:
+def _equivalent(
+    name: str, expert: Any, pack_experts: Values, wrappers: Mapping[str, Mapping[str, Any]]
+) -> tuple[Any, str]:
     """Return the spec that replaces an expert, and the name of the pack expert that it uses."""
     class_path = expert.get("class_path")
     for pack_name, candidate in pack_experts.items():
@@ -139,8 +148,9 @@ def _equivalent(name: str, expert: Any, pack_experts: Values) -> tuple[Any, str]
             return candidate, pack_name
     arguments = expert.get("init_args") or {}
     if isinstance(inner := arguments.get("expert"), dict):
-        replacement, pack_name = _equivalent(name, inner, pack_experts)
-        return expert | {"init_args": arguments | {"expert": replacement}}, pack_name
+        replacement, pack_name = _equivalent(name, inner, pack_experts, wrappers)
+        own = wrappers.get(registry.short_name(str(class_path)), {})
+        return expert | {"init_args": arguments | own | {"expert": replacement}}, pack_name
     if name in pack_experts:
         return pack_experts[name], name
     known = ", ".join(f"{pack_name} ({candidate['class_path']})" for pack_name, candidate in pack_experts.items())

@@ -30,7 +30,7 @@ def check_control(spec: SampleSpec, experts: Sequence[NoiseExpert]) -> None:
     if given and not counts:
         raise UserError(
             f"{spec.source}: control: no expert has a control net; set one in the config, for example with "
-            "--config control"
+            "--config outline"
         )
     if given and counts != {given}:
         needed = " or ".join(map(str, sorted(counts)))

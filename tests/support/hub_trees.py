@@ -32,6 +32,7 @@ AUFFUSION = "auffusion/auffusion-full-no-adapter"
 RIFFUSION = "riffusion/riffusion-model-v1"
 CLIP = "openai/clip-vit-base-patch16"
 CLAP = "laion/clap-htsat-unfused"
+SCRIBBLE = "lllyasviel/control_v11p_sd15_scribble"
 IF_1 = "DeepFloyd/IF-I-M-v1.0"
 IF_2 = "DeepFloyd/IF-II-M-v1.0"
 
@@ -45,6 +46,7 @@ COMMITS = {  # unknown digits are zeros
     (CLIP, "refs/pr/10"): "ebc0097".ljust(40, "0"),
     (CLAP, "main"): "3".ljust(40, "0"),
     (CLAP, "safetensors"): "79b58ed25fc00386262a2bea4b19fd21dc4310a0",  # reachable by its hash only
+    (SCRIBBLE, "main"): "6".ljust(40, "0"),
     (IF_1, "main"): "4".ljust(40, "0"),
     (IF_2, "main"): "5".ljust(40, "0"),
 }
@@ -185,6 +187,17 @@ def clap(folder: Path, *, safetensors: bool = True) -> Path:
     return folder
 
 
+def scribble(folder: Path) -> Path:
+    """Write a control net for outlines: safetensors and `.bin` files in the root, also in half precision."""
+    random_weights.control_net(folder)
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", config | {"_diffusers_version": "0.16.0.dev0"})
+    stem = "diffusion_pytorch_model"
+    _save(_take(folder / f"{stem}.safetensors"), folder, stem, [BIN, SAFETENSORS])
+    _write_unused(folder, f"{stem}.fp16.bin", f"{stem}.fp16.safetensors", "control_net_scribble.py", "README.md")
+    return folder
+
+
 def deepfloyd_if_1(folder: Path) -> Path:
     """Write stage I of DeepFloyd IF: float16 safetensors, the text encoder in two shards."""
     random_weights_if.deepfloyd_if(folder)
@@ -219,6 +232,7 @@ def everything(hub: Hub, folder: Path) -> None:
         (CLIP, "refs/pr/10"): partial(clip, safetensors=True),
         (CLAP, "main"): partial(clap, safetensors=False),
         (CLAP, "safetensors"): clap,
+        (SCRIBBLE, "main"): scribble,
         (IF_1, "main"): deepfloyd_if_1,
         (IF_2, "main"): deepfloyd_if_2,
     }
