@@ -213,8 +213,9 @@ class Pipeline:
         """Make a sample of every prompt with every seed, and yield each when its batch is finished.
 
         Args:
-            prompts: rows of prompts by expert, also with `start` and the other keys of rows; a list of prompts for each expert, of which every combination is made;
-                or a file of prompts. The default is the config's.
+            prompts: rows of prompts by expert, which may also have the keys of `data.prompts`, such as `start`; a list
+                of prompts for each expert, of which every combination is made; or a file of prompts. The default is the
+                config's.
             seeds: numbers, or `{"start": 0, "count": 100}`; the default is the config's.
             negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
             batch_size: samples in a batch; the default is the config's.
@@ -266,6 +267,7 @@ class Pipeline:
     ) -> PromptGrid:
         defaults = self.defaults
         rows: Any = defaults.prompts if prompts is None else prompts
+        own: dict[str, Any] = defaults.material
         if isinstance(rows, Path):
             rows = str(rows)
         elif not isinstance(rows, str | Mapping):
@@ -280,7 +282,7 @@ class Pipeline:
             negative_prompts={**defaults.negative_prompts, **self._by_expert(negative_prompts)},
             guidance_scale={**defaults.guidance_scale, **self._by_expert(guidance_scale)},
             batch_size=defaults.batch_size if batch_size is None else batch_size,
-            **defaults.material,
+            **own,
         )
         grid.fix_batch_size(self.device.type, one_by_one=self.method.one_by_one)
         return grid

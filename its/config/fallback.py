@@ -66,9 +66,7 @@ def replace_weights(config: Config, pack: Pack, *, keep_vocoder: bool) -> Config
     else:
         replaced.append("vocoder")
     model = config.values.get("model") or {}
-    values = adapt_pack(
-        values, model.get("experts") or {}, combiner=model.get("combiner"), wrappers=pack.wrappers
-    )
+    values = adapt_pack(values, model.get("experts") or {}, combiner=model.get("combiner"), wrappers=pack.wrappers)
     colorizer = [_colorizer_layer(pack)] if model.get("colorizer") is not None else []
     layers = _without(config.layers, replaced)
     files, options = [x for x in layers if not x.is_option], [x for x in layers if x.is_option]
@@ -90,9 +88,9 @@ def adapt_pack(
     """Adapt a pack's overlay to the experts of a config.
 
     Each expert is replaced by the pack's expert of the same class, or else of the same name. In a wrapper, the inner
-    expert is replaced, and the arguments for which the pack has weights. Values that the pack sets by expert (weights, scales) are copied to every replaced expert. The
-    pack's combiner is tuned to the pack's experts. It is omitted if the config has another class of combiner, or if a
-    pack expert replaces none.
+    expert is replaced, and so are the arguments for which the pack has weights. Values that the pack sets by expert
+    (weights, scales) are copied to every replaced expert. The pack's combiner is tuned to the pack's experts. It is
+    omitted if the config has another class of combiner, or if a pack expert replaces none.
 
     Args:
         pack: overlay of the pack.
@@ -150,7 +148,7 @@ def _equivalent(
     if isinstance(inner := arguments.get("expert"), dict):
         replacement, pack_name = _equivalent(name, inner, pack_experts, wrappers)
         own = wrappers.get(registry.short_name(str(class_path)), {})
-        return expert | {"init_args": arguments | own | {"expert": replacement}}, pack_name
+        return expert | {"init_args": {**arguments, **own, "expert": replacement}}, pack_name
     if name in pack_experts:
         return pack_experts[name], name
     known = ", ".join(f"{pack_name} ({candidate['class_path']})" for pack_name, candidate in pack_experts.items())

@@ -23,6 +23,7 @@ from its.methods import validation
 from its.methods.base import Method
 from its.methods.conditioning import check_control, check_transition, embed_prompts, read_controls, transition_noise
 from its.methods.decoder import Decoder
+from its.methods.loop import quietest_shift
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
 from its.methods.speed import Auto, choose_runner, release
@@ -87,7 +88,8 @@ class MultimodalDenoising(Method):
         guidance_rescale: share of the guided estimate that is rescaled to the standard deviation of the conditional
             one, against overexposure at high guidance scales (arXiv 2305.08891); 0 for none, 0.7 as there.
         windows: overlapping windows of the experts on a wide canvas, `{width: 1024, stride: 512}`; null for none.
-        loop: make a picture and a sound whose end continues at its beginning; `trim` must be 0.
+        loop: make a picture and a sound whose end continues at its beginning; `trim` must be 0. Without the user's own
+            material, it is rotated to begin where it is quietest.
         compile: compile the experts with torch.compile, which takes about a minute; results differ by rounding.
         cuda_graph: replay a step's experts as one CUDA graph, with equal results; `auto` enables it on CUDA devices if
             all experts support it.
@@ -193,6 +195,8 @@ class MultimodalDenoising(Method):
         """Decode clean latents (b, c, h, w) and post-process."""
         with clock("decode"):
             picture, spectrogram = self.decoder(latents)
+        if self.decoder.loop:
+            latents, picture, spectrogram = self._rotate(specs, latents, picture, spectrogram)
         return self.post_process(
             specs,
             latents=latents,
@@ -202,6 +206,17 @@ class MultimodalDenoising(Method):
             sources=self._noise(specs)[0],  # after the draw of z_T, for the colorizer
             clock=clock,
         )
+
+    def _rotate(self, specs: Sequence[SampleSpec], *tensors: Tensor) -> list[Tensor]:
+        """Rotate loops (b, ..., columns) so that they begin quietly, except those that follow the user's material."""
+        latents, _, spectrogram = tensors
+        columns, silence = latents.shape[-1], self.decoder.format.silence
+        rotated = []
+        for i, spec in enumerate(specs):
+            free = not spec.material and spec.transition is None
+            shift = quietest_shift(spectrogram[i], silence=silence, positions=columns) if free else 0
+            rotated.append([each[i].roll(-shift * each.shape[-1] // columns, -1) for each in tensors])
+        return [torch.stack(each) for each in zip(*rotated, strict=True)]
 
     def first_latents(self, specs: Sequence[SampleSpec]) -> Tensor:
         """Return the latents before `first_step`, (b, c, h, w): noise, or the noised start (SDEdit)."""
@@ -267,16 +282,18 @@ class MultimodalDenoising(Method):
             )
 
     def evaluations(self, spec: SampleSpec, part: range) -> int:
-        """Count the network evaluations for a spec in some steps: two for a guided expert, one for an unguided one."""
+        """Count the network evaluations for a spec in some steps: in each window two if guided, one if not."""
         process = self.process_of(spec)
         begin, end = self.guidance_interval or (0.0, math.inf)
+        layouts = {name: self._layout(expert) for name, expert in self.named_experts()}
+        windows = {name: 1 if layout is None else len(layout.starts) for name, layout in layouts.items()}
         count = 0
         for index in part:
             progress = index / process.steps
             guided = begin <= progress + ROUNDING < end
             for name, weight in process.combiner.weights(progress).items():
                 if weight != 0:
-                    count += 2 if guided and spec.guidance_scale[name] != 1 else 1
+                    count += windows[name] * (2 if guided and spec.guidance_scale[name] != 1 else 1)
         return count
 
     def _scheduler(self, scheduler: Scheduler, specs: Sequence[SampleSpec]) -> Scheduler:

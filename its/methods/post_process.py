@@ -16,15 +16,12 @@ from torch import Tensor, nn
 from its.errors import UserError
 from its.interfaces import Colorizer, Component, Vocoder
 from its.methods.color_prompt import color_prompt
+from its.methods.loop import LOOP_CONTEXT, LOOP_FADE, join_ends
 from its.methods.sample import Result, Sample
 from its.specs.spec import SampleSpec
 
 MAX_VALUES = 4 * 256 * 1024
 """Spectrogram values per vocoder call, which bounds memory: four of the paper's canvases."""
-
-
-LOOP_CONTEXT, LOOP_FADE = 0.5, 0.1
-"""Seconds of a loop that the vocoder repeats around its ends, and of the fade from the repetition into the loop."""
 
 
 @dataclass
@@ -203,27 +200,3 @@ class PostProcess(nn.Module):
     def cut(self, picture: Tensor) -> Tensor:
         """Cut `trim` columns from the end of pictures (..., H, W)."""
         return picture[..., : self.canvas[1] - self.trim]
-
-
-def join_ends(sound: Tensor, length: int, *, fade: int) -> Tensor:
-    """Cut a sound to a loop, whose beginning is faded in over the sound that follows its end.
-
-    Vocoders that depend on the spectrogram alone repeat exactly, and nothing changes. Griffin-Lim's phases differ, so
-    the power of the fade is corrected for the correlation of the two sounds.
-
-    Args:
-        sound: (..., n) with at least `fade` samples after the loop.
-        length: samples of the loop.
-        fade: samples of the fade.
-
-    Returns:
-        The loop, (..., length).
-    """
-    loop, repeated = sound[..., :length].clone(), sound[..., length : length + fade]
-    begin = loop[..., :fade]
-    power = (begin.square().sum(-1, keepdim=True) * repeated.square().sum(-1, keepdim=True)).sqrt()
-    correlation = ((begin * repeated).sum(-1, keepdim=True) / power.clamp(min=1e-12)).clamp(0, 1)
-    rise = (torch.arange(fade, device=sound.device) + 0.5) / fade
-    gain = (rise**2 + (1 - rise) ** 2 + 2 * correlation * rise * (1 - rise)).sqrt()
-    loop[..., :fade] = (rise * begin + (1 - rise) * repeated) / gain
-    return loop

@@ -28,7 +28,9 @@ CONFIG = "its_config.yaml"
 READERS = 16
 """Number of threads that read records; shared file systems have a high latency."""
 
-_ROW_KEYS = ("data.prompts", "data.seeds", "data.batch_size")
+_ROW_KEYS = tuple(
+    f"data.{key}" for key in ("prompts", "seeds", "batch_size", "start", "keep", "control", "interpolate")
+)
 _EXECUTION_KEYS = ("fallback", "channels_last", "attention", "compile", "cuda_graph", "streams")
 """Last components of keys that affect how a sample is made, but not the sample."""
 

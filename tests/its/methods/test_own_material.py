@@ -249,6 +249,19 @@ def test_a_loop_is_the_same_from_any_column_on(tiny):
     (made,) = make(model, spec)
     assert made.spectrogram.shape == (64, 256)
     assert made.waveform.shape == (256 * 160,)
+    # Rotated as a whole, to the quietest place
+    shift = next(k for k in range(32) if torch.allclose(made.latents, latents[0].roll(-k, -1), atol=1e-4))
+    torch.testing.assert_close(made.picture, picture[0].roll(-8 * shift, -1), rtol=0, atol=1e-4)
+    loudness = made.spectrogram.mean(0)
+    assert torch.cat([loudness[-8:], loudness[:8]]).mean() < loudness.mean()
+
+
+def test_a_loop_of_own_material_stays_where_the_material_is(tiny):
+    model = wide(tiny, loop=True, trim=0)
+    (spec,) = specs({"start": {**START, "strength": 0.0}})
+    (made,) = make(model, spec)
+    with torch.inference_mode():
+        assert torch.equal(made.latents, model.starts.latents([spec], model.device)[0])
 
 
 @pytest.mark.parametrize(

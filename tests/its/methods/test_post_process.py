@@ -5,7 +5,7 @@ import torch
 
 from its.audio.spectrogram import AUFFUSION
 from its.interfaces import Vocoder
-from its.methods.post_process import PostProcess, join_ends
+from its.methods.post_process import PostProcess
 from its_plugins.vocoders.griffin_lim import GriffinLim
 
 
@@ -40,21 +40,6 @@ def test_an_operation_that_no_device_has_is_an_error():
     post_process = PostProcess(vocoder=Short(9), canvas=(256, 64))
     with pytest.warns(UserWarning, match="runs on the CPU"), pytest.raises(NotImplementedError, match="65536"):
         post_process.play(torch.rand(1, 1, 256, 64))
-
-
-def test_a_sound_that_repeats_itself_is_a_loop_already():
-    time = torch.arange(1500) / 1000
-    sound = torch.sin(2 * torch.pi * 5 * time)[None]
-    torch.testing.assert_close(join_ends(sound, 1000, fade=200), sound[:, :1000], rtol=0, atol=1e-5)
-
-
-def test_the_end_of_a_loop_continues_at_its_beginning_with_the_same_power():
-    noise = torch.randn(4, 3000, generator=torch.manual_seed(0))
-    loop = join_ends(noise, 2000, fade=1000)
-    assert loop.shape == (4, 2000)
-    torch.testing.assert_close(loop[:, 0], noise[:, 2000], rtol=0, atol=0.02)  # what follows the last sample
-    torch.testing.assert_close(loop[:, 1000:], noise[:, 1000:2000])
-    assert 0.9 < loop[:, 250:750].std() < 1.1  # a plain fade between two noises has 0.71
 
 
 class Periodic(Vocoder):
