@@ -88,7 +88,7 @@ class PruningRunner(BatchRunner):
         checks = sorted({max(1, round(share * steps)) for share in self.keep.prune.at})
         checks = [check for check in checks if first < check < steps]
         rest = [
-            _Unfinished(spec=spec, latents=self.method.first_latents([spec])[0], index=first, scores={})
+            _Unfinished(spec=spec, latents=self.method.first_latents([spec])[1][0], index=first, scores={})
             for spec in specs
         ]
         made: dict[int, Sample] = {}
@@ -153,7 +153,7 @@ class PruningRunner(BatchRunner):
         steps = method.process_of(specs[0]).steps
         z = torch.stack([sample.latents for sample in unfinished])
         z = method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, steps))
-        samples = method.finish(specs, z, clock=clock)
+        samples = method.finish(specs, z, sources=method.first_latents(specs)[0], clock=clock)
         count = method.evaluations(specs[0], range(method.first_step(specs[0]), steps))
         make = super().__call__
         samples = [make([sample.spec])[0] if sample.result is None else sample for sample in samples]

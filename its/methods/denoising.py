@@ -187,11 +187,13 @@ class MultimodalDenoising(Method):
     def make(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         clock = Clock(self.device)
         with clock("start"):
-            latents = self.first_latents(specs)
+            sources, latents = self.first_latents(specs)
         latents = self.denoise_latents(specs, latents, clock=clock)
-        return self.finish(specs, latents, clock=clock)
+        return self.finish(specs, latents, sources=sources, clock=clock)
 
-    def finish(self, specs: Sequence[SampleSpec], latents: Tensor, *, clock: Clock) -> list[Sample]:
+    def finish(
+        self, specs: Sequence[SampleSpec], latents: Tensor, *, sources: Sequence[torch.Generator], clock: Clock
+    ) -> list[Sample]:
         """Decode clean latents (b, c, h, w) and post-process."""
         with clock("decode"):
             picture, spectrogram = self.decoder(latents)
@@ -203,7 +205,7 @@ class MultimodalDenoising(Method):
             picture=picture,
             spectrogram=spectrogram,
             prompts=[spec.prompts[self.decoder.picture_expert] for spec in specs],
-            sources=self._noise(specs)[0],  # after the draw of z_T, for the colorizer
+            sources=sources,
             clock=clock,
         )
 
@@ -218,17 +220,19 @@ class MultimodalDenoising(Method):
             rotated.append([each[i].roll(-shift * each.shape[-1] // columns, -1) for each in tensors])
         return [torch.stack(each) for each in zip(*rotated, strict=True)]
 
-    def first_latents(self, specs: Sequence[SampleSpec]) -> Tensor:
-        """Return the latents before `first_step`, (b, c, h, w): noise, or the noised start (SDEdit)."""
-        noise, first = self._noise(specs)[1], self.first_step(specs[0])
+    def first_latents(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
+        """Return each spec's generator, and the latents before `first_step`, (b, c, h, w): noise, or a noised start."""
+        (sources, noise), first = self._noise(specs), self.first_step(specs[0])
         process, kept = self.process_of(specs[0]), any(spec.material.keep is not None for spec in specs)
         if first == 0 and not kept:
-            return noise
+            return sources, noise
         clean = self.starts.latents(specs, self.device)
         if first == process.steps:
-            return clean
+            return sources, clean
         noised = process.scheduler.plan(process.steps).add_noise(clean, noise, first)
-        return noised if first else noise.where(self.starts.masks(specs, self.device) == 0, noised)
+        if first == 0:
+            noised = noise.where(self.starts.masks(specs, self.device) == 0, noised)
+        return sources, noised
 
     def _noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Create a generator for each spec and draw z_T from it, (b, c, h, w)."""

@@ -143,7 +143,7 @@ def test_evaluations_equal_the_calls_of_the_networks(job, monkeypatch):
             row.guidance_scale = {"visual": scale, "audio": 7.5}
         asked |= dict.fromkeys(asked, 0)
         with torch.inference_mode():
-            noise = method.first_latents(some)
+            _, noise = method.first_latents(some)
             method.denoise_latents(some, noise, clock=Clock(method.device), part=range(1, 5))
         assert sum(asked.values()) == 2 * method.evaluations(some[0], range(1, 5))
 
@@ -151,7 +151,7 @@ def test_evaluations_equal_the_calls_of_the_networks(job, monkeypatch):
 def test_a_process_in_parts_is_the_whole_process(job):
     method, rows = method_of(job)
     with torch.inference_mode():
-        noise = method.first_latents(rows)
+        _, noise = method.first_latents(rows)
         whole = method.denoise_latents(rows, noise, clock=Clock(method.device))
         z = noise
         for part in (range(2), range(2, 5), range(5, 6)):
