@@ -14,16 +14,14 @@ import torch
 from torch import Tensor
 
 from its.diffusion.guidance import GuidedExpert
-from its.diffusion.kept_region import KeptRegion
-from its.diffusion.noise import generators, initial_noise
 from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
 from its.diffusion.windows import Layout, Windows
 from its.interfaces import Colorizer, Combiner, Component, LatentCodec, NoiseExpert, Scheduler, Step, Vocoder
 from its.methods import validation
 from its.methods.base import Method
-from its.methods.conditioning import check_control, check_transition, embed_prompts, read_controls, transition_noise
+from its.methods.conditioning import check_control, check_transition, embed_prompts, read_controls
 from its.methods.decoder import Decoder
-from its.methods.loop import quietest_shift
+from its.methods.loop import begin_quietly
 from its.methods.post_process import Clock, PostProcess
 from its.methods.sample import Sample
 from its.methods.speed import Auto, choose_runner, release
@@ -113,7 +111,7 @@ class MultimodalDenoising(Method):
         validation.check_combiner(self.process, list(experts), canvas)
         self.decoder = Decoder(experts, codec, loop=loop)
         self.post_process = PostProcess(vocoder=vocoder, colorizer=colorizer, canvas=canvas, trim=trim, loop=loop)
-        self.starts = Starts(self.decoder, self.post_process)
+        self.starts = Starts(self.decoder, self.post_process, noise_dtype=getattr(torch, noise_dtype))
         self.canvas, self.noise_dtype, self.guidance_interval = canvas, noise_dtype, guidance_interval
         self.compile_networks, self.cuda_graph, self.streams = compile, cuda_graph, streams
         self.fixed_shapes = compile  # each batch size is compiled separately
@@ -198,7 +196,10 @@ class MultimodalDenoising(Method):
         with clock("decode"):
             picture, spectrogram = self.decoder(latents)
         if self.decoder.loop:
-            latents, picture, spectrogram = self._rotate(specs, latents, picture, spectrogram)
+            free = [not spec.material and spec.transition is None for spec in specs]
+            latents, picture, spectrogram = begin_quietly(
+                latents, picture, spectrogram, free=free, silence=self.decoder.format.silence
+            )
         return self.post_process(
             specs,
             latents=latents,
@@ -209,43 +210,9 @@ class MultimodalDenoising(Method):
             clock=clock,
         )
 
-    def _rotate(self, specs: Sequence[SampleSpec], *tensors: Tensor) -> list[Tensor]:
-        """Rotate loops (b, ..., columns) so that they begin quietly, except those that follow the user's material."""
-        latents, _, spectrogram = tensors
-        columns, silence = latents.shape[-1], self.decoder.format.silence
-        rotated = []
-        for i, spec in enumerate(specs):
-            free = not spec.material and spec.transition is None
-            shift = quietest_shift(spectrogram[i], silence=silence, positions=columns) if free else 0
-            rotated.append([each[i].roll(-shift * each.shape[-1] // columns, -1) for each in tensors])
-        return [torch.stack(each) for each in zip(*rotated, strict=True)]
-
     def first_latents(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Return each spec's generator, and the latents before `first_step`, (b, c, h, w): noise, or a noised start."""
-        (sources, noise), first = self._noise(specs), self.first_step(specs[0])
-        process, kept = self.process_of(specs[0]), any(spec.material.keep is not None for spec in specs)
-        if first == 0 and not kept:
-            return sources, noise
-        clean = self.starts.latents(specs, self.device)
-        if first == process.steps:
-            return sources, clean
-        noised = process.scheduler.plan(process.steps).add_noise(clean, noise, first)
-        if first == 0:
-            noised = noise.where(self.starts.masks(specs, self.device) == 0, noised)
-        return sources, noised
-
-    def _noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
-        """Create a generator for each spec and draw z_T from it, (b, c, h, w)."""
-        sources = generators([spec.seed for spec in specs])
-        noise = self._draw(sources)
-        if any(spec.transition is not None for spec in specs):
-            seeds = [spec.seed if spec.transition is None else spec.transition.seed for spec in specs]
-            noise = transition_noise(specs, noise, self._draw(generators(seeds)), loop=self.decoder.loop)
-        return sources, noise.to(self.device)
-
-    def _draw(self, sources: Sequence[torch.Generator]) -> Tensor:
-        shape = self.decoder.sound.latent_shape(self.canvas)
-        return initial_noise(sources, shape, dtype=getattr(torch, self.noise_dtype))
+        return self.starts.first_latents(specs, self.process_of(specs[0]), self.first_step(specs[0]), self.device)
 
     def denoise_latents(
         self,
@@ -272,7 +239,7 @@ class MultimodalDenoising(Method):
         with clock("text"):
             names = process.participants()
             experts = {n: self._estimator(n, expert, specs) for n, expert in self.named_experts() if n in names}
-            scheduler = self._scheduler(process.scheduler, specs)
+            scheduler = self.starts.keep_regions(specs, process.scheduler, self.device)
         with clock("denoise"):
             return denoise(
                 latents,
@@ -299,13 +266,6 @@ class MultimodalDenoising(Method):
                 if weight != 0:
                     count += windows[name] * (2 if guided and spec.guidance_scale[name] != 1 else 1)
         return count
-
-    def _scheduler(self, scheduler: Scheduler, specs: Sequence[SampleSpec]) -> Scheduler:
-        """Keep the regions of the specs' masks, if any has one."""
-        if all(spec.material.keep is None for spec in specs):
-            return scheduler
-        clean, mask = self.starts.latents(specs, self.device), self.starts.masks(specs, self.device)
-        return KeptRegion(scheduler, clean=clean, noise=self._noise(specs)[1], mask=mask)
 
     def _estimator(self, name: str, expert: NoiseExpert, specs: Sequence[SampleSpec]) -> GuidedExpert | Interval:
         encode = self._texts[name]

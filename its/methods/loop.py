@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -11,20 +13,35 @@ QUIET = 16
 """Columns over which the loudness is averaged to find the beginning of a loop: 0.16 s of the paper's canvases."""
 
 
-def quietest_shift(spectrogram: Tensor, *, silence: int, positions: int) -> int:
-    """Return the one of `positions` evenly spaced beginnings at which a loop is quietest.
-
-    Neither a figure of the picture nor a note of the sound is then cut in two.
+def begin_quietly(
+    latents: Tensor, picture: Tensor, spectrogram: Tensor, *, free: Sequence[bool], silence: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotate loops to begin where they are quietest, so that neither a figure nor a note is cut in two.
 
     Args:
-        spectrogram: (1 or 3, H, W) in [0, 1].
+        latents: (b, c, h, w).
+        picture: (b, 3, H, W).
+        spectrogram: (b, 1 or 3, H, W) in [0, 1].
+        free: whether each sample may be rotated.
         silence: gray value of silence, 0 or 1.
-        positions: number of possible beginnings, a divisor of W.
+
+    Returns:
+        The same, rotated by whole columns of the latents.
     """
+    columns, tensors = latents.shape[-1], (latents, picture, spectrogram)
+    shifts = [_quietest(each, silence, columns) if may else 0 for each, may in zip(spectrogram, free, strict=True)]
+    a, b, c = (
+        torch.stack([x.roll(-shift * x.shape[-1] // columns, -1) for x, shift in zip(each, shifts, strict=True)])
+        for each in tensors
+    )
+    return a, b, c
+
+
+def _quietest(spectrogram: Tensor, silence: int, positions: int) -> int:
+    """Return the quietest of `positions` evenly spaced columns of a spectrogram (1 or 3, H, W)."""
     loudness = (spectrogram - silence).abs().mean((0, 1))
-    around = sum(loudness.roll(shift) for shift in range(-QUIET // 2, QUIET // 2))
-    assert isinstance(around, Tensor)
-    return int(around[:: around.shape[0] // positions].argmin())
+    around = torch.stack([loudness.roll(shift) for shift in range(-QUIET // 2, QUIET // 2)]).sum(0)
+    return int(around[:: len(around) // positions].argmin())
 
 
 def join_ends(sound: Tensor, length: int, *, fade: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Initial latents of samples that start from a picture or a sound."""
+"""Initial latents: noise of the seeds, and pictures or sounds to start from."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from its.diffusion.kept_region import KeptRegion
+from its.diffusion.noise import generators, initial_noise
 from its.errors import UserError
+from its.interfaces import Scheduler
+from its.methods.conditioning import transition_noise
 from its.methods.decoder import Decoder, encode
 from its.methods.post_process import PostProcess
 from its.specs.media import MediaPrompt, picture_size, read_mask, read_picture, read_sound
 from its.specs.spec import SampleSpec
+from its.specs.sweep import Process
 
 MAX_CACHED = 64
 """Maximum number of encoded files in memory. One of the paper's canvases takes 64 KiB."""
 
 
 class Starts:
-    """Encodes the starts of specs, and reads the masks of the regions to keep.
+    """Makes the initial latents of specs, and keeps the regions of their masks.
 
     Args:
         decoder: codecs of pictures and sounds.
         post_process: vocoder, canvas and trim. Pictures are placed before the columns that are cut later.
+        noise_dtype: dtype in which noise is drawn.
     """
 
-    def __init__(self, decoder: Decoder, post_process: PostProcess) -> None:
+    def __init__(self, decoder: Decoder, post_process: PostProcess, *, noise_dtype: torch.dtype) -> None:
         self.decoder = decoder
+        self.noise_dtype = noise_dtype
         self.vocoder, self.canvas, self.trim = post_process.vocoder, post_process.canvas, post_process.trim
         self._encoded: dict[str, Tensor] = {}
 
@@ -58,6 +65,40 @@ class Starts:
     def clear(self) -> None:
         """Remove all encoded files, after a change of the weights' precision."""
         self._encoded.clear()
+
+    def first_latents(
+        self, specs: Sequence[SampleSpec], process: Process, first: int, device: torch.device
+    ) -> tuple[list[torch.Generator], Tensor]:
+        """Return each spec's generator, and the latents before step `first` of the process, (b, c, h, w)."""
+        sources, noise = self.noise(specs)
+        noise, kept = noise.to(device), any(spec.material.keep is not None for spec in specs)
+        if first == 0 and not kept:
+            return sources, noise
+        clean = self.latents(specs, device)
+        if first == process.steps:
+            return sources, clean
+        noised = process.scheduler.plan(process.steps).add_noise(clean, noise, first)
+        if first == 0:
+            noised = noise.where(self.masks(specs, device) == 0, noised)
+        return sources, noised
+
+    def keep_regions(self, specs: Sequence[SampleSpec], scheduler: Scheduler, device: torch.device) -> Scheduler:
+        """Wrap the scheduler to keep the regions of the specs' masks, if any has one."""
+        if all(spec.material.keep is None for spec in specs):
+            return scheduler
+        clean, noise, mask = self.latents(specs, device), self.noise(specs)[1].to(device), self.masks(specs, device)
+        return KeptRegion(scheduler, clean=clean, noise=noise, mask=mask)
+
+    def noise(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
+        """Create a generator for each spec, and draw z_T from it, (b, c, h, w) on the CPU."""
+        shape = self.decoder.sound.latent_shape(self.canvas)
+        sources = generators([spec.seed for spec in specs])
+        noise = initial_noise(sources, shape, dtype=self.noise_dtype)
+        if any(spec.transition is not None for spec in specs):
+            ends = generators([spec.seed if spec.transition is None else spec.transition.seed for spec in specs])
+            end = initial_noise(ends, shape, dtype=self.noise_dtype)
+            noise = transition_noise(specs, noise, end, loop=self.decoder.loop)
+        return sources, noise
 
     def latents(self, specs: Sequence[SampleSpec], device: torch.device) -> Tensor:
         """Return the clean latents (b, c, h, w) of the specs' starts; zeros for specs without one."""

@@ -1,8 +1,9 @@
 """Loops: where they begin, and how their ends are joined."""
 
+import pytest
 import torch
 
-from its.methods.loop import join_ends, quietest_shift
+from its.methods.loop import begin_quietly, join_ends
 
 
 def test_a_sound_that_repeats_itself_is_a_loop_already():
@@ -20,10 +21,16 @@ def test_the_end_of_a_loop_continues_at_its_beginning_with_the_same_power():
     assert 0.9 < loop[:, 250:750].std() < 1.1  # a plain fade between two noises has 0.71
 
 
-def test_a_loop_begins_where_it_is_quietest():
-    columns = torch.full((1, 4, 256), 0.8)
-    columns[..., 100:130] = 0.1
-    assert quietest_shift(columns, silence=0, positions=32) in range(13, 16)
-    assert quietest_shift(1 - columns, silence=1, positions=32) in range(13, 16)
-    columns = columns.roll(140, -1)  # the quiet part now lies across the ends
-    assert quietest_shift(columns, silence=0, positions=32) in (31, 0, 1)
+@pytest.mark.parametrize("silence", [0, 1])
+@pytest.mark.parametrize("turn", [0, 140])  # at 140 the quiet part lies across the ends
+def test_a_loop_begins_where_it_is_quietest(silence, turn):
+    spectrogram = torch.full((2, 1, 4, 256), 0.8)
+    spectrogram[..., 100:130] = 0.1
+    spectrogram = (spectrogram if silence == 0 else 1 - spectrogram).roll(turn, -1)
+    latents = torch.arange(32.0).expand(2, 4, 2, 32)
+    turned = begin_quietly(latents, spectrogram, spectrogram, free=[True, False], silence=silence)
+    shift = int(turned[0][0, 0, 0, 0])
+    assert (shift * 8 - turn) % 256 in range(104, 128)
+    assert torch.equal(turned[0][0], latents[0].roll(-shift, -1))
+    assert torch.equal(turned[1][0], spectrogram[0].roll(-8 * shift, -1))
+    assert torch.equal(turned[0][1], latents[1])

@@ -75,7 +75,7 @@ def test_between_them_the_start_is_noised_to_its_step_and_denoised(tiny, schedul
     (made,) = make(model, spec)
     assert steps == [7, 8, 9]
     with torch.inference_mode():
-        clean, (_, noise) = model.starts.latents([spec], model.device), model._noise([spec])
+        clean, (_, noise) = model.starts.latents([spec], model.device), model.starts.noise([spec])
         z = model.process.scheduler.plan(10).add_noise(clean, noise, 7)
         torch.testing.assert_close(model.first_latents([spec])[1], z)
     weaker, plain = make(model, *specs({"start": {**START, "strength": 0.1}}), *specs({}))
@@ -201,7 +201,7 @@ def test_a_transition_interpolates_text_linearly_and_noise_spherically(tiny):
     assert torch.allclose(begin.latents, plain[0].latents, atol=1e-4)
     assert torch.allclose(end.latents, plain[1].latents, atol=1e-4)
     with torch.inference_mode():
-        noise = [model._noise([spec])[1] for spec in rows]
+        noise = [model.starts.noise([spec])[1] for spec in rows]
         torch.testing.assert_close(noise[1], (noise[0] + noise[2]) * 0.5**0.5)
         (estimator,) = (
             model._estimator(name, expert, rows[1:2]) for name, expert in model.named_experts() if name == "visual"
@@ -220,8 +220,8 @@ def test_one_canvas_changes_from_one_prompt_and_seed_to_the_other(tiny):
         torch.testing.assert_close(text[0], ends[0])
         torch.testing.assert_close(text[1], ends.mean(0))
         torch.testing.assert_close(text[2], ends[1])
-        begin, end = (model._noise(specs({}, seeds=[seed]))[1] for seed in (1, 9))
-        noise = model._noise([spec])[1]
+        begin, end = (model.starts.noise(specs({}, seeds=[seed]))[1] for seed in (1, 9))
+        noise = model.starts.noise([spec])[1]
         torch.testing.assert_close(noise[..., 0], begin[..., 0])
         torch.testing.assert_close(noise[..., -1], end[..., -1], rtol=0, atol=1e-6)
     make(model, spec)
