@@ -3,8 +3,8 @@
 python benchmarks/own_material.py --seeds 6 --out results/own_material.json
 
 - kept: mean difference of the picture from the start inside of the mask, and that of the codec's round trip.
-- long: differences of adjacent columns at the ends of windows, and jumps of the level there, as multiples of the
-  median of the canvas.
+- long: differences of adjacent columns at the ends of windows, and jumps of the sound's level there, as percentiles of
+  those of the whole canvas.
 - loop: step of the waveform and spectral flux across the loop point, as multiples of the file's median.
 - cost: seconds for a sample, as multiples of plain sampling in the same process.
 """
@@ -98,16 +98,21 @@ def long(seeds: range) -> dict[str, Any]:
     for seed in seeds:
         sample = pipe(CASTLE, BELL, seed=seed, progress=False)
         steps = gray(sample).diff(dim=1).abs().mean(0)
-        columns += [round(float(steps[x - 1] / steps.median()), 2) for x in borders if x < len(steps)]
+        columns += ranks(steps, [x - 1 for x in borders])
         sound = torch.from_numpy(np.asarray(sample.audio.samples, dtype=np.float32))
         power = sound.unfold(0, 1600, 160).square().mean(1).clamp(min=1e-8).log10() * 10  # 0.1 s, one for each column
         jumps = (power[20:] - power[:-20]).abs()  # from 0.1 s before to 0.1 s after
-        levels += [round(float(jumps[x - 10] / jumps.median()), 2) for x in borders if x - 10 < len(jumps)]
+        levels += ranks(jumps, [x - 10 for x in borders])
     return {
         "borders": borders,
-        "difference of adjacent columns / median": summary(columns),
-        "jump of the level over 0.2 s / median": summary(levels),
+        "difference of adjacent columns, percentile": summary(columns, 50),
+        "jump of the level over 0.2 s, percentile": summary(levels, 50),
     }
+
+
+def ranks(values: Tensor, positions: list[int]) -> list[float]:
+    """Return the percentile of the values at some positions among all values; 50 is ordinary."""
+    return [round(100 * float((values < values[i]).float().mean()), 1) for i in positions if 0 <= i < len(values)]
 
 
 def loop(seeds: range) -> dict[str, Any]:
@@ -160,12 +165,12 @@ def cost(folder: Path) -> dict[str, Any]:
     return {name: round(statistics.median(values) / base, 2) for name, values in seconds.items()}
 
 
-def summary(values: list[float]) -> dict[str, Any]:
-    """Return median, largest value and number of values, and how many are at most 1."""
+def summary(values: list[float], limit: float = 1) -> dict[str, Any]:
+    """Return median, largest value and number of values, and how many are at most `limit`."""
     return {
         "median": round(statistics.median(values), 3),
         "largest": max(values),
-        "at most 1": sum(value <= 1 for value in values),
+        f"at most {limit:g}": sum(value <= limit for value in values),
         "of": len(values),
     }
 

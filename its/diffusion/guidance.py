@@ -27,7 +27,8 @@ class GuidedExpert:
         null_text: embeddings of the negative or empty prompts, (b, ...), on the same device.
         scales: guidance scale gamma of each sample.
         rescale: share phi of the guided estimate that is rescaled to the standard deviation of the conditional one
-            (Lin et al., arXiv 2305.08891, Section 3.4), in [0, 1].
+            (Lin et al., arXiv 2305.08891, Section 3.4), in [0, 1]. As there, v is rescaled, which is converted from
+            the noise by z_t; smaller noise would leave a part of it in the picture.
         """
         guided = [row for row, scale in enumerate(scales) if scale != 1]
         self.expert = expert
@@ -37,6 +38,7 @@ class GuidedExpert:
         gamma = torch.tensor([scales[row] for row in guided], dtype=torch.float32, device=text.device)
         self.scale = rearrange(gamma, "b -> b 1 1 1")
         self.rescale = rescale
+        self.sigmas = (1 - expert.alphas()).sqrt().to(text.device) if rescale else None
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Return eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t)) for latents (b, c, h, w), timestep (b,)."""
@@ -44,16 +46,13 @@ class GuidedExpert:
         z, t = (latents, timestep) if all_guided else (latents[self.rows], timestep[self.rows])
         noise = self.expert.predict_noise(torch.cat([z, latents]), torch.cat([t, timestep]), self.text)
         eps_null, eps_text = noise[: len(z)], noise[len(z) :]
-        if all_guided:
-            return self._guide(eps_null, eps_text)
-        return eps_text.index_copy(0, self.rows, self._guide(eps_null, eps_text[self.rows]))
-
-    def _guide(self, eps_null: Tensor, eps_text: Tensor) -> Tensor:
-        guided = eps_null + self.scale.to(eps_text.dtype) * (eps_text - eps_null)
-        if self.rescale:
-            ratio = eps_text.std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
-            guided = guided * (self.rescale * ratio + 1 - self.rescale)
-        return guided
+        conditional = eps_text if all_guided else eps_text[self.rows]
+        guided = eps_null + self.scale.to(noise.dtype) * (conditional - eps_null)
+        if self.sigmas is not None:
+            v_0 = rearrange(self.sigmas[t].to(noise.dtype), "b -> b 1 1 1") * z  # eps for v = 0
+            ratio = (conditional - v_0).std((1, 2, 3), keepdim=True) / (guided - v_0).std((1, 2, 3), keepdim=True)
+            guided = v_0 + (guided - v_0) * (self.rescale * ratio + 1 - self.rescale)
+        return guided if all_guided else eps_text.index_copy(0, self.rows, guided)
 
     def unguided(self) -> GuidedExpert:
         """Return an estimator without guidance for the same batch."""

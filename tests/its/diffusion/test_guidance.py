@@ -138,15 +138,21 @@ def test_the_memory_of_forgotten_texts_is_free():
     assert kept.untyped_storage().nbytes() == kept.nbytes
 
 
-def test_rescaled_guidance_has_the_standard_deviation_of_the_conditional_estimate():
-    """Arithmetic of Lin et al., Section 3.4: std over all dimensions of a sample, mixed with the unscaled estimate."""
+def test_rescaled_guidance_has_the_standard_deviation_of_the_conditional_estimate_in_v():
+    """Arithmetic of Lin et al., Section 3.4, one sample at a time, with v and eps converted by their definitions."""
     expert, scales = Recorder(), [7.5, 1.0, 3.0, 12.0]
     z, t = noisy()
-    plain = guided(expert, scales)(z, t)
-    conditional = guided(expert, [1.0] * 4)(z, t)
+    plain, conditional = guided(expert, scales)(z, t), guided(expert, [1.0] * 4)(z, t)
     text, null_text = expert.encode_text(PROMPTS), expert.encode_text(NEGATIVE)
     for phi in (0.7, 1.0):
         eps = GuidedExpert(expert, text=text, null_text=null_text, scales=scales, rescale=phi)(z, t)
-        for row, scale in enumerate(scales):
-            factor = 1.0 if scale == 1 else phi * conditional[row].std() / plain[row].std() + 1 - phi
-            torch.testing.assert_close(eps[row], plain[row] * factor)
+        for row in range(4):
+            alpha = expert.alphas()[t[row]]
+            signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+
+            def v_of(noise, row=row, signal=signal, sigma=sigma):
+                return signal * noise - sigma * (z[row] - sigma * noise) / signal
+
+            v_text, v_cfg = v_of(conditional[row]), v_of(plain[row])
+            v = phi * v_cfg * v_text.std() / v_cfg.std() + (1 - phi) * v_cfg
+            torch.testing.assert_close(v_of(eps[row]), v, rtol=1e-3, atol=1e-3)

@@ -118,9 +118,7 @@ def test_ranks_start_from_the_same_noise_and_meet_at_the_ends_alone(config, tmp_
         "predict_step",
         lambda *a, **k: (events.append("step"), step(*a, **k), events.append("step"))[1],
     )
-    monkeypatch.setattr(
-        "its.methods.denoising.initial_noise", lambda *a, **k: (drawn.append(draw(*a, **k)), drawn[-1])[1]
-    )
+    monkeypatch.setattr("its.methods.start.initial_noise", lambda *a, **k: (drawn.append(draw(*a, **k)), drawn[-1])[1])
     for key, value in forks.ranks(1)[0].items():
         monkeypatch.setenv(key, value)
     try:
