@@ -131,11 +131,12 @@ def loop(seeds: range) -> dict[str, Any]:
         results["flux"].append(round(float(flux[at : at + FRAME // HOP].mean() / flux.median()), 3))
         picture = gray(sample)
         difference = picture.diff(dim=1).abs().mean(0)
-        results["columns"].append(round(float((picture[:, 0] - picture[:, -1]).abs().mean() / difference.median()), 3))
+        seam = torch.cat([difference, (picture[:, 0] - picture[:, -1]).abs().mean()[None]])
+        results["columns"] += ranks(seam, [len(seam) - 1])
     return {
         "step of the waveform / median": summary(results["step"]),
         "spectral flux / median": summary(results["flux"]),
-        "difference of first and last column / median": summary(results["columns"]),
+        "difference of first and last column, percentile": summary(results["columns"], 50),
     }
 
 

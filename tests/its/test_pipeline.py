@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import its
 from its.cli import main
@@ -67,6 +68,37 @@ def test_a_sample_of_the_first_kind(pipe):
     assert sample.settings["steps"] == 6
     assert {"experts.visual", "experts.audio", "vocoder"} <= sample.weights.keys()
     assert np.array_equal(np.asarray(sample.image), (sample.spectrogram * 255).round().astype(np.uint8))
+
+
+def test_own_material_by_call_and_by_row_is_the_same(pipe, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96), dtype=np.uint8)).save(tmp_path / "own.png")
+    Image.new("L", (96, 64), 255).save(tmp_path / "mask.png")
+    own = {"start": {"image": tmp_path / "own.png", "strength": 0.5}, "keep": {"mask": tmp_path / "mask.png"}}
+    sample = pipe("castle towers", "bell ringing", seed=1, progress=False, **own)
+    row = PROMPTS | {"start": {"image": str(tmp_path / "own.png"), "strength": 0.5}}
+    row["keep"] = {"mask": str(tmp_path / "mask.png")}
+    (again,) = pipe.generate([row], seeds=1, progress=False)
+    assert sample.id == again.id
+    assert np.array_equal(sample.spectrogram, again.spectrogram)
+    assert sample.settings["start"]["strength"] == 0.5
+    plain = pipe("castle towers", "bell ringing", seed=1, progress=False)
+    assert plain.id != sample.id
+    assert not np.allclose(plain.spectrogram, sample.spectrogram, atol=0.05)
+
+
+def test_a_place_in_a_transition(pipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    to = {"visual": "dog", "seed": 9}
+    begin, quarter, end = (
+        pipe("castle towers", "bell ringing", seed=1, interpolate={"to": to, "fraction": x}, progress=False)
+        for x in (0, 0.25, 1)
+    )
+    assert begin.id == pipe("castle towers", "bell ringing", seed=1, progress=False).id
+    assert end.id == pipe("dog", "bell ringing", seed=9, progress=False).id
+    assert quarter.settings["interpolate"]["fraction"] == 0.25
+    with pytest.raises(UserError, match="control: no expert has a control net"):
+        Image.new("L", (8, 8)).save("x.png")
+        pipe("castle towers", "bell ringing", control={"image": "x.png"}, progress=False)
 
 
 def test_prompts_by_name_by_position_and_from_the_config_are_the_same(pipe):
