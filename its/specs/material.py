@@ -198,7 +198,8 @@ def parse_interpolation(value: Any, experts: Sequence[str], source: str) -> Inte
             raise UserError(f"{where}.to.{name} is {prompt!r:.80}; expected a prompt")
     if not to and seed is None:
         raise UserError(f"{where}.to is empty; expected prompts ({', '.join(experts)}) or a seed")
-    modes = [key for key in ("samples", "canvas", "fraction") if entry.get(key) not in (None, False)]
+    values = {key: entry.get(key) for key in ("samples", "canvas", "fraction")}
+    modes = [key for key, value in values.items() if value is not None and value is not False]  # 0 is a fraction
     if len(modes) != 1:
         raise UserError(f"{where}: got {modes or 'none'} of samples: N, canvas: true, fraction: 0.5; expected one")
     fractions: list[float | None] = [None]

@@ -96,8 +96,8 @@ def test_a_place_in_a_transition(pipe, tmp_path, monkeypatch):
     assert begin.id == pipe("castle towers", "bell ringing", seed=1, progress=False).id
     assert end.id == pipe("dog", "bell ringing", seed=9, progress=False).id
     assert quarter.settings["interpolate"]["fraction"] == 0.25
+    Image.new("L", (8, 8)).save("x.png")
     with pytest.raises(UserError, match="control: no expert has a control net"):
-        Image.new("L", (8, 8)).save("x.png")
         pipe("castle towers", "bell ringing", control={"image": "x.png"}, progress=False)
 
 
