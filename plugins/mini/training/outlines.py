@@ -32,12 +32,14 @@ WARP = 0.14
 """Largest shift of a sprite's corners, as a share of its size."""
 
 
-def outlined_picture(name: str, sprites: dict[str, Sprite], rng: np.random.Generator) -> NDArray[np.uint8]:
+def outlined_picture(
+    name: str, sprites: dict[str, Sprite], rng: np.random.Generator, *, slots_share: float = SLOTS_SHARE
+) -> NDArray[np.uint8]:
     """Draw a picture of class `name` and its outline, one pixel wide: (2, 256, 1024), in 0 to 255.
 
     The outline has the lines inside of all, some or no objects.
     """
-    if rng.random() < SLOTS_SHARE:
+    if rng.random() < slots_share:
         gray = plain = picture(name, sprites, rng)
     else:
         gray, plain = _arrange(name, sprites, rng)
