@@ -73,6 +73,13 @@ def build(expert: UNet2DConditionModel) -> ControlNetModel:
     return model
 
 
+def move(network: ControlNetModel | UNet2DConditionModel, device: torch.device) -> None:
+    """Move a network to a device, in the memory layout and with the attention that are fastest there."""
+    network.to(device, memory_format=torch.channels_last)
+    if device.type == "cpu":
+        network.set_attn_processor(AttnProcessor())  # see `experts.train`
+
+
 def to_condition(outline: Tensor) -> Tensor:
     """Convert outlines (b, h, w) in [0, 1] to a ControlNet's input, three equal channels (b, 3, h, w)."""
     return repeat(outline, "b h w -> b 3 h w")
@@ -171,9 +178,7 @@ def train(
     device = examples.clean.device
     expert.requires_grad_(False)
     for network in (model, expert):
-        network.to(device, memory_format=torch.channels_last)
-        if device.type == "cpu":
-            network.set_attn_processor(AttnProcessor())  # faster here, see `experts.train`
+        move(network, device)
     loss = experts.NoiseLoss(experts.scheduler(), experts.OFFSET, device)
 
     def objective(model: ControlNetModel) -> Tensor:

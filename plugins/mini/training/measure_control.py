@@ -22,7 +22,7 @@ from torch.nn import functional
 from its.media.edges import find_edges
 from its_plugins.mini.captions import classes
 from its_plugins.mini.judge_network import CLASSES
-from its_plugins.mini.training import loop, outlines, pictures, sampling
+from its_plugins.mini.training import control, loop, outlines, pictures, sampling
 
 SEED = 20_000  # of the first drawing; training starts at 0
 LEAST = 1500
@@ -88,7 +88,9 @@ def main() -> None:
     options = parser.parse_args()
     device = loop.device(options.device)
     pack = sampling.load(options.pack, device)
-    model = ControlNetModel.from_pretrained(options.pack, subfolder="controlnet", torch_dtype=torch.float32).to(device)
+    model = ControlNetModel.from_pretrained(options.pack, subfolder="controlnet", torch_dtype=torch.float32)
+    for network in (model, *pack.unets.values()):
+        control.move(network, device)
     drawings, lines = held_out(options.work / "sprites.npz")
     seeds = [NOISE_SEED + index for index in range(len(PROMPTS))]
     figures, columns = {}, [drawings, lines]
@@ -96,8 +98,8 @@ def main() -> None:
         settings = sampling.Settings(audio_start=0.8 if composed else 1.0)
         prompts = [(visual, audio if composed else "") for visual, audio in PROMPTS]
         for scale in SCALES:
-            control = sampling.Control(model, lines, scale) if scale else None
-            gray = sampling.sample(pack, prompts, seeds, settings, control).cpu()
+            guide = sampling.Control(model, lines, scale) if scale else None
+            gray = sampling.sample(pack, prompts, seeds, settings, guide).cpu()
             record = {
                 "followed %": round(100 * followed(lines, gray).mean().item(), 1),
                 "likeness": round(likeness(drawings, gray).mean().item(), 3),
