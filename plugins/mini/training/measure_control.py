@@ -93,7 +93,8 @@ def main() -> None:
         control.move(network, device)
     drawings, lines = held_out(options.work / "sprites.npz")
     seeds = [NOISE_SEED + index for index in range(len(PROMPTS))]
-    figures, columns = {}, [drawings, lines]
+    columns = [drawings, lines]
+    figures = {"drawings": recognised(pack, drawings.to(device), composed=False)}
     for composed in (False, True):
         settings = sampling.Settings(audio_start=0.8 if composed else 1.0)
         prompts = [(visual, audio if composed else "") for visual, audio in PROMPTS]
