@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from its_plugins.mini.captions import CONCEPTS
-from its_plugins.mini.training import canvases, colors, pictures
+from its_plugins.mini.training import canvases, colors, outlines, pictures
 
 Job = tuple[str, str, int]
-"""Sort of data ("visual", "audio" or "color"), class, and seed."""
+"""Sort of data ("visual", "audio", "color" or "outline"), class, and seed."""
 
 Arrays = dict[str, dict[str, list[NDArray[np.uint8]]]]
 """Generated arrays by sort and class."""
@@ -113,6 +113,8 @@ def _work(todo: list[Job], sprites: Path, results: multiprocessing.Queue) -> Non
             array = canvases.spectrogram(name, rng)
         elif sort == "color":
             array = colors.paint(name, art, rng)
+        elif sort == "outline":
+            array = outlines.outlined_picture(name, art, rng)
         else:
             array = (pictures.picture(name, art, rng) * 255).round().astype(np.uint8)
         results.put((sort, name, array))

@@ -8,15 +8,18 @@ expert is trained on pictures and products, and the audio expert on sounds and p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from its_plugins.experts.noise_schedule import STABLE_DIFFUSION
-from its_plugins.mini.captions import CONCEPTS, Kind
+from its_plugins.mini.captions import CONCEPTS, Kind, captions
+from its_plugins.mini.training import text
 from its_plugins.mini.training.canvases import cumulative, pick
 from its_plugins.mini.training.loop import Log, fit
 from its_plugins.mini.training.text import CHANNELS
@@ -74,8 +77,9 @@ MIXES: dict[str, dict[tuple[str, Kind], float]] = {
 class CaptionEmbeddings:
     """Embeddings of all captions of all classes, and of the empty caption."""
 
-    def __init__(self, table: dict[str, list[Tensor]], device: torch.device) -> None:
+    def __init__(self, table: dict[str, list[Tensor]], device: torch.device, empty_share: float = EMPTY_SHARE) -> None:
         """`table` has (embeddings, l, c) for each class of each kind, and one (l, c) under "empty"."""
+        self.empty_share = empty_share
         groups = [table["empty"][0][None], *(group for kind in CONCEPTS for group in table[kind])]
         counts = torch.tensor([len(group) for group in groups])
         self.embeddings = torch.cat(groups).to(device)
@@ -83,12 +87,26 @@ class CaptionEmbeddings:
         sizes = [len(CONCEPTS[kind]) for kind in CONCEPTS]
         self.first: dict[Kind, int] = dict(zip(CONCEPTS, (1, 1 + sizes[0]), strict=True))
 
+    @classmethod
+    def of(
+        cls,
+        encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        device: torch.device,
+        empty_share: float = EMPTY_SHARE,
+    ) -> CaptionEmbeddings:
+        """Encode all captions by the pack's text encoder."""
+        table = {
+            kind: [text.embed(encoder, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS
+        }
+        return cls({**table, "empty": [text.embed(encoder, tokenizer, [""])[0]]}, device, empty_share)
+
     def draw(self, class_ids: Tensor) -> Tensor:
-        """Draw a random caption's embedding (b, l, c) for each class (b,), a tenth of them empty.
+        """Draw a random caption's embedding (b, l, c) for each class (b,), `empty_share` of them empty.
 
         Classes are numbered across kinds: see `first`.
         """
-        class_ids = class_ids * (torch.rand(len(class_ids), device=class_ids.device) >= EMPTY_SHARE)
+        class_ids = class_ids * (torch.rand(len(class_ids), device=class_ids.device) >= self.empty_share)
         row = (torch.rand(len(class_ids), device=class_ids.device) * self.counts[class_ids]).long()
         return self.embeddings[self.starts[class_ids] + row]
 
@@ -148,16 +166,28 @@ def train(
     if device.type == "cpu":
         # With so few positions, unfused attention is faster on a CPU than the fused kernel, by a third.
         model.set_attn_processor(AttnProcessor())
-    alphas = (noising or scheduler()).alphas_cumprod.to(device)
-    snr = alphas / (1 - alphas)
-    weights = snr.clamp(max=SNR_CAP) / snr
+    loss = NoiseLoss(noising or scheduler(), offset, device)
 
     def objective(model: UNet2DConditionModel) -> Tensor:
-        clean, text = examples.draw(batch)
-        t = torch.randint(len(alphas), (batch,), device=device)
-        noise = torch.randn_like(clean) + offset * torch.randn_like(clean[:, :, :1, :1])
-        alpha = alphas[t][:, None, None, None]
-        estimate = model(alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, t, text).sample
-        return ((estimate.float() - noise).square().mean((1, 2, 3)) * weights[t]).mean()
+        clean, embeddings = examples.draw(batch)
+        return loss(clean, lambda noisy, t: model(noisy, t, embeddings).sample)
 
     return fit(model, objective, seconds=seconds, peak=peak, name=name, log=log)
+
+
+class NoiseLoss:
+    """Weighted error of noise estimates at random timesteps."""
+
+    def __init__(self, noising: DDPMScheduler, offset: float, device: torch.device) -> None:
+        """`offset` is the standard deviation of the offset noise."""
+        self.offset, self.alphas = offset, noising.alphas_cumprod.to(device)
+        snr = self.alphas / (1 - self.alphas)
+        self.weights = snr.clamp(max=SNR_CAP) / snr
+
+    def __call__(self, clean: Tensor, estimate: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Add noise to clean latents (b, c, h, w) and compare it with `estimate(noisy, timesteps)`."""
+        t = torch.randint(len(self.alphas), (len(clean),), device=clean.device)
+        noise = torch.randn_like(clean) + self.offset * torch.randn_like(clean[:, :, :1, :1])
+        alpha = self.alphas[t][:, None, None, None]
+        error = estimate(alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, t).float() - noise
+        return (error.square().mean((1, 2, 3)) * self.weights[t]).mean()

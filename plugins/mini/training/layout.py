@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from its_plugins.mini.captions import words
 from its_plugins.mini.training import colors, text
@@ -39,7 +39,7 @@ def export(work: Path, out: Path) -> None:
     )
     for name, folder, model_class in models:
         if (work / name).exists():
-            model_class.from_pretrained(work / name).half().save_pretrained(out / folder)
+            export_network(model_class, work / name, out / folder)
     if (work / "tokenizer").exists():
         text.save_tokenizer(CLIPTokenizer.from_pretrained(work / "tokenizer"), out / "tokenizer")
     for folder, kind in (("unet", "visual"), ("unet_audio", "audio"), ("unet_color", "visual")):
@@ -47,9 +47,14 @@ def export(work: Path, out: Path) -> None:
             write_json(out / folder / "known_words.json", words(kind))
     if (out / "unet_color").exists():
         write_json(out / "unet_color" / "scheduler_config.json", colors.SAMPLER)
-    for config in out.glob("*/config.json"):  # diffusers adds the local path of the weights
-        content = json.loads(config.read_text())
-        content.pop("_name_or_path", None)
-        write_json(config, content)
     write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(out / "model_index.json", MODEL_INDEX)
+
+
+def export_network(model_class: type[ModelMixin] | type[PreTrainedModel], source: Path, folder: Path) -> None:
+    """Write the network in `source` in float16, without what its libraries add to the configuration."""
+    model_class.from_pretrained(source).half().save_pretrained(folder)
+    content = json.loads((folder / "config.json").read_text())
+    for key in ("_name_or_path", "_use_default_values"):
+        content.pop(key, None)
+    write_json(folder / "config.json", content)

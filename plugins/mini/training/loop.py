@@ -52,6 +52,7 @@ def fit(
     log: Log,
     warm_up: int = 100,
     weight_decay: float = 1e-2,
+    save: Callable[[M], None] | None = None,
 ) -> M:
     """Minimise `objective(model)` for `seconds` of wall time.
 
@@ -67,6 +68,7 @@ def fit(
         log: log function.
         warm_up: steps of linear warm-up.
         weight_decay: weight decay of AdamW.
+        save: called with the average of the weights so far at each record of the log.
 
     Returns:
         Model with the average of the weights (EMA), in evaluation mode; `model` itself has the last weights.
@@ -114,6 +116,8 @@ def fit(
         if elapsed > logged + max(1.0, seconds / 40):
             logged = elapsed
             log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(elapsed, 1)})
+            if save is not None:
+                save(average)
     for buffer, last in zip(average.buffers(), model.buffers(), strict=True):
         buffer.copy_(last)  # statistics of batch norms are already averages
     log({"stage": name, "step": count, "loss": round(smooth, 5), "seconds": round(time.monotonic() - start, 1)})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -19,6 +19,7 @@ from its_plugins.mini.captions import Kind
 from its_plugins.mini.judge_network import Classifier, amplify, resize
 from its_plugins.mini.judge_network import load as load_judge
 from its_plugins.mini.training import autoencoder, experts, text
+from its_plugins.mini.training.control import estimate_noise
 from its_plugins.mini.training.loop import bfloat16
 from its_plugins.vocoders.griffin_lim import GriffinLim
 
@@ -59,6 +60,15 @@ class Pack:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class Control:
+    """Outlines (b, 256, 1024) for the visual expert to follow, 0 or 1, and how strongly."""
+
+    model: ControlNetModel
+    outlines: Tensor
+    scale: float = 1.0
+
+
 def load(folder: Path, device: torch.device) -> Pack:
     """Load the pack in `folder`, in float32."""
     kinds: dict[Kind, str] = {"visual": "unet", "audio": "unet_audio"}
@@ -77,10 +87,16 @@ def load(folder: Path, device: torch.device) -> Pack:
 
 
 @torch.no_grad()
-def sample(pack: Pack, prompts: list[tuple[str, str]], seeds: list[int], settings: Settings) -> Tensor:
+def sample(
+    pack: Pack,
+    prompts: list[tuple[str, str]],
+    seeds: list[int],
+    settings: Settings,
+    control: Control | None = None,
+) -> Tensor:
     """Sample a gray canvas for each pair of visual and audio prompt and its seed, (b, 256, 1024).
 
-    An expert is inactive if its prompt is empty in all pairs.
+    An expert is inactive if its prompt is empty in all pairs. An outline acts on both estimates of guidance.
     """
     alphas = experts.scheduler().alphas_cumprod.to(pack.device)
     noise = [torch.randn(4, 32, 128, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
@@ -99,8 +115,14 @@ def sample(pack: Pack, prompts: list[tuple[str, str]], seeds: list[int], setting
         estimate = torch.zeros_like(z)
         for kind in active:
             with bfloat16(pack.device):
-                both = pack.unets[kind](torch.cat([z, z]), t, embeddings[kind]).sample.float()
-            null, conditional = both.chunk(2)
+                if control is not None and kind == "visual":
+                    lines = torch.cat([control.outlines] * 2).to(pack.device)
+                    both = estimate_noise(
+                        control.model, pack.unets[kind], torch.cat([z, z]), t, embeddings[kind], lines, control.scale
+                    )
+                else:
+                    both = pack.unets[kind](torch.cat([z, z]), t, embeddings[kind]).sample
+            null, conditional = both.float().chunk(2)
             share = weights[kind] / sum(weights[each] for each in active) if len(active) > 1 else 1.0
             estimate += share * (null + guidance[kind] * (conditional - null))
         alpha = alphas[t]

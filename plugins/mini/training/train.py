@@ -88,10 +88,7 @@ class Run:
         """Embeddings of all captions by kind and class. Requires the trained text encoder."""
         tokenizer = CLIPTokenizer.from_pretrained(self.work / "tokenizer")
         model = CLIPTextModel.from_pretrained(self.work / "text_encoder")
-        table = {
-            kind: [text.embed(model, tokenizer, captions(kind, name)) for name in CONCEPTS[kind]] for kind in CONCEPTS
-        }
-        return experts.CaptionEmbeddings({**table, "empty": [text.embed(model, tokenizer, [""])[0]]}, self.device)
+        return experts.CaptionEmbeddings.of(model, tokenizer, self.device)
 
 
 def train_text(work: Path) -> None:
