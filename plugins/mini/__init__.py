@@ -14,6 +14,7 @@ register_pack(
         methods={"ScoreDistillation": _HERE / "sds.yaml"},
         summary="tiny experts trained on emoji and synthetic sounds",
         colorizer=_HERE / "colorizer.yaml",
+        wrappers={"ControlNet": {"weights": "pack:mini", "subfolder": "controlnet", "revision": None, "variant": None}},
         scorers=("MiniPictureJudge", "MiniSoundJudge"),
     )
 )

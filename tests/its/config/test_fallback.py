@@ -62,6 +62,18 @@ def test_of_a_wrapper_the_expert_within_is_the_packs():
     assert result["twice"] == {"class_path": "View", "init_args": {"flips": ["frequency"], "expert": result["back"]}}
 
 
+def test_so_are_the_wrappers_own_weights_if_the_pack_has_them():
+    inner = {"expert": of("StableDiffusion"), "weights": "hub/net", "revision": "main"}
+    net = {"class_path": "ControlNet", "init_args": inner}
+    view = {"class_path": "View", "init_args": {"flips": ["time"], "expert": net}}
+    wrappers = {"ControlNet": {"weights": "pack:x", "subfolder": "net", "revision": None}}
+    result = adapt_pack(yaml.safe_load(PACK), {"visual": view}, combiner=AVERAGE, wrappers=wrappers)
+    expert = yaml.safe_load(PACK)["model"]["experts"]["visual"]
+    made = result["model"]["experts"]["visual"]["init_args"]["expert"]
+    assert made == {"class_path": "ControlNet", "init_args": {"expert": expert, **wrappers["ControlNet"]}}
+    assert inner["weights"] == "hub/net"
+
+
 def test_a_combiner_of_another_class_or_without_all_the_packs_experts_stays_the_configs():
     experts = {"visual": of("StableDiffusion"), "audio": of("Auffusion")}
     assert "combiner" not in replace_weights(experts, combiner={"class_path": "Regions"})["model"]
