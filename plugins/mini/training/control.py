@@ -3,7 +3,8 @@
 A ControlNet (arXiv 2302.05543) for the visual expert, which stays as it is: a copy of its encoder also reads an outline
 drawing, white lines on black, and adds to the expert's skip connections. It is trained on pictures and products with
 the expert's own captions and loss. Outlines are always those of the picture alone, since they are to be followed while
-the other expert adds sound. Requires the extra `pack` (cairosvg, scipy), npm for the sprites, and a trained pack.
+the other expert adds sound. If DIR has the checkpoint of an earlier run, training continues from it; give another
+`--seed` then, for new drawings. Requires the extra `pack` (cairosvg, scipy), npm for the sprites, and a trained pack.
 
 Shapes used here: b batch, n canvases, h w rows and columns of a canvas (256, 1024).
 """
@@ -202,6 +203,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for downloads, the log and checkpoints")
     parser.add_argument("--pack", type=Path, required=True, help="folder of the trained pack, written to")
     parser.add_argument("--minutes", type=float, default=70, help="time for data and training")
+    parser.add_argument("--seed", type=int, default=0, help="first seed of the drawings and sounds of each class")
     parser.add_argument("--device", choices=["auto", *SIZES], default="auto")
     options = parser.parse_args()
     until = time.monotonic() + options.minutes * 60
@@ -211,13 +213,14 @@ def main() -> None:
     device = loop.device(options.device)
     sizes, log = SIZES[device.type], loop.logger(options.work / "control.jsonl")
     loop.CUDA_GRAPHS = False  # varying the outlines depends on values of the host
-    data = DataGenerator(sprites, workers=max(1, (os.cpu_count() or 1) - 1), counts=sizes.counts)
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    data = DataGenerator(sprites, workers=workers, counts=sizes.counts, seed=options.seed)
     try:
         data.collect(0.1 * (until - time.monotonic()))
     finally:
         data.close()
     log({"stage": "data", **data.counts()})
-    torch.manual_seed(3)
+    torch.manual_seed(options.seed + 3)
     encoder = CLIPTextModel.from_pretrained(options.pack, subfolder="text_encoder", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(options.pack, subfolder="tokenizer")
     embeddings = CaptionEmbeddings.of(encoder, tokenizer, device, EMPTY_SHARE)
@@ -229,7 +232,7 @@ def main() -> None:
     expert = UNet2DConditionModel.from_pretrained(options.pack, subfolder="unet", torch_dtype=torch.float32)
     checkpoint = options.work / "controlnet"
     trained = train(
-        build(expert),
+        ControlNetModel.from_pretrained(checkpoint) if checkpoint.exists() else build(expert),
         expert,
         examples,
         batch=sizes.batch,
