@@ -42,6 +42,7 @@ _PUBLIC = {
     "PostProcess": "methods.post_process",
     "Result": "methods.sample",
     "MultimodalDenoising": "methods.denoising",
+    "WindowSize": "methods.denoising",
     "Imprint": "methods.imprint",
     "ScoreDistillation": "methods.score_distillation.method",
     "ImageThatSounds": "report.image_that_sounds",

@@ -25,7 +25,7 @@ from its.methods.base import Method
 from its.methods.sample import Sample
 from its.report.image_that_sounds import ImageThatSounds, SampleFailed
 from its.runs.writer import make_record
-from its.specs.prompts import PromptGrid, SeedRange
+from its.specs.prompts import PromptGrid, SeedRange, with_material
 from its.specs.spec import SampleSpec, assign_ids
 
 logger = logging.getLogger(__name__)
@@ -189,9 +189,9 @@ class Pipeline:
         """
         rows = [self._row(prompts, named)] if prompts or named else None
         grid = self._grid(rows, seed, negative_prompts, guidance_scale)
-        own = {"start": start, "keep": keep, "control": control, "interpolate": interpolate}
-        grid.material |= {key: _plain_paths(value) for key, value in own.items() if value is not None}
-        specs = grid.expand(self.method.expert_names)[:1]
+        given = {"start": start, "keep": keep, "control": control, "interpolate": interpolate}
+        own = {key: _plain_paths(value) for key, value in given.items() if value is not None}
+        specs = [with_material(spec, own, "its.Pipeline") for spec in grid.expand(self.method.expert_names)[:1]]
         (sample,) = self._make(assign_ids(specs, self.method.definition), grid, progress=progress, on_step=on_step)
         if sample.error is not None:
             failure = SampleFailed(f"{sample.id}: {sample.error}")
@@ -271,7 +271,7 @@ class Pipeline:
         if isinstance(rows, Path):
             rows = str(rows)
         elif not isinstance(rows, str | Mapping):
-            rows = list(rows)
+            rows = _plain_paths(list(rows))
         if not rows:
             raise UserError(f"no prompts were given, and the config has none: give one for {', '.join(self.experts)}")
         if not isinstance(batch_size, int | None) and batch_size != "auto":

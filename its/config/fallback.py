@@ -148,6 +148,12 @@ def _equivalent(
     if isinstance(inner := arguments.get("expert"), dict):
         replacement, pack_name = _equivalent(name, inner, pack_experts, wrappers)
         own = wrappers.get(registry.short_name(str(class_path)), {})
+        for key in own:
+            if isinstance(several := arguments.get(key), list) and len(several) > 1:
+                raise UserError(
+                    f"weights are missing, and the fallback pack has one {class_path}, but {name} has {len(several)} "
+                    f"in {key}. Provide the weights of all experts, or use one"
+                )
         return expert | {"init_args": {**arguments, **own, "expert": replacement}}, pack_name
     if name in pack_experts:
         return pack_experts[name], name

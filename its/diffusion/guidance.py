@@ -38,7 +38,7 @@ class GuidedExpert:
         gamma = torch.tensor([scales[row] for row in guided], dtype=torch.float32, device=text.device)
         self.scale = rearrange(gamma, "b -> b 1 1 1")
         self.rescale = rescale
-        self.sigmas = (1 - expert.alphas()).sqrt().to(text.device) if rescale else None
+        self.sigmas = (1 - expert.alphas()).sqrt().to(text.device) if rescale and guided else None
 
     def __call__(self, latents: Tensor, timestep: Tensor) -> Tensor:
         """Return eps(z; null, t) + gamma (eps(z; y, t) - eps(z; null, t)) for latents (b, c, h, w), timestep (b,)."""

@@ -40,5 +40,8 @@ class _KeptRegionPlan(SamplingPlan):
         kept = region.clean if is_last else self.plan.add_noise(region.clean, region.noise, index + 1)
         return z.where(region.mask == 0, kept)
 
+    def predict_clean(self, noise: Tensor, index: int, latents: Tensor) -> Tensor:
+        return self.plan.predict_clean(noise, index, latents).where(self.region.mask == 0, self.region.clean)
+
     def add_noise(self, clean: Tensor, noise: Tensor, index: int) -> Tensor:
         return self.plan.add_noise(clean, noise, index)

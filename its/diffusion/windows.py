@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from its.interfaces import ExpertWrapper, NoiseExpert
+from its.interfaces import ExpertWrapper, LatentCodec, NoiseExpert
 
 MAX_ROWS = 32
 """Maximum number of windows in one call of an expert, which bounds memory for long canvases."""
@@ -60,10 +60,11 @@ class Layout:
     def fractions(self) -> list[float]:
         """Position of each window in a transition along the canvas, from 0 (first) to 1 (last).
 
-        On a circular canvas the transition goes to 1 in the middle and back.
+        On a circular canvas the transition goes to 1 in the middle and back, and a window's position is its middle.
         """
         if self.circular:
-            return [1 - abs(1 - 2 * start / self.columns) for start in self.starts]
+            middles = [(start + self.width / 2) % self.columns for start in self.starts]
+            return [1 - abs(1 - 2 * middle / self.columns) for middle in middles]
         return [start / max(1, self.columns - self.width) for start in self.starts]
 
     def split(self, canvas: Tensor) -> Tensor:
@@ -92,6 +93,11 @@ def _tables(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     Returns:
         Columns of each window (n, w); positions in the concatenated windows and their weights, (k, columns) each.
     """
+    with torch.inference_mode(False):  # they are also used with gradients
+        return _compute_tables(layout, device)
+
+
+def _compute_tables(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     offsets = torch.arange(layout.width, device="cpu")
     index = (torch.tensor(layout.starts, device="cpu")[:, None] + offsets) % layout.columns
     window = torch.sin((offsets + 0.5) * pi / layout.width) ** 2
@@ -105,6 +111,12 @@ def _tables(layout: Layout, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     positions[rank, flat[order]] = order
     weights[rank, flat[order]] = window[order % layout.width]
     return index.to(device), positions.to(device), (weights / weights.sum(0)).to(device)
+
+
+def downsampling(codec: LatentCodec) -> int:
+    """Return the pixels in a column of a codec's latents. Valid after `find`."""
+    side = 2048  # a multiple of any factor
+    return side // codec.latent_shape((side, side))[2]
 
 
 class Windows(ExpertWrapper):
@@ -125,19 +137,16 @@ class Windows(ExpertWrapper):
         self._scale: int | None = None
 
     def check(self, *, canvas: tuple[int, int], steps: int) -> None:
-        """Check the window's size, and that the expert supports windows instead of the canvas."""
-        for name, value in (("width", self.width), ("stride", self.stride)):
-            if value % self.scale:
-                raise ValueError(f"windows.{name} (={value}) must be a multiple of {self.scale} pixels, one latent")
+        """Check that the expert supports windows instead of the canvas."""
         super().check(canvas=(canvas[0], min(self.width, canvas[1])), steps=steps)
 
     @property
     def scale(self) -> int:
         """Pixels of a column of latents. Valid after `find`."""
         if self._scale is None:
-            codec, side = self.codec(), 2048  # a multiple of any codec's downsampling factor
+            codec = self.codec()
             codec.find()
-            self._scale = side // codec.latent_shape((side, side))[2]
+            self._scale = downsampling(codec)
         return self._scale
 
     def layout(self, columns: int) -> Layout:
@@ -162,9 +171,10 @@ class Windows(ExpertWrapper):
         """Average the estimates of all windows, from embeddings for all (b, 1, ...) or for each (b, n, ...)."""
         layout = self.layout(latents.shape[-1])
         number, size = len(layout.starts), len(latents)
-        windows = layout.split(latents).flatten(0, 1)
-        timestep = timestep.repeat_interleave(number)
-        text = text.expand(size, number, *text.shape[2:]).flatten(0, 1)
-        parts = (torch.split(each, MAX_ROWS) for each in (windows, timestep, text))
-        noise = torch.cat([super(Windows, self).predict_noise(*part) for part in zip(*parts, strict=True)])
+        windows, estimates = layout.split(latents).flatten(0, 1), []
+        text = text.expand(size, number, *text.shape[2:])  # a view: embeddings are copied for MAX_ROWS windows at most
+        for rows in torch.split(torch.arange(size * number, device=latents.device), MAX_ROWS):
+            sample, window = rows // number, rows % number
+            estimates.append(super().predict_noise(windows[rows], timestep[sample], text[sample, window]))
+        noise = torch.cat(estimates)
         return layout.merge(torch.unflatten(noise, 0, (size, number)))

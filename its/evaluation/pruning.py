@@ -85,8 +85,7 @@ class PruningRunner(BatchRunner):
     def _prune(self, specs: Sequence[SampleSpec]) -> list[Sample]:
         assert self.keep.prune is not None
         steps, first = self.method.process_of(specs[0]).steps, self.method.first_step(specs[0])
-        checks = sorted({max(1, round(share * steps)) for share in self.keep.prune.at})
-        checks = [check for check in checks if first < check < steps]
+        checks = sorted({first + max(1, round(share * (steps - first))) for share in self.keep.prune.at} - {steps})
         rest = [
             _Unfinished(spec=spec, latents=self.method.first_latents([spec])[1][0], index=first, scores={})
             for spec in specs
@@ -153,7 +152,7 @@ class PruningRunner(BatchRunner):
         steps = method.process_of(specs[0]).steps
         z = torch.stack([sample.latents for sample in unfinished])
         z = method.denoise_latents(specs, z, clock=clock, part=range(unfinished[0].index, steps))
-        samples = method.finish(specs, z, sources=method.first_latents(specs)[0], clock=clock)
+        samples = method.finish(specs, z, sources=method.starts.noise(specs)[0], clock=clock)
         count = method.evaluations(specs[0], range(method.first_step(specs[0]), steps))
         make = super().__call__
         samples = [make([sample.spec])[0] if sample.result is None else sample for sample in samples]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,7 +152,9 @@ def ranks_of(scores: Sequence[float | None]) -> list[float]:
 
 
 def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Sequence[Scorer]) -> list[Ranked]:
-    """Rank a run's samples for each prompt pair, and write the ranks into their records and into RUN/ranking.csv.
+    """Rank a run's samples, and write the ranks into their records and into RUN/ranking.csv.
+
+    Samples compete with those of the same prompts and the same material of the user.
 
     Raises:
         UserError: a criterion has no scorer, or a file can't be written.
@@ -159,7 +162,9 @@ def rank_run(samples: Sequence[StoredSample], run: Path, keep: Keep, scorers: Se
     criteria = keep.criteria(scorers)
     pairs: dict[str, list[StoredSample]] = {}
     for sample in samples:
-        pairs.setdefault(prompts_of(sample), []).append(sample)
+        settings = sample.record.get("settings", {})
+        own = [settings.get(key) for key in ("start", "keep", "control", "interpolate")]
+        pairs.setdefault(f"{prompts_of(sample)} {json.dumps(own)}", []).append(sample)
     ranking = [ranked for group in pairs.values() for ranked in rank_samples(group, criteria, keep.best)]
     rows: list[list[Any]] = [[*MARK.split(","), *(f"{name}{kind}" for name in criteria for kind in ("", ".rank"))]]
     for ranked in ranking:

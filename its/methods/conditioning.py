@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from its.diffusion.guidance import TextCache
 from its.diffusion.noise import slerp
@@ -14,6 +13,7 @@ from its.diffusion.windows import Layout
 from its.errors import UserError
 from its.interfaces import NoiseExpert
 from its.media.edges import find_edges
+from its.methods.media_cache import MediaCache
 from its.specs.material import Control
 from its.specs.media import read_picture
 from its.specs.spec import SampleSpec
@@ -25,16 +25,19 @@ def check_control(spec: SampleSpec, experts: Sequence[NoiseExpert]) -> None:
     Raises:
         UserError: it does not, or no expert has a control net.
     """
-    given = len(spec.material.controls)
-    counts = {expert.controls for expert in experts} - {0}
+    given, counts = len(spec.material.controls), sorted({expert.controls for expert in experts} - {0})
     if given and not counts:
         raise UserError(
             f"{spec.source}: control: no expert has a control net; set one in the config, for example with "
             "--config outline"
         )
-    if given and counts != {given}:
-        needed = " or ".join(map(str, sorted(counts)))
-        raise UserError(f"{spec.source}: control has {given} pictures; expected {needed}, one for each control net")
+    if given and len(counts) > 1:
+        numbers = " and ".join(map(str, counts))
+        raise UserError(f"model.experts have {numbers} control nets; expected equal numbers, for the same pictures")
+    if given and counts != [given]:
+        raise UserError(
+            f"{spec.source}: the number of control pictures is {given}; expected {counts[0]}, one for each control net"
+        )
 
 
 def check_transition(spec: SampleSpec, layout: Layout | None) -> None:
@@ -94,7 +97,7 @@ def _fractions(spec: SampleSpec, along: Sequence[float]) -> Sequence[float]:
 
 
 def read_controls(
-    specs: Sequence[SampleSpec], count: int, *, canvas: tuple[int, int], trim: int
+    specs: Sequence[SampleSpec], count: int, *, canvas: tuple[int, int], trim: int, cached: MediaCache
 ) -> tuple[Tensor, Tensor] | None:
     """Read the specs' control pictures for an expert with `count` control nets.
 
@@ -104,14 +107,19 @@ def read_controls(
     """
     if not count or not any(spec.material.controls for spec in specs):
         return None
+
+    def read(control: Control) -> Tensor:
+        transform = _draw_edges if control.edges else None
+        return cached(
+            f"control {control.edges} {control.file.sha256}",
+            lambda: read_picture(control.file, canvas, trim=trim, background=0, transform=transform),
+        )
+
     blank = [torch.zeros(3, *canvas)] * count
-    pictures = [[_read(each, canvas, trim) for each in spec.material.controls] or blank for spec in specs]
+    pictures = [list(map(read, spec.material.controls)) or blank for spec in specs]
     scales = [[control.scale for control in spec.material.controls] or [0.0] * count for spec in specs]
     return torch.stack([torch.stack(row) for row in pictures]), torch.tensor(scales)
 
 
-def _read(control: Control, canvas: tuple[int, int], trim: int) -> Tensor:
-    picture = read_picture(control.file, (canvas[0], canvas[1] - trim), background=0)
-    if control.edges:
-        picture = find_edges(picture.mean(0, keepdim=True)).expand(3, -1, -1)
-    return functional.pad(picture, (0, trim))
+def _draw_edges(picture: Tensor) -> Tensor:
+    return find_edges(picture.mean(0, keepdim=True)).expand(3, -1, -1)

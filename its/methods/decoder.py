@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from its.audio.spectrogram import AUFFUSION
-from its.diffusion.windows import Layout
+from its.diffusion.windows import Layout, downsampling
 from its.interfaces import Component, LatentCodec, NoiseExpert
 
-MAX_POSITIONS = 2 * 32 * 128
-"""Latent positions (b * h * w) per decoder call: two of the paper's canvases, 1.2 GiB in Stable Diffusion's float16
-decoder. A batch of 16 in one call takes 10 GiB and a sixth less time."""
+MAX_PIXELS = 2 * 256 * 1024
+"""Pixels per decoder call: two of the paper's canvases, 1.2 GiB in Stable Diffusion's float16 decoder. A batch of 16 in
+one call takes 10 GiB and a sixth less time."""
 
 
 class Decoder(nn.Module):
@@ -81,30 +81,28 @@ def decode(codec: LatentCodec, latents: Tensor, *, loop: bool = False) -> Tensor
 
     Wide latents are decoded in overlapping windows, and so are those of a loop, to join its ends.
     """
-    rows, columns = latents.shape[2:]
-    layout = _layout(rows, columns, loop)
-    windows = torch.split(layout.split(latents).flatten(0, 1), _batch_size(rows, layout))
+    factor = downsampling(codec)
+    layout, size = _layout(*latents.shape[2:], factor=factor, loop=loop)
+    windows = torch.split(layout.split(latents).flatten(0, 1), size)
     pictures = torch.cat([codec.decode(z).float() for z in windows])
-    factor = pictures.shape[-1] // layout.width
     return layout.scaled(factor).merge(torch.unflatten(pictures, 0, (len(latents), -1)))
 
 
 def encode(codec: LatentCodec, pictures: Tensor, *, loop: bool = False) -> Tensor:
     """Encode pictures (b, 3, H, W) in [0, 1] to latents (b, c, h, w), float32, in windows like `decode`."""
-    _, rows, columns = codec.latent_shape((pictures.shape[2], pictures.shape[3]))
-    layout, factor = _layout(rows, columns, loop), pictures.shape[3] // columns
-    windows = torch.split(layout.scaled(factor).split(pictures).flatten(0, 1), _batch_size(rows, layout))
+    factor = downsampling(codec)
+    layout, size = _layout(pictures.shape[2] // factor, pictures.shape[3] // factor, factor=factor, loop=loop)
+    windows = torch.split(layout.scaled(factor).split(pictures).flatten(0, 1), size)
     latents = torch.cat([codec.encode(x).float() for x in windows])
     return layout.merge(torch.unflatten(latents, 0, (len(pictures), -1)))
 
 
-def _layout(rows: int, columns: int, loop: bool) -> Layout:
-    width = min(columns, max(2, MAX_POSITIONS // rows))
-    return Layout.of(columns, width=width, stride=width // 2, circular=loop)
-
-
-def _batch_size(rows: int, layout: Layout) -> int:
-    return max(1, MAX_POSITIONS // (rows * layout.width))
+def _layout(rows: int, columns: int, *, factor: int, loop: bool) -> tuple[Layout, int]:
+    """Return the windows of latents, and the number of windows in a call."""
+    largest = MAX_PIXELS // factor**2
+    width = min(columns, max(2, largest // rows))
+    layout = Layout.of(columns, width=width, stride=width // 2, circular=loop)
+    return layout, max(1, largest // (rows * width))
 
 
 def first_expert(experts: Mapping[str, NoiseExpert], *, audio: bool) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,17 @@ from torch import Tensor
 from its.diffusion.guidance import GuidedExpert
 from its.diffusion.sampling import ROUNDING, Interval, Runner, denoise, sequential
 from its.diffusion.windows import Layout, Windows
-from its.interfaces import Colorizer, Combiner, Component, LatentCodec, NoiseExpert, Scheduler, Step, Vocoder
+from its.interfaces import (
+    Colorizer,
+    Combiner,
+    Component,
+    ExpertWrapper,
+    LatentCodec,
+    NoiseExpert,
+    Scheduler,
+    Step,
+    Vocoder,
+)
 from its.methods import validation
 from its.methods.base import Method
 from its.methods.conditioning import check_control, check_transition, embed_prompts, read_controls
@@ -100,13 +110,16 @@ class MultimodalDenoising(Method):
         validation.check_interval(guidance_interval)
         validation.check_loop(loop=loop, trim=trim)
         if loop and windows is None:
-            windows = WindowSize(width=canvas[1], stride=canvas[1] // 2)
+            windows = WindowSize(width=canvas[1], stride=canvas[1])  # `Layout` places two
         if windows is not None:
+            windows = WindowSize(**windows) if isinstance(windows, Mapping) else windows
             validation.check_windows(windows.width, windows.stride)
             width, stride = windows.width, windows.stride
             experts = {n: Windows(expert=e, width=width, stride=stride, circular=loop) for n, e in experts.items()}
         super().__init__(experts=experts, fallback=fallback)
-        self.process = Process(combiner=combiner, scheduler=scheduler, steps=steps, guidance_rescale=guidance_rescale)
+        self.process = Process(
+            combiner=combiner, scheduler=scheduler, steps=steps, guidance_rescale=float(guidance_rescale)
+        )
         self.process.check()
         validation.check_combiner(self.process, list(experts), canvas)
         self.decoder = Decoder(experts, codec, loop=loop)
@@ -129,6 +142,9 @@ class MultimodalDenoising(Method):
         validation.check_formats(experts, self.post_process.vocoder)
         validation.check_latent_shape(self.canvas, self.decoder.sound)
         validation.check_bands(self.canvas, self.post_process.vocoder)
+        for expert in experts.values():
+            if isinstance(expert, Windows):
+                validation.check_windows(expert.width, expert.stride, multiple_of=expert.scale)
         validation.check_components(self.components(), canvas=self.canvas, steps=self.process.steps)
         validation.check_colorizer(self.post_process.colorizer, experts)
         self.decoder.deduplicate()
@@ -171,7 +187,7 @@ class MultimodalDenoising(Method):
         }
 
     def length(self, spec: SampleSpec) -> str:
-        return f"{self.process_of(spec).steps} steps"
+        return f"{self.process_of(spec).steps - self.first_step(spec)} steps"
 
     def batch_key(self, spec: SampleSpec) -> str:
         """Return a key of the process without its combiner, and of the first step."""
@@ -196,7 +212,7 @@ class MultimodalDenoising(Method):
         with clock("decode"):
             picture, spectrogram = self.decoder(latents)
         if self.decoder.loop:
-            free = [not spec.material and spec.transition is None for spec in specs]
+            free = [self._has_no_places(spec) for spec in specs]
             latents, picture, spectrogram = begin_quietly(
                 latents, picture, spectrogram, free=free, silence=self.decoder.format.silence
             )
@@ -209,6 +225,13 @@ class MultimodalDenoising(Method):
             sources=sources,
             clock=clock,
         )
+
+    def _has_no_places(self, spec: SampleSpec) -> bool:
+        """Whether a sample may be rotated: neither material, combiner nor views belong to places on the canvas."""
+        sums_estimates = type(self.process_of(spec).combiner).combine is Combiner.combine
+        inner = [expert.expert if isinstance(expert, Windows) else expert for _, expert in self.named_experts()]
+        has_views = any(isinstance(expert, ExpertWrapper) for expert in inner)
+        return sums_estimates and not (spec.material or spec.transition or has_views)
 
     def first_latents(self, specs: Sequence[SampleSpec]) -> tuple[list[torch.Generator], Tensor]:
         """Return each spec's generator, and the latents before `first_step`, (b, c, h, w): noise, or a noised start."""
@@ -271,7 +294,9 @@ class MultimodalDenoising(Method):
         encode = self._texts[name]
         text = embed_prompts(expert, encode, name, specs, self._layout(expert), self.device)
         null_text = encode([spec.negative_prompts[name] for spec in specs], self.device)
-        controls = read_controls(specs, expert.controls, canvas=self.canvas, trim=self.post_process.trim)
+        controls = read_controls(
+            specs, expert.controls, canvas=self.canvas, trim=self.post_process.trim, cached=self.starts.cached
+        )
         if controls is not None:
             pictures, scales = (tensor.to(self.device) for tensor in controls)
             text, null_text = (expert.add_control(each, pictures, scales) for each in (text, null_text))

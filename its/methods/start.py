@@ -14,13 +14,11 @@ from its.errors import UserError
 from its.interfaces import Scheduler
 from its.methods.conditioning import transition_noise
 from its.methods.decoder import Decoder, encode
+from its.methods.media_cache import MediaCache
 from its.methods.post_process import PostProcess
 from its.specs.media import MediaPrompt, picture_size, read_mask, read_picture, read_sound
 from its.specs.spec import SampleSpec
 from its.specs.sweep import Process
-
-MAX_CACHED = 64
-"""Maximum number of encoded files in memory. One of the paper's canvases takes 64 KiB."""
 
 
 class Starts:
@@ -36,15 +34,10 @@ class Starts:
         self.decoder = decoder
         self.noise_dtype = noise_dtype
         self.vocoder, self.canvas, self.trim = post_process.vocoder, post_process.canvas, post_process.trim
-        self._encoded: dict[str, Tensor] = {}
-
-    @property
-    def visible(self) -> tuple[int, int]:
-        """Rows and columns of the picture after the trim."""
-        return self.canvas[0], self.canvas[1] - self.trim
+        self.cached = MediaCache()
 
     def check(self, spec: SampleSpec) -> None:
-        """Check that the mask has the size of the start.
+        """Check that the mask has the size of the start, and keeps something.
 
         Raises:
             UserError: it does not.
@@ -52,7 +45,7 @@ class Starts:
         start, mask = spec.material.start, spec.material.keep
         if start is None or mask is None:
             return
-        sizes = [self.canvas, self.visible]
+        sizes = [self.canvas, (self.canvas[0], self.canvas[1] - self.trim)]
         if start.file.kind == "image":
             sizes = [picture_size(start.file)]
         if (size := picture_size(mask)) not in sizes:
@@ -61,10 +54,14 @@ class Starts:
                 f"{spec.source}: keep: the mask {mask.path} has {size[1]} x {size[0]} pixels; expected the size of the "
                 f"start's picture, {expected}"
             )
+        if not self._mask(mask).any():
+            raise UserError(
+                f"{spec.source}: keep: the mask {mask.path} has no light pixel; expected white where the start is kept"
+            )
 
     def clear(self) -> None:
         """Remove all encoded files, after a change of the weights' precision."""
-        self._encoded.clear()
+        self.cached.clear()
 
     def first_latents(
         self, specs: Sequence[SampleSpec], process: Process, first: int, device: torch.device
@@ -95,7 +92,8 @@ class Starts:
         sources = generators([spec.seed for spec in specs])
         noise = initial_noise(sources, shape, dtype=self.noise_dtype)
         if any(spec.transition is not None for spec in specs):
-            ends = generators([spec.seed if spec.transition is None else spec.transition.seed for spec in specs])
+            seeds = [None if spec.transition is None else spec.transition.seed for spec in specs]
+            ends = generators([spec.seed if seed is None else seed for spec, seed in zip(specs, seeds, strict=True)])
             end = initial_noise(ends, shape, dtype=self.noise_dtype)
             noise = transition_noise(specs, noise, end, loop=self.decoder.loop)
         return sources, noise
@@ -111,26 +109,22 @@ class Starts:
         """Return 1 for the latents (b, 1, h, w) that contain a pixel to keep, and 0 for the others."""
         _, *size = self.decoder.sound.latent_shape(self.canvas)
         files = [spec.material.keep for spec in specs]
-        masks = [torch.zeros(1, *self.canvas) if file is None else self._read_mask(file) for file in files]
+        masks = [torch.zeros(1, *self.canvas) if file is None else self._mask(file) for file in files]
         return functional.adaptive_max_pool2d(torch.stack(masks), size).to(device)
 
-    def _read_mask(self, file: MediaPrompt) -> Tensor:
-        size = self.canvas if picture_size(file) == self.canvas else self.visible
-        return functional.pad(read_mask(file, size), (0, self.canvas[1] - size[1]))
+    def _mask(self, file: MediaPrompt) -> Tensor:
+        return self.cached(f"mask {file.sha256}", lambda: read_mask(file, self.canvas, trim=self.trim))
 
     def _encode(self, file: MediaPrompt, device: torch.device) -> Tensor:
+        return self.cached(f"{file.kind} {file.sha256}", lambda: self._read_and_encode(file, device))
+
+    def _read_and_encode(self, file: MediaPrompt, device: torch.device) -> Tensor:
         """Encode a file to (c, h, w). A picture becomes gray, unless colours are the channels of a stereo sound."""
-        if (key := f"{file.kind} {file.sha256}") not in self._encoded:
-            if len(self._encoded) >= MAX_CACHED:
-                self._encoded.pop(next(iter(self._encoded)))
-            form, is_image = self.vocoder.format, file.kind == "image"
-            codec = self.decoder.picture if is_image else self.decoder.sound
-            if is_image:
-                size = self.canvas if picture_size(file) == self.canvas else self.visible
-                picture = read_picture(file, size, background=form.silence)
-                picture = functional.pad(picture, (0, self.canvas[1] - size[1]), value=form.silence)
-                picture = picture.mean(0, keepdim=True).expand(3, -1, -1) if form.channels == 1 else picture
-            else:
-                picture = read_sound(file, form, self.canvas[1])
-            (self._encoded[key],) = encode(codec, picture[None].to(device), loop=self.decoder.loop)
-        return self._encoded[key]
+        form = self.vocoder.format
+        if file.kind == "image":
+            codec = self.decoder.picture
+            picture = read_picture(file, self.canvas, trim=self.trim, background=form.silence)
+            picture = picture.mean(0, keepdim=True).expand(3, -1, -1) if form.channels == 1 else picture
+        else:
+            codec, picture = self.decoder.sound, read_sound(file, form, self.canvas[1])
+        return encode(codec, picture[None].to(device), loop=self.decoder.loop)[0]

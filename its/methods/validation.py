@@ -110,8 +110,11 @@ def check_loop(*, loop: bool, trim: int) -> None:
         raise UserError(f"model.trim is {trim}; expected 0 with model.loop, whose end continues at its beginning")
 
 
-def check_windows(width: int, stride: int) -> None:
-    """Require windows without gaps."""
+def check_windows(width: int, stride: int, *, multiple_of: int = 1) -> None:
+    """Require windows without gaps that consist of whole latents."""
+    for name, value in (("width", width), ("stride", stride)):
+        if value % multiple_of:
+            raise UserError(f"model.windows has {name} {value}; expected a multiple of {multiple_of}, one latent")
     if not 1 <= stride <= width:
         raise UserError(
             f"model.windows has width {width} and stride {stride}; expected a stride of 1 to the width, since columns "

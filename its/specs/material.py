@@ -6,7 +6,7 @@ A row of prompts contains it under the keys `start`, `keep`, `control` and `inte
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Material:
         """Return the keys of a row that `parse_material` reads."""
         return self._to_row(lambda file: file.path)
 
-    def _to_row(self, name: Any) -> dict[str, Any]:
+    def _to_row(self, name: Callable[[MediaPrompt], str]) -> dict[str, Any]:
         row: dict[str, Any] = {}
         if self.start is not None:
             row["start"] = {self.start.file.kind: name(self.start.file), "strength": self.start.strength}
@@ -90,18 +90,18 @@ class Transition:
 
     Attributes:
         prompts: prompts of the other end.
-        seed: seed of the other end.
+        seed: seed of the other end; None for the spec's own.
         fraction: position between the spec (0) and the other end (1); None if the canvas changes from left to right.
     """
 
     prompts: Mapping[str, str]
-    seed: int
+    seed: int | None
     fraction: float | None
 
     def row(self) -> dict[str, Any]:
         """Return the value of the key `interpolate` of a row."""
         where = {"canvas": True} if self.fraction is None else {"fraction": self.fraction}
-        return {"to": {**self.prompts, "seed": self.seed}, **where}
+        return {"to": {**self.prompts, **({} if self.seed is None else {"seed": self.seed})}, **where}
 
 
 def parse_material(row: Mapping[str, Any], *, beside: Path, source: str) -> Material:
@@ -119,14 +119,18 @@ def parse_material(row: Mapping[str, Any], *, beside: Path, source: str) -> Mate
     entries = {key: row[key] for key in KEYS if row.get(key) is not None}
     start, keep, controls = None, None, entries.get("control", [])
     if "start" in entries:
-        entry, where = _mapping(entries["start"], f"{source}: start", (*KINDS, "strength")), f"{source}: start"
+        where = f"{source}: start"
+        entry = _mapping(entries["start"], where, (*KINDS, "strength"))
         strength = _number(entry, "strength", where, largest=1.0)
         start = Start(file=_file(entry, KINDS, beside, where), strength=strength)
     if "keep" in entries:
         where = f"{source}: keep"
         entry = _mapping(entries["keep"], where, ("mask",))
         if start is None:
-            raise UserError(f"{where} needs `start`, the picture or sound that is kept; add start: {{image: FILE}}")
+            raise UserError(
+                f"{where} needs `start`, the picture or sound that is kept: add start: {{image: FILE, strength: 1}}, "
+                "or set keep to null"
+            )
         if not isinstance(entry.get("mask"), str):
             raise UserError(f"{where}: got {entry!r:.80}; expected {{mask: FILE}}, white where the start is kept")
         keep = _file({"image": entry["mask"]}, ("image",), beside, where)
@@ -177,7 +181,7 @@ class Interpolation:
 
 NO_INTERPOLATION = Interpolation(prompts={}, seed=None, fractions=[0.0])
 
-MOST_STEPS = 10_000
+MOST_SAMPLES = 10_000
 """Maximum number of samples of a transition."""
 
 
@@ -204,7 +208,7 @@ def parse_interpolation(value: Any, experts: Sequence[str], source: str) -> Inte
         raise UserError(f"{where}: got {modes or 'none'} of samples: N, canvas: true, fraction: 0.5; expected one")
     fractions: list[float | None] = [None]
     if modes == ["samples"]:
-        count = _integer(entry["samples"], f"{where}.samples", 2, MOST_STEPS)
+        count = _integer(entry["samples"], f"{where}.samples", 2, MOST_SAMPLES)
         fractions = [index / (count - 1) for index in range(count)]
     elif modes == ["fraction"]:
         fractions = [_number(entry, "fraction", where, largest=1.0)]
@@ -239,7 +243,8 @@ def _number(
         number = math.nan
     if not 0 <= number <= largest or math.isinf(number) or isinstance(entry.get(key), bool):
         limit = "a number of at least 0" if math.isinf(largest) else f"a number from 0 to {largest:g}"
-        raise UserError(f"{where}: {key} is {entry.get(key)!r:.80}; expected {limit}")
+        given = f"is {entry[key]!r:.80}" if key in entry else "is missing"
+        raise UserError(f"{where}: {key} {given}; expected {limit}")
     return number
 
 

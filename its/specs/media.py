@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -84,8 +84,24 @@ def parse_media_prompt(entry: Mapping[str, Any], *, beside: Path, source: str) -
     return MediaPrompt(kind=kind, path=str(path), sha256=hashlib.sha256(content).hexdigest(), words=words)
 
 
-def read_picture(file: MediaPrompt, canvas: tuple[int, int], *, background: int = 1) -> Tensor:
-    """Read an image, scaled to fit the canvas (H, W) and centred on a background, also visible where it is transparent.
+def read_picture(
+    file: MediaPrompt,
+    canvas: tuple[int, int],
+    *,
+    trim: int = 0,
+    background: int = 1,
+    transform: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Read an image, scaled to fit the visible part of the canvas and centred on a background.
+
+    An image of the canvas's own size covers it, columns that are cut later included.
+
+    Args:
+        file: image.
+        canvas: rows and columns (H, W).
+        trim: columns at the end of the canvas that are cut later.
+        background: gray value of the background, also where the image is transparent.
+        transform: applied to the scaled image (3, h, w), before it is placed on the background; None for nothing.
 
     Returns:
         (3, H, W) in [0, 1], float32 on the CPU.
@@ -93,16 +109,26 @@ def read_picture(file: MediaPrompt, canvas: tuple[int, int], *, background: int 
     Raises:
         ValueError: the file has changed since the rows were read.
     """
-    return _fit(to_tensor(open_picture(_content(file)), background=background)[0], canvas, background)
+    rgb = to_tensor(open_picture(_content(file)), background=background)[0]
+    rows, columns = canvas[0], canvas[1] if rgb.shape[1:] == canvas else canvas[1] - trim
+    if rgb.shape[1:] != (rows, columns):
+        from PIL import Image, ImageOps
+
+        image = Image.fromarray(rearrange((rgb * 255).round().byte(), "c h w -> h w c").numpy())
+        rgb = to_tensor(ImageOps.contain(image, (columns, rows), Image.Resampling.LANCZOS), background=background)[0]
+    picture = rgb if transform is None else transform(rgb)
+    top, left = round((rows - picture.shape[1]) / 2), round((columns - picture.shape[2]) / 2)
+    margins = left, canvas[1] - left - picture.shape[2], top, rows - top - picture.shape[1]
+    return functional.pad(picture, margins, value=background)
 
 
-def read_mask(file: MediaPrompt, canvas: tuple[int, int]) -> Tensor:
+def read_mask(file: MediaPrompt, canvas: tuple[int, int], *, trim: int = 0) -> Tensor:
     """Read a mask like `read_picture`. Returns (1, H, W) with 1 where it is light and 0 elsewhere, also outside of it.
 
     Raises:
         ValueError: the file has changed since the rows were read.
     """
-    return (read_picture(file, canvas, background=0).mean(0, keepdim=True) >= 0.5).float()
+    return (read_picture(file, canvas, trim=trim, background=0).mean(0, keepdim=True) >= 0.5).float()
 
 
 def picture_size(file: MediaPrompt) -> tuple[int, int]:
@@ -113,17 +139,6 @@ def picture_size(file: MediaPrompt) -> tuple[int, int]:
     """
     width, height = open_picture(_content(file)).size
     return height, width
-
-
-def _fit(rgb: Tensor, canvas: tuple[int, int], background: int) -> Tensor:
-    if rgb.shape[1:] == canvas:
-        return rgb
-    from PIL import Image, ImageOps
-
-    image = Image.fromarray(rearrange((rgb * 255).round().byte(), "c h w -> h w c").numpy())
-    color = (255 * background,) * 3
-    fitted = ImageOps.pad(image, canvas[::-1], Image.Resampling.LANCZOS, color=color)
-    return to_tensor(fitted, background=background)[0]
 
 
 def read_sound(file: MediaPrompt, format: SpectrogramFormat, columns: int) -> Tensor:

@@ -78,9 +78,9 @@ def _unflatten(record: Mapping[str, str]) -> dict[str, Any]:
     """Nest dotted keys: {'guidance_scale.visual': '5'} -> {'guidance_scale': {'visual': '5'}}."""
     nested: dict[str, Any] = {}
     for key, value in record.items():
-        outer, dot, inner = key.strip().partition(".")
-        if dot:
-            nested.setdefault(outer, {})[inner] = value
-        else:
-            nested[outer] = value
+        *parents, last = key.strip().split(".")
+        node = nested
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
     return nested

@@ -223,7 +223,32 @@ class PromptGrid(LightningDataModule):
         )
         if own["interpolate"] is None:
             return spec, numbers, NO_INTERPOLATION
-        return spec, numbers, parse_interpolation(own["interpolate"], experts, source)
+        return spec, numbers, _parse_interpolation(own["interpolate"], experts, source)
+
+
+def _parse_interpolation(value: Any, experts: Sequence[str], source: str) -> Interpolation:
+    to = parse_interpolation(value, experts, source)
+    for name, text in to.prompts.items():
+        _check_text(text, f"{source}: interpolate.to.{name}")
+    return to
+
+
+def with_material(spec: SampleSpec, own: Mapping[str, Any], source: str) -> SampleSpec:
+    """Return the spec with other values of the keys `start`, `keep`, `control` and `interpolate`.
+
+    Raises:
+        UserError: a value is invalid, or the transition has several samples.
+    """
+    if not own:
+        return spec
+    material = parse_material(spec.material.row() | dict(own), beside=Path(), source=source)
+    spec = replace(spec, material=material)
+    if "interpolate" not in own:
+        return spec
+    to = _parse_interpolation(own["interpolate"], list(spec.prompts), source)
+    if len(to.fractions) > 1:
+        raise UserError(f"{source}: interpolate has several samples; expected a fraction, or use `generate`")
+    return _interpolate(replace(spec, transition=None), to, to.fractions[0])
 
 
 def _interpolate(spec: SampleSpec, to: Interpolation, fraction: float | None) -> SampleSpec:
@@ -235,7 +260,8 @@ def _interpolate(spec: SampleSpec, to: Interpolation, fraction: float | None) ->
         return end
     if fraction is not None and fraction > 0.5:
         spec, end, fraction = end, spec, 1 - fraction
-    return replace(spec, transition=Transition(prompts=end.prompts, seed=end.seed, fraction=fraction))
+    seed = None if to.seed is None else end.seed  # None, so that specs of other seeds have the same `pair`
+    return replace(spec, transition=Transition(prompts=end.prompts, seed=seed, fraction=fraction))
 
 
 def _apply_point(spec: SampleSpec, point: Mapping[str, Any]) -> SampleSpec:

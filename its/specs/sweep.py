@@ -16,6 +16,7 @@ from its.diffusion.sampling import PerSample
 from its.errors import UserError, nearest
 from its.instantiate import construct, instantiate
 from its.interfaces import INTERFACES, Combiner, Plugin, Scheduler
+from its.specs.material import NUMBERS
 
 OWN_KEYS = ("steps", "scheduler", "combiner", "guidance_rescale")
 """Keys that a sweep of the main method can change, besides `guidance_scale` and `negative_prompts`."""
@@ -36,7 +37,7 @@ def apply_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> di
         name, _, path = key.replace("init_args.", "").partition(".")
         old: Any = result.get(name)
         if name not in result or (path and not isinstance(old, Plugin | Mapping)):
-            known = ["guidance_scale", "negative_prompts", *result]
+            known = ["guidance_scale", "negative_prompts", *NUMBERS, *result]
             raise UserError(f"data.sweep: the method has no setting {key} to sweep over.{nearest(key, known)}")
         if isinstance(old, Plugin) and path:
             result[name] = _rebuild(old, path, value, key)

@@ -65,6 +65,11 @@ class View(ExpertWrapper):
         codec.find()
         self._check_size(*codec.latent_shape(canvas)[1:])
 
+    def add_control(self, text: Tensor, pictures: Tensor, scales: Tensor) -> Tensor:
+        """Add control pictures, which are those of the canvas, in the expert's view."""
+        views = torch.unflatten(self.apply_view(pictures.flatten(0, 1)), 0, pictures.shape[:2])
+        return super().add_control(text, views, scales)
+
     def predict_noise(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return self.invert_view(super().predict_noise(self.apply_view(latents), timestep, text))
 

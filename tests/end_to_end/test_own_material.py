@@ -91,7 +91,7 @@ def test_a_loop_and_a_wide_canvas_are_runs_like_any_other(cached, own):
         (["--data.start={image: castle.png, strength: 0.5}", "--data.keep={mask: small.png}"], "expected .* 64 x 256"),
         (["--data.control.image=castle.png"], "control: no expert has a control net.*--config outline"),
         (["--model.windows={width: 32, stride: 64}"], "width 32 and stride 64; expected a stride"),
-        (["--model.windows={width: 60, stride: 30}"], "model.experts.visual: windows.width .* multiple of 8"),
+        (["--model.windows={width: 60, stride: 30}"], "model.windows has width 60; expected a multiple of 8"),
         (["--model.loop=true", "--model.trim=8"], "model.trim is 8; expected 0 with model.loop"),
         (["--data.interpolate={to: {visual: dog}, canvas: true}"], "needs several windows"),
         (["--method=Imprint", "--data.start={image: castle.png, strength: 0.5}"], "Imprint does not support start"),

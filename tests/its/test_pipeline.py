@@ -75,9 +75,7 @@ def test_own_material_by_call_and_by_row_is_the_same(pipe, tmp_path):
     Image.new("L", (96, 64), 255).save(tmp_path / "mask.png")
     own = {"start": {"image": tmp_path / "own.png", "strength": 0.5}, "keep": {"mask": tmp_path / "mask.png"}}
     sample = pipe("castle towers", "bell ringing", seed=1, progress=False, **own)
-    row = PROMPTS | {"start": {"image": str(tmp_path / "own.png"), "strength": 0.5}}
-    row["keep"] = {"mask": str(tmp_path / "mask.png")}
-    (again,) = pipe.generate([row], seeds=1, progress=False)
+    (again,) = pipe.generate([PROMPTS | own], seeds=1, progress=False)
     assert sample.id == again.id
     assert np.array_equal(sample.spectrogram, again.spectrogram)
     assert sample.settings["start"]["strength"] == 0.5
@@ -96,6 +94,8 @@ def test_a_place_in_a_transition(pipe, tmp_path, monkeypatch):
     assert begin.id == pipe("castle towers", "bell ringing", seed=1, progress=False).id
     assert end.id == pipe("dog", "bell ringing", seed=9, progress=False).id
     assert quarter.settings["interpolate"]["fraction"] == 0.25
+    with pytest.raises(UserError, match="several samples; expected a fraction"):
+        pipe("castle towers", "bell ringing", interpolate={"to": to, "samples": 3}, progress=False)
     Image.new("L", (8, 8)).save("x.png")
     with pytest.raises(UserError, match="control: no expert has a control net"):
         pipe("castle towers", "bell ringing", control={"image": "x.png"}, progress=False)

@@ -74,6 +74,14 @@ def test_so_are_the_wrappers_own_weights_if_the_pack_has_them():
     assert inner["weights"] == "hub/net"
 
 
+def test_several_control_nets_have_no_equivalent():
+    net = {"class_path": "ControlNet", "init_args": {"expert": of("StableDiffusion"), "weights": ["a/b", "c/d"]}}
+    with pytest.raises(UserError, match=r"one ControlNet, but visual has 2 in weights"):
+        adapt_pack(
+            yaml.safe_load(PACK), {"visual": net}, combiner=AVERAGE, wrappers={"ControlNet": {"weights": "pack:x"}}
+        )
+
+
 def test_a_combiner_of_another_class_or_without_all_the_packs_experts_stays_the_configs():
     experts = {"visual": of("StableDiffusion"), "audio": of("Auffusion")}
     assert "combiner" not in replace_weights(experts, combiner={"class_path": "Regions"})["model"]

@@ -17,7 +17,7 @@ class Counting(IdentityCodec):
 
 
 def test_a_batch_is_decoded_in_slices_that_give_the_same(monkeypatch):
-    monkeypatch.setattr(decoder, "MAX_POSITIONS", 2 * 4 * 8)
+    monkeypatch.setattr(decoder, "MAX_PIXELS", 2 * 4 * 8)
     codec, latents = Counting(), torch.randn(5, 3, 4, 8)
     assert torch.equal(decoder.decode(codec, latents), IdentityCodec().decode(latents))
     assert codec.sizes == [2, 2, 1]
@@ -25,7 +25,7 @@ def test_a_batch_is_decoded_in_slices_that_give_the_same(monkeypatch):
 
 
 def test_wide_latents_are_decoded_and_encoded_in_windows_that_overlap(monkeypatch):
-    monkeypatch.setattr(decoder, "MAX_POSITIONS", 2 * 4 * 8)
+    monkeypatch.setattr(decoder, "MAX_PIXELS", 2 * 4 * 8)
     codec, latents = Counting(), torch.rand(2, 3, 4, 40, generator=torch.manual_seed(0)) * 2 - 1
     torch.testing.assert_close(decoder.decode(codec, latents), IdentityCodec().decode(latents))
     assert codec.sizes == [1] * 8

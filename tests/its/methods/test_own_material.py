@@ -7,14 +7,20 @@ import torch
 from PIL import Image
 from tiny_method import PROMPTS, make, method
 
+from its.diffusion.windows import Windows
 from its.errors import UserError
+from its.methods.conditioning import check_control, read_controls
 from its.methods.decoder import decode, encode
 from its.methods.denoising import WindowSize
+from its.methods.media_cache import MediaCache
 from its.methods.post_process import Clock
 from its.specs.prompts import PromptGrid
+from its_plugins.combiners.regions import Regions
+from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
 from its_plugins.experts.control_net import ControlNet
 from its_plugins.experts.stable_diffusion import StableDiffusion
+from its_plugins.experts.view import View
 from its_plugins.random_weights.stable_diffusion import control_net
 from its_plugins.schedulers.diffusers_scheduler import DiffusersScheduler
 
@@ -134,6 +140,36 @@ def test_a_mask_of_another_size_is_refused_before_sampling(tiny, row, size, expe
         method(tiny).definition(spec)
 
 
+def test_a_mask_without_a_light_pixel_is_refused(tiny):
+    Image.new("L", (96, 64)).save("mask.png")
+    (spec,) = specs({"start": START, "keep": {"mask": "mask.png"}})
+    with pytest.raises(UserError, match="mask.png has no light pixel"):
+        method(tiny).definition(spec)
+
+
+def test_the_prediction_of_a_step_has_the_kept_region(tiny):
+    model, predictions = method(tiny), []
+    model.on_step = lambda step, size: predictions.append(step.predict_clean())
+    (spec,) = specs({"start": {**START, "strength": 1.0}, "keep": {"mask": "mask.png"}})
+    make(model, spec)
+    with torch.inference_mode():
+        (clean,) = model.starts.latents([spec], model.device)
+    assert all(torch.equal(each[0, :, :, :5], clean[..., :5]) for each in predictions)
+
+
+def test_files_are_read_once_for_all_batches(tiny, monkeypatch):
+    from its.specs import media
+
+    read, count = media.read_limited, []
+    monkeypatch.setattr(media, "read_limited", lambda *a, **k: (count.append(a[0]), read(*a, **k))[1])
+    model = method(tiny)
+    rows = specs({"start": START, "keep": {"mask": "mask.png"}}, seeds=[1, 2])
+    make(model, *rows)
+    before = len(count)
+    make(model, *rows)
+    assert len(count) == before
+
+
 def test_a_start_that_changed_since_fails_alone(tiny):
     model, rows = method(tiny), specs({"start": START}, {})
     Image.new("L", (96, 64)).save("castle.png")
@@ -162,11 +198,65 @@ def test_a_control_picture_changes_its_own_sample_only(tiny, own):
     torch.testing.assert_close(alone.latents, picture.latents, rtol=0, atol=1e-4)
 
 
+def test_edges_are_those_of_the_photo_and_not_of_the_margins_around_it():
+    photo = Image.new("L", (60, 60), 255)
+    photo.paste(90, (15, 15, 45, 45))
+    photo.save("photo.png")
+    (spec,) = specs({"control": {"image": "photo.png", "edges": True}})
+    picture, _ = read_controls([spec], 1, canvas=(64, 128), trim=32, cached=MediaCache())
+    rows, columns = picture[0, 0, 0].nonzero(as_tuple=True)
+    assert len(rows) > 60
+    assert rows.min() > 12
+    assert rows.max() < 52
+    assert columns.min() > 28  # the photo covers columns 16 to 80
+    assert columns.max() < 68
+
+
+@pytest.mark.parametrize(("size", "column"), [((96, 64), 90), ((128, 64), 90)])
+def test_a_control_picture_of_the_visible_part_or_of_the_canvas_stays_where_it_is(size, column):
+    drawing = Image.new("L", size)
+    drawing.paste(255, (column, 10, column + 2, 50))
+    drawing.save("line.png")
+    (spec,) = specs({"control": {"image": "line.png"}})
+    picture, _ = read_controls([spec], 1, canvas=(64, 128), trim=32, cached=MediaCache())
+    assert picture[0, 0, 0].nonzero()[:, 1].unique().tolist() == [column, column + 1]
+
+
+def test_experts_with_different_numbers_of_control_nets_are_refused(tiny, own):
+    (spec,) = specs({"control": {"image": "castle.png"}})
+    counts = [Local(1), Local(2)]
+    with pytest.raises(UserError, match="model.experts have 1 and 2 control nets"):
+        check_control(spec, counts)
+
+
+class Local:
+    def __init__(self, controls):
+        self.controls = controls
+
+
+def test_a_view_of_a_controlled_expert_has_the_view_of_the_picture_also_in_windows(tiny, own):
+    net = str(control_net(own / "net"))
+
+    def noise_of(wrap, picture, z):
+        expert = wrap(ControlNet(expert=StableDiffusion(weights=str(tiny / "sd")), weights=net))
+        expert.prepare()
+        expert.load()
+        text = expert.add_control(expert.encode_text(["dog"]), picture, torch.ones(1, 1))
+        return expert.predict_noise(z, torch.tensor([500]), text)
+
+    source = torch.manual_seed(0)
+    z, picture = torch.randn(1, 4, 8, 16, generator=source), torch.rand(1, 1, 3, 64, 128, generator=source)
+    for wrap in (lambda x: x, lambda x: Windows(expert=x, width=64, stride=32)):
+        mirrored = noise_of(lambda x, wrap=wrap: wrap(View(expert=x, flips=["time"])), picture, z)
+        flipped = noise_of(wrap, picture.flip(-1), z.flip(-1)).flip(-1)
+        torch.testing.assert_close(mirrored, flipped, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("control", "expected"),
     [
         ({"image": "castle.png"}, "control: no expert has a control net"),
-        ([{"image": "castle.png"}, {"image": "mask.png"}], "control has 2 pictures; expected 1"),
+        ([{"image": "castle.png"}, {"image": "mask.png"}], "control pictures is 2; expected 1"),
     ],
 )
 def test_a_control_picture_needs_its_control_net(tiny, own, control, expected):
@@ -256,6 +346,20 @@ def test_a_loop_is_the_same_from_any_column_on(tiny):
     assert torch.cat([loudness[-8:], loudness[:8]]).mean() < loudness.mean()
 
 
+@pytest.mark.parametrize("columns", [136, 200])
+def test_a_loop_may_have_any_width_of_whole_latents(tiny, columns):
+    (made,) = make(method(tiny, canvas=(64, columns), loop=True, trim=0), *specs({}))
+    assert made.spectrogram.shape == (64, columns)
+
+
+def test_a_loop_with_regions_stays_where_they_are(tiny):
+    masks = {"visual": {"right": 0.5}, "audio": 1.0}
+    regions = Regions(masks=masks, combiner=WarmStartAverage(t={"visual": 1.0, "audio": 1.0}))
+    model = method(tiny, combiner=regions, loop=True, trim=0)
+    assert not model._has_no_places(specs({})[0])
+    assert method(tiny, loop=True, trim=0)._has_no_places(specs({})[0])
+
+
 def test_a_loop_of_own_material_stays_where_the_material_is(tiny):
     model = wide(tiny, loop=True, trim=0)
     (spec,) = specs({"start": {**START, "strength": 0.0}})
@@ -270,7 +374,7 @@ def test_a_loop_of_own_material_stays_where_the_material_is(tiny):
         ({"loop": True, "trim": 32}, r"model.trim is 32; expected 0 with model.loop"),
         ({"windows": (64, 128)}, r"width 64 and stride 128"),
         ({"windows": (64, 0)}, r"width 64 and stride 0"),
-        ({"windows": (60, 30)}, r"windows.width \(=60\) must be a multiple of 8"),
+        ({"windows": (60, 30)}, r"model.windows has width 60; expected a multiple of 8"),
         ({"guidance_rescale": 1.5}, r"model.guidance_rescale is 1.5"),
     ],
 )

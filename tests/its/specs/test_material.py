@@ -92,7 +92,9 @@ def test_a_transition_has_plain_ends_and_each_sample_its_nearer_end():
     assert specs[3].transition.prompts == ROW
     assert {spec.prompts["audio"] for spec in specs} == {"a bell"}
     (along,) = expand(interpolate={"to": {"visual": "a dog"}, "canvas": True}, seeds=[1])
-    assert (along.transition.fraction, along.transition.seed) == (None, 1)
+    assert (along.transition.fraction, along.transition.seed) == (None, None)
+    one, two = expand(interpolate={"to": {"visual": "a dog"}, "canvas": True}, seeds=[1, 2])
+    assert one.pair == two.pair
 
 
 def test_a_sweep_changes_strength_and_scale(own):
@@ -110,7 +112,7 @@ START = {"image": "castle.png", "strength": 0.5}
     ("row", "message"),
     [
         ({"keep": {"mask": "mask.png"}}, "row 1: keep needs `start`"),
-        ({"start": {"image": "castle.png"}}, "start: strength is None; expected a number from 0 to 1"),
+        ({"start": {"image": "castle.png"}}, "start: strength is missing; expected a number from 0 to 1"),
         ({"start": {"image": "castle.png", "strength": 1.5}}, "start: strength is 1.5; expected"),
         ({"start": {"image": "castle.png", "strength": True}}, "start: strength is True; expected"),
         ({"start": {"image": "nowhere.png", "strength": 0.5}}, "nowhere.png can't be used: No such file"),
@@ -128,6 +130,8 @@ START = {"image": "castle.png", "strength": 0.5}
         ({"interpolate": {"to": {"seed": -2}, "samples": 3}}, "interpolate.to.seed is -2; expected"),
         ({"interpolate": {"to": {"seed": 2}, "samples": 1}}, "samples is 1; expected a whole number from 2"),
         ({"interpolate": {"to": {"visaul": "x"}, "samples": 3}}, "unknown key visaul.*Did you mean visual"),
+        ({"interpolate": {"to": {"visual": "\ud800"}, "samples": 3}}, "interpolate.to.visual can't be encoded"),
+        ({"interpolate": {"to": {"visual": "x" * 20_000}, "samples": 3}}, "interpolate.to.visual has 20,000 char"),
         ({"strat": START}, "unknown expert strat; expected visual, audio.*Did you mean start"),
     ],
 )
