@@ -42,7 +42,8 @@ class _CachedConditioning(nn.Module):
             raise ValueError(f"this network's conditioning can't be precomputed: it has {feature}")
         self._cross_attentions = _replace_transformers(network)
         _tabulate_time(network, timesteps)
-        self.train(network.training)
+        network.train(network.training)  # also the new modules
+        self.training = network.training
 
     @property
     def text_width(self) -> int:
