@@ -1,0 +1,126 @@
+"""The Gradio page: three tabs, and a clock that brings the state of the server to each open page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from its.app import html, make_tab, play_tab, runs_tab
+from its.app.make_tab import EMPTY, MakeTab, signature, values_of
+from its.app.runs_tab import RunsTab
+from its.app.studio import Studio
+from its.errors import UserError
+
+INTERVAL = 0.6
+"""Seconds between two queries of the server's state by a page."""
+
+TITLE = '<div class="its-title"><h1>Images that sound</h1></div>'
+
+HEAD = '<link rel="stylesheet" href="/its/page.css"><script src="/its/page.js" defer></script>'
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """Build the page."""
+    with gr.Blocks(title="Images that sound", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        gr.HTML(TITLE, js_on_load=None)
+        with gr.Row(equal_height=True):
+            weights = gr.HTML(html.weights(studio.weights.status), elem_id="weights", js_on_load=None, scale=5)
+            download = gr.Button("Download the real weights", visible=False, size="sm", elem_id="download", scale=1)
+        with gr.Tabs(selected="make") as tabs:
+            with gr.Tab("Make", id="make"):
+                make = make_tab.build(studio)
+            with gr.Tab("Play a picture", id="play"):
+                play_tab.build(studio, make, tabs)
+            with gr.Tab("Runs", id="runs") as runs_panel:
+                runs = runs_tab.build(studio)
+        _connect(studio, page, make, runs, runs_panel, tabs, weights, download)
+    return page
+
+
+def _connect(
+    studio: Studio, page: gr.Blocks, make: MakeTab, runs: RunsTab, panel: gr.Tab, tabs: gr.Tabs, weights: Any, download: Any
+) -> None:
+    seen = gr.State({})
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def refresh_runs(name: str | None, show: Any, number: int) -> list[Any]:
+        names = studio.library.runs()
+        chosen = name if name in names else (names[0] if names else None)
+        return [gr.Dropdown(choices=names, value=chosen), *runs.render(chosen, show, number)]
+
+    def tick(known: dict[str, Any], name: str | None, show: Any, number: int) -> list[Any]:
+        return _tick(studio, make, known, lambda: refresh_runs(name, show, number))
+
+    def act(event: gr.EventData) -> list[Any]:
+        return _act(studio, make, event)
+
+    shown_runs = [runs.run, runs.link, runs.page, runs.count, runs.cards]
+    state = [seen, weights, download, make.progress, make.cancel, make.results, *make.form, *shown_runs]
+    inputs = [seen, runs.run, runs.show, runs.page]
+    gr.Timer(INTERVAL).tick(tick, inputs, state, **quick)
+    page.load(tick, inputs, state, **quick)
+    panel.select(refresh_runs, [runs.run, runs.show, runs.page], shown_runs, **quick)
+    for cards in (make.results, runs.cards):
+        cards.act(act, None, [tabs, make.notice, *make.form], **quick)
+    download.click(studio.download, None, None, **quick)
+
+
+def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: Any) -> list[Any]:
+    """Return the state of the server; parts that the page shows already are skipped."""
+    jobs, status = studio.jobs, studio.weights.status
+    current, waiting, finished = jobs.current, jobs.waiting, jobs.finished
+    stamp = signature([current and (id(current), current.note, current.progress, id(current.previews)), waiting, finished[:1]])
+    results = studio.results() if known.get("stamp") != stamp else None
+    parts: dict[str, Any] = {
+        "weights": signature([status]),
+        "stamp": stamp,
+        "results": known.get("results") if results is None else signature([(s.folder, _changed(s)) for s in results]),
+        "controls": id(studio.weights.pipeline) if studio.weights.pipeline is not None else 0,
+        "finished": signature([id(job) for job in finished]),
+    }
+    new = {key for key, value in parts.items() if known.get(key, 0 if key == "controls" else None) != value}
+    if not new:
+        return [gr.skip()] * (6 + len(make.form) + 5)
+    idle = current is None and not waiting
+    last = finished[0] if finished else None
+    prompts = [gr.skip()] * 5  # those of the user remain
+    form = [*prompts, *values_of(studio.defaults())[5:]] if "controls" in new else [gr.skip()] * len(make.form)
+    shows_progress = "stamp" in new
+    return [
+        parts,
+        html.weights(status) if "weights" in new else gr.skip(),
+        gr.update(visible=status.missing) if "weights" in new else gr.skip(),
+        html.progress(current, waiting, last) if shows_progress else gr.skip(),
+        gr.update(visible=not idle) if shows_progress else gr.skip(),
+        html.cards(results, empty=EMPTY if idle else "") if "results" in new and results is not None else gr.skip(),
+        *form,
+        *(refresh_runs() if "finished" in new and known else [gr.skip()] * 5),
+    ]
+
+
+def _changed(sample: Any) -> Any:
+    return [(name, path.stat().st_mtime_ns) for name in sample.files if (path := sample.file(name)) is not None]
+
+
+def _act(studio: Studio, make: MakeTab, event: gr.EventData) -> list[Any]:
+    """Handle a click on a button of a card."""
+    data = {key: str(event._data.get(key, "")) for key in ("act", "run", "id")}
+    form: list[Any] = [gr.skip()] * len(make.form)
+    notice, tab = html.notice(""), gr.skip()
+    try:
+        match data["act"]:
+            case "favourite":
+                studio.library.set_favourite(data["run"], data["id"], event._data.get("on") is True)
+            case "color":
+                studio.color(data["run"], data["id"])
+            case "like":
+                studio.more_like(data["run"], data["id"])
+            case "again":
+                settings, notes = studio.settings_of(data["run"], data["id"])
+                studio.make(settings, [settings.seed])
+                form, tab = values_of(settings), gr.Tabs(selected="make")
+                notice = html.notice("; ".join(notes), wrong=True) if notes else notice
+    except UserError as error:
+        notice = html.notice(str(error), wrong=True)
+    return [tab, notice, *form]

@@ -1,0 +1,89 @@
+"""Serve the page with uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from its.app.address import accepted_hosts
+from its.app.guard import Guard
+from its.app.studio import Studio
+from its.media.decode import MOST_BYTES
+from its.output import say
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 20.0
+"""Seconds to wait at the end for the running job, which stops after its current step."""
+
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+
+
+def serve(studio: Studio, bound: socket.socket, *, host: str, password: str | None) -> None:
+    """Serve the page until the process is interrupted.
+
+    Args:
+        studio: state of the server.
+        bound: socket of the server.
+        host: host of the socket.
+        password: password of the page, or None.
+    """
+    with tempfile.TemporaryDirectory(prefix="its-app-") as uploads:
+        # Read when Gradio is imported.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        application = build_application(studio, uploads=uploads, host=host, port=bound.getsockname()[1], password=password)
+        import uvicorn
+
+        config = uvicorn.Config(
+            application, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
+        )
+        port, shown = bound.getsockname()[1], f"[{host}]" if ":" in host else host
+        studio.start()
+        say(f"its app: http://{shown}:{port}")
+        logger.info(f"samples go to {studio.library.output}; Ctrl-C ends the page")
+        try:
+            uvicorn.Server(config).run(sockets=[bound])
+        finally:
+            studio.jobs.stop(patience=PATIENCE)
+
+
+def build_application(studio: Studio, *, uploads: str, host: str, port: int, password: str | None) -> Guard:
+    """Return the ASGI application: the page, its routes, and the guard around them.
+
+    Args:
+        studio: state of the server.
+        uploads: folder for uploaded files.
+        host, port: address of the server.
+        password: password of the page, or None.
+    """
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from its.app.page import HEAD, build_page
+    from its.app.routes import build_routes
+
+    application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    application.include_router(build_routes(studio.library, studio.scratch))
+    theme = gr.themes.Base(primary_hue="orange", neutral_hue="stone", font=FONTS, font_mono=MONO)
+    gr.mount_gradio_app(
+        application,
+        build_page(studio),
+        path="/",
+        server_name=host,
+        server_port=port,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=MOST_BYTES,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        theme=theme,
+        head=HEAD,
+    )
+    return Guard(application, hosts=accepted_hosts(host, port), password=password, uploads=str(Path(uploads).resolve()))

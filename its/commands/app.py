@@ -1,0 +1,58 @@
+"""The command `its app`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from its.errors import UserError
+
+
+def app(
+    *,
+    config: Sequence[str] = ("castle_bell",),
+    output: Path = Path("runs"),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    password: str | None = None,
+    accelerator: str | None = None,
+    trust: Sequence[str] = (),
+) -> int:
+    """Make images that sound from a page in the browser.
+
+    The page runs on this machine, makes samples as its predict does, and loads nothing from the network.
+
+    Args:
+        config: configs of its predict, each over the one before.
+        output: folder of run directories, whose samples the page shows.
+        host: address to serve at; others than this machine's need a password.
+        port: port to serve at; 0 for a free one.
+        password: password of the page, with any user name (default: the environment variable ITS_APP_PASSWORD).
+        accelerator: cpu, cuda, mps, or auto (default: the configs').
+        trust: additional modules to import.
+
+    Raises:
+        UserError: an option or a config is invalid, or the extra app is not installed.
+    """
+    from its.app.address import bind, check_access
+
+    password = os.environ.get("ITS_APP_PASSWORD") if password is None else password
+    check_access(host, password)
+    if missing := [name for name in ("gradio", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{missing[0]} is not installed: install the extra app, pip install 'images-that-sound[app]'")
+    bound = bind(host, port)
+
+    from its.app.library import Library
+    from its.app.server import serve
+    from its.app.studio import Studio
+    from its.app.weights import Weights
+    from its.config.compose import read_layer
+
+    for name in config:
+        read_layer(name)
+    output.mkdir(parents=True, exist_ok=True)
+    studio = Studio(Weights(config, accelerator=accelerator, trust=trust), Library(output))
+    serve(studio, bound, host=host, password=password)
+    return 0
