@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from its.app.jobs import Job
 from its.app.library import FAVOURITE
+from its.app.settings import balance_of
 from its.app.weights import WeightsStatus, names_of
 from its.evaluation.scoring import score_of
-from its.runs.reader import SOUND, SPECTROGRAM, StoredSample
+from its.runs.reader import SOUND, SPECTROGRAM, StoredSample, roles_of
 from its.runs.stored_video import VIDEO
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ def _card(sample: StoredSample) -> dict[str, Any]:
     scores = {scorer: score_of(sample, scorer) for scorer in sample.mapping("scores")}
     settings = sample.mapping("settings")
     facts = [f"seed {record.get('seed')}", *([f"{settings['steps']} steps"] if "steps" in settings else [])]
+    if (balance := balance_of(settings.get("combiner"), roles_of(record))) is not None:
+        facts.append(f"{balance:g} % sound")
     facts += [f"{scorer} {score:.3f}" for scorer, score in scores.items() if score is not None]
     facts += [f"rank {record['rank']}"] if isinstance(record.get("rank"), int) else []
     weights = sample.mapping("weights")
+    embedded = any(isinstance(entry, dict) and entry.get("embedded") for entry in weights.values())
     color = sample.file("color.png")
     return {
         "key": f"{run}/{name}",
@@ -83,8 +87,8 @@ def _card(sample: StoredSample) -> dict[str, Any]:
         "seconds": sample.seconds,
         "size": sample.size,
         "prompts": {label: sample.prompt(role) for label, role in (("Picture", "visual"), ("Sound", "audio"))},
-        "facts": [*facts, ", ".join(names_of(weights))],
-        "embedded": any(isinstance(entry, dict) and entry.get("embedded") for entry in weights.values()),
+        "facts": facts if embedded else [*facts, ", ".join(names_of(weights))],
+        "embedded": embedded,
         "error": "; ".join(sample.damage) or (str(record.get("error") or "") if not sample.complete else ""),
         "favourite": record.get(FAVOURITE) is True,
         "version": _version(sample),

@@ -25,6 +25,24 @@ LARGEST_SEED = 2**31
 EMPTY = "Describe a picture and a sound, or click an example, and press Make."
 
 
+ON_CARDS = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-act]"), card = event.target.closest(".its-card");
+  if (!button || !card) return;
+  const data = { act: button.dataset.act, run: card.dataset.run, id: card.dataset.id };
+  if (data.act === "favourite") {
+    data.on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(data.on));
+  }
+  trigger("act", data);
+});"""
+"""Script of lists of cards: passes clicks on buttons to the server."""
+
+PLAIN: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
+"""Arguments of HTML without actions and without Gradio's style of texts."""
+CARDS: dict[str, Any] = {"js_on_load": ON_CARDS, "apply_default_css": False}
+"""Arguments of lists of cards, which have the event `act`."""
+
+
 @dataclass(frozen=True)
 class MakeTab:
     """Components of the tab that other parts of the page read or change.
@@ -52,17 +70,17 @@ def build(studio: Studio) -> MakeTab:
         with gr.Column(scale=2, min_width=320):
             visual = gr.Textbox(pairs[0][0], label="Picture", lines=2, max_lines=5, elem_id="visual")
             audio = gr.Textbox(pairs[0][1], label="Sound", lines=1, max_lines=5, elem_id="audio")
+            with gr.Row(elem_classes="its-line"):
+                seed = gr.Number(1234, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=100, scale=2)
+                new_seed = gr.Button("New seed", min_width=80, elem_id="new-seed", scale=1)
+            with gr.Row(elem_classes="its-line"):
+                make = gr.Button("Make", variant="primary", elem_id="make", min_width=140)
+                eight = gr.Button("Give me eight", elem_id="eight", min_width=140)
+            notice = gr.HTML(elem_id="notice", **PLAIN)
             examples = _chips("Examples", [visual, audio], pairs, [f"{_short(v)} · {a}" for v, a in pairs])
-            with gr.Accordion("More words for pictures and sounds", open=False):
+            with gr.Accordion("More pictures and sounds", open=False):
                 pictures = _chips("Pictures", [visual], [[text] for text in lists["visual"]])
                 sounds = _chips("Sounds", [audio], [[text] for text in lists["audio"]])
-            with gr.Row(equal_height=True):
-                seed = gr.Number(1234, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=120)
-                new_seed = gr.Button("New seed", size="sm", min_width=90, elem_id="new-seed")
-            with gr.Row():
-                make = gr.Button("Make", variant="primary", elem_id="make", min_width=120)
-                eight = gr.Button("Give me eight", elem_id="eight", min_width=120)
-            notice = gr.HTML(elem_id="notice", js_on_load=None)
             own, strength = _start_controls()
             with gr.Accordion("Settings", open=False, elem_id="settings"):
                 steps, scales, balance, lead = _sliders()
@@ -76,9 +94,9 @@ def build(studio: Studio) -> MakeTab:
                     label="File of a sample", file_types=[".png", ".wav", ".mp4", ".json"], height=120, elem_id="drop"
                 )
         with gr.Column(scale=4, min_width=320):
-            progress = gr.HTML(elem_id="progress", js_on_load=None)
             cancel = gr.Button("Cancel", visible=False, size="sm", elem_id="cancel")
-            results = gr.HTML(html.cards([], empty=EMPTY), elem_id="results", js_on_load=ON_CARDS)
+            progress = gr.HTML(elem_id="progress", **PLAIN)
+            results = gr.HTML(html.cards([], empty=EMPTY), elem_id="results", **CARDS)
     # In the order of Settings' fields.
     form = [visual, audio, *negative, seed, steps, *scales, balance, lead]
 
@@ -94,13 +112,14 @@ def build(studio: Studio) -> MakeTab:
 
     def restore(path: str | None) -> list[Any]:
         if path is None:
-            return [gr.skip()] * (len(form) + 1)
+            return [gr.skip()] * (len(form) + 2)
         try:
             settings, notes = read_settings(Path(path), studio.weights.require())
         except UserError as error:
-            return [*[gr.skip()] * len(form), html.notice(str(error).replace(path, Path(path).name), wrong=True)]
+            message = str(error).replace(path, Path(path).name)
+            return [*[gr.skip()] * len(form), html.notice(message, wrong=True), None]
         said = "; ".join(["Settings restored", *notes])
-        return [*values_of(settings), html.notice(said, wrong=bool(notes))]
+        return [*values_of(settings), html.notice(said, wrong=bool(notes)), None]
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     for trigger in (make.click, visual.submit, audio.submit):
@@ -108,7 +127,7 @@ def build(studio: Studio) -> MakeTab:
     eight.click(lambda *values: submit(EIGHT, *values), [own, strength, *form], notice, **quick)
     new_seed.click(lambda: secrets.randbelow(LARGEST_SEED), None, seed, **quick)
     cancel.click(studio.jobs.cancel, None, None, **quick)
-    dropped.upload(restore, dropped, [*form, notice], **quick)
+    dropped.upload(restore, dropped, [*form, notice, dropped], **quick)
     examples.click(lambda row: row, examples, [visual, audio], **quick)
     pictures.click(lambda row: row[0], pictures, visual, **quick)
     sounds.click(lambda row: row[0], sounds, audio, **quick)
@@ -136,19 +155,6 @@ def values_of(settings: Settings) -> list[Any]:
         hidden = value is None
         updates.append(gr.update(visible=False) if hidden else gr.update(value=value, visible=True, interactive=True))
     return updates
-
-
-ON_CARDS = """element.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-act]"), card = event.target.closest(".its-card");
-  if (!button || !card) return;
-  const data = { act: button.dataset.act, run: card.dataset.run, id: card.dataset.id };
-  if (data.act === "favourite") {
-    data.on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(data.on));
-  }
-  trigger("act", data);
-});"""
-"""Script of lists of cards: passes clicks on buttons to the server."""
 
 
 def _sliders() -> tuple[Any, list[Any], Any, Any]:

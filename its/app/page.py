@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from its.app import html, make_tab, play_tab, runs_tab
-from its.app.make_tab import EMPTY, MakeTab, signature, values_of
+from its.app.make_tab import EMPTY, PLAIN, MakeTab, signature, values_of
 from its.app.runs_tab import RunsTab
 from its.app.studio import Studio
 from its.errors import UserError
@@ -22,11 +22,11 @@ HEAD = '<link rel="stylesheet" href="/its/page.css"><script src="/its/page.js" d
 
 def build_page(studio: Studio) -> gr.Blocks:
     """Build the page."""
-    with gr.Blocks(title="Images that sound", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        gr.HTML(TITLE, js_on_load=None)
-        with gr.Row(equal_height=True):
-            weights = gr.HTML(html.weights(studio.weights.status), elem_id="weights", js_on_load=None, scale=5)
-            download = gr.Button("Download the real weights", visible=False, size="sm", elem_id="download", scale=1)
+    with gr.Blocks(title="Images that sound", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+        gr.HTML(TITLE, **PLAIN)
+        with gr.Row(elem_classes="its-line"):
+            weights = gr.HTML(html.weights(studio.weights.status), elem_id="weights", scale=5, min_width=280, **PLAIN)
+            download = gr.Button("Download the real ones", visible=False, elem_id="download", scale=1, min_width=200)
         with gr.Tabs(selected="make") as tabs:
             with gr.Tab("Make", id="make"):
                 make = make_tab.build(studio)
@@ -47,7 +47,7 @@ def _connect(
     def refresh_runs(name: str | None, show: Any, number: int) -> list[Any]:
         names = studio.library.runs()
         chosen = name if name in names else (names[0] if names else None)
-        return [gr.Dropdown(choices=names, value=chosen), *runs.render(chosen, show, number)]
+        return [gr.Dropdown(choices=names, value=chosen), *runs.render(chosen, show, number), html.notice("")]
 
     def tick(known: dict[str, Any], name: str | None, show: Any, number: int) -> list[Any]:
         return _tick(studio, make, known, lambda: refresh_runs(name, show, number))
@@ -55,7 +55,7 @@ def _connect(
     def act(event: gr.EventData) -> list[Any]:
         return _act(studio, make, event)
 
-    shown_runs = [runs.run, runs.link, runs.page, runs.count, runs.cards]
+    shown_runs = [runs.run, runs.link, runs.page, runs.count, runs.cards, runs.notice]
     state = [seen, weights, download, make.progress, make.cancel, make.results, *make.form, *shown_runs]
     inputs = [seen, runs.run, runs.show, runs.page]
     gr.Timer(INTERVAL).tick(tick, inputs, state, **quick)
@@ -81,7 +81,7 @@ def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: An
     }
     new = {key for key, value in parts.items() if known.get(key, 0 if key == "controls" else None) != value}
     if not new:
-        return [gr.skip()] * (6 + len(make.form) + 5)
+        return [gr.skip()] * (6 + len(make.form) + 6)
     idle = current is None and not waiting
     last = finished[0] if finished else None
     prompts = [gr.skip()] * 5  # those of the user remain
@@ -95,7 +95,7 @@ def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: An
         gr.update(visible=not idle) if shows_progress else gr.skip(),
         html.cards(results, empty=EMPTY if idle else "") if "results" in new and results is not None else gr.skip(),
         *form,
-        *(refresh_runs() if "finished" in new and known else [gr.skip()] * 5),
+        *(refresh_runs() if "finished" in new and known else [gr.skip()] * 6),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from its.app import html
-from its.app.make_tab import MakeTab
+from its.app.make_tab import PLAIN, MakeTab
 from its.app.scratch import LONGEST, play_picture
 from its.app.studio import Studio
 from its.audio.spectrogram import AUFFUSION
@@ -32,7 +32,7 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
             invert = gr.Checkbox(False, label="Dark is loud")
             begin = gr.Button("Start from it", elem_id="start-from-it")
         with gr.Column(scale=4, min_width=320):
-            played = gr.HTML(html.cards([], empty=EMPTY), elem_id="played", js_on_load=None)
+            played = gr.HTML(html.cards([], empty=EMPTY), elem_id="played", **PLAIN)
 
     def play(path: str | None, seconds: float, low: float, high: float, contrast: float, invert: bool) -> str:
         if path is None:
@@ -52,7 +52,7 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
     controls = [picture, seconds, low, high, contrast, invert]
     quiet: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": 1}
     gr.on(
-        [picture.change, *(slider.release for slider in (seconds, low, high, contrast)), invert.change],
+        [control.change for control in controls],
         play,
         controls,
         played,

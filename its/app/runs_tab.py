@@ -10,7 +10,7 @@ import gradio as gr
 
 from its.app import html
 from its.app.library import FAVOURITE
-from its.app.make_tab import ON_CARDS
+from its.app.make_tab import CARDS, PLAIN
 from its.app.studio import Studio
 from its.errors import UserError
 from its.runs.reader import StoredSample
@@ -45,17 +45,17 @@ class RunsTab:
 
 def build(studio: Studio) -> RunsTab:
     """Build the tab in the current Gradio context."""
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="its-line"):
         run = gr.Dropdown(studio.library.runs(), label="Run", value=None, elem_id="run", scale=3, min_width=220)
         show = gr.Radio([(label, key) for key, label in SHOW.items()], value="all", label="Show", scale=2, min_width=220)
-        best = gr.Number(2, label="Best of each prompt pair", precision=0, minimum=1, min_width=120)
+        best = gr.Number(2, label="Best of each pair", precision=0, minimum=1, min_width=120)
         score = gr.Button("Find the best", elem_id="rank", min_width=140)
-    link = gr.HTML(elem_id="gallery-link", js_on_load=None)
-    notice = gr.HTML(js_on_load=None)
-    cards = gr.HTML(elem_id="run-cards", js_on_load=ON_CARDS)
-    with gr.Row(equal_height=True):
+    link = gr.HTML(elem_id="gallery-link", **PLAIN)
+    notice = gr.HTML(**PLAIN)
+    cards = gr.HTML(elem_id="run-cards", **CARDS)
+    with gr.Row(elem_classes="its-line"):
         page = gr.Number(1, label="Page", precision=0, minimum=1, min_width=90, scale=0, elem_id="page")
-        count = gr.HTML(js_on_load=None)
+        count = gr.HTML(**PLAIN)
 
     def render(run: str | None, show: Show, page: int) -> list[Any]:
         if run is None:

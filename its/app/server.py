@@ -22,6 +22,23 @@ PATIENCE = 20.0
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
+STYLE = {
+    "body_background_fill": "#faf8f4",
+    "button_large_text_weight": "500",
+    "button_small_text_weight": "400",
+    "button_border_width": "1px",
+    "button_secondary_background_fill": "transparent",
+    "button_secondary_background_fill_dark": "transparent",
+    "button_secondary_background_fill_hover": "*neutral_100",
+    "button_secondary_background_fill_hover_dark": "*neutral_800",
+    "button_secondary_border_color": "*neutral_300",
+    "button_secondary_border_color_dark": "*neutral_600",
+    "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_hover": "*primary_800",
+    "body_text_color_subdued": "*neutral_500",
+}
+"""Variables of Gradio's theme."""
+
 
 def serve(studio: Studio, bound: socket.socket, *, host: str, password: str | None) -> None:
     """Serve the page until the process is interrupted.
@@ -68,7 +85,7 @@ def build_application(studio: Studio, *, uploads: str, host: str, port: int, pas
 
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     application.include_router(build_routes(studio.library, studio.scratch))
-    theme = gr.themes.Base(primary_hue="orange", neutral_hue="stone", font=FONTS, font_mono=MONO)
+    theme = gr.themes.Base(primary_hue="orange", neutral_hue="stone", font=FONTS, font_mono=MONO).set(**STYLE)
     gr.mount_gradio_app(
         application,
         build_page(studio),

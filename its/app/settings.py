@@ -203,6 +203,12 @@ def settings_from(config: Mapping[str, Any], weights: Any, pipeline: Pipeline) -
     return replace(settings, **restored), notes
 
 
+def balance_of(combiner: Any, roles: Mapping[str, str]) -> float | None:
+    """Return the balance of a combiner that a record describes, or None if it has none."""
+    found = _combiner_settings(_mapping(combiner), roles) if {"visual", "audio"} <= roles.keys() else {}
+    return found.get("balance")
+
+
 def _combiner_settings(arguments: Mapping[str, Any], roles: Mapping[str, str]) -> dict[str, float]:
     """Return `balance` and `lead` of a combiner's arguments; without those that it does not have."""
     settings, (visual, audio) = {}, (roles["visual"], roles["audio"])
