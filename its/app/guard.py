@@ -17,7 +17,10 @@ API = "/gradio_api"
 
 READ = (
     *("/its/", "/assets/", "/static/", "/svelte/", "/theme.css", "/favicon.ico", "/config"),
-    *(f"{API}/{name}" for name in ("theme.css", "startup-events", "heartbeat/", "queue/data", "upload_progress", "info")),
+    *(
+        f"{API}/{name}"
+        for name in ("theme.css", "startup-events", "heartbeat/", "queue/data", "upload_progress", "info")
+    ),
 )
 """Beginnings of the paths that the page reads, besides `/` and its own uploads."""
 

@@ -167,7 +167,7 @@ class JobQueue:
                 outcome = "cancelled", ""
             except UserError as error:
                 outcome = "failed", str(error)
-            except Exception as error:  # noqa: BLE001 - a job must not stop the thread of all others
+            except Exception as error:
                 logger.exception(f"{visible(job.title)} failed")
                 outcome = "failed", f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}"
             if outcome[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ ON_CARDS = """element.addEventListener("click", (event) => {
   trigger("act", data);
 });"""
 """Script of lists of cards: passes clicks on buttons to the server."""
+
+SHOW_PROGRESS = """() => document.querySelector("#progress").scrollIntoView({ block: "nearest" })"""
+"""Script that scrolls to the progress, which is below the form on narrow screens."""
 
 PLAIN: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
 """Arguments of HTML without actions and without Gradio's style of texts."""
@@ -125,6 +128,8 @@ def build(studio: Studio) -> MakeTab:
     for trigger in (make.click, visual.submit, audio.submit):
         trigger(lambda *values: submit(1, *values), [own, strength, *form], notice, **quick)
     eight.click(lambda *values: submit(EIGHT, *values), [own, strength, *form], notice, **quick)
+    for button in (make, eight):
+        button.click(None, None, None, js=SHOW_PROGRESS)
     new_seed.click(lambda: secrets.randbelow(LARGEST_SEED), None, seed, **quick)
     cancel.click(studio.jobs.cancel, None, None, **quick)
     dropped.upload(restore, dropped, [*form, notice, dropped], **quick)
@@ -144,7 +149,7 @@ def settings_of(values: Sequence[Any]) -> Settings:
     if not isinstance(named["seed"], int) or not 0 <= named["seed"] < 2**53:
         raise UserError(f"the seed is {named['seed']!r:.40}; expected a whole number from 0 to 2^53 - 1")
     texts = {key: str(named[key] or "") for key in ("visual", "audio", "not_visual", "not_audio")}
-    return replace(Settings(**named), **texts)
+    return Settings(**{**named, **texts})
 
 
 def values_of(settings: Settings) -> list[Any]:
@@ -166,7 +171,13 @@ def _sliders() -> tuple[Any, list[Any], Any, Any]:
     ]
     low, high = BALANCE
     balance = gr.Slider(
-        low, high, step=1, label="Balance", info="Percent of the sound; the rest is the picture", elem_id="balance", **waiting
+        low,
+        high,
+        step=1,
+        label="Balance",
+        info="Percent of the sound; the rest is the picture",
+        elem_id="balance",
+        **waiting,
     )
     low, high = LEAD
     lead = gr.Slider(

@@ -49,9 +49,7 @@ class Maker:
         self._colorizer: Colorizer | None = None
         self._scorers: Sequence[Scorer] | None = None
 
-    def make(
-        self, job: Job, arguments: Mapping[str, Any], *, start: Path | None = None, strength: float = 0.6
-    ) -> None:
+    def make(self, job: Job, arguments: Mapping[str, Any], *, start: Path | None = None, strength: float = 0.6) -> None:
         """Make samples in the run directory of this day, with previews.
 
         Args:

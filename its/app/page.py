@@ -22,7 +22,9 @@ HEAD = '<link rel="stylesheet" href="/its/page.css"><script src="/its/page.js" d
 
 def build_page(studio: Studio) -> gr.Blocks:
     """Build the page."""
-    with gr.Blocks(title="Images that sound", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(
+        title="Images that sound", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
+    ) as page:
         gr.HTML(TITLE, **PLAIN)
         with gr.Row(elem_classes="its-line"):
             weights = gr.HTML(html.weights(studio.weights.status), elem_id="weights", scale=5, min_width=280, **PLAIN)
@@ -39,7 +41,14 @@ def build_page(studio: Studio) -> gr.Blocks:
 
 
 def _connect(
-    studio: Studio, page: gr.Blocks, make: MakeTab, runs: RunsTab, panel: gr.Tab, tabs: gr.Tabs, weights: Any, download: Any
+    studio: Studio,
+    page: gr.Blocks,
+    make: MakeTab,
+    runs: RunsTab,
+    panel: gr.Tab,
+    tabs: gr.Tabs,
+    weights: Any,
+    download: Any,
 ) -> None:
     seen = gr.State({})
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -70,7 +79,9 @@ def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: An
     """Return the state of the server; parts that the page shows already are skipped."""
     jobs, status = studio.jobs, studio.weights.status
     current, waiting, finished = jobs.current, jobs.waiting, jobs.finished
-    stamp = signature([current and (id(current), current.note, current.progress, id(current.previews)), waiting, finished[:1]])
+    stamp = signature(
+        [current and (id(current), current.note, current.progress, id(current.previews)), waiting, finished[:1]]
+    )
     results = studio.results() if known.get("stamp") != stamp else None
     parts: dict[str, Any] = {
         "weights": signature([status]),

@@ -23,7 +23,12 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             picture = gr.Image(
-                label="Your picture", type="filepath", sources=["upload", "clipboard"], height=220, elem_id="own", buttons=[]
+                label="Your picture",
+                type="filepath",
+                sources=["upload", "clipboard"],
+                height=220,
+                elem_id="own",
+                buttons=[],
             )
             seconds = gr.Slider(1, LONGEST, 10, step=0.5, label="Duration (s)", elem_id="duration")
             low = gr.Slider(0, top - 100, AUFFUSION.f_min, step=50, label="Lowest frequency (Hz)", elem_id="low")
@@ -38,16 +43,12 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
         if path is None:
             return html.cards([], empty=EMPTY)
         try:
-            result = play_picture(
-                Path(path), seconds=seconds, f_min=low, f_max=high, contrast=contrast, invert=invert
-            )
+            result = play_picture(Path(path), seconds=seconds, f_min=low, f_max=high, contrast=contrast, invert=invert)
         except UserError as error:
             return html.notice(str(error).replace(path, Path(path).name), wrong=True)
         token = studio.scratch.add(result)
         facts = f"{low:g} to {high:g} Hz, {result.seconds:.1f} s, by Griffin-Lim"
-        return html.played_card(
-            token, title=Path(path).name, seconds=result.seconds, size=result.size, facts=facts
-        )
+        return html.played_card(token, title=Path(path).name, seconds=result.seconds, size=result.size, facts=facts)
 
     controls = [picture, seconds, low, high, contrast, invert]
     quiet: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private", "concurrency_limit": 1}

@@ -29,7 +29,6 @@ def build_routes(library: Library, scratch: Scratch, *, metadata: bool = True) -
     """
     routes, encoding = APIRouter(prefix="/its"), threading.Lock()
 
-    @routes.get("/runs/{run}/samples/{name}/{file}")
     def sample_file(run: str, name: str, file: str, download: bool = False) -> Response:
         path = library.file(run, name, file)
         if path is None and file == VIDEO:  # encoded on the first request
@@ -44,7 +43,6 @@ def build_routes(library: Library, scratch: Scratch, *, metadata: bool = True) -
         shown = f"{name}{path.suffix}" if download else None
         return FileResponse(path, media_type=KINDS.get(path.suffix, "application/octet-stream"), filename=shown)
 
-    @routes.get("/runs/{run}/")
     def gallery(run: str) -> Response:
         try:
             read = read_run(library.run(run))
@@ -52,21 +50,23 @@ def build_routes(library: Library, scratch: Scratch, *, metadata: bool = True) -
             raise HTTPException(404, str(error)) from None
         return HTMLResponse(gallery_html([read], read.folder))
 
-    @routes.get("/made/{token}/{file}")
     def played_file(token: str, file: str) -> Response:
         content = scratch.get(token, file)
         if content is None:
             raise HTTPException(404)
         return Response(content, media_type=KINDS[f".{file.rpartition('.')[2]}"])
 
-    @routes.get("/page.js")
     def script() -> Response:
         text = report_page.template_text("player.js") + (TEMPLATES / "page.js").read_text(encoding="utf-8")
         return Response(text, media_type="text/javascript")
 
-    @routes.get("/page.css")
     def style() -> Response:
         text = report_page.template_text("player.css") + (TEMPLATES / "page.css").read_text(encoding="utf-8")
         return Response(text, media_type="text/css")
 
+    routes.add_api_route("/runs/{run}/samples/{name}/{file}", sample_file)
+    routes.add_api_route("/runs/{run}/", gallery)
+    routes.add_api_route("/made/{token}/{file}", played_file)
+    routes.add_api_route("/page.js", script)
+    routes.add_api_route("/page.css", style)
     return routes

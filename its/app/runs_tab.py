@@ -47,7 +47,9 @@ def build(studio: Studio) -> RunsTab:
     """Build the tab in the current Gradio context."""
     with gr.Row(elem_classes="its-line"):
         run = gr.Dropdown(studio.library.runs(), label="Run", value=None, elem_id="run", scale=3, min_width=220)
-        show = gr.Radio([(label, key) for key, label in SHOW.items()], value="all", label="Show", scale=2, min_width=220)
+        show = gr.Radio(
+            [(label, key) for key, label in SHOW.items()], value="all", label="Show", scale=2, min_width=220
+        )
         best = gr.Number(2, label="Best of each pair", precision=0, minimum=1, min_width=120)
         score = gr.Button("Find the best", elem_id="rank", min_width=140)
     link = gr.HTML(elem_id="gallery-link", **PLAIN)

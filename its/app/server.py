@@ -52,7 +52,9 @@ def serve(studio: Studio, bound: socket.socket, *, host: str, password: str | No
     with tempfile.TemporaryDirectory(prefix="its-app-") as uploads:
         # Read when Gradio is imported.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_DISABLE_TELEMETRY": "1"}
-        application = build_application(studio, uploads=uploads, host=host, port=bound.getsockname()[1], password=password)
+        application = build_application(
+            studio, uploads=uploads, host=host, port=bound.getsockname()[1], password=password
+        )
         import uvicorn
 
         config = uvicorn.Config(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from its.errors import UserError
-from its.interfaces import Combiner
 from its.media.metadata import read_metadata
 from its.runs.replay import read_config
 from its.weights.source import weights_identity
@@ -77,11 +76,13 @@ def defaults_of(pipeline: Pipeline) -> Settings:
     visual, audio = roles["visual"], roles["audio"]
     scale = {**dict.fromkeys(roles.values(), DEFAULT_GUIDANCE_SCALE), **data.guidance_scale}
     process = getattr(pipeline.method, "process", None)
+    found = {} if process is None else _combiner_settings(process.combiner.arguments, roles)
     settings = Settings(
         guidance_visual=scale[visual],
         guidance_audio=scale[audio],
         steps=None if process is None else process.steps,
-        **({} if process is None else _combiner_settings(_arguments(process.combiner), roles)),
+        balance=found.get("balance"),
+        lead=found.get("lead"),
     )
     if first is None:
         return settings
@@ -173,7 +174,9 @@ def settings_from(config: Mapping[str, Any], weights: Any, pipeline: Pipeline) -
         value = row.get(name) if isinstance(row, Mapping) else None
         texts[role] = value.get("prompt", "") if isinstance(value, Mapping) else value
         if not isinstance(texts[role], str):
-            raise UserError(f"the file has no prompt of the expert {name}; expected one for {', '.join(roles.values())}")
+            raise UserError(
+                f"the file has no prompt of the expert {name}; expected one for {', '.join(roles.values())}"
+            )
     notes = [f"its {key} is not restored" for key in row if key in ("start", "keep", "control")]
     notes += [f"its {name} was a file of its own" for name in roles.values() if isinstance(row[name], Mapping)]
     scale, negative = _mapping(row.get("guidance_scale")), _mapping(row.get("negative_prompts"))
@@ -223,10 +226,6 @@ def _combiner_settings(arguments: Mapping[str, Any], roles: Mapping[str, str]) -
             settings["lead"] = round(100 * (second - first), 2)
             settings.setdefault("balance", 50.0)
     return settings
-
-
-def _arguments(combiner: Combiner) -> Mapping[str, Any]:
-    return dict(combiner.arguments)
 
 
 def _other_model(model: Mapping[str, Any], pipeline: Pipeline, swept: set[str]) -> list[str]:

@@ -47,7 +47,9 @@ class Studio:
         self.jobs.submit(Job("Load the weights", self.weights.load))
         self.jobs.start()
 
-    def make(self, settings: Settings, seeds: Sequence[int], *, start: Path | None = None, strength: float = 0.6) -> Job:
+    def make(
+        self, settings: Settings, seeds: Sequence[int], *, start: Path | None = None, strength: float = 0.6
+    ) -> Job:
         """Queue the making of a sample for each seed.
 
         Raises:
