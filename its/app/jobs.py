@@ -28,7 +28,7 @@ class Cancelled(Exception):
     """Raised in a job that the user cancelled."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Job:
     """Unit of work, and its state for the page.
 
@@ -74,11 +74,10 @@ class JobQueue:
     """Runs jobs in one thread, in the order of their submission.
 
     Attributes:
-        version: number that increases with each change of a job's state, for pages that poll.
+        current: the running job, or None.
     """
 
     def __init__(self) -> None:
-        self.version = 0
         self.current: Job | None = None
         self._waiting: deque[Job] = deque()
         self._finished: deque[Job] = deque(maxlen=REMEMBERED)
@@ -100,7 +99,7 @@ class JobQueue:
             if len(self._waiting) >= MOST_WAITING:
                 raise UserError(f"{MOST_WAITING} jobs wait already; wait, or cancel some")
             self._waiting.append(job)
-            self._notify()
+            self._changed.notify_all()
         return job
 
     def cancel(self) -> None:
@@ -110,7 +109,7 @@ class JobQueue:
                 self.current._cancel.set()
             elif self._waiting:
                 self._finish(self._waiting.popleft(), "cancelled")
-            self._notify()
+            self._changed.notify_all()
 
     def cancel_all(self) -> None:
         """Cancel the running job at its next check, and all waiting jobs."""
@@ -131,20 +130,12 @@ class JobQueue:
         with self._changed:
             return list(reversed(self._finished))
 
-    def changed(self) -> None:
-        """Tell pages that a job's state has changed."""
-        with self._changed:
-            self._notify()
-
     def stop(self, *, patience: float) -> None:
         """Cancel all jobs, and wait at most `patience` seconds for the running one to end."""
         self._stopping = True
         self.cancel_all()
-        self._thread.join(patience)
-
-    def _notify(self) -> None:
-        self.version += 1
-        self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(patience)
 
     def _finish(self, job: Job, status: Status, error: str = "") -> None:
         job.status, job.error, job.previews = status, error, ()
@@ -158,7 +149,7 @@ class JobQueue:
                     return
                 job = self.current = self._waiting.popleft()
                 job.status, job.began = "running", time.monotonic()
-                self._notify()
+                self._changed.notify_all()
             outcome: tuple[Status, str] = ("done", "")
             try:
                 job.check()
@@ -175,4 +166,4 @@ class JobQueue:
             with self._changed:
                 self.current = None
                 self._finish(job, *outcome)
-                self._notify()
+                self._changed.notify_all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -208,8 +207,3 @@ def _chips(label: str, components: list[Any], samples: list[list[Any]], labels: 
 
 def _short(prompt: str) -> str:
     return prompt.removeprefix("a painting of ").removesuffix(", grayscale")
-
-
-def signature(items: Sequence[Any]) -> str:
-    """Return a text that differs if one of the items differs."""
-    return json.dumps([str(item) for item in items])

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from its.app import html, make_tab, play_tab, runs_tab
-from its.app.make_tab import EMPTY, PLAIN, MakeTab, signature, values_of
+from its.app.make_tab import EMPTY, PLAIN, MakeTab, values_of
 from its.app.runs_tab import RunsTab
 from its.app.studio import Studio
 from its.errors import UserError
@@ -71,47 +71,41 @@ def _connect(
     page.load(tick, inputs, state, **quick)
     panel.select(refresh_runs, [runs.run, runs.show, runs.page], shown_runs, **quick)
     for cards in (make.results, runs.cards):
-        cards.act(act, None, [tabs, make.notice, *make.form], **quick)
+        cards.act(act, None, [tabs, make.notice, *make.form], trigger_mode="multiple", **quick)
     download.click(studio.download, None, None, **quick)
 
 
 def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: Any) -> list[Any]:
     """Return the state of the server; parts that the page shows already are skipped."""
-    jobs, status = studio.jobs, studio.weights.status
+    jobs, status, pipeline = studio.jobs, studio.weights.status, studio.weights.pipeline
     current, waiting, finished = jobs.current, jobs.waiting, jobs.finished
-    stamp = signature(
-        [current and (id(current), current.note, current.progress, id(current.previews)), waiting, finished[:1]]
-    )
-    results = studio.results() if known.get("stamp") != stamp else None
-    parts: dict[str, Any] = {
-        "weights": signature([status]),
-        "stamp": stamp,
-        "results": known.get("results") if results is None else signature([(s.folder, _changed(s)) for s in results]),
-        "controls": id(studio.weights.pipeline) if studio.weights.pipeline is not None else 0,
-        "finished": signature([id(job) for job in finished]),
+    every = [*([] if current is None else [current]), *finished]
+    state: dict[str, Any] = {
+        "weights": [status.text, status.missing],
+        "controls": [id(pipeline)] if pipeline is not None else None,
+        "progress": [
+            current and [id(current), current.note, current.progress],
+            [id(job) for job in (*waiting, *finished)],
+        ],
+        "results": [[id(job), len(job.folders), job.status] for job in every],
+        "runs": [id(job) for job in finished],
     }
-    new = {key for key, value in parts.items() if known.get(key, 0 if key == "controls" else None) != value}
+    new = {key for key, value in state.items() if known.get(key) != value}
     if not new:
         return [gr.skip()] * (6 + len(make.form) + 6)
     idle = current is None and not waiting
     last = finished[0] if finished else None
     prompts = [gr.skip()] * 5  # those of the user remain
-    form = [*prompts, *values_of(studio.defaults())[5:]] if "controls" in new else [gr.skip()] * len(make.form)
-    shows_progress = "stamp" in new
     return [
-        parts,
+        state,
         html.weights(status) if "weights" in new else gr.skip(),
         gr.update(visible=status.missing) if "weights" in new else gr.skip(),
-        html.progress(current, waiting, last) if shows_progress else gr.skip(),
-        gr.update(visible=not idle) if shows_progress else gr.skip(),
-        html.cards(results, empty=EMPTY if idle else "") if "results" in new and results is not None else gr.skip(),
-        *form,
-        *(refresh_runs() if "finished" in new and known else [gr.skip()] * 6),
+        html.progress(current, waiting, last) if "progress" in new else gr.skip(),
+        gr.update(visible=not idle) if "progress" in new else gr.skip(),
+        html.cards(studio.results(), empty=EMPTY if idle else "") if "results" in new else gr.skip(),
+        *([*prompts, *values_of(studio.defaults())[5:]] if "controls" in new else [gr.skip()] * len(make.form)),
+        *(refresh_runs() if "runs" in new and known else [gr.skip()] * 6),
     ]
-
-
-def _changed(sample: Any) -> Any:
-    return [(name, path.stat().st_mtime_ns) for name in sample.files if (path := sample.file(name)) is not None]
 
 
 def _act(studio: Studio, make: MakeTab, event: gr.EventData) -> list[Any]:

@@ -50,8 +50,6 @@ def serve(studio: Studio, bound: socket.socket, *, host: str, password: str | No
         password: password of the page, or None.
     """
     with tempfile.TemporaryDirectory(prefix="its-app-") as uploads:
-        # Read when Gradio is imported.
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_DISABLE_TELEMETRY": "1"}
         application = build_application(
             studio, uploads=uploads, host=host, port=bound.getsockname()[1], password=password
         )
@@ -79,6 +77,8 @@ def build_application(studio: Studio, *, uploads: str, host: str, port: int, pas
         host, port: address of the server.
         password: password of the page, or None.
     """
+    # Gradio reads these when it is imported, and when components are made.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads, "HF_HUB_DISABLE_TELEMETRY": "1"}
     import gradio as gr
     from fastapi import FastAPI
 

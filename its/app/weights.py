@@ -28,13 +28,13 @@ class WeightsStatus:
         text: names of the weights, or the reason why there are none.
         embedded: whether an embedded pack is in use.
         missing: whether weights of the config are not on this machine, so that they may be downloaded.
-        ready: whether samples can be made.
+        failed: whether no weights could be loaded; the text is the reason.
     """
 
     text: str
     embedded: bool = False
     missing: bool = False
-    ready: bool = False
+    failed: bool = False
 
 
 LOADING = WeightsStatus(text="Loading the weights…")
@@ -45,7 +45,7 @@ class Weights:
 
     Args:
         configs: configs of the pipeline, each over the one before.
-        accelerator: device, as `Pipeline.from_config`.
+        overrides: values by dotted key over all configs, as `Pipeline.from_config`.
         trust: plugin modules to import.
 
     Attributes:
@@ -53,8 +53,8 @@ class Weights:
         status: description for the page.
     """
 
-    def __init__(self, configs: Sequence[str], *, accelerator: str | None, trust: Sequence[str]) -> None:
-        self.configs, self.accelerator, self.trust = configs, accelerator, trust
+    def __init__(self, configs: Sequence[str], *, overrides: Mapping[str, Any], trust: Sequence[str]) -> None:
+        self.configs, self.overrides, self.trust = configs, overrides, trust
         self.pipeline: Pipeline | None = None
         self.status = LOADING
 
@@ -103,11 +103,11 @@ class Weights:
         from its.pipeline import Pipeline
 
         try:
-            pipeline = Pipeline.from_config(*self.configs, accelerator=self.accelerator, trust=self.trust)
+            pipeline = Pipeline.from_config(*self.configs, overrides=self.overrides, trust=self.trust)
             check_roles(pipeline)
         except UserError as error:
             if self.pipeline is None:
-                self.status = WeightsStatus(text=str(error), missing=bool(refused))
+                self.status = WeightsStatus(text=str(error), missing=bool(refused), failed=True)
             raise
         self.pipeline, self.status = pipeline, describe(pipeline)
 
@@ -119,7 +119,7 @@ def describe(pipeline: Pipeline) -> WeightsStatus:
     embedded = any(record.get("embedded") for record in method.provenance.values())
     reason = method.fallback_taken
     text = f"{', '.join(names)} on {pipeline.device.type.upper()}"
-    return WeightsStatus(text=text, embedded=embedded, missing=reason is not None, ready=True)
+    return WeightsStatus(text=text, embedded=embedded, missing=reason is not None)
 
 
 def names_of(provenance: Mapping[str, Any]) -> list[str]:

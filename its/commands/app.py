@@ -11,26 +11,26 @@ from its.errors import UserError
 
 
 def app(
-    *,
+    *options: str,
     config: Sequence[str] = ("castle_bell",),
     output: Path = Path("runs"),
     host: str = "127.0.0.1",
     port: int = 7860,
     password: str | None = None,
-    accelerator: str | None = None,
     trust: Sequence[str] = (),
 ) -> int:
     """Make images that sound from a page in the browser.
 
-    The page runs on this machine, makes samples as its predict does, and loads nothing from the network.
+    The page runs on this machine, makes samples as its predict does, and loads nothing from the network. Other options
+    are keys of configs, such as --trainer.accelerator cpu or --model.experts.visual.weights FOLDER.
 
     Args:
+        options: keys of configs with their values.
         config: configs of its predict, each over the one before.
         output: folder of run directories, whose samples the page shows.
         host: address to serve at; others than this machine's need a password.
         port: port to serve at; 0 for a free one.
         password: password of the page, with any user name (default: the environment variable ITS_APP_PASSWORD).
-        accelerator: cpu, cuda, mps, or auto (default: the configs').
         trust: additional modules to import.
 
     Raises:
@@ -48,11 +48,19 @@ def app(
     from its.app.server import serve
     from its.app.studio import Studio
     from its.app.weights import Weights
-    from its.config.compose import read_layer
+    from its.config.compose import read_layer, split_arguments
+    from its.instantiate.yaml_values import read_value
 
     for name in config:
         read_layer(name)
+    _, _, keys = split_arguments(options)
+    overrides = {}
+    for key in keys:
+        name, equals, value = key.removeprefix("--").partition("=")
+        if not equals:
+            raise UserError(f"--{name} needs a value")
+        overrides[name] = read_value(value)
     output.mkdir(parents=True, exist_ok=True)
-    studio = Studio(Weights(config, accelerator=accelerator, trust=trust), Library(output))
+    studio = Studio(Weights(config, overrides=overrides, trust=trust), Library(output))
     serve(studio, bound, host=host, password=password)
     return 0
