@@ -48,6 +48,7 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # a browser that is early waits
     except OSError as error:
         raise UserError(f"{host}:{port} can't be served at: {error.strerror or error}; choose another --port") from None
     return bound

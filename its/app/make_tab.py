@@ -13,6 +13,7 @@ import gradio as gr
 from its.app import html
 from its.app.settings import BALANCE, LEAD, Settings, read_settings
 from its.app.studio import Studio
+from its.app.uploads import receive_path
 from its.errors import UserError
 from its.media.packaged import find_file
 from its.specs.prompt_files import read_prompts
@@ -92,9 +93,8 @@ def build(studio: Studio) -> MakeTab:
                 ]
             with gr.Accordion("Restore from a file", open=False, elem_id="restore"):
                 gr.Markdown("Drop a PNG, WAV, MP4 or `sample.json` that `its` wrote.", elem_classes="its-hint")
-                dropped = gr.File(
-                    label="File of a sample", file_types=[".png", ".wav", ".mp4", ".json"], height=120, elem_id="drop"
-                )
+                kinds = [".png", ".wav", ".mp4", ".json"]
+                dropped = receive_path(gr.File(label="File of a sample", file_types=kinds, height=120, elem_id="drop"))
         with gr.Column(scale=4, min_width=320):
             cancel = gr.Button("Cancel", visible=False, size="sm", elem_id="cancel")
             progress = gr.HTML(elem_id="progress", **PLAIN)
@@ -188,7 +188,7 @@ def _sliders() -> tuple[Any, list[Any], Any, Any]:
 
 def _start_controls() -> tuple[Any, Any]:
     with gr.Accordion("Start from a picture", open=False, elem_id="start"):
-        own = gr.Image(label="Your picture", type="filepath", sources=["upload"], height=160, buttons=[])
+        own = receive_path(gr.Image(label="Your picture", type="filepath", sources=["upload"], height=160, buttons=[]))
         strength = gr.Slider(0.05, 1, 0.6, step=0.05, label="Strength", info="How much of the picture may change")
     return own, strength
 

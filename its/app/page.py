@@ -10,6 +10,7 @@ from its.app import html, make_tab, play_tab, runs_tab
 from its.app.make_tab import EMPTY, PLAIN, MakeTab, values_of
 from its.app.runs_tab import RunsTab
 from its.app.studio import Studio
+from its.app.uploads import confine
 from its.errors import UserError
 
 INTERVAL = 0.6
@@ -37,6 +38,7 @@ def build_page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Runs", id="runs") as runs_panel:
                 runs = runs_tab.build(studio)
         _connect(studio, page, make, runs, runs_panel, tabs, weights, download)
+    confine(page)
     return page
 
 

@@ -11,6 +11,7 @@ from its.app import html
 from its.app.make_tab import PLAIN, MakeTab
 from its.app.scratch import LONGEST, play_picture
 from its.app.studio import Studio
+from its.app.uploads import receive_path
 from its.audio.spectrogram import AUFFUSION
 from its.errors import UserError
 
@@ -30,6 +31,7 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
                 elem_id="own",
                 buttons=[],
             )
+            receive_path(picture)
             seconds = gr.Slider(1, LONGEST, 10, step=0.5, label="Duration (s)", elem_id="duration")
             low = gr.Slider(0, top - 100, AUFFUSION.f_min, step=50, label="Lowest frequency (Hz)", elem_id="low")
             high = gr.Slider(100, top, AUFFUSION.f_max, step=50, label="Highest frequency (Hz)", elem_id="high")

@@ -21,7 +21,7 @@ class Page:
 
     def __init__(self, url, studio):
         self.url, self.studio = url, studio
-        self.output = studio.library.output
+        self.output = None if studio is None else studio.library.output
 
     def wait(self, job: Job, seconds=60.0):
         """Wait until a job has ended, and return it."""
@@ -48,6 +48,7 @@ def serve(tmp_path_factory):
         studio = Studio(weights, Library(output))
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))
+        bound.listen()
         port = bound.getsockname()[1]
         uploads = folder / f"uploads-{port}"
         application = build_application(studio, uploads=str(uploads), host=host, port=port, password=password)
@@ -95,6 +96,8 @@ def visit(chromium):  # noqa: F811 - the fixture above
         if path == "/":
             page.locator("#make").wait_for()
             page.until("typeof player !== 'undefined'")
+            if server.studio is not None:
+                page.get_by_text("Embedded demo weights").wait_for()  # the first answer of the server
         return page
 
     yield visit
