@@ -20,8 +20,7 @@ class Page:
     """A running server: its address, its studio, and the folder of its runs."""
 
     def __init__(self, url, studio):
-        self.url, self.studio = url, studio
-        self.output = None if studio is None else studio.library.output
+        self.url, self.studio, self.output = url, studio, studio.library.output
 
     def wait(self, job: Job, seconds=60.0):
         """Wait until a job has ended, and return it."""
@@ -96,7 +95,7 @@ def visit(chromium):  # noqa: F811 - the fixture above
         if path == "/":
             page.locator("#make").wait_for()
             page.until("typeof player !== 'undefined'")
-            if server.studio is not None:
+            if server.studio.weights.pipeline is not None:
                 page.get_by_text("Embedded demo weights").wait_for()  # the first answer of the server
         return page
 

@@ -1,7 +1,12 @@
 """`its app`: its options, before anything is served."""
 
 import importlib.util
+import os
+import signal
 import socket
+import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -54,3 +59,28 @@ def test_a_taken_port_and_a_wrong_one_are_named(capfd):
 def test_wrong_options_are_refused_before_the_page_is_served(arguments, capfd):
     assert main(["app", "--port", "0", *arguments]) == 2
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("gradio")
+def test_it_serves_until_ctrl_c(capfd):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pages = []
+
+    def look():
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                    pages.append(answer.read())
+                break
+            except OSError:
+                time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=look, daemon=True).start()
+    options = ["--model.canvas", "[256,256]", "--output", "made here"]
+    assert main(["app", "--port", str(port), *options]) == 130
+    assert b"gradio" in pages[0]
+    assert f"http://127.0.0.1:{port}" in capfd.readouterr().out
+    assert os.path.isdir("made here")
