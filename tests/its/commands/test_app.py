@@ -1,10 +1,10 @@
 """`its app`: its options, before anything is served."""
 
+import contextlib
 import importlib.util
 import os
 import signal
 import socket
-import threading
 import time
 import urllib.request
 
@@ -62,25 +62,18 @@ def test_wrong_options_are_refused_before_the_page_is_served(arguments, capfd):
 
 
 @pytest.mark.usefixtures("gradio")
-def test_it_serves_until_ctrl_c(capfd):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pages = []
-
-    def look():
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
-                    pages.append(answer.read())
-                break
-            except OSError:
-                time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=look, daemon=True).start()
-    options = ["--model.canvas", "[256,256]", "--output", "made here"]
-    assert main(["app", "--port", str(port), *options]) == 130
-    assert b"gradio" in pages[0]
-    assert f"http://127.0.0.1:{port}" in capfd.readouterr().out
-    assert os.path.isdir("made here")
+def test_it_serves_until_ctrl_c(forks, tmp_path):
+    port = forks.port()
+    options = ["--port", port, "--model.canvas", "[256,256]", "--output", "made here"]
+    (process,) = forks.start(["app", *options], cwd=tmp_path)
+    content = b""
+    while not content:
+        assert forks.running(process), forks.log.read_text()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            content = answer.read()
+        time.sleep(0.05)
+    os.kill(process, signal.SIGINT)
+    assert forks.wait([process]) == [130]
+    assert b"gradio" in content
+    assert f"http://127.0.0.1:{port}" in forks.log.read_text()
+    assert (tmp_path / "made here").is_dir()
