@@ -1,9 +1,9 @@
 """Measure the page of `its app` on the embedded pack: `python benchmarks/app.py`.
 
 In headless Chromium: the seconds from the command to the printed address, to a page that answers, and to loaded
-weights; and from "Make" to the first preview and to the finished sample. In this process: the time of sampling with previews, as
-in the page, over that without, alternately. Figures are medians. The result names the load of the machine, because
-other programs on the same cores slow all of it down.
+weights; and from "Make" to the first preview and to the finished sample. In this process: the time of sampling with
+previews, as in the page, over that without, alternately. Figures are medians. The result names the load of the machine,
+because other programs on the same cores slow all of it down.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def app(
     password = os.environ.get("ITS_APP_PASSWORD") if password is None else password
     check_access(host, password)
     if missing := [name for name in ("gradio", "fastapi", "uvicorn") if importlib.util.find_spec(name) is None]:
-        raise UserError(f"{missing[0]} is not installed: install the extra app, pip install 'images-that-sound[app]'")
+        raise UserError(f"{missing[0]} is not installed, but the page needs it: pip install 'gradio>=6.31,<7'")
     bound = bind(host, port)
 
     from its.app.library import Library

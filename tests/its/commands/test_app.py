@@ -34,7 +34,7 @@ def test_without_gradio_the_message_says_what_to_install(monkeypatch, capfd):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gradio" else find(name))
     assert main(["app"]) == 2
-    assert "images-that-sound[app]" in capfd.readouterr().err
+    assert "pip install 'gradio" in capfd.readouterr().err
 
 
 @pytest.fixture
