@@ -98,7 +98,7 @@ def measure_previews(repeat: int) -> dict[str, float]:
         watched = pipeline(seed=seed, progress=False, on_step=previewer).record["timings"]["denoise"]
         ratios.append(watched / plain - 1)
         counts.append(previewer.count)
-        shares.append(previewer.spent / watched)
+        shares.append((previewer.first + previewer.spent) / watched)
     return {
         "sampling time added by previews": statistics.median(ratios),
         "share of sampling spent in previews": statistics.median(shares),

@@ -39,7 +39,7 @@ class Library:
             with os.scandir(self.output) as entries:
                 for entry in entries:
                     samples = Path(entry.path) / "samples"
-                    if entry.name.isprintable() and samples.is_dir() and not samples.is_symlink():
+                    if not entry.is_symlink() and entry.name.isprintable() and _is_folder(samples):
                         found.append((samples.stat().st_mtime, entry.name))
         except FileNotFoundError:
             return []
@@ -116,3 +116,7 @@ class Library:
                         yield record.stat().st_mtime, entry.name
 
         return [name for _, name in sorted(entries(), reverse=True)]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

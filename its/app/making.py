@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from its.pipeline import Pipeline
 from its.report.gallery import write_gallery
 from its.runs.colors import plan_colors
 from its.runs.directory import check_writable, save_config
-from its.runs.reader import StoredSample
+from its.runs.reader import StoredSample, stored_samples
 from its.runs.records import RECORD, read_record
 from its.runs.resume import is_saved
 from its.runs.sample_files import write_sample
@@ -72,19 +72,24 @@ class Maker:
         for count in points:
             total *= count
         watch = _Watch(job, pipeline, total)
+        extras = dict.fromkeys(pipeline.config.get("save") or ())
+        if pipeline.config["model"].get("colorizer") is not None:
+            extras["color"] = None
         errors = []
         try:
             for sample in pipeline.generate(**arguments, progress=False, on_step=watch):
-                write_kept(run / "samples" / sample.id, sample.sample, sample.record, metadata=pipeline.metadata)
+                write_kept(
+                    run / "samples" / sample.id, sample.sample, sample.record, extras, metadata=pipeline.metadata
+                )
                 watch.done += 1
                 if sample.error is None:
                     job.folders.append(run / "samples" / sample.id)
                 else:
                     errors.append(sample.error)
         finally:
-            logger.info(f"previews took {watch.spent:.2f} s")
+            logger.info(f"{len(job.folders)} of {total} samples are in {run}; previews took {watch.spent:.2f} s")
             if job.folders:
-                write_gallery([run], run, own=is_saved(run, pipeline.config))
+                _write_gallery(run, own=is_saved(run, pipeline.config))
         if errors:
             raise UserError(f"{len(errors)} of {total} samples failed: {errors[0]}")
 
@@ -126,7 +131,7 @@ class Maker:
                 prepare(self._scorers)
         rule = Keep(best=best)
         names = [path.parent.name for path in (run / "samples").glob(f"*/{RECORD}")]
-        samples = [sample for sample in _read(run, names) if sample.complete]
+        samples = [sample for sample in stored_samples(run, sorted(names)) if sample.complete]
         if not samples:
             raise UserError(f"{run} has no complete sample")
         done: list[StoredSample] = []
@@ -150,7 +155,8 @@ class _Watch:
 
     @property
     def spent(self) -> float:
-        return 0.0 if self.previewer is None else self.previewer.spent
+        """Seconds of all previews."""
+        return 0.0 if self.previewer is None else self.previewer.first + self.previewer.spent
 
     def __call__(self, step: Step) -> None:
         self.job.check()
@@ -166,8 +172,18 @@ class _Watch:
         )
 
 
-def write_kept(folder: Path, sample: Sample, record: Mapping[str, Any], *, metadata: bool) -> None:
-    """Write a sample. If the folder has it already, its mark as a favourite is kept.
+def _write_gallery(run: Path, *, own: bool) -> None:
+    """Write the gallery of a run. An error is only logged, since the samples are complete."""
+    try:
+        write_gallery([run], run, own=own)
+    except UserError as error:
+        logger.warning(f"the gallery was not written: {error}")
+
+
+def write_kept(
+    folder: Path, sample: Sample, record: Mapping[str, Any], extras: Iterable[str], *, metadata: bool
+) -> None:
+    """Write a sample with extra files. If the folder has it already, its mark as a favourite is kept.
 
     Raises:
         UserError: the folder can't be written.
@@ -175,10 +191,4 @@ def write_kept(folder: Path, sample: Sample, record: Mapping[str, Any], *, metad
     before = read_record(folder) or {}
     kept = {FAVOURITE: True} if before.get(FAVOURITE) is True else {}
     with torch.inference_mode():
-        write_sample(folder, sample, {**record, **kept}, metadata=metadata)
-
-
-def _read(run: Path, names: Sequence[str]) -> list[StoredSample]:
-    from its.runs.reader import stored_samples
-
-    return stored_samples(run, sorted(names))
+        write_sample(folder, sample, {**record, **kept}, list(extras), metadata=metadata)

@@ -13,15 +13,15 @@ from its.interfaces import LatentCodec, Step
 from its.media.encode import png_bytes
 from its.runs.sample_files import eight_bit
 
-SHARE = 0.07
-"""Maximum fraction of the sampling time for previews, after the first one."""
+SHARE = 0.06
+"""Maximum fraction of the sampling time for previews, without the first one, which also warms up the decoder."""
 
 
 class Previewer:
     """Turns the steps of a job into preview pictures.
 
     Latents are halved in both directions before they are decoded, which costs a quarter. The first step is always
-    decoded; others only while all previews together take less than `SHARE` of the job's time.
+    decoded; others only while they take less than `SHARE` of the job's time.
 
     Args:
         codec: codec of the picture.
@@ -29,7 +29,8 @@ class Previewer:
 
     Attributes:
         batch: number of samples in the current batch.
-        spent: seconds of all previews.
+        first: seconds of the first preview.
+        spent: seconds of the others.
         count: number of previews.
     """
 
@@ -37,6 +38,7 @@ class Previewer:
         self.codec = codec
         self.shown = shown
         self.batch = 1
+        self.first = 0.0
         self.spent = 0.0
         self.count = 0
         self._clock = clock
@@ -56,8 +58,11 @@ class Previewer:
         begin = self._clock()
         pictures = [png_bytes(eight_bit(gray)) for gray in self._decode(latents)]
         seconds = self._clock() - begin
-        self._cost = min(seconds, self._cost) if self._cost else seconds  # the first one warms up
-        self.spent += seconds
+        if self.count:
+            self._cost = min(seconds, self._cost) if self._cost else seconds
+            self.spent += seconds
+        else:
+            self.first = seconds
         self.count += 1
         return pictures
 

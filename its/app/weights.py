@@ -88,12 +88,14 @@ class Weights:
             its.app.jobs.Cancelled: the user cancelled the job; what was received is kept.
         """
         from its.weights.downloads import report_downloads, size
+        from its.weights.hub import retry_unreachable
 
         def report(received: int, total: int) -> None:
             job.check()
             job.progress, job.note = min(received / max(total, 1), 1.0), f"{size(received)} of {size(total)}"
 
         job.note = "connecting"
+        retry_unreachable()
         with report_downloads(report):
             self._load([])
         if self.pipeline is not None and (reason := self.pipeline.method.fallback_taken):

@@ -206,6 +206,11 @@ def unreachable_reason() -> str | None:
     return None
 
 
+def retry_unreachable() -> None:
+    """Contact endpoints again that were unreachable before."""
+    _unreachable.clear()
+
+
 def licence_page(repository: str) -> str:
     """Return the page for accepting the licence of a gated repository."""
     return _pins.get(repository, Pin()).licence_page or f"{constants.ENDPOINT}/{repository}"

@@ -25,8 +25,7 @@ def test_runs_and_samples_are_listed_newest_first(add, library):
     (library.output / "no run").mkdir()
     (library.output / "link").symlink_to(library.output / "old")
     (library.output / "file").write_text("")
-    assert library.runs()[0] == "new"
-    assert set(library.runs()) <= {"new", "old", "link"}
+    assert library.runs() == ["new", "old"]
     samples, total = library.samples("old", first=1, count=1)
     assert total == 3
     assert [sample.record["seed"] for sample in samples] == [2]
