@@ -11,8 +11,8 @@ import torch
 
 from its.app.jobs import Job
 from its.app.library import FAVOURITE, Library
+from its.app.material import start_from
 from its.app.previews import Previewer
-from its.app.start import keep_input, start_of, with_start
 from its.app.weights import Weights
 from its.config.compose import Layer, read_layer
 from its.engine.coloring import compose_colors, make_pictures, prepare_colorizer
@@ -49,12 +49,21 @@ class Maker:
         self._colorizer: Colorizer | None = None
         self._scorers: Sequence[Scorer] | None = None
 
-    def make(self, job: Job, arguments: Mapping[str, Any], *, start: Path | None = None, strength: float = 0.6) -> None:
+    def make(
+        self,
+        job: Job,
+        arguments: Mapping[str, Any],
+        *,
+        material: Mapping[str, Any] | None = None,
+        start: Path | None = None,
+        strength: float = 0.6,
+    ) -> None:
         """Make samples in the run directory of this day, with previews.
 
         Args:
             job: the job.
             arguments: arguments of `Pipeline.generate`, from `its.app.settings.arguments_of`.
+            material: further keys of the rows, from `its.app.material.material_of`.
             start: picture to start from; None to start from noise.
             strength: fraction of the process that runs after the start.
 
@@ -64,9 +73,8 @@ class Maker:
         pipeline, run = self.weights.require(), self.library.today()
         check_writable(run)
         save_config(pipeline.config, run, mixed=True)
-        if start is not None:
-            begin = start_of(keep_input(start, run), strength=strength)
-            arguments = {**arguments, "prompts": [with_start(row, begin) for row in arguments["prompts"]]}
+        added = dict(material or {}) if start is None else start_from(start, run, strength=strength)
+        arguments = {**arguments, "prompts": [{**row, **added} for row in arguments["prompts"]]}
         points = [len(values) for values in arguments["sweep"].values()]
         total = len(arguments["seeds"]) * len(arguments["prompts"])
         for count in points:

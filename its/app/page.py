@@ -124,8 +124,7 @@ def _act(studio: Studio, make: MakeTab, event: gr.EventData) -> list[Any]:
             case "like":
                 studio.more_like(data["run"], data["id"])
             case "again":
-                settings, notes = studio.settings_of(data["run"], data["id"])
-                studio.make(settings, [settings.seed])
+                settings, notes = studio.again(data["run"], data["id"])
                 form, tab = values_of(settings), gr.Tabs(selected="make")
                 notice = html.notice("; ".join(notes), wrong=True) if notes else notice
     except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -44,13 +45,15 @@ class Previewer:
         self._clock = clock
         self._begin = clock()
         self._cost = 0.0
+        self._last = sys.maxsize
 
     def __call__(self, step: Step) -> list[bytes] | None:
         """Return a PNG for each sample of the batch, or None for a step without preview."""
         if step.clean is None or step.index == step.steps - 1:
             return None
-        if step.index == 0:
+        if step.index <= self._last:  # of another batch
             self.batch = len(step.predict_clean())
+        self._last = step.index
         if self.count and self.spent + self._cost > SHARE * (self._clock() - self._begin):
             return None
         latents = step.predict_clean()

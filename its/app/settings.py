@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from its.app.material import material_of
 from its.errors import UserError
 from its.media.metadata import read_metadata
 from its.runs.replay import read_config
@@ -168,7 +169,7 @@ def settings_from(config: Mapping[str, Any], weights: Any, pipeline: Pipeline) -
         pipeline: pipeline of the page.
     """
     roles, settings = check_roles(pipeline), defaults_of(pipeline)
-    row, model, sweep = config["data"]["prompts"][0], config["model"], config["data"].get("sweep") or {}
+    row, model, sweep = config["data"]["prompts"][0], _mapping(config["model"]), _mapping(config["data"].get("sweep"))
     texts = {}
     for role, name in roles.items():
         value = row.get(name) if isinstance(row, Mapping) else None
@@ -177,7 +178,7 @@ def settings_from(config: Mapping[str, Any], weights: Any, pipeline: Pipeline) -
             raise UserError(
                 f"the file has no prompt of the expert {name}; expected one for {', '.join(roles.values())}"
             )
-    notes = [f"its {key} is not restored" for key in row if key in ("start", "keep", "control")]
+    notes = [f"its {key} is not in the form" for key in material_of(row)]
     notes += [f"its {name} was a file of its own" for name in roles.values() if isinstance(row[name], Mapping)]
     scale, negative = _mapping(row.get("guidance_scale")), _mapping(row.get("negative_prompts"))
     swept = {key: values[0] for key, values in sweep.items() if isinstance(values, list) and values}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from its.app.jobs import Job, JobQueue
 from its.app.library import Library
+from its.app.material import material_of
 from its.app.scratch import Scratch
 from its.app.settings import BALANCE, VARIATIONS, Settings, arguments_of, defaults_of, settings_from
 from its.app.weights import Weights
@@ -66,13 +67,28 @@ class Studio:
         count = f"{len(seeds)} x " if len(seeds) > 1 else ""
         return self.jobs.submit(Job(f"{count}{_title(settings)}", work, kind="samples"))
 
+    def again(self, run: str, name: str) -> tuple[Settings, list[str]]:
+        """Queue a sample once more, and return its settings as `its.app.settings.read_settings` does.
+
+        Raises:
+            UserError: there is no such sample, or no weights are loaded yet.
+        """
+        settings, notes, material = self._stored(run, name)
+
+        def work(job: Job) -> None:
+            arguments = arguments_of(settings, self.weights.require(), seeds=[settings.seed])
+            self.maker.make(job, arguments, material=material)
+
+        self.jobs.submit(Job(_title(settings), work, kind="samples"))
+        return settings, notes
+
     def more_like(self, run: str, name: str) -> Job:
         """Queue samples with the prompts and the seed of a sample and other balances of picture and sound.
 
         Raises:
             UserError: there is no such sample, or the method has no balance.
         """
-        settings, _ = self.settings_of(run, name)
+        settings, _, material = self._stored(run, name)
         if settings.balance is None:
             raise UserError("this page's method has no balance of picture and sound to vary")
         balance = settings.balance
@@ -80,21 +96,9 @@ class Studio:
 
         def work(job: Job) -> None:
             arguments = arguments_of(settings, self.weights.require(), seeds=[settings.seed], balances=balances)
-            self.maker.make(job, arguments)
+            self.maker.make(job, arguments, material=material)
 
         return self.jobs.submit(Job(f"Like {_title(settings)}", work, kind="samples"))
-
-    def settings_of(self, run: str, name: str) -> tuple[Settings, list[str]]:
-        """Return the settings of a sample, as `its.app.settings.read_settings`.
-
-        Raises:
-            UserError: there is no such sample, or no weights are loaded yet.
-        """
-        record = self.library.sample(run, name).record
-        config = record.get("config")
-        if not isinstance(config, dict) or not config.get("data", {}).get("prompts") or "model" not in config:
-            raise UserError(f"{name}: the record has no config to make it from")
-        return settings_from(config, record.get("weights"), self.weights.require())
 
     def color(self, run: str, name: str) -> Job:
         """Queue the colour picture of a sample."""
@@ -122,6 +126,17 @@ class Studio:
         """Return the settings of the config; without values until the weights are loaded."""
         pipeline = self.weights.pipeline
         return Settings() if pipeline is None else defaults_of(pipeline)
+
+    def _stored(self, run: str, name: str) -> tuple[Settings, list[str], dict[str, Any]]:
+        """Return the settings of a sample, what the form can't express of it, and its own material."""
+        record = self.library.sample(run, name).record
+        config = record.get("config")
+        data = config.get("data") if isinstance(config, dict) else None
+        rows = data.get("prompts") if isinstance(data, dict) else None
+        if not isinstance(config, dict) or not isinstance(rows, list) or not rows or "model" not in config:
+            raise UserError(f"{name}: the record has no config to make it from")
+        settings, notes = settings_from(config, record.get("weights"), self.weights.require())
+        return settings, notes, material_of(rows[0])
 
 
 def _title(settings: Settings) -> str:

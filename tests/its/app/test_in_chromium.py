@@ -3,8 +3,12 @@
 import json
 import re
 import time
+from inspect import signature
+from pathlib import Path
 
 import pytest
+
+from its.pipeline import Pipeline
 
 pytestmark = pytest.mark.browser
 
@@ -176,6 +180,28 @@ def test_a_picture_is_played_as_its_controls_move(server, sample, visit):
     page.locator("#high input[type=number]").fill("100")
     page.locator("#high input[type=number]").press("Tab")
     page.locator("#played").get_by_text("expected 0 <= f_min < f_max").wait_for()
+
+
+@pytest.mark.skipif("start" not in signature(Pipeline.__call__).parameters, reason="its.Pipeline has no start yet")
+def test_a_played_picture_is_the_start_of_samples(server, sample, visit, cards):
+    _, folder = sample
+    page = visit(server)
+    page.get_by_role("tab", name="Play a picture").click()
+    page.locator("#own input[type=file]").set_input_files(folder / "spectrogram.png")
+    page.locator("#played .its-card").wait_for()
+    page.locator("#start-from-it").click()
+    page.locator("#seed input").fill("4321")
+    page.locator("#make").click()
+    card = cards(page).first
+    card.get_by_text("seed 4321").wait_for()
+    (record,) = server.output.glob("*/samples/*-4321-*/sample.json")
+    start = json.loads(record.read_text())["config"]["data"]["prompts"][0]["start"]
+    copy = record.parents[2] / "inputs" / Path(start["image"]).name
+    assert copy.read_bytes() == (folder / "spectrogram.png").read_bytes()
+    card.locator("[data-act=like]").click()
+    page.until("document.querySelectorAll(\"#results [data-id*='-4321-']\").length === 5")
+    records = [json.loads(path.read_text()) for path in server.output.glob("*/samples/*-4321-*/sample.json")]
+    assert all(record["config"]["data"]["prompts"][0]["start"] == start for record in records)
 
 
 def test_the_keyboard_is_enough(server, sample, visit, cards):

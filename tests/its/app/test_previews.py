@@ -62,3 +62,12 @@ def test_a_preview_is_half_the_size_without_the_trim():
 def test_a_process_without_latents_has_no_previews():
     previewer = Previewer(IdentityCodec(), shown=1.0)
     assert previewer(Step(index=0, steps=2, timestep=1, experts=(), ran=())) is None
+
+
+def test_a_process_that_begins_later_is_counted_too():
+    latents = torch.zeros(4, 3, 16, 64)
+    previewer = Previewer(IdentityCodec(), shown=1.0)
+    for index in (5, 6, 7, 5, 6):
+        previewer(Step(index=index, steps=9, timestep=1, experts=(), ran=(), clean=lambda: latents))
+        assert previewer.batch == len(latents)
+        latents = latents[:2] if index == 7 else latents
