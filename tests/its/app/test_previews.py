@@ -68,6 +68,6 @@ def test_a_process_that_begins_later_is_counted_too():
     latents = torch.zeros(4, 3, 16, 64)
     previewer = Previewer(IdentityCodec(), shown=1.0)
     for index in (5, 6, 7, 5, 6):
-        previewer(Step(index=index, steps=9, timestep=1, experts=(), ran=(), clean=lambda: latents))
+        previewer(Step(index=index, steps=9, timestep=1, experts=(), ran=(), clean=lambda z=latents: z))
         assert previewer.batch == len(latents)
         latents = latents[:2] if index == 7 else latents
