@@ -13,12 +13,11 @@ from its.app.jobs import Job
 from its.app.library import FAVOURITE
 from its.app.settings import balance_of
 from its.app.weights import WeightsStatus, names_of
-from its.evaluation.scoring import score_of
-from its.runs.reader import SOUND, SPECTROGRAM, StoredSample, roles_of
-from its.runs.stored_video import VIDEO
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from its.runs.reader import StoredSample
 
 TEMPLATES = Path(__file__).with_name("templates")
 RUNS = "/its/runs"
@@ -64,6 +63,10 @@ def gallery_link(run: str) -> str:
 
 
 def _card(sample: StoredSample) -> dict[str, Any]:
+    from its.evaluation.scoring import score_of
+    from its.runs.reader import SOUND, SPECTROGRAM, roles_of
+    from its.runs.stored_video import VIDEO
+
     record, run, name = sample.record, sample.run.name, sample.folder.name
     scores = {scorer: score_of(sample, scorer) for scorer in sample.mapping("scores")}
     settings = sample.mapping("settings")

@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from its.errors import UserError
-from its.runs.reader import StoredSample, stored_samples
 from its.runs.records import RECORD, update_record
+
+if TYPE_CHECKING:
+    from its.runs.reader import StoredSample
 
 FAVOURITE = "favourite"
 """Key of records; true for samples that the user marked."""
@@ -61,6 +64,8 @@ class Library:
         Raises:
             UserError: the run has no such sample, or its record is damaged.
         """
+        from its.runs.reader import stored_samples
+
         folder = self.run(run)
         found = stored_samples(folder, [name]) if name in self._names(folder) else []
         if not found:
@@ -92,6 +97,8 @@ class Library:
         Raises:
             UserError: there is no such run.
         """
+        from its.runs.reader import stored_samples
+
         folder = self.run(run)
         names = self._names(folder)
         if select is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import yaml
 
 from its.app import html
 from its.app.settings import BALANCE, LEAD, Settings, read_settings
@@ -16,7 +18,6 @@ from its.app.studio import Studio
 from its.app.uploads import receive_path
 from its.errors import UserError
 from its.media.packaged import find_file
-from its.specs.prompt_files import read_prompts
 
 EIGHT = 8
 LARGEST_SEED = 2**31
@@ -67,8 +68,7 @@ class MakeTab:
 
 def build(studio: Studio) -> MakeTab:
     """Build the tab in the current Gradio context."""
-    pairs = [[row["visual"], row["audio"]] for row in read_prompts(find_file("prompts/table5.jsonl"))]
-    lists = read_prompts(find_file("prompts/table4.yaml"))
+    pairs, lists = _examples()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             visual = gr.Textbox(pairs[0][0], label="Picture", lines=2, max_lines=5, elem_id="visual")
@@ -203,6 +203,13 @@ def _chips(label: str, components: list[Any], samples: list[list[Any]], labels: 
         layout="gallery" if len(components) == 1 else None,
         elem_classes="its-chips",
     )
+
+
+def _examples() -> tuple[list[list[str]], dict[str, list[str]]]:
+    """Return the pairs of the paper's Table 5, and the pictures and sounds of Table 4."""
+    lines = find_file("prompts/table5.jsonl").read_text(encoding="utf-8").splitlines()
+    pairs = [[row["visual"], row["audio"]] for row in map(json.loads, lines)]
+    return pairs, yaml.safe_load(find_file("prompts/table4.yaml").read_text(encoding="utf-8"))
 
 
 def _short(prompt: str) -> str:

@@ -12,15 +12,15 @@ from its.app.make_tab import PLAIN, MakeTab
 from its.app.scratch import LONGEST, play_picture
 from its.app.studio import Studio
 from its.app.uploads import receive_path
-from its.audio.spectrogram import AUFFUSION
 from its.errors import UserError
 
+TOP = 8000
+"""Highest frequency in Hz of the default format, half of its sample rate."""
 EMPTY = "Choose a picture: light is loud, the left is first, the top is high."
 
 
 def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
     """Build the tab in the current Gradio context."""
-    top = AUFFUSION.sample_rate / 2
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             picture = gr.Image(
@@ -33,8 +33,8 @@ def build(studio: Studio, make: MakeTab, tabs: gr.Tabs) -> None:
             )
             receive_path(picture)
             seconds = gr.Slider(1, LONGEST, 10, step=0.5, label="Duration (s)", elem_id="duration")
-            low = gr.Slider(0, top - 100, AUFFUSION.f_min, step=50, label="Lowest frequency (Hz)", elem_id="low")
-            high = gr.Slider(100, top, AUFFUSION.f_max, step=50, label="Highest frequency (Hz)", elem_id="high")
+            low = gr.Slider(0, TOP - 100, 0, step=50, label="Lowest frequency (Hz)", elem_id="low")
+            high = gr.Slider(100, TOP, TOP, step=50, label="Highest frequency (Hz)", elem_id="high")
             contrast = gr.Slider(0.2, 5, 1, step=0.1, label="Contrast", elem_id="contrast")
             invert = gr.Checkbox(False, label="Dark is loud")
             begin = gr.Button("Start from it", elem_id="start-from-it")

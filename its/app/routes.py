@@ -12,9 +12,6 @@ from its.app.library import Library
 from its.app.scratch import Scratch
 from its.errors import UserError
 from its.report import page as report_page
-from its.report.gallery import gallery_html
-from its.runs.reader import read_run
-from its.runs.stored_video import VIDEO, write_video_of
 
 KINDS = {".png": "image/png", ".wav": "audio/wav", ".mp4": "video/mp4", ".json": "application/json"}
 
@@ -30,6 +27,8 @@ def build_routes(library: Library, scratch: Scratch, *, metadata: bool = True) -
     routes, encoding = APIRouter(prefix="/its"), threading.Lock()
 
     def sample_file(run: str, name: str, file: str, download: bool = False) -> Response:
+        from its.runs.stored_video import VIDEO, write_video_of
+
         path = library.file(run, name, file)
         if path is None and file == VIDEO:  # encoded on the first request
             try:
@@ -44,6 +43,9 @@ def build_routes(library: Library, scratch: Scratch, *, metadata: bool = True) -
         return FileResponse(path, media_type=KINDS.get(path.suffix, "application/octet-stream"), filename=shown)
 
     def gallery(run: str) -> Response:
+        from its.report.gallery import gallery_html
+        from its.runs.reader import read_run
+
         try:
             read = read_run(library.run(run))
         except UserError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gradio as gr
 
@@ -13,7 +13,9 @@ from its.app.library import FAVOURITE
 from its.app.make_tab import CARDS, PLAIN
 from its.app.studio import Studio
 from its.errors import UserError
-from its.runs.reader import StoredSample
+
+if TYPE_CHECKING:
+    from its.runs.reader import StoredSample
 
 PER_PAGE = 12
 SHOW = {"all": "All", "favourites": "Favourites", "best": "Best"}

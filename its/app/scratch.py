@@ -9,11 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from its.engine.sonify import as_spectrogram, check_seconds, find_format, play
 from its.errors import UserError
-from its.media.encode import png_bytes, wav_bytes
-from its.media.pictures import read_picture
-from its.runs.sample_files import eight_bit, sixteen_bit
 
 MOST = 16
 """Number of played pictures that are kept."""
@@ -68,6 +64,11 @@ def play_picture(
     Raises:
         UserError: the picture can't be read, or a value is out of range.
     """
+    from its.engine.sonify import as_spectrogram, check_seconds, find_format, play
+    from its.media.encode import png_bytes, wav_bytes
+    from its.media.pictures import read_picture
+    from its.runs.sample_files import eight_bit, sixteen_bit
+
     form = find_format(format, f_min=f_min, f_max=f_max)
     check_seconds("the duration", seconds)
     if seconds > LONGEST:

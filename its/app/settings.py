@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from its.app.material import material_of
 from its.errors import UserError
 from its.media.metadata import read_metadata
-from its.runs.replay import read_config
-from its.weights.source import weights_identity
 
 if TYPE_CHECKING:
     from its.pipeline import Pipeline
@@ -157,6 +155,8 @@ def read_settings(path: Path, pipeline: Pipeline) -> tuple[Settings, list[str]]:
     Raises:
         UserError: the file has no metadata, or its experts are not those of the pipeline.
     """
+    from its.runs.replay import read_config
+
     return settings_from(read_config(path), read_metadata(path).get("weights"), pipeline)
 
 
@@ -168,6 +168,8 @@ def settings_from(config: Mapping[str, Any], weights: Any, pipeline: Pipeline) -
         weights: provenance of its weights.
         pipeline: pipeline of the page.
     """
+    from its.weights.source import weights_identity
+
     roles, settings = check_roles(pipeline), defaults_of(pipeline)
     row, model, sweep = config["data"]["prompts"][0], _mapping(config["model"]), _mapping(config["data"].get("sweep"))
     texts = {}

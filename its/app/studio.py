@@ -14,10 +14,10 @@ from its.app.scratch import Scratch
 from its.app.settings import BALANCE, VARIATIONS, Settings, arguments_of, defaults_of, settings_from
 from its.app.weights import Weights
 from its.errors import UserError
-from its.runs.reader import StoredSample, stored_samples
 
 if TYPE_CHECKING:
     from its.app.making import Maker
+    from its.runs.reader import StoredSample
 
 SHOWN = 24
 """Maximum number of samples of this session on the page."""
@@ -119,6 +119,10 @@ class Studio:
         current = self.jobs.current
         jobs = [*([] if current is None else [current]), *self.jobs.finished]
         folders = [folder for job in jobs if job.kind == "samples" for folder in job.folders]
+        if not folders:
+            return []
+        from its.runs.reader import stored_samples
+
         unique = list(dict.fromkeys(folders))[:SHOWN]
         return [sample for each in unique for sample in stored_samples(each.parents[1], [each.name])]
 

@@ -6,13 +6,16 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from its.errors import UserError
+
+DEFAULT = ("castle_bell",)
 
 
 def app(
     *options: str,
-    config: Sequence[str] = ("castle_bell",),
+    config: Sequence[str] = DEFAULT,
     output: Path = Path("runs"),
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -48,19 +51,31 @@ def app(
     from its.app.server import serve
     from its.app.studio import Studio
     from its.app.weights import Weights
-    from its.config.compose import read_layer, split_arguments
-    from its.instantiate.yaml_values import read_value
 
-    for name in config:
-        read_layer(name)
-    _, _, keys = split_arguments(options)
-    overrides = {}
-    for key in keys:
-        name, equals, value = key.removeprefix("--").partition("=")
-        if not equals:
-            raise UserError(f"--{name} needs a value")
-        overrides[name] = read_value(value)
+    # The default needs no check, so the page is served before torch is imported.
+    overrides = {} if (*config, *options) == DEFAULT else _check(config, options)
     output.mkdir(parents=True, exist_ok=True)
     studio = Studio(Weights(config, overrides=overrides, trust=trust), Library(output))
     serve(studio, bound, host=host, password=password)
     return 0
+
+
+def _check(configs: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
+    """Read the configs, and return the options as values by dotted key.
+
+    Raises:
+        UserError: a config can't be read, or an option has no value.
+    """
+    from its.config.compose import read_layer, split_arguments
+    from its.instantiate.yaml_values import read_value
+
+    for name in configs:
+        read_layer(name)
+    _, _, keys = split_arguments(options)
+    values = {}
+    for key in keys:
+        name, equals, value = key.removeprefix("--").partition("=")
+        if not equals:
+            raise UserError(f"--{name} needs a value")
+        values[name] = read_value(value)
+    return values

@@ -13,7 +13,7 @@ from its.app.library import Library
 from its.app.studio import Studio
 from its.app.weights import Weights
 
-SMALL = {"model.canvas": [256, 256], "model.steps": 8, "trainer.accelerator": "cpu"}
+SMALL = {"model.canvas": [256, 192], "model.steps": 4, "trainer.accelerator": "cpu"}
 
 
 class Page:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from html import unescape
@@ -98,3 +100,10 @@ def test_the_page_names_no_other_server(server):
     page = content.decode()
     loaded = [part.split('"')[0] for part in page.split('src="')[1:] + page.split('href="')[1:]]
     assert [address for address in loaded if address.startswith(("http:", "https:", "//"))] == []
+
+
+def test_the_page_is_served_before_torch_is_imported():
+    pytest.importorskip("gradio")
+    modules = "its.app.page, its.app.routes, its.app.server, its.app.studio, its.commands.app"
+    code = f"import sys, {modules}; print({{'torch', 'lightning', 'diffusers'}} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["set()"]
