@@ -56,4 +56,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def accepted_hosts(host: str, port: int) -> list[str]:
     """Return the accepted values of the header Host: those of this machine; empty for any, if others may connect."""
-    return [f"{name}:{port}" for name in ("localhost", LOOPBACK, "[::1]", host.lower())] if is_loopback(host) else []
+    if not is_loopback(host):
+        return []
+    names = ("localhost", LOOPBACK, "[::1]", host.lower())
+    return [f"{name}:{port}" for name in names] + (list(names) if port == 80 else [])

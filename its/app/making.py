@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,7 @@ class Maker:
         save_config(pipeline.config, run, mixed=True)
         added = dict(material or {}) if start is None else start_from(start, run, strength=strength)
         arguments = {**arguments, "prompts": [{**row, **added} for row in arguments["prompts"]]}
-        points = [len(values) for values in arguments["sweep"].values()]
-        total = len(arguments["seeds"]) * len(arguments["prompts"])
-        for count in points:
-            total *= count
+        total = math.prod(map(len, (arguments["prompts"], arguments["seeds"], *arguments["sweep"].values())))
         watch = _Watch(job, pipeline, total)
         extras = dict.fromkeys(pipeline.config.get("save") or ())
         if pipeline.config["model"].get("colorizer") is not None:
@@ -110,7 +108,7 @@ class Maker:
             UserError: the sample can't be coloured.
         """
         pipeline = self.weights.require()
-        (plan,) = (each for each in plan_colors(sample.run, prompt=None, count=1) if each.folder == sample.folder)
+        (plan,) = plan_colors(sample.run, prompt=None, count=1, names=[sample.folder.name])
         plan.gray()
         if self._colorizer is None:
             job.note = "loading the colorizer"
@@ -135,8 +133,9 @@ class Maker:
         if self._scorers is None:
             job.note = "loading the scorers"
             with local_only():
-                self._scorers = find_weights(build_scorers(DEFAULT), fallback="mini")
-                prepare(self._scorers)
+                scorers = find_weights(build_scorers(DEFAULT), fallback="mini")
+                prepare(scorers)
+            self._scorers = scorers
         rule = Keep(best=best)
         names = [path.parent.name for path in (run / "samples").glob(f"*/{RECORD}")]
         samples = [sample for sample in stored_samples(run, sorted(names)) if sample.complete]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -59,6 +61,7 @@ def serve(studio: Studio, bound: socket.socket, *, host: str, password: str | No
             application, log_level="warning", access_log=False, timeout_graceful_shutdown=2, server_header=False
         )
         port, shown = bound.getsockname()[1], f"[{host}]" if ":" in host else host
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the folder is removed
         studio.start()
         say(f"its app: http://{shown}:{port}")
         logger.info(f"samples go to {studio.library.output}; Ctrl-C ends the page")
