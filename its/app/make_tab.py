@@ -56,6 +56,7 @@ class MakeTab:
         notice: message below the buttons.
         progress, cancel, results: state of the jobs.
         start: picture to start from.
+        example: prompts of picture and sound when the page opens.
     """
 
     form: list[Any]
@@ -64,6 +65,7 @@ class MakeTab:
     cancel: gr.Button
     results: gr.HTML
     start: gr.Image
+    example: list[str]
 
 
 def build(studio: Studio) -> MakeTab:
@@ -135,7 +137,7 @@ def build(studio: Studio) -> MakeTab:
     examples.click(lambda row: row, examples, [visual, audio], **quick)
     pictures.click(lambda row: row[0], pictures, visual, **quick)
     sounds.click(lambda row: row[0], sounds, audio, **quick)
-    return MakeTab(form, notice, progress, cancel, results, own)
+    return MakeTab(form, notice, progress, cancel, results, own, pairs[0])
 
 
 def settings_of(values: Sequence[Any]) -> Settings:

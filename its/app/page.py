@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -60,25 +61,38 @@ def _connect(
         chosen = name if name in names else (names[0] if names else None)
         return [gr.Dropdown(choices=names, value=chosen), *runs.render(chosen, show, number), html.notice("")]
 
-    def tick(known: dict[str, Any], name: str | None, show: Any, number: int) -> list[Any]:
-        return _tick(studio, make, known, lambda: refresh_runs(name, show, number))
+    def tick(known: dict[str, Any], visual: str, audio: str, *chosen: Any) -> list[Any]:
+        untouched = [visual, audio] == make.example
+        return _tick(studio, make, known, lambda: refresh_runs(*chosen), untouched=untouched)
+
+    def download_weights() -> str:
+        try:
+            studio.download()
+        except UserError as error:
+            return html.notice(str(error), wrong=True)
+        return html.notice("")
 
     def act(event: gr.EventData) -> list[Any]:
         return _act(studio, make, event)
 
     shown_runs = [runs.run, runs.link, runs.page, runs.count, runs.cards, runs.notice]
     state = [seen, weights, download, make.progress, make.cancel, make.results, *make.form, *shown_runs]
-    inputs = [seen, runs.run, runs.show, runs.page]
+    inputs = [seen, *make.form[:2], runs.run, runs.show, runs.page]
     gr.Timer(INTERVAL).tick(tick, inputs, state, **quick)
     page.load(tick, inputs, state, **quick)
     panel.select(refresh_runs, [runs.run, runs.show, runs.page], shown_runs, **quick)
     for cards in (make.results, runs.cards):
         cards.act(act, None, [tabs, make.notice, *make.form], trigger_mode="multiple", **quick)
-    download.click(studio.download, None, None, **quick)
+    download.click(download_weights, None, make.notice, **quick)
 
 
-def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: Any) -> list[Any]:
-    """Return the state of the server; parts that the page shows already are skipped."""
+def _tick(
+    studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: Callable[[], list[Any]], *, untouched: bool
+) -> list[Any]:
+    """Return the state of the server; parts that the page shows already are skipped.
+
+    Prompts and seed of the form become the config's only if they are `untouched`.
+    """
     jobs, status, pipeline = studio.jobs, studio.weights.status, studio.weights.pipeline
     current, waiting, finished = jobs.current, jobs.waiting, jobs.finished
     every = [*([] if current is None else [current]), *finished]
@@ -97,7 +111,12 @@ def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: An
         return [gr.skip()] * (6 + len(make.form) + 6)
     idle = current is None and not waiting
     last = finished[0] if finished else None
-    prompts = [gr.skip()] * 5  # those of the user remain
+    form = [gr.skip()] * len(make.form)
+    if "controls" in new:
+        defaults = studio.defaults()
+        form[5:] = values_of(defaults)[5:]
+        if untouched and defaults.visual:
+            form[:5] = values_of(defaults)[:5]
     return [
         state,
         html.weights(status) if "weights" in new else gr.skip(),
@@ -105,7 +124,7 @@ def _tick(studio: Studio, make: MakeTab, known: dict[str, Any], refresh_runs: An
         html.progress(current, waiting, last) if "progress" in new else gr.skip(),
         gr.update(visible=not idle) if "progress" in new else gr.skip(),
         html.cards(studio.results(), empty=EMPTY if idle else "") if "results" in new else gr.skip(),
-        *([*prompts, *values_of(studio.defaults())[5:]] if "controls" in new else [gr.skip()] * len(make.form)),
+        *form,
         *(refresh_runs() if "runs" in new and known else [gr.skip()] * 6),
     ]
 
