@@ -20,6 +20,7 @@ from its.errors import UserError
 from its.media.packaged import find_file
 
 EIGHT = 8
+SEED = 1234
 LARGEST_SEED = 2**31
 """New seeds are below it, which is short enough to be read out."""
 
@@ -56,7 +57,7 @@ class MakeTab:
         notice: message below the buttons.
         progress, cancel, results: state of the jobs.
         start: picture to start from.
-        example: prompts of picture and sound when the page opens.
+        example: prompts and seed when the page opens.
     """
 
     form: list[Any]
@@ -65,7 +66,7 @@ class MakeTab:
     cancel: gr.Button
     results: gr.HTML
     start: gr.Image
-    example: list[str]
+    example: list[Any]
 
 
 def build(studio: Studio) -> MakeTab:
@@ -76,7 +77,7 @@ def build(studio: Studio) -> MakeTab:
             visual = gr.Textbox(pairs[0][0], label="Picture", lines=2, max_lines=5, elem_id="visual")
             audio = gr.Textbox(pairs[0][1], label="Sound", lines=1, max_lines=5, elem_id="audio")
             with gr.Row(elem_classes="its-line"):
-                seed = gr.Number(1234, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=100, scale=2)
+                seed = gr.Number(SEED, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=100, scale=2)
                 new_seed = gr.Button("New seed", min_width=80, elem_id="new-seed", scale=1)
             with gr.Row(elem_classes="its-line"):
                 make = gr.Button("Make", variant="primary", elem_id="make", min_width=140)
@@ -137,7 +138,7 @@ def build(studio: Studio) -> MakeTab:
     examples.click(lambda row: row, examples, [visual, audio], **quick)
     pictures.click(lambda row: row[0], pictures, visual, **quick)
     sounds.click(lambda row: row[0], sounds, audio, **quick)
-    return MakeTab(form, notice, progress, cancel, results, own, pairs[0])
+    return MakeTab(form, notice, progress, cancel, results, own, [*pairs[0], SEED])
 
 
 def settings_of(values: Sequence[Any]) -> Settings:

@@ -61,8 +61,8 @@ def _connect(
         chosen = name if name in names else (names[0] if names else None)
         return [gr.Dropdown(choices=names, value=chosen), *runs.render(chosen, show, number), html.notice("")]
 
-    def tick(known: dict[str, Any], visual: str, audio: str, *chosen: Any) -> list[Any]:
-        untouched = [visual, audio] == make.example
+    def tick(known: dict[str, Any], visual: str, audio: str, seed: int | None, *chosen: Any) -> list[Any]:
+        untouched = [visual, audio, seed] == make.example
         return _tick(studio, make, known, lambda: refresh_runs(*chosen), untouched=untouched)
 
     def download_weights() -> str:
@@ -77,7 +77,7 @@ def _connect(
 
     shown_runs = [runs.run, runs.link, runs.page, runs.count, runs.cards, runs.notice]
     state = [seen, weights, download, make.progress, make.cancel, make.results, *make.form, *shown_runs]
-    inputs = [seen, *make.form[:2], runs.run, runs.show, runs.page]
+    inputs = [seen, *make.form[:2], make.form[4], runs.run, runs.show, runs.page]
     gr.Timer(INTERVAL).tick(tick, inputs, state, **quick)
     page.load(tick, inputs, state, **quick)
     panel.select(refresh_runs, [runs.run, runs.show, runs.page], shown_runs, **quick)
