@@ -19,7 +19,7 @@ from its.output import say
 logger = logging.getLogger(__name__)
 
 PATIENCE = 5.0
-"""Seconds to wait at the end for the running job, which stops after its current step. Finished samples are on the disk."""
+"""Seconds to wait at the end for the running job, which stops after its current step."""
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
