@@ -39,7 +39,10 @@ ON_CARDS = """element.addEventListener("click", (event) => {
 });"""
 """Script of lists of cards: passes clicks on buttons to the server."""
 
-SHOW_PROGRESS = """() => document.querySelector("#progress").scrollIntoView({ block: "nearest" })"""
+SHOW_PROGRESS = """() => {
+  const progress = document.querySelector("#progress");
+  if (progress.getBoundingClientRect().bottom > innerHeight) progress.scrollIntoView({ block: "center" });
+}"""
 """Script that scrolls to the progress, which is below the form on narrow screens."""
 
 PLAIN: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
