@@ -78,7 +78,7 @@ def test_a_closed_page_does_not_end_the_job_and_cancel_does(server, visit, cards
     page = visit(server)
     before = len(list(server.output.glob("*/samples/*")))
     page.get_by_text("Settings", exact=True).click()
-    page.locator("#steps input[type=number]").fill("12")
+    page.locator("#steps input[type=number]").fill("8")
     page.locator("#seed input").fill("500")
     page.locator("#eight").click()
     page.locator(".its-preview").first.wait_for()
