@@ -36,6 +36,7 @@ COMMANDS = {
     "sonify": "its.commands.sonify",
     "spectrogram": "its.commands.spectrogram",
     "log": "its.commands.log",
+    "app": "its.commands.app",
     "doctor": "its.commands.doctor",
 }
 """Name -> module, whose function of the same name is the command. `its.commands.predict` has `main` instead."""

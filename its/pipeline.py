@@ -206,6 +206,7 @@ class Pipeline:
         seeds: Seeds | None = None,
         negative_prompts: str | Mapping[str, str] | None = None,
         guidance_scale: float | Mapping[str, float] | None = None,
+        sweep: Mapping[str, Sequence[Any]] | None = None,
         batch_size: int | Literal["auto"] | None = None,
         progress: bool = True,
         on_step: Callable[[Step], None] | None = None,
@@ -218,6 +219,8 @@ class Pipeline:
                 config's.
             seeds: numbers, or `{"start": 0, "count": 100}`; the default is the config's.
             negative_prompts, guidance_scale: values for all experts or by expert, which replace the config's.
+            sweep: lists of values by setting, as `data.sweep`: for example `{"steps": [20, 50]}`. All combinations are
+                made with the loaded weights. The default is the config's.
             batch_size: samples in a batch; the default is the config's.
             progress: whether to show a progress bar.
             on_step: called after each step of each batch; an exception in it ends the generator.
@@ -229,7 +232,7 @@ class Pipeline:
             its.errors.UserError: prompts or settings are invalid; nothing was made.
         """
         grid = self._grid(prompts, seeds, negative_prompts, guidance_scale, batch_size)
-        grid.sweep = self.defaults.sweep
+        grid.sweep = self.defaults.sweep if sweep is None else {key: list(values) for key, values in sweep.items()}
         specs = assign_ids(grid.expand(self.method.expert_names), self.method.definition)
         return self._make(specs, grid, progress=progress, on_step=on_step)
 

@@ -70,16 +70,16 @@ def colorize_run(
         colors.gray()  # read all gray pictures before any is colorized
     path = contained(run, run / CONFIG)
     saved = read_layer(path) if path.is_file() else Layer(str(path), {})
-    config = _compose([saved, *map(read_layer, files)], keys)
-    colorizer = _prepare_colorizer(config, trusted)
-    failed = _make_pictures(colorizer, plans, config.values.get("trainer") or {}, batch_size)
+    config = compose_colors([saved, *map(read_layer, files)], keys)
+    colorizer = prepare_colorizer(config, trusted)
+    failed = make_pictures(colorizer, plans, config.values.get("trainer") or {}, batch_size)
     video = video or "video" in (saved.values.get("save") or ())
     if video:
         failed |= _make_videos(plans, metadata=saved.values.get("metadata", True))
     return len(plans) - len(failed), len(plans), video
 
 
-def _compose(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
+def compose_colors(layers: Sequence[Layer], arguments: Sequence[str]) -> Config:
     """Merge the run's own config, the overlays and the command line, reduced to the keys in `KEYS`."""
     options = command_line_layers(arguments)
     for section, values in (item for layer in options for item in layer.values.items()):
@@ -98,7 +98,7 @@ def _select_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare_colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
+def prepare_colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
     """Build the config's colorizer and prepare its weights; if they are missing, use the fallback pack's colorizer.
 
     Raises:
@@ -132,7 +132,7 @@ def _build_colorizer(config: Config, trusted: Sequence[str]) -> Colorizer:
     return colorizer
 
 
-def _make_pictures(
+def make_pictures(
     colorizer: Colorizer, plans: Sequence[ColorJob], trainer: dict[str, Any], batch_size: int
 ) -> set[Path]:
     """Make missing pictures. Report samples that fail, and return their folders."""

@@ -35,11 +35,18 @@ def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -
         UserError: a folder is not a run directory or has no samples, or the page can't be written.
     """
     runs = read_runs(folders)
-    data = page_data(runs, output)
     page = output / PAGE
-    html = render(
+    html = gallery_html(runs, output, own=own)
+    write_page(page, html)
+    return page, runs
+
+
+def gallery_html(runs: Sequence[Run], output: Path, *, own: bool = False) -> str:
+    """Render the page of runs, for a file or an address in the folder `output`. `own` as for `write_gallery`."""
+    data = page_data(runs, output)
+    return render(
         "gallery.html",
-        styles=["base.css", "gallery.css"],
+        styles=["base.css", "player.css", "gallery.css"],
         scripts=["player.js", "cards.js", "gallery.js"],
         title=", ".join(run.name for run in runs),
         facts=_facts(data),
@@ -48,8 +55,6 @@ def write_gallery(folders: Sequence[Path], output: Path, *, own: bool = False) -
         own=own,
         **_embedded(data),
     )
-    write_page(page, html)
-    return page, runs
 
 
 def page_data(runs: Sequence[Run], output: Path) -> dict[str, Any]:
@@ -110,6 +115,7 @@ def _sample(
         "files": [quote(name) for name in sample.files],
         "scores": dict(numbers(sample.mapping("scores"), " ")),
         "took": seconds_of(record),
+        "favourite": record.get("favourite") is True,
         "kept": record.get("kept") if isinstance(record.get("kept"), bool) else None,
         "rank": dict(numbers({"rank": record.get("rank")})).get("rank"),
         "again": shlex.join(["its", "rerun", f"{'./' if folder.startswith('-') else ''}{folder}/{RECORD}"]),

@@ -21,7 +21,7 @@ def sample_html(*, png: bytes, size: tuple[int, int], wav: bytes, seconds: float
     """
     page = render(
         "sample.html",
-        styles=["base.css"],
+        styles=["base.css", "player.css"],
         scripts=["player.js", "sample.js"],
         picture=_data_url("image/png", png),
         sound=_data_url("audio/wav", wav),

@@ -29,9 +29,9 @@ def render(template: str, *, styles: Sequence[str], scripts: Sequence[str], **va
     """
     from markupsafe import Markup
 
-    script = "\n".join(_text(name) for name in scripts)
+    script = "\n".join(template_text(name) for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = Markup("\n".join(_text(name) for name in styles))
+    style = Markup("\n".join(template_text(name) for name in styles))
     inserted = {"style": style, "script": Markup(script), "script_digest": digest, "generator": GENERATOR}
     return _environment().get_template(template).render(**inserted, **values)
 
@@ -57,5 +57,6 @@ def _environment() -> Environment:
 
 
 @cache
-def _text(name: str) -> str:
+def template_text(name: str) -> str:
+    """Return the text of a template, a style or a script of the package."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def write_study(
     seconds = 2 * sum(m["seconds"] for m in media.listed) / len(media.listed) + SECONDS_PER_TRIAL
     html = render(
         "study.html",
-        styles=["base.css", "study.css"],
+        styles=["base.css", "player.css", "study.css"],
         scripts=["player.js", "study.js"],
         trials=trials,
         minutes=math.ceil(trials * seconds / 60),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,19 +89,20 @@ class ColorJob:
         write_record(self.folder, {**self.record, **changed})
 
 
-def plan_colors(run: Path, *, prompt: str | None, count: int) -> list[ColorJob]:
+def plan_colors(run: Path, *, prompt: str | None, count: int, names: Collection[str] | None = None) -> list[ColorJob]:
     """Plan the colour pictures of the complete samples of a run directory, in the order of their names.
 
     Args:
         run: the run directory.
         prompt: prompt for all samples; None to derive each sample's from its image prompt.
         count: number of pictures for each sample.
+        names: ids of the samples; None for all.
 
     Raises:
         UserError: the folder is not a run directory, has no complete sample, or a prompt can't be derived.
     """
     (stored,) = read_runs([run])
-    samples = [sample for sample in stored.samples if sample.complete]
+    samples = [s for s in stored.samples if s.complete and (names is None or s.folder.name in names)]
     if not samples:
         raise UserError(f"{run} has no complete sample in samples/; make samples with `its predict`")
     return [

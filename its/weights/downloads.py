@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -12,9 +14,15 @@ from huggingface_hub import constants
 from its.environment import local_rank
 from its.errors import UserError
 from its.interfaces import Component, Download
+from its.weights.hub import count_bytes
 from its.weights.source import WeightsNotFound
 
 logger = logging.getLogger(__name__)
+
+Report = Callable[[int, int], None]
+"""Called with the received and the total bytes of a download."""
+
+_report: ContextVar[Report | None] = ContextVar("report", default=None)
 
 MARGIN = 64 * 2**20
 """Bytes to leave free on the disk."""
@@ -38,13 +46,36 @@ def download(downloads: Sequence[Download]) -> None:
         WeightsNotFound: a download failed.
     """
     merged = merge_downloads(downloads)
+    total = check_disk_space(merged)
     if merged and local_rank() == 0:
-        total = check_disk_space(merged)
         for item in merged:
             logger.info(f"downloading {describe(item)}")
         logger.info(f"{size(total)} in total, to {constants.HF_HUB_CACHE}")
-    for item in merged:
-        item.source.fetch(list(item.sizes))
+    report = _report.get()
+    with nullcontext() if report is None else count_bytes(_accumulate(report, total)):
+        for item in merged:
+            item.source.fetch(list(item.sizes))
+
+
+@contextmanager
+def report_downloads(report: Report) -> Iterator[None]:
+    """Context in which `download` calls `report`, and shows no progress bars. An exception in it ends the download."""
+    token = _report.set(report)
+    try:
+        yield
+    finally:
+        _report.reset(token)
+
+
+def _accumulate(report: Report, total: int) -> Callable[[int], None]:
+    received = 0
+
+    def count(size: int) -> None:
+        nonlocal received
+        received += size
+        report(received, total)
+
+    return count
 
 
 def check_disk_space(downloads: Iterable[Download]) -> int:

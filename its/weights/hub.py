@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 _pins: dict[str, Pin] = {}
 _local_only: ContextVar[list[str] | None] = ContextVar("local_only", default=None)
+_count: ContextVar[Callable[[int], None] | None] = ContextVar("count", default=None)
 _unreachable: dict[str, str] = {}
 """Errors of unreachable endpoints, by URL; this process does not contact them again."""
 
@@ -135,7 +136,8 @@ class Repository(Source):
         """
         from huggingface_hub import hf_hub_download
 
-        bar = {"tqdm_class": _Silent} if quiet else {}
+        count = _count.get()
+        bar = {"tqdm_class": _Silent} if quiet else {} if count is None else {"tqdm_class": _counting(count)}
         # Sequential, since the threads of snapshot_download continue after Ctrl-C. Large files are downloaded in
         # parallel chunks anyway.
         for name in self.missing(names):
@@ -151,6 +153,28 @@ class Repository(Source):
             ref.parent.mkdir(parents=True, exist_ok=True)
             with atomic(ref) as written:
                 written.write_text(str(self.revision), encoding="ascii")
+
+
+@contextmanager
+def count_bytes(count: Callable[[int], None]) -> Iterator[None]:
+    """Context in which downloads call `count` with the bytes since its last call, and show no progress bars.
+
+    An exception in `count` ends the download. A later one continues it.
+    """
+    token = _count.set(count)
+    try:
+        yield
+    finally:
+        _count.reset(token)
+
+
+def _counting(count: Callable[[int], None]) -> type[tqdm[Any]]:
+    class Counting(_Silent):
+        def update(self, n: float | None = 1) -> bool | None:
+            count(int(n or 0))
+            return super().update(n)
+
+    return Counting
 
 
 class _Silent(tqdm):  # type: ignore[type-arg]
@@ -180,6 +204,11 @@ def unreachable_reason() -> str | None:
     except Exception as error:  # noqa: BLE001 - the hub's HTTP library changes between releases
         return f"{constants.ENDPOINT} is unreachable ({type(error).__name__})"
     return None
+
+
+def retry_unreachable() -> None:
+    """Contact endpoints again that were unreachable before."""
+    _unreachable.clear()
 
 
 def licence_page(repository: str) -> str:

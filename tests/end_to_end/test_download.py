@@ -9,7 +9,10 @@ import hub_trees
 import pytest
 from hub_runs import ROOT, SMALL, WEIGHTS
 
+from its.app.jobs import Cancelled, Job
+from its.app.weights import Weights
 from its.cli import main
+from its.errors import UserError
 from its.weights.downloads import size
 
 CONFIGS = ["unet/config.json", "text_encoder/config.json", "vae/config.json", "scheduler/scheduler_config.json"]
@@ -200,3 +203,42 @@ def test_rerun_downloads_weights_only_with_consent(cached, tmp_path, monkeypatch
     cached.use(tmp_path / "emptied")
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert cached.its(*again, "--download", "--output", tmp_path / "told").status == 0
+
+
+def test_the_page_downloads_on_request_alone_with_progress(fresh):
+    weights = Weights(["castle_bell"], overrides={"model.canvas": [256, 64], "model.trim": 0}, trust=())
+    weights.load(Job("load", weights.load))
+    assert (weights.status.embedded, weights.status.missing) == (True, True)
+    assert fresh.hub.requests == []
+
+    received = []
+
+    class Watched(Job):
+        def check(self):
+            received.append(self.progress)
+            if len(received) == 3:
+                raise Cancelled
+
+    with pytest.raises(Cancelled):
+        weights.download(Watched("download", weights.download))
+    assert weights.status.embedded
+
+    job = Job("download", weights.download)
+    weights.download(job)
+    assert (weights.status.embedded, weights.status.missing) == (False, False)
+    assert hub_trees.STABLE_DIFFUSION in weights.status.text
+    assert job.progress == 1.0
+    assert re.fullmatch(r"(.+) of \1", job.note)
+
+
+def test_the_page_says_why_a_download_is_impossible(fresh):
+    weights = Weights(["castle_bell"], overrides={"model.canvas": [256, 64], "model.trim": 0}, trust=())
+    weights.load(Job("load", weights.load))
+    cache = fresh.cache
+    fresh.disconnect()
+    with pytest.raises(UserError, match="unreachable"):
+        weights.download(Job("download", weights.download))
+    assert weights.status.embedded
+    fresh.use(cache)
+    weights.download(Job("download", weights.download))
+    assert not weights.status.embedded

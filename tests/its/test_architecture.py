@@ -33,6 +33,7 @@ LAYERS = (
     "config",
     "engine",
     "pipeline",
+    "app",
     "commands",
     "cli",
     "__main__",
@@ -66,6 +67,8 @@ HEAVY = (
     "av",
     "jinja2",
     "jsonargparse",
+    "gradio",
+    "fastapi",
 )
 
 
@@ -197,6 +200,13 @@ def imported_by(code, names):
 def test_the_front_door_imports_nothing_heavy(code):
     quiet = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    {code}"
     assert imported_by(quiet, HEAVY) == []
+
+
+def test_only_the_page_imports_gradio():
+    foreign = ("gradio", "fastapi", "uvicorn", "starlette")
+    users = {name for name, path in ITS.items() for module, _ in imports(path) if module.split(".")[0] in foreign}
+    assert users, "no module imports gradio"
+    assert {name.split(".")[1] for name in users} == {"app"}
 
 
 def test_listing_plugins_and_methods_does_not_import_lightning():

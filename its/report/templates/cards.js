@@ -81,6 +81,7 @@ function layers(card, sample) {
 /* Add rank, scores, seed and similar facts in one line. */
 function facts(line, sample, setup) {
   const add = (text, className) => line.append(make("span", text, className));
+  if (sample.favourite) add("favourite", "mark");
   if (sample.rank !== null) add(`rank ${number(sample.rank)}`, "mark");
   else if (sample.kept) add("best", "mark");
   if (sample.kept === false) add("not kept");

@@ -82,6 +82,13 @@ def test_seeds_that_javascript_rounds_stay_apart(add, tmp_path):
     assert {sample["seed"] for sample in data_of(page)["samples"]} == {str(2**53), str(2**53 + 1)}
 
 
+def test_favourites_are_marked(add, tmp_path):
+    for seed, favourite in ((1, True), (2, False), (3, "yes")):
+        add(seed=seed, favourite=favourite)
+    samples = page_data(read_runs([tmp_path / "run"]), tmp_path)["samples"]
+    assert {sample["seed"]: sample["favourite"] for sample in samples} == {"1": True, "2": False, "3": False}
+
+
 def test_the_command_for_the_whole_run_is_for_its_maker_alone(add, tmp_path):
     """The config of a received run may name any plugin."""
     add()
