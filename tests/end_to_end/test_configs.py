@@ -17,6 +17,7 @@ COMMITS = {
     hub_trees.STABLE_DIFFUSION: hub_trees.COMMITS[hub_trees.STABLE_DIFFUSION, "main"],
     hub_trees.AUFFUSION: hub_trees.COMMITS[hub_trees.AUFFUSION, "main"],
     hub_trees.RIFFUSION: hub_trees.COMMITS[hub_trees.RIFFUSION, "refs/pr/11"],
+    hub_trees.SCRIBBLE: hub_trees.COMMITS[hub_trees.SCRIBBLE, "main"],
     hub_trees.IF_1: hub_trees.COMMITS[hub_trees.IF_1, "main"],
     hub_trees.IF_2: hub_trees.COMMITS[hub_trees.IF_2, "main"],
 }
@@ -27,7 +28,8 @@ def names(folder):
     return sorted(path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs" / folder).glob("*.yaml"))
 
 
-DEMOS = [name for name in names(".") if name not in ("colorize.yaml", "fast.yaml")]
+OVERLAYS = ("colorize.yaml", "fast.yaml", "long.yaml", "loop.yaml", "outline.yaml", "transition.yaml")
+DEMOS = [name for name in names(".") if name not in OVERLAYS]
 CASES = {
     **{name: [] for name in DEMOS},
     **{name: [ONE_PAIR] for name in names("examples")},
@@ -43,6 +45,10 @@ CASES = {
     "castle_bell.yaml+combiners/alternation.yaml": ["--model.steps=3", "--model.combiner.init_args.turns=3"],
     "castle_bell.yaml+combiners/fade.yaml": [],
     "castle_bell.yaml+fast.yaml": EAGER,
+    "castle_bell.yaml+long.yaml": ["--model.canvas=[256,128]", "--model.windows={width: 64, stride: 32}"],
+    "castle_bell.yaml+loop.yaml": [],
+    "castle_bell.yaml+outline.yaml": [f"--data.control.image={ROOT}/docs/examples/outline.png"],
+    "castle_bell.yaml+transition.yaml": ["--model.canvas=[256,128]", "--model.windows={width: 64, stride: 32}"],
     "castle_bell.yaml+fast/dpm25.yaml": [],
     "castle_bell.yaml+fast/guidance_interval.yaml": [],
     "castle_bell.yaml+fast/unipc25.yaml": [],
@@ -62,7 +68,8 @@ def test_a_config_runs_on_the_weights_that_it_names(world, config):
     small = [option for option in SMALL if "sds" not in config or "steps" not in option]
     record = world.made(*CASES[config], config=config, small=small)
     assert record["fallback"] is None
-    for weights in record["weights"].values():
+    nets = [net for weights in record["weights"].values() for net in weights.pop("control", [])]
+    for weights in (*record["weights"].values(), *nets):
         assert set(weights) <= {"name", "revision", "files"}
         repositories = weights["name"].split(" + ")
         assert weights["revision"] == " + ".join(COMMITS[repository] for repository in repositories)

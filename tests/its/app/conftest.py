@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 import pytest
-from run_directories import chromium, until  # noqa: F401 - a fixture
+from run_directories import until
 
 from its.app.jobs import Job
 from its.app.library import Library
@@ -77,7 +77,7 @@ def server(serve, tmp_path_factory):
 
 
 @pytest.fixture
-def visit(chromium):  # noqa: F811 - the fixture above
+def visit(chromium):
     """`visit(server, **context)` opens the page. The test fails if it logs errors or loads anything from elsewhere."""
     wrong, contexts = [], []
 

@@ -117,6 +117,7 @@ def test_prompts_are_text_everywhere(server, visit, cards):
     assert page.evaluate("window.hit") is None
 
 
+@pytest.mark.slow
 def test_a_dropped_file_restores_its_settings(server, sample, visit):
     _, folder = sample
     page = visit(server)
@@ -135,6 +136,7 @@ def test_a_dropped_file_restores_its_settings(server, sample, visit):
     page.get_by_text("can't be read as PNG").wait_for()
 
 
+@pytest.mark.slow
 def test_more_like_this_favourites_colour_and_the_best(server, sample, visit, cards):
     run, folder = sample
     page = visit(server)
@@ -160,6 +162,7 @@ def test_more_like_this_favourites_colour_and_the_best(server, sample, visit, ca
     assert all("rank" in text for text in page.locator("#run-cards .its-facts").all_inner_texts())
 
 
+@pytest.mark.slow
 def test_a_picture_is_played_as_its_controls_move(server, sample, visit):
     _, folder = sample
     page = visit(server)
@@ -180,6 +183,7 @@ def test_a_picture_is_played_as_its_controls_move(server, sample, visit):
 
 
 @pytest.mark.skipif("start" not in signature(Pipeline.__call__).parameters, reason="its.Pipeline has no start yet")
+@pytest.mark.slow
 def test_a_played_picture_is_the_start_of_samples(server, sample, visit, cards):
     _, folder = sample
     page = visit(server)
@@ -201,6 +205,7 @@ def test_a_played_picture_is_the_start_of_samples(server, sample, visit, cards):
     assert all(record["config"]["data"]["prompts"][0]["start"] == start for record in records)
 
 
+@pytest.mark.slow
 def test_the_keyboard_is_enough(server, sample, visit, cards):
     page = visit(server)
     cards(page).first.wait_for()
@@ -231,6 +236,7 @@ def test_the_keyboard_is_enough(server, sample, visit, cards):
     page.until("document.activeElement.getAttribute('aria-pressed') === 'true'")
 
 
+@pytest.mark.slow
 def test_nothing_sticks_out_on_a_phone(server, sample, visit, cards):
     page = visit(server, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     cards(page).first.wait_for()

@@ -95,6 +95,7 @@ def test_before_training_the_expert_is_unchanged(expert):
         torch.testing.assert_close(estimate, expert(z, t, embeddings).sample)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_the_expert_as_it_is(expert, tmp_path):
     """On one canvas with a pattern that the expert does not know."""
     torch.manual_seed(0)
