@@ -128,6 +128,7 @@ def run(device, tmp_path, *arguments):
     return gpu.run(gpu._options([*SMALL, "--out", str(tmp_path / "gpu.json"), *arguments]), device, tmp_path)
 
 
+@pytest.mark.slow
 def test_with_graphs_and_streams_everything_is_measured(simulated, tmp_path, weights):
     status = run(simulated, tmp_path, "compare", "levers", "--weights", str(weights), "--variants", "authors",
                  "ours, plain, batch 1", "ours, batch 3", "ours, eager, batch 1", "eager", "+ CUDA graph",

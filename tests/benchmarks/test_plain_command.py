@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "plain_command.py"
 
 
+@pytest.mark.slow
 def test_jobs_are_measured(tmp_path, forks):
     out = tmp_path / "out.json"
     small = ("--tiny", "--dtype", "float32", "--runs", tmp_path, "--out", out)

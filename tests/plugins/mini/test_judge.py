@@ -44,6 +44,7 @@ def scorer_input(prompt, *, picture=None, waveform=None, rate=16_000):
     )
 
 
+@pytest.mark.slow
 def test_held_out_sounds_are_recognised(sound_judge):
     right = 0
     for name, concept in AUDIO.items():
