@@ -26,6 +26,7 @@ def figures_of(path, part="compare"):
     return json.loads(path.read_text(encoding="utf-8"))["parts"][part]["figures"]
 
 
+@pytest.mark.slow
 def test_runs_to_its_end_at_tiny_size(tmp_path, forks, weights):
     out = tmp_path / "gpu.json"
     names = ("authors", "informed user", "ours, plain, batch 1", "ours, batch 3", "ours, 5 steps, batch 3",

@@ -164,6 +164,7 @@ def test_the_snippets_of_the_python_page_run(tiny_pack, tmp_path, monkeypatch):
     assert names["pipe"]("castle", "bell", progress=False).image.size == (64, 256)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     import nbformat
     from nbclient import NotebookClient

@@ -28,6 +28,7 @@ def agent_command(sweep, point):
 ENVIRONMENT = {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "WANDB_SILENT": "true"}
 
 
+@pytest.mark.slow
 def test_the_command_of_a_sweep_runs_offline_and_leaves_no_key(config, tmp_path, forks):
     from wandb.sdk.launch.sweeps.utils import load_sweep_config
 
