@@ -115,6 +115,7 @@ def test_the_only_variant_of_a_repository_is_read_and_logged(cached, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_slow_hub(cached):
     shutil.rmtree(cached.snapshot(hub_trees.AUFFUSION).parents[1])
     cached.hub.delay = 0.3
