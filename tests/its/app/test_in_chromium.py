@@ -3,12 +3,9 @@
 import json
 import re
 import time
-from inspect import signature
 from pathlib import Path
 
 import pytest
-
-from its.pipeline import Pipeline
 
 pytestmark = pytest.mark.browser
 
@@ -182,7 +179,6 @@ def test_a_picture_is_played_as_its_controls_move(server, sample, visit):
     page.locator("#played").get_by_text("expected 0 <= f_min < f_max").wait_for()
 
 
-@pytest.mark.skipif("start" not in signature(Pipeline.__call__).parameters, reason="its.Pipeline has no start yet")
 @pytest.mark.slow
 def test_a_played_picture_is_the_start_of_samples(server, sample, visit, cards):
     _, folder = sample
