@@ -1,9 +1,9 @@
 """Train the pack's outline control: `python -m its_plugins.mini.training.control --work DIR --pack DIR --minutes N`.
 
 A ControlNet (arXiv 2302.05543) for the visual expert, whose weights are frozen: a copy of its encoder also reads an
-outline drawing, white lines on black, and adds to the expert's skip connections. It is trained on pictures and products with
-the expert's own captions and loss. Outlines are always those of the picture alone, since they are to be followed while
-the other expert adds sound. If DIR has the checkpoint of an earlier run, training continues from it; give another
+outline drawing, white lines on black, and adds to the expert's skip connections. It is trained on pictures and products
+with the expert's own captions and loss. Outlines are always those of the picture alone, since they are to be followed
+while the other expert adds sound. If DIR has the checkpoint of an earlier run, training continues from it; give another
 `--seed` then, for new drawings. Requires the extra `pack` (cairosvg, scipy), npm for the sprites, and a trained pack.
 
 Shapes used here: b batch, n canvases, h w rows and columns of a canvas (256, 1024).
