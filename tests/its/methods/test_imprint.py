@@ -8,6 +8,7 @@ import soundfile
 import torch
 import yaml
 from PIL import Image
+from tiny_method import make
 
 from its.audio.spectrogram import AUFFUSION
 from its.cli import main
@@ -54,13 +55,6 @@ def method(tiny, *, load=True, **changes) -> Imprint:
         model.prepare()
         model.configure_model()
     return model
-
-
-@torch.inference_mode()
-def make(model, *rows):
-    samples = model.predict_step(list(rows))
-    assert [s.error for s in samples] == [None] * len(rows)
-    return [s.result for s in samples]
 
 
 def test_the_formula_where_silence_is_black():

@@ -4,13 +4,13 @@ import json
 import shutil
 
 import pytest
+import tiny_method
 import torch
 
 from its import registry
 from its.errors import UserError
 from its.interfaces import IdentityCodec
 from its.methods import validation
-from its.methods.denoising import MultimodalDenoising
 from its_plugins.codecs.autoencoder_kl import AutoencoderKLCodec
 from its_plugins.combiners.warm_start_average import WarmStartAverage
 from its_plugins.experts.auffusion import Auffusion
@@ -135,18 +135,8 @@ def rescaled(tiny, tmp_path):
 
 
 def method(tiny, **changes):
-    arguments = {
-        "experts": {
-            "visual": StableDiffusion(weights=str(tiny / "sd")),
-            "audio": Auffusion(weights=str(tiny / "auffusion")),
-        },
-        "combiner": WarmStartAverage(t={"visual": 0.9, "audio": 1.0}),
-        "scheduler": DDIM(),
-        "vocoder": GriffinLim(iterations=1),
-        "steps": 10,
-        "canvas": (256, 128),
-    }
-    return MultimodalDenoising(**arguments | changes)
+    defaults = {"vocoder": GriffinLim(iterations=1), "canvas": (256, 128)}
+    return tiny_method.method(tiny, load=False, **defaults | changes)
 
 
 def test_latent_spaces_that_differ_in_scale_are_refused(tiny, rescaled):
